@@ -1,0 +1,30 @@
+"""Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+
+The functions below mirror the command line, for notebooks and scripts::
+
+    import yolo_slim
+    outcome = yolo_slim.run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=0.5, epochs=30)
+    print(outcome.verdict, outcome.report)
+
+Importing this package is cheap: torch and Ultralytics are loaded by the function that needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from yolo_slim.api import build, export, prune, recover, run, validate
+
+__all__ = ["__version__", "build", "export", "prune", "recover", "run", "validate"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the Python API on first use, so that the device half needs none of its imports."""
+    if name in __all__:
+        from yolo_slim import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,70 @@
+"""The one exception that users see: a fact, the culprits, a remedy.
+
+Standard library only: the device half raises it too.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+EXIT_OK, EXIT_FAIL, EXIT_BAD_INPUT, EXIT_UNPROVEN = 0, 1, 2, 3
+"""Exit codes of every command: pass, a gate failed, bad input, unproven."""
+
+MAX_CULPRITS_SHOWN = 8
+
+
+class SlimError(Exception):
+    """A problem that the user can solve: reported as one message with exit code 2, never as a traceback."""
+
+    def __init__(self, fact: str, *, culprits: Sequence[str] = (), remedy: str = "") -> None:
+        self.fact = fact
+        self.culprits = tuple(culprits)
+        self.remedy = remedy
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        lines = [self.fact]
+        lines += [f"  - {culprit}" for culprit in self.culprits[:MAX_CULPRITS_SHOWN]]
+        if len(self.culprits) > MAX_CULPRITS_SHOWN:
+            lines.append(f"  - ... and {len(self.culprits) - MAX_CULPRITS_SHOWN} more")
+        if self.remedy:
+            lines.append(self.remedy)
+        return "\n".join(lines)
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known word, or an empty string."""
+    close = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+@contextmanager
+def os_errors_explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while writing below ``path`` into a :class:`SlimError`."""
+    try:
+        yield
+    except OSError as error:
+        explained = explain_os_error(error, path)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def explain_os_error(error: OSError, path: Path) -> SlimError | None:
+    """Return the user's version of a full disk or a folder without write permission, None for any other error."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SlimError(
+            f"The disk is full: writing to {error.filename or path} failed.",
+            remedy="Free some space or choose another folder with --project; then run the same command again: "
+            "finished stages are kept and it goes on from there.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return SlimError(
+            f"The folder can't be written: {error.filename or path} ({error.strerror}).",
+            remedy="Choose another folder with --project, or change its permissions.",
+        )
+    return None
