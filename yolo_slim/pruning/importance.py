@@ -1,0 +1,175 @@
+"""How much each channel matters, as one score a channel: higher means keep.
+
+``fisher``: the mean over images of (sum over a channel's activations of a * dL/da) squared, summed first over every
+convolution that reads the channel; Molchanov et al. 2019 (Taylor first order on gates) with the coupled channels of
+Liu et al. 2021 (Group Fisher Pruning). ``hessian``: sum of (w * dL/dw)^2 with the squared gradient of a batch standing
+for the Hessian's diagonal, as torch-pruning's ``GroupHessianImportance``. ``taylor``: sum of |w * dL/dw|.
+``lamp``: Lee et al. 2021. ``l2``: sum of squares. The last two need no data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.errors import SlimError
+from yolo_slim.pruning.groups import ChannelGraph, ConvSite
+
+Scores = np.ndarray
+"""Score of every label, shape (labels,), float64."""
+Batch = dict[str, torch.Tensor]
+"""An Ultralytics training batch: ``img`` (N, 3, H, W) float32 in [0, 1], ``cls``, ``bboxes``, ``batch_idx``."""
+
+DATA_CRITERIA = ("fisher", "hessian", "taylor")
+
+
+def label_count(graph: ChannelGraph) -> int:
+    """Return one more than the largest label."""
+    return 1 + max(int(site.outputs.max()) for site in graph.convs.values())
+
+
+def score(
+    model: nn.Module, graph: ChannelGraph, criterion: str, batches: Callable[[], Iterable[Batch]], seed: int
+) -> Scores:
+    """Return the score of every label under a criterion of :class:`~yolo_slim.config.PruneConfig`."""
+    if criterion == "random":
+        return np.random.default_rng(seed).random(label_count(graph))
+    if criterion in ("l2", "lamp"):
+        return _magnitude(model, graph, lamp=criterion == "lamp")
+    with _gradients_enabled(model):
+        if criterion == "fisher":
+            return _fisher(model, graph, batches())
+        return _weight_gradient(model, graph, batches(), squared=criterion == "hessian")
+
+
+@contextmanager
+def _gradients_enabled(model: nn.Module) -> Iterator[None]:
+    """Make every parameter differentiable (checkpoints load without), in a training-mode head but frozen statistics."""
+    model.requires_grad_(True)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    try:
+        yield
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.requires_grad_(False)
+        model.eval()
+
+
+def _losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
+    """Yield the detection loss of every batch, summed over its images, with the number of images."""
+    for batch in batches:
+        loss, _ = model(batch)
+        total = loss.sum()
+        if not torch.isfinite(total):
+            raise SlimError(
+                "The loss on the training images is not a finite number, so channels can't be scored.",
+                remedy="Check the checkpoint with `yolo val`, or choose prune.criterion: lamp, which needs no data.",
+            )
+        yield total, len(batch["img"])
+
+
+def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> Scores:
+    """Return the mean squared per-image gate gradient of every label."""
+    size = label_count(graph)
+    total, images = np.zeros(size), 0
+    gates: dict[str, np.ndarray] = {}
+    with _gate_hooks(model, graph, gates):
+        for loss, count in _losses(model, batches):
+            gates.clear()
+            loss.backward()
+            summed = np.zeros((count, size))
+            for name, gradient in gates.items():
+                np.add.at(summed.T, graph.convs[name].inputs, gradient.T)
+            total += (summed**2).sum(axis=0)
+            images += count
+            model.zero_grad(set_to_none=True)
+    return total / max(images, 1)
+
+
+@contextmanager
+def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarray]) -> Iterator[None]:
+    """Fill ``gates`` in every backward pass: convolution name to the sum of a * dL/da, shape (images, Cin)."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def forward(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            activation = args[0].detach()
+            # A view of its own, so that the gradient is this reader's alone and not the sum over all readers.
+            own = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_(True)
+
+            def backward(gradient: torch.Tensor) -> None:
+                gates[name] = torch.einsum("nchw,nchw->nc", activation, gradient).double().numpy()
+
+            own.register_hook(backward)
+            return (own,)
+
+        return forward
+
+    modules = dict(model.named_modules())
+    handles = [
+        modules[name].register_forward_pre_hook(hook(name))
+        for name, site in graph.convs.items()
+        if site.inputs is not None
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch], *, squared: bool) -> Scores:
+    """Return the sum over reading and writing weights of (w * dL/dw)^2, or of its absolute value."""
+    sums = {name: torch.zeros_like(module.weight) for name, module in _convs(model, graph)}
+    for loss, _ in _losses(model, batches):
+        loss.backward()
+        for name, module in _convs(model, graph):
+            if module.weight.grad is not None:
+                sums[name] += module.weight.grad**2 if squared else module.weight.grad
+        model.zero_grad(set_to_none=True)
+    values = {
+        name: (module.weight.detach() ** 2 * sums[name] if squared else (module.weight.detach() * sums[name]).abs())
+        for name, module in _convs(model, graph)
+    }
+    return _sum_over_readers_and_writers(graph, values)
+
+
+def _magnitude(model: nn.Module, graph: ChannelGraph, *, lamp: bool) -> Scores:
+    """Return the sum of squared weights of every label, relative to what is at least as large where ``lamp``."""
+    squares = {name: module.weight.detach() ** 2 for name, module in _convs(model, graph)}
+    scores = _sum_over_readers_and_writers(graph, squares)
+    if lamp:
+        for space in graph.spaces:
+            order = space.channels[np.argsort(scores[space.channels], kind="stable")]
+            tail = np.cumsum(scores[order][::-1])[::-1]
+            scores[order] = scores[order] / np.maximum(tail, 1e-30)
+    return scores
+
+
+def _convs(model: nn.Module, graph: ChannelGraph) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Yield the graph's convolutions by name."""
+    for name, module in model.named_modules():
+        if name in graph.convs and isinstance(module, nn.Conv2d):
+            yield name, module
+
+
+def _sum_over_readers_and_writers(graph: ChannelGraph, values: dict[str, torch.Tensor]) -> Scores:
+    """Return for every label the sum of ``values`` (Cout, Cin/groups, kh, kw) over weights that write or read it."""
+    scores = np.zeros(label_count(graph))
+    for name, value in values.items():
+        _add_site(scores, graph.convs[name], value.double().numpy())
+    return scores
+
+
+def _add_site(scores: Scores, site: ConvSite, value: np.ndarray[Any, Any]) -> None:
+    """Add one convolution's values to its output labels and, unless depthwise, to its input labels."""
+    np.add.at(scores, site.outputs, value.sum(axis=(1, 2, 3)))
+    if site.inputs is not None and site.groups == 1:
+        np.add.at(scores, site.inputs, value.sum(axis=(0, 2, 3)))
