@@ -1,0 +1,107 @@
+"""The detector: image in, detections out. Host, device, validation and camera all use this one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.backends import backend
+from yolo_slim.errors import SlimError
+from yolo_slim.runtime.bundle import Bundle, open_bundle
+from yolo_slim.runtime.decode import VAL, Detections, Thresholds, decode
+from yolo_slim.runtime.letterbox import Letterbox
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["MODES", "Detections", "Detector", "StageTimes"]
+
+MODES = ("predict", "val")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTimes:
+    """Wall time of one frame, milliseconds."""
+
+    pre_ms: float
+    """Image to model input."""
+    infer_ms: float
+    """Model input to raw output."""
+    post_ms: float
+    """Raw output to detections."""
+    total_ms: float
+    """End to end."""
+
+
+class Detector:
+    """A bundle, loaded and ready. Not for use from several threads at once."""
+
+    def __init__(self, bundle: Bundle | Path | str, threads: int | None = None) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        spec = self.bundle.spec
+        self.threads = spec.threads if threads is None else threads
+        if self.threads < 1:
+            raise SlimError(f"threads must be at least 1, got {self.threads}.", remedy="Give the number of cores.")
+        self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads)
+        self._letterbox = Letterbox(spec.imgsz)
+
+    def detect(
+        self, image_bgr: Any, conf: float | None = None, iou: float | None = None, mode: str = "predict"
+    ) -> Detections:
+        """Return what is in one image.
+
+        Args:
+            image_bgr: (H, W, 3) uint8, BGR.
+            conf: score threshold; None takes the bundle's, or .001 in ``val``.
+            iou: NMS threshold; None takes the bundle's, or .7 in ``val``.
+            mode: ``predict``: a box's best class; ``val``: every class, as mAP needs it.
+
+        Raises:
+            SlimError: the image isn't (H, W, 3) uint8, or the mode is unknown.
+        """
+        return self.timed(image_bgr, conf, iou, mode)[0]
+
+    def timed(
+        self, image_bgr: Any, conf: float | None = None, iou: float | None = None, mode: str = "predict"
+    ) -> tuple[Detections, StageTimes]:
+        """Return what is in one image and how long each stage took; arguments as of :meth:`detect`."""
+        thresholds = self.thresholds(conf, iou, mode)
+        start = time.perf_counter_ns()
+        blob, geometry = self._letterbox(image_bgr)
+        ready = time.perf_counter_ns()
+        raw = self._session.infer(blob)
+        inferred = time.perf_counter_ns()
+        detections = decode(raw, self.bundle.spec.layout, geometry, thresholds)
+        done = time.perf_counter_ns()
+        return detections, StageTimes(
+            pre_ms=(ready - start) / 1e6,
+            infer_ms=(inferred - ready) / 1e6,
+            post_ms=(done - inferred) / 1e6,
+            total_ms=(done - start) / 1e6,
+        )
+
+    def thresholds(self, conf: float | None = None, iou: float | None = None, mode: str = "predict") -> Thresholds:
+        """Return the thresholds of a mode, with the given ones in place."""
+        if mode not in MODES:
+            raise SlimError(f"Unknown mode '{mode}'.", remedy=f"Choose one of: {', '.join(MODES)}.")
+        spec = self.bundle.spec
+        usual = VAL if mode == "val" else Thresholds(conf=spec.conf, iou=spec.iou, max_det=spec.max_det)
+        return replace(usual, conf=usual.conf if conf is None else conf, iou=usual.iou if iou is None else iou)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what really runs: runtime, version, provider, threads, precision."""
+        return self._session.describe()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._session.close()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
