@@ -111,5 +111,5 @@ def _every_class(scores: NDArray[np.float32], conf: np.float32) -> _Chosen:
 def _xyxy(xywh: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (N, 4) corner boxes for (4, N) centre boxes."""
     half = xywh[2:] / 2
-    corners: NDArray[np.float32] = np.concatenate([xywh[:2] - half, xywh[:2] + half])
-    return corners.T
+    corners: NDArray[np.float32] = np.concatenate([xywh[:2] - half, xywh[:2] + half]).T
+    return corners

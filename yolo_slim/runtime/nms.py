@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 256
-"""Boxes judged together; 256 measured fastest from 20 to 30 000 boxes."""
+BLOCK = 128
+"""Boxes judged together; 128 measured fastest from 20 to 30 000 boxes."""
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float, limit: int) -> NDArray[np.intp]:
@@ -66,5 +66,8 @@ def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32], threshold: np.floa
 
 def _largest_float32_below(value: float) -> np.float32:
     """Return the largest float32 not above ``value``: torchvision compares a float32 IoU with a double."""
-    rounded = np.float32(value)
-    return np.float32(np.nextafter(rounded, np.float32(-1))) if float(rounded) > value else rounded
+    rounded: np.float32 = np.float32(value)
+    if float(rounded) <= value:
+        return rounded
+    below: np.float32 = np.nextafter(rounded, np.float32(-1))
+    return below

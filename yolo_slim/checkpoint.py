@@ -1,0 +1,144 @@
+"""Read and write Ultralytics detection checkpoints, refusing at the door what can't be pruned."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim import ultra
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import sha256, write_atomic
+
+KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A loaded detection checkpoint."""
+
+    path: Path
+    sha256: str
+    content: dict[str, Any]
+    """The file's dictionary as Ultralytics wrote it."""
+    model: nn.Module
+    """The EMA weights where there are some, else the model's; float32, evaluation mode, no gradients."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class id to name."""
+        return dict(self.model.names)  # type: ignore[arg-type]
+
+    @property
+    def stride(self) -> int:
+        """Largest stride, pixels."""
+        return int(self.model.stride.max())  # type: ignore[union-attr, operator]
+
+    @property
+    def dual_head(self) -> bool:
+        """Tell whether the model has a one-to-one head beside its one-to-many head (yolo26)."""
+        return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index, union-attr]
+
+
+def load(path: Path) -> Checkpoint:
+    """Return a detection checkpoint that can be pruned.
+
+    Raises:
+        SlimError: no such file, truncated, no Ultralytics checkpoint, another task than detection, or fused.
+    """
+    if not path.is_file():
+        raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
+    content = _read(path)
+    model = _model_in(path, content)
+    _require_detection(path, model)
+    if model.is_fused():  # type: ignore[operator]
+        raise SlimError(
+            f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
+            remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
+        )
+    model = copy.deepcopy(model).float().eval().requires_grad_(False)
+    return Checkpoint(path=path, sha256=sha256(path), content=content, model=model)
+
+
+def save(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
+
+    The bytes depend on the weights and the original alone: no date, no path of the output.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.criterion = None  # type: ignore[assignment]
+    kept = ("date", "version", "license", "docs")
+    content = {key: checkpoint.content[key] for key in kept if key in checkpoint.content}
+    content |= {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": model,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS},
+    }
+    with os_errors_explained(path):
+        write_atomic(path, lambda temporary: _write(content, temporary))
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    """Write with a constant archive name, which torch otherwise takes from the file's name."""
+    with path.open("wb") as stream:
+        torch.save(content, stream)
+
+
+def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the training arguments of the original."""
+    args = checkpoint.content.get("train_args") or {}
+    return dict(args if isinstance(args, dict) else vars(args))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Unpickle a checkpoint file."""
+    ultra.prepare()
+    import ultralytics  # noqa: F401  (its classes must be importable for the pickle)
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise SlimError(
+            f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",
+            culprits=[str(error).splitlines()[0][:200]] if str(error) else [],
+            remedy="Copy the file again, or give the .pt that Ultralytics saved.",
+        ) from None
+    except (ImportError, AttributeError) as error:
+        raise SlimError(
+            f"{path} needs code that is not part of Ultralytics: {error}.",
+            remedy="Give a checkpoint whose layers are Ultralytics' own.",
+        ) from None
+    if not isinstance(content, dict):
+        raise SlimError(f"{path} is not an Ultralytics checkpoint.", remedy="Give the .pt that Ultralytics saved.")
+    return content
+
+
+def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
+    """Return the network of a checkpoint's dictionary."""
+    model = content.get("ema") or content.get("model")
+    if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
+        raise SlimError(
+            f"{path} is not an Ultralytics checkpoint: it holds no model (perhaps only weights).",
+            remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
+        )
+    return model
+
+
+def _require_detection(path: Path, model: nn.Module) -> None:
+    """Raise unless the model is a detector with Ultralytics' Detect head."""
+    head = type(model.model[-1]).__name__  # type: ignore[index, union-attr]
+    if type(model).__name__ != "DetectionModel" or head != "Detect":
+        raise SlimError(
+            f"{path} is not a detection checkpoint: {type(model).__name__} with a {head} head.",
+            remedy="yolo_slim handles detection models of the yolov8, yolo11 and yolo26 families.",
+        )

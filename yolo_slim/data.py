@@ -1,0 +1,379 @@
+"""Read an Ultralytics detection data set, check all of it before hours are spent on it, and hand it on safely.
+
+Nothing here writes into the user's folders: :func:`write_absolute_yaml` builds a folder of links for Ultralytics, which
+otherwise leaves ``*.cache`` files beside the labels and re-encodes JPEG files that lack their end marker.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from yolo_slim.config import read_yaml
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import fresh_folder, write_text
+
+Progress = Callable[[int, int], None]
+SPLITS = ("train", "val", "test")
+IMAGE_SUFFIXES = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split())
+MIN_SIDE_PX = 10
+"""Ultralytics drops smaller images."""
+TOLERANCE = 0.01
+"""Ultralytics accepts coordinates this far outside [0, 1]: rounding of boxes at the border."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A resolved data set description."""
+
+    yaml: Path
+    """The description that was read."""
+    root: Path
+    """Folder that relative split paths start from."""
+    names: dict[int, str]
+    """Class id to name, ids 0 to n-1."""
+    splits: dict[str, list[Path]]
+    """Image files of each declared split, sorted as Ultralytics sorts them."""
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """What was wrong with the sources of a split (missing folder or list)."""
+
+    def has(self, split: str) -> bool:
+        """Tell whether a split is declared and has images."""
+        return bool(self.splits.get(split))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What a checked split holds."""
+
+    images: int
+    backgrounds: int
+    """Images without a box."""
+    boxes: int
+    duplicates: int
+    """Label rows that repeat another and are ignored."""
+    boxes_per_class: dict[str, int]
+
+
+def load_dataset(data_yaml: Path) -> Dataset:
+    """Return the data set that a ``data.yaml`` describes, resolved as Ultralytics does.
+
+    A relative ``path`` starts at the file itself (then at the working folder), never at Ultralytics' ``datasets_dir``.
+
+    Raises:
+        SlimError: the file isn't readable, or its names and splits aren't valid; all at once.
+    """
+    values = read_yaml(data_yaml)
+    names, problems = _class_names(values)
+    problems += [
+        f"{split}: got {values[split]!r}; expected a folder, a .txt list, or a list of those"
+        for split in SPLITS
+        if values.get(split) is not None and not _is_source(values[split])
+    ]
+    if problems:
+        raise SlimError(
+            f"{data_yaml}: this isn't an Ultralytics detection data set.",
+            culprits=problems,
+            remedy="Correct the file and run the command again.",
+        )
+    root = _root(data_yaml, values.get("path"))
+    return _with_images(data_yaml, root, names, values)
+
+
+def label_path(image: Path) -> Path:
+    """Return where Ultralytics looks for an image's labels: the last ``/images/`` becomes ``/labels/``."""
+    head, separator, tail = str(image).rpartition("/images/")
+    mapped = f"{head}/labels/{tail}" if separator else tail
+    return Path(mapped).with_suffix(".txt")
+
+
+def read_labels(path: Path) -> NDArray[np.float64]:
+    """Return the boxes of a label file, ``(N, 5)``: class, centre x, centre y, width, height in [0, 1].
+
+    Polygon rows become their boxes and repeated rows are dropped, as in Ultralytics; a missing file is a background.
+
+    Raises:
+        ValueError: a row that Ultralytics wouldn't accept.
+    """
+    rows = _label_rows(path)
+    if not rows:
+        return np.zeros((0, 5))
+    boxes = np.array([_row_to_box(number, row) for number, row in enumerate(rows, 1)])
+    return np.asarray(np.unique(boxes, axis=0))
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    need: Sequence[str] = ("train", "val"),
+    model_names: dict[int, str] | None = None,
+    deep: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, SplitReport]:
+    """Check the needed splits and any other that has images; return what they hold.
+
+    Args:
+        dataset: what :func:`load_dataset` returned.
+        need: splits that must be there.
+        model_names: the class names of the model; None skips the comparison.
+        deep: also decode every image, which finds truncated and corrupt files.
+        progress: called with (images checked, images in all).
+
+    Raises:
+        SlimError: every problem that was found, at once.
+    """
+    problems = [problem for split in need for problem in _split_problems(dataset, split)]
+    problems += _name_problems(dataset.names, model_names)
+    checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
+    images = [image for split in checked for image in dataset.splits[split]]
+    findings = dict(zip(images, _inspect_all(images, len(dataset.names), deep, progress), strict=True))
+    problems += [problem for image in images for problem in findings[image].problems]
+    reports = {split: _report(dataset, [findings[image] for image in dataset.splits[split]]) for split in checked}
+    problems += [problem for split in need if split in reports for problem in _no_boxes(dataset, split, reports[split])]
+    if problems:
+        raise SlimError(
+            f"{dataset.yaml}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in the data set.",
+            culprits=problems,
+            remedy="Correct or remove these files and run the command again; nothing was changed.",
+        )
+    return reports
+
+
+def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
+    """Write a ``data.yaml`` that Ultralytics reads the same way from everywhere; return its absolute path.
+
+    Beside it, in ``<stem>_links/``, each split becomes a folder of links to the user's images and labels, in the same
+    order. Ultralytics writes its caches, and its repaired copies of images, there: the user's folders stay as they are
+    and may be read-only.
+    """
+    out = out.absolute()
+    links = out.with_name(f"{out.stem}_links")
+    with os_errors_explained(links), fresh_folder(links) as folder:
+        for split, images in dataset.splits.items():
+            _link_split(folder, split, images)
+    used = [split for split in dataset.splits if dataset.has(split)]
+    described = {"path": str(links), **{split: f"images/{split}" for split in used}, "names": dataset.names}
+    with os_errors_explained(out):
+        write_text(out, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
+    return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finding:
+    """What one image and its label file hold."""
+
+    problems: list[str]
+    classes: NDArray[np.int64]
+    duplicates: int
+
+
+def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
+    names, count = values.get("names"), values.get("nc")
+    if names is None:
+        if isinstance(count, int) and count > 0:
+            return {i: f"class_{i}" for i in range(count)}, []
+        return {}, ["names: missing; expected a list or a mapping of class id to name"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        named = {int(key): str(value) for key, value in names.items()}
+    except (AttributeError, ValueError):
+        return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
+    problems = []
+    if sorted(named) != list(range(len(named))) or not named:
+        problems.append(f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps")
+    if count is not None and count != len(named):
+        problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
+    return dict(sorted(named.items())), problems
+
+
+def _is_source(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value))
+
+
+def _root(data_yaml: Path, path: Any) -> Path:
+    beside = (data_yaml.parent / str(path or ".")).resolve()
+    from_here = Path(str(path or ".")).resolve()
+    return from_here if path and not beside.exists() and from_here.exists() else beside
+
+
+def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dict[str, Any]) -> Dataset:
+    splits: dict[str, list[Path]] = {}
+    problems: dict[str, list[str]] = {}
+    aliases = {"val": "validation"}
+    for split in SPLITS:
+        given = values.get(split) or values.get(aliases.get(split, split))
+        if given:
+            sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
+            splits[split] = sorted({image for source in sources for image in _images_in(source)}, key=str)
+            problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
+    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems)
+
+
+def _resolve(root: Path, source: str) -> Path:
+    """Return a source's absolute path; Roboflow writes ``../train/images`` for a folder beside the YAML file."""
+    path = (root / source).resolve()
+    if not path.exists() and source.startswith("../"):
+        return (root / source[3:]).resolve()
+    return path
+
+
+def _images_in(source: Path) -> Iterable[Path]:
+    if source.is_dir():
+        found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)
+    elif source.is_file():
+        found = [_listed(line, source.parent) for line in source.read_text(encoding="utf-8-sig").split("\n")]
+    else:
+        found = []
+    return [Path(name) for name in found if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES]
+
+
+def _listed(line: str, folder: Path) -> str:
+    line = line.strip()
+    return f"{folder}/{line[2:]}" if line.startswith("./") else line
+
+
+def _label_rows(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8-sig")
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    if len({len(row) == 5 for row in rows}) > 1:
+        odd = next(number for number, row in enumerate(rows, 1) if len(row) != 5)
+        raise ValueError(f"row {odd} has {len(rows[odd - 1])} columns; expected 5 (class x y width height)")
+    return rows
+
+
+def _row_to_box(number: int, row: list[str]) -> list[float]:
+    try:
+        values = [float(word) for word in row]
+    except ValueError:
+        raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
+    if len(values) < 5 or (len(values) > 5 and (len(values) < 7 or len(values) % 2 == 0)):
+        raise ValueError(f"row {number} has {len(values)} columns; expected 5 (class x y width height)")
+    if not values[0].is_integer() or values[0] < 0:
+        raise ValueError(f"row {number}: class {row[0]} isn't a class id")
+    outside = [word for word, value in zip(row[1:], values[1:], strict=True) if not _inside(value)]
+    if outside:
+        raise ValueError(f"row {number} lies outside the image: {', '.join(outside[:4])}; expected 0 to 1")
+    if len(values) > 5:
+        return [values[0], *_polygon_box(np.array(values[1:]).reshape(-1, 2))]
+    if min(values[3:]) < 0:
+        raise ValueError(f"row {number} has a negative width or height")
+    return values
+
+
+def _inside(value: float) -> bool:
+    """Tell whether a coordinate is in [0, 1] within Ultralytics' tolerance; not-a-number never is."""
+    return -TOLERANCE <= value <= 1 + TOLERANCE
+
+
+def _polygon_box(points: NDArray[np.float64]) -> list[float]:
+    low, high = points.min(0), points.max(0)
+    return [*((low + high) / 2).tolist(), *(high - low).tolist()]
+
+
+def _split_problems(dataset: Dataset, split: str) -> list[str]:
+    if split not in dataset.splits:
+        return [f"{split}: this key is missing from {dataset.yaml.name}"]
+    if dataset.problems[split]:
+        return dataset.problems[split]
+    return [] if dataset.has(split) else [f"{split}: no images found in it"]
+
+
+def _name_problems(names: dict[int, str], model_names: dict[int, str] | None) -> list[str]:
+    if model_names is None or names == model_names:
+        return []
+    what = "class count" if len(names) != len(model_names) else "class names"
+    ours, theirs = (_shortened([f"{i}: {name}" for i, name in sorted(n.items())]) for n in (names, model_names))
+    return [f"{what} differ: the data has {len(names)} ({ours}), the model has {len(model_names)} ({theirs})"]
+
+
+def _shortened(words: list[str], most: int = 20) -> str:
+    return ", ".join(words[:most]) + (f", ... {len(words) - most} more" if len(words) > most else "")
+
+
+def _inspect_all(images: list[Path], classes: int, deep: bool, progress: Progress | None) -> list[_Finding]:
+    findings = []
+    with ThreadPoolExecutor() as pool:
+        for done, finding in enumerate(pool.map(lambda image: _inspect(image, classes, deep), images), 1):
+            findings.append(finding)
+            if progress:
+                progress(done, len(images))
+    return findings
+
+
+def _inspect(image: Path, classes: int, deep: bool) -> _Finding:
+    problem = f"{image}: listed, but there is no such file" if not image.is_file() else ""
+    if deep and not problem:
+        problem = _image_problem(image)
+    problems = [problem] if problem else []
+    label = label_path(image)
+    try:
+        boxes = read_labels(label)
+        rows = len(_label_rows(label))
+    except (ValueError, OSError) as error:
+        return _Finding(problems=[*problems, f"{label}: {error}"], classes=np.zeros(0, np.int64), duplicates=0)
+    ids = boxes[:, 0].astype(np.int64)
+    if ids.size and ids.max() >= classes:
+        problems.append(f"{label}: class {ids.max()} is out of range; the data has {classes} (0 to {classes - 1})")
+    return _Finding(problems=problems, classes=ids, duplicates=rows - len(boxes))
+
+
+def _image_problem(image: Path) -> str:
+    """Return what is wrong with an image file, or an empty string.
+
+    Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
+    """
+    from PIL import Image, ImageFile
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(image) as opened:
+            width, height = opened.size
+            opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
+            opened.load()
+    except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
+        return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"
+    if min(width, height) < MIN_SIDE_PX:
+        return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
+    return ""
+
+
+def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:
+    counts = Counter(int(i) for finding in findings for i in finding.classes)
+    return SplitReport(
+        images=len(findings),
+        backgrounds=sum(finding.classes.size == 0 for finding in findings),
+        boxes=sum(counts.values()),
+        duplicates=sum(finding.duplicates for finding in findings),
+        boxes_per_class={name: counts[i] for i, name in dataset.names.items()},
+    )
+
+
+def _no_boxes(dataset: Dataset, split: str, report: SplitReport) -> list[str]:
+    if report.boxes:
+        return []
+    where = label_path(dataset.splits[split][0]).parent
+    return [f"{split}: none of its {report.images} images has a box; labels are expected in {where}"]
+
+
+def _link_split(folder: Path, split: str, images: list[Path]) -> None:
+    """Link a split's files; the number keeps Ultralytics' order and files of one name apart."""
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True)
+    for number, image in enumerate(images):
+        name = f"{number:06d}_{image.stem}"
+        (folder / "images" / split / f"{name}{image.suffix}").symlink_to(image.absolute())
+        label = label_path(image)
+        if label.is_file():
+            (folder / "labels" / split / f"{name}.txt").symlink_to(label.absolute())

@@ -1,0 +1,113 @@
+"""Detections of many images with their timings: what a device hands to the host, which scores them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
+from yolo_slim.runtime.bundle import Bundle
+from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.detector import Detector, StageTimes
+from yolo_slim.runtime.machine import describe_machine
+from yolo_slim.runtime.sources import read_image
+
+DETECTIONS_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDetections:
+    """One image's answer."""
+
+    file: str
+    """Path as given, or relative to the folder of images."""
+    image_hw: tuple[int, int]
+    """Height and width, pixels."""
+    detections: Detections
+    """What was found."""
+    times: StageTimes
+    """How long it took."""
+
+
+def infer_folder(
+    bundle: Bundle | Detector, image_paths: Sequence[Path], mode: str = "val", root: Path | None = None
+) -> list[ImageDetections]:
+    """Return the detections in image files, in their order.
+
+    Grey and transparent images are converted as Ultralytics' own data loader does: scores must be comparable.
+
+    Args:
+        bundle: a bundle, or a detector to reuse.
+        image_paths: the files.
+        mode: ``val`` (conf .001, every class) or ``predict``.
+        root: names are relative to it; None keeps the paths as given.
+    """
+    if isinstance(bundle, Detector):
+        return [_infer(bundle, path, mode, root) for path in image_paths]
+    with Detector(bundle) as detector:
+        return [_infer(detector, path, mode, root) for path in image_paths]
+
+
+def save_detections(path: Path, images: Sequence[ImageDetections], detector: Detector, mode: str) -> None:
+    """Write detections as JSON for the host."""
+    value = {
+        "schema": DETECTIONS_SCHEMA,
+        "mode": mode,
+        "bundle": detector.bundle.spec.name,
+        "runtime": detector.describe(),
+        "machine": describe_machine(),
+        "images": [image_to_json(image) for image in images],
+    }
+    write_json(path, value)
+
+
+def load_detections(path: Path) -> list[ImageDetections]:
+    """Return the images of a file written by :func:`save_detections`.
+
+    Raises:
+        SlimError: damaged, or written by another version.
+    """
+    try:
+        value = read_json(path)
+        if value["schema"] != DETECTIONS_SCHEMA:
+            fact = f"{path} has schema {value['schema']}, expected {DETECTIONS_SCHEMA}."
+            raise SlimError(fact, remedy="Use the same yolo_slim on the device and here.")
+        return [_from_json(item) for item in value["images"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SlimError(f"{path} isn't a whole detections file: {error}", remedy="Infer again.") from None
+
+
+def image_to_json(image: ImageDetections) -> dict[str, Any]:
+    """Return the JSON value of one image's answer; boxes to .001 pixels, scores to 7 digits."""
+    found = image.detections
+    return {
+        "file": image.file,
+        "image_hw": list(image.image_hw),
+        "boxes": [[round(value, 3) for value in box] for box in found.boxes.tolist()],
+        "scores": [round(score, 7) for score in found.scores.tolist()],
+        "class_ids": found.class_ids.tolist(),
+        "times_ms": {key.removesuffix("_ms"): value for key, value in asdict(image.times).items()},
+    }
+
+
+def _infer(detector: Detector, path: Path, mode: str, root: Path | None) -> ImageDetections:
+    image = read_image(path, convert_channels=True)
+    detections, times = detector.timed(image, mode=mode)
+    name = (path if root is None else path.relative_to(root)).as_posix()
+    return ImageDetections(file=name, image_hw=(image.shape[0], image.shape[1]), detections=detections, times=times)
+
+
+def _from_json(item: dict[str, Any]) -> ImageDetections:
+    detections = Detections(
+        boxes=np.array(item["boxes"], np.float32).reshape(-1, 4),
+        scores=np.array(item["scores"], np.float32),
+        class_ids=np.array(item["class_ids"], np.int64),
+    )
+    times = StageTimes(**{f"{key}_ms": value for key, value in item["times_ms"].items()})
+    height, width = item["image_hw"]
+    return ImageDetections(file=item["file"], image_hw=(height, width), detections=detections, times=times)

@@ -1,0 +1,83 @@
+"""Distillation from the unpruned network's answers.
+
+A pruned network has the teacher's anchors, classes and box bins, so its raw head outputs can be compared one to one.
+Ultralytics' own ``distill_model`` compares neck features through trained projectors instead; docs/benchmarks/recovery.md
+has both measured. Class term: binary cross-entropy against the teacher's class probabilities. Box term: for DFL heads
+the Kullback-Leibler divergence of the bin distributions (Zheng et al. 2022, Localization Distillation), for heads
+without bins the absolute difference of the four distances in grid units; both weighted by the teacher's confidence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+Raw = dict[str, torch.Tensor]
+"""A head's raw outputs: ``boxes`` (N, 4 * reg_max, anchors), ``scores`` (N, classes, anchors) before the sigmoid."""
+
+
+def heads(preds: Any) -> dict[str, Raw]:
+    """Return the raw outputs of every head in a model's training or inference output, by head name."""
+    raw = preds[1] if isinstance(preds, tuple) else preds
+    return {name: raw[name] for name in ("one2many", "one2one")} if "one2many" in raw else {"one2many": raw}
+
+
+def class_loss(student: Raw, teacher: Raw) -> torch.Tensor:
+    """Return the binary cross-entropy against the teacher's probabilities, per unit of teacher probability.
+
+    The teacher's own entropy is subtracted, so that 0 means agreement.
+    """
+    wanted = teacher["scores"].sigmoid()
+    mass = wanted.sum().clamp(min=1.0)
+    cross = functional.binary_cross_entropy_with_logits(student["scores"], wanted, reduction="sum")
+    entropy = functional.binary_cross_entropy_with_logits(teacher["scores"], wanted, reduction="sum")
+    return (cross - entropy) / mass
+
+
+def box_loss(student: Raw, teacher: Raw, reg_max: int) -> torch.Tensor:
+    """Return the difference of the box outputs, averaged over the four sides with the teacher's confidence as weight."""
+    weight = teacher["scores"].sigmoid().amax(dim=1)
+    mass = weight.sum().clamp(min=1.0)
+    if reg_max > 1:
+        shape = (len(weight), 4, reg_max, -1)
+        ours = student["boxes"].view(shape).log_softmax(dim=2)
+        theirs = teacher["boxes"].view(shape).log_softmax(dim=2)
+        difference = (theirs.exp() * (theirs - ours)).sum(dim=2)
+    else:
+        difference = (student["boxes"] - teacher["boxes"]).abs()
+    return (difference.mean(dim=1) * weight).sum() / mass
+
+
+class DistillationLoss:
+    """A detection model's own criterion plus the distance to a frozen teacher.
+
+    It takes the place of ``model.criterion``, so the model stays a stock ``DetectionModel`` and so do its checkpoints.
+    """
+
+    def __init__(self, criterion: Any, teacher: nn.Module, weight: float) -> None:
+        self.criterion = criterion
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.weight = weight
+        self.reg_max = int(teacher.model[-1].reg_max)  # type: ignore[index, union-attr]
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer as the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
+        return getattr(self.__dict__["criterion"], name)
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the losses, shape (terms + 1,), times the batch size, and the criterion's own items."""
+        losses, items = self.criterion(preds, batch)
+        with torch.no_grad():
+            wanted = heads(self.teacher(batch["img"]))
+        ours = heads(preds)
+        gains = getattr(self.criterion, "hyp", None) or self.criterion.one2one.hyp
+        terms = [
+            gains.cls * class_loss(ours[name], wanted[name])
+            + gains.dfl * box_loss(ours[name], wanted[name], self.reg_max)
+            for name in ours
+        ]
+        distance = torch.stack(terms).mean() * self.weight * len(batch["img"])
+        return torch.cat([losses, distance[None].to(losses.dtype)]), items

@@ -1,0 +1,90 @@
+"""The Ultralytics detection trainer, except that the network given is the network trained.
+
+Stock ``YOLO('pruned.pt').train()`` builds a new model from ``model.yaml`` and copies what fits, which takes a pruned
+network back to its full width without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_slim.errors import SlimError
+from yolo_slim.training.distill import DistillationLoss
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Return the output channels of every convolution by name."""
+    return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
+    """Trains a pruned detection model at its own widths.
+
+    ``distill_model`` names the teacher and ``dis`` the weight of :class:`~yolo_slim.training.distill.DistillationLoss`,
+    which replaces Ultralytics' feature distillation.
+    """
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """Return the loaded network itself.
+
+        Raises:
+            SlimError: no weights, or classes that differ from the data's.
+        """
+        if weights is None:
+            raise SlimError("A pruned network can't be built from a yaml.", remedy="Give its checkpoint (.pt).")
+        ours, theirs = dict(weights.names), dict(self.data["names"])  # type: ignore[arg-type]
+        if ours != theirs:
+            raise SlimError(
+                "The classes of model and data differ.",
+                culprits=[f"model: {ours}", f"data: {theirs}"],
+                remedy="Use the data.yaml that the model was trained with.",
+            )
+        return weights.float()
+
+    def _setup_train(self) -> None:
+        """Set up as Ultralytics does, on all cores, with the distillation as criterion in place of a wrapped model."""
+        teacher, self.args.distill_model = self.args.distill_model, None
+        super()._setup_train()
+        self.args.distill_model = teacher
+        if self.device.type == "cpu":
+            # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
+        if teacher and self.args.dis > 0:
+            self._distill_from(teacher)
+
+    def _distill_from(self, teacher: str) -> None:
+        """Wrap the student's criterion."""
+        student = unwrap_model(self.model)
+        network = load_checkpoint(teacher)[0].to(self.device).float()
+        if getattr(student, "criterion", None) is None:
+            student.criterion = student.init_criterion()
+        student.criterion = DistillationLoss(student.criterion, network, self.args.dis)
+
+    def save_model(self) -> bool:
+        """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""
+        last, best = self.last, self.best
+        self.last, self.best = (path.with_name(f".{path.name}.tmp") for path in (last, best))
+        try:
+            saved = bool(super().save_model())
+        finally:
+            partial = ((self.best, best), (self.last, last))
+            self.last, self.best = last, best
+        for temporary, final in partial:
+            if temporary.exists():
+                _sync(temporary)
+                temporary.replace(final)
+        return saved
+
+
+def _sync(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())

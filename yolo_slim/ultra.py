@@ -1,0 +1,47 @@
+"""How yolo_slim talks to Ultralytics: no network, nothing installed behind the user's back, its log in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def prepare() -> None:
+    """Set what Ultralytics reads when it is first imported; call before importing it."""
+    os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    # Ultralytics' console logger starts quiet; the stages send its records to a log file instead.
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*TracerWarning.*")
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Send Ultralytics' log records to a file for the length of the block, and none to the console."""
+    prepare()
+    from ultralytics.utils import LOGGER
+
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    console, level, propagate = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    try:
+        yield
+    finally:
+        LOGGER.handlers[:], LOGGER.propagate = console, propagate
+        LOGGER.setLevel(level)
+        handler.close()
+
+
+def use_all_cores() -> None:
+    """Let torch use every core: importing Ultralytics sets OMP_NUM_THREADS to 1."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
