@@ -12,7 +12,7 @@ import numpy as np
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.runtime.bundle import Bundle
-from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.decode import Detections, Thresholds
 from yolo_slim.runtime.detector import Detector, StageTimes
 from yolo_slim.runtime.machine import describe_machine
 from yolo_slim.runtime.sources import read_image
@@ -55,15 +55,24 @@ def infer_folder(
 
 def save_detections(path: Path, images: Sequence[ImageDetections], detector: Detector, mode: str) -> None:
     """Write detections as JSON for the host."""
-    value = {
+    write_json(path, detections_to_json(images, detector, mode, detector.thresholds(mode=mode)))
+
+
+def detections_to_json(
+    images: Sequence[ImageDetections], detector: Detector, mode: str, thresholds: Thresholds
+) -> dict[str, Any]:
+    """Return the JSON value of many images' answers and of what made them."""
+    spec = detector.bundle.spec
+    return {
         "schema": DETECTIONS_SCHEMA,
         "mode": mode,
-        "bundle": detector.bundle.spec.name,
+        "thresholds": asdict(thresholds),
+        "bundle": spec.name,
+        "names": {str(key): name for key, name in sorted(spec.names.items())},
         "runtime": detector.describe(),
         "machine": describe_machine(),
         "images": [image_to_json(image) for image in images],
     }
-    write_json(path, value)
 
 
 def load_detections(path: Path) -> list[ImageDetections]:

@@ -1,0 +1,105 @@
+"""Detect in images, folders or a video and write what was seen: annotated pictures and detections as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+
+from yolo_slim.errors import SlimError
+from yolo_slim.runtime.draw import draw
+from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.sources import IMAGE_SUFFIXES, frames, is_video, video_fps
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from yolo_slim.runtime.detector import Detector
+
+Writer = Callable[[str, "NDArray[np.uint8]"], None]
+"""Takes a frame's name and the annotated frame."""
+
+
+def annotate(
+    detector: Detector,
+    source: Path,
+    out: Path,
+    *,
+    conf: float | None = None,
+    iou: float | None = None,
+    convert_channels: bool = False,
+) -> Iterator[ImageDetections]:
+    """Yield every frame's detections after writing the annotated frame below ``out``.
+
+    Images keep their relative paths; a video becomes ``NAME.mp4``.
+
+    Raises:
+        SlimError: nothing there, an unreadable frame, or a video that can't be written.
+    """
+    names = detector.bundle.spec.names
+    with _writer(source, out) as write:
+        for name, image in frames(source, convert_channels=convert_channels):
+            detections, times = detector.timed(image, conf, iou)
+            write(name, draw(image, detections, names))
+            size = (image.shape[0], image.shape[1])
+            yield ImageDetections(file=name, image_hw=size, detections=detections, times=times)
+
+
+def new_folder(base: Path) -> Path:
+    """Create and return ``base``, or the first of ``base-2``, ``base-3``, ... that doesn't exist."""
+    for number in count(1):
+        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count() never ends")
+
+
+@contextmanager
+def _writer(source: Path, out: Path) -> Iterator[Writer]:
+    """Yield what writes the frames of a source: one video, or image by image."""
+    if not is_video(source):
+        yield lambda name, image: _write_image(out / name, image)
+        return
+    video = _VideoFile(out / f"{source.stem}.mp4", video_fps(source))
+    try:
+        yield video.write
+    finally:
+        video.close()
+
+
+def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ".png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(suffix).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+
+
+class _VideoFile:
+    """An mp4 file that is opened at its first frame, whose size it takes."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._path = path
+        self._fps = fps
+        self._writer: Any = None
+
+    def write(self, _name: str, image: NDArray[np.uint8]) -> None:
+        """Append a frame."""
+        if self._writer is None:
+            size = (image.shape[1], image.shape[0])
+            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        if not self._writer.isOpened():
+            remedy = "Extract the video's frames into a folder and give that, or use an OpenCV build with FFmpeg."
+            raise SlimError(f"OpenCV {cv2.__version__} can't write the video {self._path}.", remedy=remedy)
+        self._writer.write(image)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
