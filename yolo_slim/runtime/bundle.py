@@ -301,9 +301,10 @@ def _unpacked(archive: Path) -> Path:
 def _extract(archive: Path, folder: Path) -> None:
     """Write the archive's regular files below ``folder``, without their top folder.
 
-    ``tarfile``'s own safe filter is absent from early Python 3.10 releases.
+    ``tarfile``'s own safe filter is absent from early Python 3.10 releases. It also stops reading at the end marker: the
+    rest is read here, because gzip tells a cut off or changed archive only at its end.
     """
-    with tarfile.open(archive, "r:gz") as tar:
+    with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
         for entry in tar:
             if entry.isdir():
                 continue
@@ -315,6 +316,8 @@ def _extract(archive: Path, folder: Path) -> None:
                 )
             parts = PurePosixPath(entry.name).parts
             _write_stream(stream, folder.joinpath(*parts[1:] or parts))
+        while packed.read(1 << 20):
+            pass
 
 
 def _write_stream(stream: IO[bytes], path: Path) -> None:
