@@ -31,20 +31,22 @@ class PruneConfig(Frozen):
 
     macs_removed: Fraction = 0.5
     """Fraction of the fused graph's multiply-accumulates to remove."""
-    head_gentleness: Percent = 0.5
-    """The head's own limit, as a share of what the rest gives up: 0 leaves the head alone, 1 treats it like the rest."""
+    head_gentleness: Percent = 0.8
+    """How readily the head gives channels up: 1 like the rest, .5 half as readily, 0 not at all."""
     criterion: Literal["fisher", "hessian", "taylor", "lamp", "l2", "random"] = "fisher"
-    """How channels are scored; ``fisher`` measures best (docs/benchmarks)."""
+    """How channels are scored; ``fisher`` measures best (docs/benchmarks/recovery.md)."""
     scope: Literal["global", "local"] = "global"
     """Rank all channels of the network together, or remove the same share from every layer."""
+    rounds: Annotated[int, Field(ge=1, le=20)] = 3
+    """The cut is made in so many steps, each scored anew on what the last one left."""
     round_to: Positive = 8
     """Widths stay multiples of this; devices compute unrounded widths more slowly."""
     min_width: Positive = 8
     """No layer is cut below this many channels."""
-    images: Positive = 128
-    """Training images whose gradients score the channels."""
-    bn_images: Positive = 256
-    """Training images that re-estimate the batch-normalisation statistics after the cut."""
+    images: Positive | None = None
+    """Training images that score the channels in each round; absent: 8 to 64, fewer for larger models and inputs."""
+    bn_images: Positive | None = None
+    """Training images that re-estimate the batch-normalisation statistics after the cut; absent: 64 to 256."""
 
 
 class RecoverConfig(Frozen):
@@ -57,7 +59,7 @@ class RecoverConfig(Frozen):
     patience: Positive = 30
     """Epochs without a better validation mAP before it stops."""
     distill: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the unpruned teacher's features in the loss; 0 turns distillation off."""
+    """Weight of the distance to the unpruned teacher's answers in the loss; 0 turns distillation off."""
     device: str = ""
     """Ultralytics' own device string: empty chooses, ``cpu``, ``0``, ``0,1`` for several GPUs."""
     overrides: dict[str, Any] = {}

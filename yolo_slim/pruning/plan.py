@@ -120,3 +120,23 @@ def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: 
         name: LayerCut(outputs=indices(labels), outputs_before=len(labels)) for name, labels in graph.norms.items()
     }
     return PrunePlan(model_sha256=model_sha256, settings=settings, layers=layers, norms=norms)
+
+
+def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
+    """Return the one cut that equals ``first`` and then ``second``, in channels of the model before both."""
+    layers = {name: _compose(first.layers[name], cut) for name, cut in second.layers.items()}
+    norms = {name: _compose(first.norms[name], cut) for name, cut in second.norms.items()}
+    return PrunePlan(model_sha256=first.model_sha256, settings=first.settings, layers=layers, norms=norms)
+
+
+def _compose(first: LayerCut, second: LayerCut) -> LayerCut:
+    """Return one layer's cut of a composed plan."""
+    inputs = None
+    if first.inputs is not None and second.inputs is not None:
+        inputs = tuple(first.inputs[i] for i in second.inputs)
+    return LayerCut(
+        outputs=tuple(first.outputs[i] for i in second.outputs),
+        outputs_before=first.outputs_before,
+        inputs=inputs,
+        inputs_before=first.inputs_before,
+    )
