@@ -44,4 +44,9 @@ def use_all_cores() -> None:
     """Let torch use every core: importing Ultralytics sets OMP_NUM_THREADS to 1."""
     import torch
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(cores())
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0))

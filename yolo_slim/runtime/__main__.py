@@ -50,10 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _report(_explain_missing(error))
     except OSError as error:
-        explained = explain_os_error(error, Path.cwd())
-        if explained is None:
+        if error.filename is None:
             raise
-        return _report(SlimError(explained.fact, remedy="Free some space, or write to another folder with --out."))
+        return _report(_explain_refusal(error))
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -98,8 +97,7 @@ def detect(args: argparse.Namespace) -> int:
     from yolo_slim.runtime.detector import Detector
     from yolo_slim.runtime.infer import detections_to_json
 
-    with Detector(args.bundle, args.threads) as detector:
-        out = new_folder(args.out)
+    with Detector(args.bundle, args.threads) as detector, new_folder(args.out) as out:
         images = []
         for image in annotate(
             detector, args.source, out, conf=args.conf, iou=args.iou, convert_channels=args.convert_channels
@@ -108,7 +106,7 @@ def detect(args: argparse.Namespace) -> int:
             _say(args, f"{image.file}: {len(image.detections)} detections, {image.times.total_ms:.1f} ms")
         thresholds = detector.thresholds(args.conf, args.iou)
         value = detections_to_json(images, detector, "predict", thresholds)
-    write_json(out / "detections.json", value)
+        write_json(out / "detections.json", value)
     found = sum(len(image.detections) for image in images)
     _answer(args, value, f"{found} detections in {len(images)} frames, written to {out}")
     return EXIT_OK
@@ -260,6 +258,14 @@ def _say(args: argparse.Namespace, text: str) -> None:
 def _report(error: SlimError) -> int:
     print(f"error: {error}", file=sys.stderr)
     return EXIT_BAD_INPUT
+
+
+def _explain_refusal(error: OSError) -> SlimError:
+    """Return the user's version of a path that the system refuses: disk full, no permission, a file for a folder."""
+    explained = explain_os_error(error, Path(str(error.filename)))
+    if explained is None:
+        return SlimError(f"{error.filename}: {error.strerror}.", remedy="Choose another path.")
+    return SlimError(explained.fact, remedy="Free some space, or write to another folder with --out or --json.")
 
 
 def _explain_missing(error: ModuleNotFoundError) -> SlimError:

@@ -50,16 +50,32 @@ def annotate(
             yield ImageDetections(file=name, image_hw=size, detections=detections, times=times)
 
 
-def new_folder(base: Path) -> Path:
-    """Create and return ``base``, or the first of ``base-2``, ``base-3``, ... that doesn't exist."""
-    for number in count(1):
-        folder = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("count() never ends")
+@contextmanager
+def new_folder(base: Path) -> Iterator[Path]:
+    """Create and yield ``base``, or the first of ``base-2``, ``base-3``, ... that doesn't exist.
+
+    It is removed again when nothing was written into it.
+    """
+    folder = next(path for path in _numbered(base) if _is_created(path))
+    try:
+        yield folder
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _numbered(base: Path) -> Iterator[Path]:
+    yield base
+    yield from (base.with_name(f"{base.name}-{number}") for number in count(2))
+
+
+def _is_created(folder: Path) -> bool:
+    """Create a folder; return whether it is new, decided by the system: two runs never share one."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextmanager

@@ -301,8 +301,8 @@ def _unpacked(archive: Path) -> Path:
 def _extract(archive: Path, folder: Path) -> None:
     """Write the archive's regular files below ``folder``, without their top folder.
 
-    ``tarfile``'s own safe filter is absent from early Python 3.10 releases. It also stops reading at the end marker: the
-    rest is read here, because gzip tells a cut off or changed archive only at its end.
+    ``tarfile``'s own safe filter is absent from early Python 3.10 releases. It also stops reading at the end marker:
+    the rest is read here, because gzip tells a cut off or changed archive only at its end.
     """
     with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
         for entry in tar:

@@ -213,7 +213,7 @@ class _Pruner:
         """Return the labels' scores on images of this round's own."""
         with _loss_gains(model):
             chosen = choose(self.images, self._score_count() * (index + 1), self.seed)[-self._score_count() :]
-            batch = max(1, min(16, 16 * 320**2 // self.imgsz**2))
+            batch = max(1, min(8, 8 * 320**2 // self.imgsz**2))
             scores = score(
                 model, graph, self.config.criterion, lambda: batches(chosen, self.imgsz, batch), self.seed + index
             )

@@ -1,0 +1,221 @@
+"""weights.pt -> model.onnx: one graph for every runtime, proven equal to PyTorch on real images."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_slim import checkpoint, ultra
+from yolo_slim.config import ExportConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.evaluation.predict import onnx_infer, torch_infer
+from yolo_slim.files import write_atomic
+from yolo_slim.manifest import Job
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.runtime.letterbox import Letterbox
+from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages.prune import require_imgsz
+
+MAX_BOX_PX = 0.1
+"""Largest difference of a box coordinate between ONNX Runtime and PyTorch, pixels of the input."""
+MAX_SCORE = 0.001
+"""Largest difference of a score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportInputs:
+    """What the stage reads."""
+
+    weights: Path
+    """Unfused checkpoint."""
+    data: Path
+    """Data set whose validation images the parity is measured on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOutputs:
+    """What the stage wrote."""
+
+    onnx: Path
+    """``model.onnx``."""
+
+
+def run(
+    inputs: ExportInputs,
+    config: ExportConfig,
+    out_dir: Path,
+    *,
+    imgsz: int,
+    data_digest: str = "",
+    progress: Progress | None = None,
+) -> ExportOutputs:
+    """Export a checkpoint to ONNX: batch 1, fixed shape, simplified, checked, with Ultralytics' metadata.
+
+    Raises:
+        SlimError: end2end asked of a model without a one-to-one head, or outputs that differ from PyTorch's.
+    """
+    progress = progress or Silent()
+    loaded = checkpoint.load(inputs.weights)
+    require_imgsz(imgsz, loaded.stride)
+    require_end2end(loaded, config)
+    job = Job(
+        stage="export",
+        folder=out_dir,
+        config={**config.model_dump(), "imgsz": imgsz},
+        inputs={"weights": loaded.sha256, "data": data_digest},
+    )
+    outputs = ExportOutputs(onnx=out_dir / "model.onnx")
+    if job.is_done():
+        progress.say("export: done before, kept")
+        return outputs
+    job.begin()
+    progress.step(f"export: {inputs.weights.name}", 0, 2)
+    with ultra.log_to(out_dir / "export.log"):
+        write_atomic(outputs.onnx, lambda path: _export(inputs.weights, config, imgsz, path))
+    progress.step(f"export: {inputs.weights.name}", 1, 2)
+    dataset = load_dataset(inputs.data)
+    images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
+    parity = measure_parity(loaded, outputs.onnx, images, imgsz=imgsz, end2end=config.end2end)
+    progress.step(f"export: {inputs.weights.name}", 2, 2)
+    job.finish([outputs.onnx], {"parity": parity})
+    progress.say(
+        f"export: {inputs.weights.name} -> ONNX; on {parity['images']} images boxes within "
+        f"{parity['max_box_px']:.3g} px and scores within {parity['max_score']:.1g} of PyTorch"
+    )
+    return outputs
+
+
+def require_end2end(loaded: checkpoint.Checkpoint, config: ExportConfig) -> None:
+    """Raise when the one-to-one head is asked of a model without one."""
+    if config.end2end and not loaded.dual_head:
+        raise SlimError(
+            f"{loaded.path} has no one-to-one head, so it can't be exported end2end.",
+            remedy="Leave export.end2end off; only yolo26 models have that head.",
+        )
+
+
+def _export(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:
+    """Let Ultralytics export a copy in a folder of its own, and take out what depends on the day and the machine."""
+    from ultralytics import YOLO
+
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-export-") as folder:
+        copied = Path(folder) / "model.pt"
+        shutil.copyfile(weights, copied)
+        exported = YOLO(copied).export(
+            format="onnx",
+            imgsz=imgsz,
+            opset=config.opset,
+            simplify=True,
+            dynamic=False,
+            batch=1,
+            nms=False if config.end2end else None,
+            device="cpu",
+            verbose=False,
+        )
+        _settle_metadata(Path(exported), out)
+
+
+def _settle_metadata(exported: Path, out: Path) -> None:
+    """Check the graph and write it without date and paths, so that equal weights give equal bytes."""
+    import onnx
+
+    graph = onnx.load(str(exported))
+    kept = {item.key: item.value for item in graph.metadata_props if item.key != "date"}
+    kept["description"] = "Ultralytics detection model, exported by yolo_slim"
+    del graph.metadata_props[:]
+    for key, value in sorted(kept.items()):
+        graph.metadata_props.add(key=key, value=value)
+    missing = [key for key in ("stride", "imgsz", "names", "task", "end2end", "batch") if key not in kept]
+    if missing:
+        raise SlimError("The exported ONNX lacks metadata.", culprits=missing, remedy="Try the pinned Ultralytics.")
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, str(out))
+
+
+def measure_parity(
+    loaded: checkpoint.Checkpoint, onnx: Path, images: list[Path], *, imgsz: int, end2end: bool
+) -> dict[str, Any]:
+    """Return the largest differences of ONNX Runtime and PyTorch on real images.
+
+    End2end outputs are compared row by row where both scores exceed .05: below, equal scores may swap rows.
+
+    Raises:
+        SlimError: a difference above :data:`MAX_BOX_PX` or :data:`MAX_SCORE`.
+    """
+    ours, theirs = onnx_infer(onnx), torch_infer(loaded.model, end2end=end2end)
+    letterbox = Letterbox((imgsz, imgsz))
+    box_px = score = 0.0
+    for path in images:
+        blob = letterbox(read_image(path, convert_channels=True))[0].copy()
+        got, wanted = ours(blob), theirs(blob)
+        if got.shape != wanted.shape:
+            raise SlimError(f"The ONNX output has shape {got.shape}, PyTorch's {wanted.shape}.")
+        boxes, scores = _differences(got[0], wanted[0], end2end=end2end)
+        box_px, score = max(box_px, boxes), max(score, scores)
+    parity = {
+        "images": len(images),
+        "max_box_px": box_px,
+        "max_score": score,
+        "box_tolerance_px": MAX_BOX_PX,
+        "score_tolerance": MAX_SCORE,
+    }
+    if box_px > MAX_BOX_PX or score > MAX_SCORE:
+        raise SlimError(
+            "The ONNX graph and the PyTorch model disagree.",
+            culprits=[f"boxes by {box_px:.3g} px (tolerance {MAX_BOX_PX})", f"scores by {score:.3g} ({MAX_SCORE})"],
+            remedy="Try another export.opset, and report the model if it stays.",
+        )
+    return parity
+
+
+def _differences(got: np.ndarray, wanted: np.ndarray, *, end2end: bool) -> tuple[float, float]:
+    """Return the largest difference of a box, where anything scores above .05, and of a score."""
+    if end2end:
+        rows = (got[:, 4] > 0.05) & (wanted[:, 4] > 0.05)
+        got, wanted = got[rows], wanted[rows]
+        boxes, scores = np.abs(got[:, :4] - wanted[:, :4]), np.abs(got[:, 4] - wanted[:, 4])
+    else:
+        seen = wanted[4:].max(axis=0) > 0.05
+        boxes, scores = np.abs(got[:4, seen] - wanted[:4, seen]), np.abs(got[4:] - wanted[4:])
+    return float(boxes.max(initial=0.0)), float(scores.max(initial=0.0))
+
+
+def layout_of(onnx: Path) -> dict[str, Any]:
+    """Return what an exported graph says of itself: imgsz (h, w), stride, names, layout.
+
+    Raises:
+        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
+    """
+    import ast
+
+    import onnx as onnx_package
+
+    if not onnx.is_file():
+        raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
+    try:
+        graph = onnx_package.load(str(onnx))
+        found = {item.key: item.value for item in graph.metadata_props}
+        height, width = ast.literal_eval(found["imgsz"])
+        names = {int(key): str(value) for key, value in ast.literal_eval(found["names"]).items()}
+        layout = "end2end" if found.get("end2end") == "True" else "one2many"
+        stride, task = int(found["stride"]), found["task"]
+    except Exception as error:  # protobuf's decoder has its own exception classes
+        raise SlimError(
+            f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
+            remedy="Make it with `yolo-slim export`.",
+        ) from None
+    if task != "detect":
+        raise SlimError(f"{onnx} is a {task} model.", remedy="yolo_slim handles detection models.")
+    shape = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim]
+    wanted = 6 if layout == "end2end" else 4 + len(names)
+    if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:
+        raise SlimError(f"{onnx}: its output {shape} doesn't fit {len(names)} classes in layout {layout}.")
+    return {"imgsz": (height, width), "names": names, "layout": layout, "stride": stride}
+
+

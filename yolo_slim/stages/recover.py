@@ -1,0 +1,225 @@
+"""pruned.pt -> recovered.pt: train the pruned network back, with the unpruned one as its teacher."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_slim import checkpoint, ultra
+from yolo_slim.config import RecoverConfig
+from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import read_json, write_json
+from yolo_slim.manifest import Job
+from yolo_slim.progress import Progress, Silent
+
+DEFAULTS: dict[str, Any] = {
+    "optimizer": "AdamW",
+    "lr0": 0.0005,
+    "lrf": 0.01,
+    "cos_lr": True,
+    "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0,
+    "cache": "ram",
+    "plots": False,
+    "verbose": False,
+}
+"""Ultralytics arguments that differ from its own defaults; each can be overridden. Measured in docs/benchmarks."""
+
+OURS = frozenset("model data imgsz epochs batch patience device seed project name exist_ok resume save_dir mode task".split())
+"""Arguments that the stage sets itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverInputs:
+    """What the stage reads."""
+
+    weights: Path
+    """``pruned.pt``."""
+    teacher: Path
+    """The unpruned checkpoint."""
+    data: Path
+    """Ultralytics data set description."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverOutputs:
+    """What the stage wrote."""
+
+    weights: Path
+    """``recovered.pt``: the epoch with the best validation mAP."""
+    results: Path
+    """``results.csv``: Ultralytics' table of losses and mAP per epoch."""
+
+
+def outputs_in(folder: Path) -> RecoverOutputs:
+    """Return where the stage writes."""
+    return RecoverOutputs(weights=folder / "recovered.pt", results=folder / "results.csv")
+
+
+def run(
+    inputs: RecoverInputs,
+    config: RecoverConfig,
+    out_dir: Path,
+    *,
+    imgsz: int,
+    seed: int = 0,
+    data_digest: str = "",
+    progress: Progress | None = None,
+) -> RecoverOutputs:
+    """Fine-tune a pruned checkpoint; a killed training goes on from its last whole epoch.
+
+    Args:
+        inputs: files to read.
+        config: how to train.
+        out_dir: folder of the stage; Ultralytics' own files go to ``train/`` below it.
+        imgsz: training image side in pixels.
+        seed: seed of the training.
+        data_digest: digest of the data set, see :func:`yolo_slim.data.digest`.
+        progress: listener.
+
+    Raises:
+        SlimError: unknown training arguments, or widths that changed in training.
+    """
+    progress = progress or Silent()
+    check_overrides(config.overrides)
+    pruned = checkpoint.load(inputs.weights)
+    teacher = checkpoint.load(inputs.teacher)
+    job = Job(
+        stage="recover",
+        folder=out_dir,
+        config={**config.model_dump(), "imgsz": imgsz, "seed": seed},
+        inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
+    )
+    outputs = outputs_in(out_dir)
+    if job.is_done():
+        progress.say("recover: done before, kept")
+        return outputs
+    job.begin()
+    last = _resumable(job)
+    data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
+    arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
+    with ultra.log_to(out_dir / "train.log"):
+        best = _train(arguments, last, config.epochs, progress)
+    _keep_best(best, pruned, outputs)
+    job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
+    return outputs
+
+
+def check_overrides(overrides: dict[str, Any]) -> None:
+    """Raise for training arguments that Ultralytics doesn't know or that the stage sets itself, all at once."""
+    ultra.prepare()
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    problems = [
+        f"{key}: unknown argument.{did_you_mean(key, list(DEFAULT_CFG_DICT))}"
+        for key in overrides
+        if key not in DEFAULT_CFG_DICT
+    ]
+    problems += [f"{key}: set by yolo_slim" for key in overrides if key in OURS]
+    if problems:
+        raise SlimError(
+            "Some training arguments can't be passed to Ultralytics.",
+            culprits=problems,
+            remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience and device are "
+            "settings of recover itself.",
+        )
+
+
+def training_arguments(
+    inputs: RecoverInputs, config: RecoverConfig, out_dir: Path, *, data: Path, imgsz: int, seed: int
+) -> dict[str, Any]:
+    """Return the Ultralytics training arguments."""
+    gpu = torch.cuda.is_available() and config.device != "cpu"
+    given = {
+        "model": str(inputs.weights.absolute()),
+        "data": str(data),
+        "imgsz": imgsz,
+        "epochs": config.epochs,
+        "batch": config.batch,
+        "nbs": config.batch,
+        "patience": config.patience,
+        "device": config.device or (None if gpu else "cpu"),
+        "seed": seed,
+        "amp": gpu,
+        "close_mosaic": max(1, config.epochs * 3 // 10),
+        "workers": min(8, ultra.cores()),
+        "project": str(out_dir.absolute()),
+        "name": "train",
+        "exist_ok": True,
+    }
+    if config.distill > 0:
+        given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
+    return {**DEFAULTS, **given, **config.overrides}
+
+
+def _resumable(job: Job) -> Path | None:
+    """Return the last checkpoint of the same job if there is one; otherwise clear what another job left."""
+    train, record = job.folder / "train", job.folder / "job.json"
+    last = train / "weights" / "last.pt"
+    try:
+        same = read_json(record)["fingerprint"] == job.fingerprint
+    except (OSError, ValueError, KeyError):
+        same = False
+    if same and last.is_file():
+        return last
+    shutil.rmtree(train, ignore_errors=True)
+    write_json(record, {"fingerprint": job.fingerprint})
+    return None
+
+
+def _train(arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
+    """Train, resume or, where only the manifest was missing, do nothing; return ``best.pt``."""
+    if last is not None:
+        epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+        if epoch < 0 or epoch + 1 >= epochs:
+            return last.with_name("best.pt")
+        progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
+        arguments = {**arguments, "resume": str(last)}
+    from yolo_slim.training.trainer import SlimTrainer
+
+    trainer = SlimTrainer(overrides=arguments)
+    for event, callback in _callbacks(progress).items():
+        trainer.add_callback(event, callback)
+    trainer.train()
+    return Path(trainer.best)
+
+
+def _callbacks(progress: Progress) -> dict[str, Any]:
+    """Return the trainer's callbacks that report progress."""
+    seen = {"batches": 0, "epoch": -1}
+
+    def batch_end(trainer: Any) -> None:
+        if trainer.epoch != seen["epoch"]:
+            seen.update(batches=0, epoch=trainer.epoch)
+        seen["batches"] += 1
+        per_epoch = len(trainer.train_loader)
+        progress.step("recover: train", trainer.epoch * per_epoch + seen["batches"], trainer.epochs * per_epoch)
+
+    def epoch_end(trainer: Any) -> None:
+        value = (trainer.metrics or {}).get("metrics/mAP50-95(B)")
+        if value is not None and trainer.epoch < trainer.epochs:
+            progress.say(f"recover: epoch {trainer.epoch + 1} of {trainer.epochs}, val mAP50-95 {value:.3f}")
+
+    return {"on_train_batch_end": batch_end, "on_model_save": epoch_end}
+
+
+def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutputs) -> None:
+    """Write the best weights as a plain checkpoint, after a check that the widths are still the pruned ones."""
+    from yolo_slim.training.trainer import widths
+
+    trained = checkpoint.load(best)
+    before, after = widths(pruned.model), widths(trained.model)
+    changed = [f"{name}: {before[name]} -> {after.get(name)}" for name in before if before[name] != after.get(name)]
+    if changed:
+        raise SlimError(
+            "Training changed the widths of the pruned network.",
+            culprits=changed,
+            remedy="Report this with your Ultralytics version; the pruned weights are untouched.",
+        )
+    checkpoint.save(outputs.weights, pruned, trained.model)
+    shutil.copyfile(best.parents[1] / "results.csv", outputs.results)
