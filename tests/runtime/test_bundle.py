@@ -14,11 +14,13 @@ from yolo_slim.runtime.bundle import BUNDLE_JSON, BUNDLE_SCHEMA, BundleSpec, ope
 
 
 def edit(bundle: Path, **changes: Any) -> None:
+    """Change keys of bundle.json."""
     path = bundle / BUNDLE_JSON
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def refusal(path: Path) -> SlimError:
+    """Return the error that opening raises."""
     with pytest.raises(SlimError) as caught:
         open_bundle(path)
     return caught.value

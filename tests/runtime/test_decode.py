@@ -23,6 +23,7 @@ def random_raw(seed: int, classes: int, anchors: int = 3000) -> np.ndarray:
 
 
 def ultralytics(raw: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """Return Ultralytics' (N, 6) detections in input pixels."""
     found = non_max_suppression(
         torch.from_numpy(raw.copy()),
         thresholds.conf,
@@ -35,6 +36,7 @@ def ultralytics(raw: np.ndarray, thresholds: Thresholds) -> np.ndarray:
 
 
 def assert_equal_to_ultralytics(raw: np.ndarray, layout: str, thresholds: Thresholds) -> None:
+    """Assert that there are detections and that they equal Ultralytics' bit for bit."""
     theirs = ultralytics(raw, thresholds)
     ours = decode(raw, layout, IDENTITY, thresholds)
     assert len(theirs) > 0

@@ -34,7 +34,7 @@ def test_frames_are_independent(tiny_bundle: Path) -> None:
 
 
 def test_val_mode_sees_more(tiny_bundle: Path) -> None:
-    """val takes score .001 and every class; predict takes the bundle's threshold; a given one wins."""
+    """Mode val takes score .001 and every class; predict takes the bundle's threshold; a given one wins."""
     with Detector(tiny_bundle) as detector:
         assert len(detector.detect(scene(), mode="val")) > len(detector.detect(scene())) == 2
         assert len(detector.detect(scene(), conf=0.99)) == 0

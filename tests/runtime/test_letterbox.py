@@ -22,6 +22,7 @@ SHAPES = [
 
 
 def random_image(shape: tuple[int, int]) -> np.ndarray:
+    """Return noise, the same for a shape every time."""
     return np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), np.uint8)
 
 
@@ -36,7 +37,7 @@ def test_equals_ultralytics(shape: tuple[int, int], imgsz: tuple[int, int]) -> N
 
 @pytest.mark.parametrize(("shape", "imgsz"), SHAPES)
 def test_boxes_return_as_in_ultralytics(shape: tuple[int, int], imgsz: tuple[int, int]) -> None:
-    """Boxes return to the image as scale_boxes moves them; one gain per axis instead of one for both is seen by 1e-3."""
+    """Boxes return to the image as scale_boxes moves them, to .001 of the image's longer side."""
     import torch
 
     boxes = np.random.default_rng(0).uniform(0, max(imgsz), (40, 4)).astype(np.float32)

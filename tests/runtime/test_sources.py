@@ -12,6 +12,7 @@ from yolo_slim.runtime.sources import frames, image_paths, read_image
 
 
 def save(path: Path, image: np.ndarray) -> Path:
+    """Write an image and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), image)
     return path

@@ -15,11 +15,13 @@ from yolo_slim.runtime.machine import MachineState, throttle_reasons
 
 
 def run(bundle: Path, **options: float) -> BenchResult:
+    """Time the bundle briefly."""
     with Detector(bundle) as detector:
         return bench(detector, [scene(), scene(64, 96)], warmup=1, **{"min_seconds": 0.01, "min_queries": 5, **options})
 
 
 def state(throttled: int | None = None, celsius: float | None = None) -> MachineState:
+    """Return a state that knows nothing else."""
     return MachineState(governors=(), cpu_mhz=(), celsius=celsius, throttled=throttled)
 
 

@@ -1,0 +1,1 @@
+"""How a bundle reaches a device and an answer comes back. One module per way."""

@@ -1,0 +1,58 @@
+"""This machine as the device: the bundle runs in a process of its own, by the device's own commands."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.config import Profile
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
+from yolo_slim.runtime.infer import ImageDetections, load_detections
+from yolo_slim.runtime.machine import device_model
+
+
+def is_device(profile: Profile) -> bool:
+    """Tell whether this machine is the profile's device."""
+    arch = profile.arch in ("any", platform.machine())
+    return arch and (profile.device_model is None or re.search(profile.device_model, device_model()) is not None)
+
+
+def infer(bundle: Path, images: Path, threads: int) -> list[ImageDetections]:
+    """Return the detections in a folder of images, sorted by name, with every score above .001."""
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-infer-") as folder:
+        out = Path(folder) / "detections.json"
+        _run("infer", str(bundle), str(images), "--out", str(out), "--quiet", "--threads", str(threads))
+        return load_detections(out)
+
+
+def bench(bundle: Path, images: Path, *, seconds: float, queries: int, threads: int, celsius: float | None) -> Any:
+    """Return the JSON value of one timing, see :class:`yolo_slim.runtime.bench.BenchResult`."""
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-bench-") as folder:
+        out = Path(folder) / "bench.json"
+        limits = [] if celsius is None else ["--max-celsius", str(celsius)]
+        arguments = ["--images", str(images), "--seconds", str(seconds), "--queries", str(queries), "--quiet"]
+        _run("bench", str(bundle), *arguments, "--threads", str(threads), *limits, "--json", str(out), allowed=(0, 1))
+        return read_json(out)
+
+
+def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
+    """Run the device's command line here."""
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    environment.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, "-m", "yolo_slim.runtime", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in allowed:
+        raise SlimError(
+            f"The bundle failed here: `python -m yolo_slim.runtime {' '.join(arguments[:2])}` "
+            f"ended with status {done.returncode}.",
+            culprits=done.stderr.strip().splitlines()[-6:],
+            remedy="Run that command yourself to see more.",
+        )

@@ -1,0 +1,334 @@
+"""Weights and bundles -> result.json, report.html, verdict: the accuracy ladder, speed, the gates of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolo_slim import checkpoint, ultra
+from yolo_slim.config import Profile, ValidateConfig
+from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
+from yolo_slim.devices import local
+from yolo_slim.errors import SlimError
+from yolo_slim.evaluation import gates
+from yolo_slim.evaluation.accuracy import Accuracy, Truth, read_truth, score
+from yolo_slim.evaluation.predict import detect_all, onnx_infer, torch_infer
+from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.manifest import Job, versions
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.macs import measure
+from yolo_slim.reporting.html import Example, write_report
+from yolo_slim.runtime.annotate import annotate
+from yolo_slim.runtime.bundle import open_bundle
+from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.machine import describe_machine
+from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages.export import layout_of
+from yolo_slim.stages.prune import conv_widths
+
+RESULT_SCHEMA = 1
+EXAMPLES = 4
+EXAMPLE_CONF = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateInputs:
+    """What the stage reads; a rung without its file is left out."""
+
+    control: Path
+    """The unpruned checkpoint."""
+    data: Path
+    """Ultralytics data set description."""
+    bundles: Mapping[str, Path]
+    """``control/RUNTIME-PRECISION`` and ``slim/RUNTIME-PRECISION`` to a bundle folder."""
+    pruned: Path | None = None
+    recovered: Path | None = None
+    onnx: Path | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Builds that weren't possible, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateOutputs:
+    """What the stage wrote."""
+
+    result: Path
+    """``result.json``, see docs/result.md."""
+    report: Path
+    """``report.html``."""
+    verdict: str
+    """``pass``, ``fail`` or ``unproven``."""
+    bundle: Path | None
+    """The winning bundle."""
+
+
+def run(
+    inputs: ValidateInputs,
+    config: ValidateConfig,
+    profile: Profile,
+    out_dir: Path,
+    *,
+    imgsz: int,
+    name: str,
+    command: str = "",
+    data_digest: str = "",
+    progress: Progress | None = None,
+) -> ValidateOutputs:
+    """Measure accuracy and speed, judge by the profile, write ``result.json`` and ``report.html``.
+
+    A finished result of the same inputs and settings is kept, timings included.
+    """
+    progress = progress or Silent()
+    files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
+    digests = {key: sha256(path) for key, path in files.items() if path}
+    digests |= {key: sha256(folder / "bundle.json") for key, folder in inputs.bundles.items()}
+    settings = {**config.model_dump(), "profile": profile.model_dump(), "imgsz": imgsz, "name": name}
+    job = Job(stage="validate", folder=out_dir, config=settings, inputs={**digests, "data": data_digest})
+    result, report = out_dir / "result.json", out_dir / "report.html"
+    if job.is_done():
+        progress.say("validate: done before, kept")
+    else:
+        job.begin()
+        ultra.use_all_cores()
+        measured = _Measurement(inputs, config, profile, out_dir, imgsz, progress)
+        value = measured.result(name, command)
+        write_report(report, value, measured.examples())
+        write_json(result, value)
+        job.finish([result, report])
+    value = read_json(result)
+    best = next((build["name"] for build in value["builds"] if build["winner"]), None)
+    return ValidateOutputs(
+        result=result,
+        report=report,
+        verdict=value["verdict"]["status"],
+        bundle=inputs.bundles[best] if best else None,
+    )
+
+
+def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
+    """Return the split that mAP is measured on."""
+    split = config.split if config.split != "auto" else ("test" if dataset.has("test") else "val")
+    if not dataset.has(split):
+        raise SlimError(f"{dataset.yaml}: the split '{split}' has no images.", remedy="Choose validate.split: val.")
+    return split
+
+
+class _Measurement:
+    """One validation: everything is measured on the same images, in one run."""
+
+    def __init__(
+        self, inputs: ValidateInputs, config: ValidateConfig, profile: Profile, out: Path, imgsz: int, progress: Progress
+    ) -> None:
+        self.inputs, self.config, self.profile = inputs, config, profile
+        self.imgsz, self.progress = imgsz, progress
+        self.control = checkpoint.load(inputs.control)
+        dataset = load_dataset(inputs.data)
+        self.split = choose_split(dataset, config)
+        self.images = dataset.splits[self.split][: config.max_images or None]
+        chosen = Dataset(yaml=dataset.yaml, root=dataset.root, names=dataset.names, splits={self.split: self.images})
+        out.mkdir(parents=True, exist_ok=True)
+        links = write_absolute_yaml(chosen, out / "data.yaml")
+        self.folder = links.with_name("data_links") / "images" / self.split
+        self.truths: list[Truth] = [read_truth(path) for path in self.images]
+        self.detections: dict[str, list[Detections]] = {}
+        self.notes = [f"{key} was not built: {reason}" for key, reason in inputs.skipped.items()]
+
+    def result(self, name: str, command: str) -> dict[str, Any]:
+        """Measure everything and return the JSON value of ``result.json``."""
+        ladder = self._ladder()
+        builds = self._builds()
+        control = ladder[0]["map50_95"]
+        proven = local.is_device(self.profile)
+        budget = self.profile.budget
+        best = gates.winner(builds, control=control, max_drop=budget.max_map50_95_drop)
+        for build in builds:
+            build["winner"] = build is best
+        drop = None if best is None else control - best["map50_95"]
+        if best is None and (slim := [b for b in builds if b["model"] == "slim"]):
+            drop = min(control - b["map50_95"] for b in slim)
+        missing = "" if proven else f"this machine is no {self.profile.name}; run the bundle there"
+        found = gates.rung_gates(ladder) + gates.device_gates(budget, best, drop, missing)
+        return {
+            "schema": RESULT_SCHEMA,
+            "name": name,
+            "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": command,
+            "target": {"name": self.profile.name, "description": self.profile.description, "is_this_machine": proven},
+            "imgsz": self.imgsz,
+            "data": {
+                "yaml": self.inputs.data.name,
+                "split": self.split,
+                "images": len(self.images),
+                "boxes": sum(len(truth.class_ids) for truth in self.truths),
+                "names": {str(key): text for key, text in self.control.names.items()},
+            },
+            "verdict": {
+                "status": gates.verdict(found, proven=proven),
+                "gates": [item.to_json() for item in found],
+            },
+            **self._sizes(),
+            "ladder": ladder,
+            "builds": builds,
+            "machine": describe_machine(),
+            "versions": versions(),
+            "notes": self.notes,
+        }
+
+    def examples(self) -> list[Example]:
+        """Return the images with the most objects, as the control and the slim model see them."""
+        slim = next((key for key in ("recovered", "pruned") if key in self.detections), "control")
+        order = np.argsort([-len(truth.class_ids) for truth in self.truths], kind="stable")[:EXAMPLES]
+        return [
+            Example(
+                file=self.images[i].name,
+                truth=len(self.truths[i].class_ids),
+                control=self._drawn("control", i),
+                slim=self._drawn(slim, i),
+            )
+            for i in order.tolist()
+        ]
+
+    def _drawn(self, rung: str, index: int) -> Any:
+        """Return one image with what a rung sees at the usual threshold."""
+        found = self.detections[rung][index]
+        seen = _one_class_per_box(found, EXAMPLE_CONF)
+        image = read_image(self.images[index], convert_channels=True)
+        drawn = annotate(image, seen, self.control.names)
+        scale = min(1.0, 640 / max(drawn.shape[:2]))
+        return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    def _ladder(self) -> list[dict[str, Any]]:
+        """Return the rungs in order, each against the one that it came from."""
+        end2end = self._layout() == "end2end"
+        rungs: list[tuple[str, str, str | None]] = [("control", "PyTorch control", None)]
+        for key, path, label in (
+            ("control", self.inputs.control, ""),
+            ("pruned", self.inputs.pruned, "PyTorch pruned, not trained"),
+            ("recovered", self.inputs.recovered, "PyTorch recovered"),
+        ):
+            if path:
+                infer = torch_infer(checkpoint.load(path).model, end2end=end2end)
+                self._detect(key, infer, end2end)
+                rungs += [(key, label, "control")] if label else []
+        last = "recovered" if self.inputs.recovered else "pruned" if self.inputs.pruned else "control"
+        if self.inputs.onnx:
+            self._detect("onnx", onnx_infer(self.inputs.onnx), end2end)
+            rungs.append(("onnx", "ONNX in ONNX Runtime", last))
+            last = "onnx"
+        for key, folder in self.inputs.bundles.items():
+            self.progress.step(f"validate: detect with {key}", 0, 1)
+            answers = local.infer(folder, self.folder, ultra.cores())
+            self.detections[key] = [answer.detections for answer in answers]
+            self.progress.step(f"validate: detect with {key}", 1, 1)
+            if key.startswith("slim/"):
+                rungs.append((key.removeprefix("slim/"), f"bundle {key.removeprefix('slim/')}", last))
+        return self._scored(rungs)
+
+    def _layout(self) -> str:
+        """Return the output layout of what is validated."""
+        if self.inputs.onnx:
+            return str(layout_of(self.inputs.onnx)["layout"])
+        specs = [open_bundle(folder).spec.layout for folder in self.inputs.bundles.values()]
+        return specs[0] if specs else "one2many"
+
+    def _detect(self, key: str, infer: Any, end2end: bool) -> None:
+        """Fill in one rung's detections."""
+        self.detections[key] = detect_all(
+            self.images,
+            infer,
+            layout="end2end" if end2end else "one2many",
+            imgsz=self.imgsz,
+            progress=self.progress,
+            text=f"validate: detect with {key}",
+        )
+
+    def _scored(self, rungs: list[tuple[str, str, str | None]]) -> list[dict[str, Any]]:
+        """Return the rungs with their mAP, drop and status."""
+        scores: dict[str, Accuracy] = {}
+        ladder = []
+        for rung, label, against in rungs:
+            key = rung if rung in self.detections else f"slim/{rung}"
+            scores[rung] = accuracy = self._accuracy(key)
+            drop = None if against is None else scores[against].map50_95 - accuracy.map50_95
+            budget = None if against is None else gates.rung_budget(rung, self.profile.rungs)
+            status = "info" if budget is None or drop is None else "pass" if drop <= budget else "fail"
+            ladder.append(
+                {
+                    "rung": rung,
+                    "label": label,
+                    "map50_95": accuracy.map50_95,
+                    "map50": accuracy.map50,
+                    "against": against,
+                    "drop": drop,
+                    "budget": budget,
+                    "status": status,
+                    "per_class": accuracy.per_class,
+                    "where": "this machine",
+                }
+            )
+        return ladder
+
+    def _accuracy(self, key: str) -> Accuracy:
+        return score(self.truths, self.detections[key], self.control.names)
+
+    def _builds(self) -> list[dict[str, Any]]:
+        """Return every bundle with its accuracy and speed; control and slim of a runtime are timed one after the other."""
+        order = sorted(self.inputs.bundles, key=lambda key: (key.split("/")[1], key))
+        builds = []
+        for done, key in enumerate(order):
+            self.progress.step(f"validate: time {key}", done, len(order))
+            spec = open_bundle(self.inputs.bundles[key]).spec
+            timing = local.bench(
+                self.inputs.bundles[key],
+                self.folder,
+                seconds=self.config.min_seconds,
+                queries=self.config.min_queries,
+                threads=min(spec.threads, ultra.cores()),
+                celsius=self.profile.thermal.max_celsius,
+            )
+            accuracy = self._accuracy(key)
+            size = sum(spec.files[file]["size_bytes"] for file in spec.model.values())
+            builds.append(
+                {
+                    "name": key,
+                    "model": key.split("/")[0],
+                    "runtime": spec.runtime,
+                    "precision": spec.precision,
+                    "map50_95": accuracy.map50_95,
+                    "map50": accuracy.map50,
+                    "size_mb": size / 1e6,
+                    "winner": False,
+                    "bench": timing,
+                }
+            )
+        self.progress.step("validate: time", len(order), len(order))
+        return builds
+
+    def _sizes(self) -> dict[str, Any]:
+        """Return parameters, MACs and widths of the control and the slim weights."""
+        end2end = self._layout() == "end2end"
+        path = self.inputs.recovered or self.inputs.pruned
+        slim = checkpoint.load(path).model if path else self.control.model
+        before, after = conv_widths(self.control.model), conv_widths(slim)
+        return {
+            "size": {
+                "control": measure(self.control.model, self.imgsz, end2end=end2end).to_json(),
+                "slim": measure(slim, self.imgsz, end2end=end2end).to_json(),
+            },
+            "widths": [{"layer": k, "before": w, "after": after[k]} for k, w in before.items() if k in after],
+        }
+
+
+def _one_class_per_box(found: Detections, conf: float) -> Detections:
+    """Return the detections above a score, without second classes of the same box."""
+    kept: list[int] = []
+    for i in np.flatnonzero(found.scores > conf).tolist():
+        if not any(np.array_equal(found.boxes[i], found.boxes[j]) for j in kept):
+            kept.append(i)
+    return Detections(boxes=found.boxes[kept], scores=found.scores[kept], class_ids=found.class_ids[kept])
