@@ -25,7 +25,9 @@ from yolo_slim.files import fresh_folder, write_text
 
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
-IMAGE_SUFFIXES = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split())
+IMAGE_SUFFIXES = frozenset(
+    ["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"]
+)
 MIN_SIDE_PX = 10
 """Ultralytics drops smaller images."""
 TOLERANCE = 0.01
@@ -191,7 +193,9 @@ def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
         return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
     problems = []
     if sorted(named) != list(range(len(named))) or not named:
-        problems.append(f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps")
+        problems.append(
+            f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
+        )
     if count is not None and count != len(named):
         problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
     return dict(sorted(named.items())), problems

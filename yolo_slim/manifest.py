@@ -42,9 +42,7 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Return what must match for the stage to be skipped."""
-        return sha256_json(
-            {"stage": self.stage, "config": self.config, "inputs": self.inputs, "version": __version__}
-        )
+        return sha256_json({"stage": self.stage, "config": self.config, "inputs": self.inputs, "version": __version__})
 
     def is_done(self) -> bool:
         """Tell whether the folder already holds this job's whole result."""
@@ -86,8 +84,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def outputs_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Tell whether every output of a manifest is there with its recorded bytes."""
-    return all((folder / name).is_file() and sha256(folder / name) == digest
-               for name, digest in manifest["outputs"].items())
+    return all(
+        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in manifest["outputs"].items()
+    )
 
 
 def require_manifest(folder: Path, stage: str) -> dict[str, Any]:

@@ -317,8 +317,10 @@ def _road(scene: Scene, horizon: int) -> None:
     cv2.fillPoly(scene.canvas, [np.rint(road).astype(np.int32)], (grey, grey, grey * 0.97))
     middle = (left + right) / 2
     for start in np.linspace(0.05, 0.9, 7):
-        dash = [(goal + (middle - goal) * t + w * t * 8, horizon + (size - horizon) * t)
-                for t, w in ((start, -1), (start, 1), (start + 0.06, 1), (start + 0.06, -1))]
+        dash = [
+            (goal + (middle - goal) * t + w * t * 8, horizon + (size - horizon) * t)
+            for t, w in ((start, -1), (start, 1), (start + 0.06, 1), (start + 0.06, -1))
+        ]
         cv2.fillPoly(scene.canvas, [np.rint(dash).astype(np.int32)], (205, 210, 210))
 
 
@@ -367,7 +369,9 @@ def _car(scene: Scene, horizon: int) -> None:
     x, y = int(rng.uniform(0, size)), horizon + int(rng.uniform(0.2, 1.2) * width)
     paint = _uniform_colour(rng, (20, 20, 20), (220, 220, 220))
     cv2.rectangle(scene.canvas, (x, y - width // 2), (x + width, y + width // 4), paint, -1)
-    cv2.rectangle(scene.canvas, (x + width // 8, y - width // 2 + 3), (x + width * 7 // 8, y - width // 5), (70, 60, 55), -1)
+    cv2.rectangle(
+        scene.canvas, (x + width // 8, y - width // 2 + 3), (x + width * 7 // 8, y - width // 5), (70, 60, 55), -1
+    )
     for side in (width // 10, width * 9 // 10):
         cv2.circle(scene.canvas, (x + side, y), max(2, width // 12), (30, 20, 200), -1, cv2.LINE_AA)
     cv2.rectangle(scene.canvas, (x, y + width // 4), (x + width, y + width // 3), (20, 20, 20), -1)
@@ -382,7 +386,9 @@ def _billboard(scene: Scene, horizon: int) -> None:
     colours = (RED, BLUE, YELLOW, WHITE, BLACK)
     for _ in range(int(rng.integers(1, 4))):
         spot = rng.uniform(-0.8, 0.8, 2)
-        _fill(board, (CIRCLE, SQUARE, TRIANGLE)[rng.integers(3)] * rng.uniform(0.15, 0.5) + spot, colours[rng.integers(5)])
+        _fill(
+            board, (CIRCLE, SQUARE, TRIANGLE)[rng.integers(3)] * rng.uniform(0.15, 0.5) + spot, colours[rng.integers(5)]
+        )
     text = "".join(rng.choice(list("SALENTOP3580"), int(rng.integers(3, 7))))
     _write(board, text, colours[rng.integers(5)], half_width=0.85, half_height=0.4, width=0.12)
     small = cv2.resize(board, (int(width), int(height)), interpolation=cv2.INTER_AREA)
@@ -471,7 +477,9 @@ def _mast(scene: Scene, first: str, horizon: int) -> None:
     x, y = rng.uniform((0.04, 0.06), (0.96, 0.62)) * size
     foot = min(size, max(int(y + sign_px * 2.2), horizon))
     grey = float(rng.uniform(60, 170))
-    pole = np.array([(x - 0.05 * sign_px, y), (x + 0.05 * sign_px, y), (x + 0.05 * sign_px, foot), (x - 0.05 * sign_px, foot)])
+    pole = np.array(
+        [(x - 0.05 * sign_px, y), (x + 0.05 * sign_px, y), (x + 0.05 * sign_px, foot), (x - 0.05 * sign_px, foot)]
+    )
     scene.cover(_polygon_mask(size, pole), (grey, grey, grey))
     others = [str(name) for name in rng.choice([*NAMES, *NAMES, *DISTRACTORS], int(rng.choice(3, p=(0.5, 0.35, 0.15))))]
     for name in (first, *others):

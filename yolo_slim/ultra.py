@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 
@@ -33,7 +33,8 @@ def log_to(path: Path) -> Iterator[None]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
-        yield
+        with path.with_suffix(".out").open("a", encoding="utf-8") as bars, redirect_stdout(bars):
+            yield
     finally:
         LOGGER.handlers[:], LOGGER.propagate = console, propagate
         LOGGER.setLevel(level)

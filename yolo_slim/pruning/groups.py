@@ -26,13 +26,44 @@ FIXED_WIDTH_BLOCKS = ("Attention", "AAttn")
 """Blocks whose forward ties head count and head size to their input width."""
 
 CHANNELWISE = frozenset(
-    "silu silu_ relu relu_ sigmoid leaky_relu hardswish gelu mish dropout max_pool2d _max_pool2d avg_pool2d interpolate "
-    "contiguous clone detach float to type_as".split()
+    [
+        "silu",
+        "silu_",
+        "relu",
+        "relu_",
+        "sigmoid",
+        "leaky_relu",
+        "hardswish",
+        "gelu",
+        "mish",
+        "dropout",
+        "max_pool2d",
+        "_max_pool2d",
+        "avg_pool2d",
+        "interpolate",
+        "contiguous",
+        "clone",
+        "detach",
+        "float",
+        "to",
+        "type_as",
+    ]
 )
 """Functions that keep channels where they are."""
 
 METADATA_ONLY = frozenset(
-    "new_tensor new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like type_as".split()
+    [
+        "new_tensor",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "type_as",
+    ]
 )
 """Functions that read a tensor's shape and type but none of its values."""
 

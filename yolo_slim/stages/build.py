@@ -124,5 +124,3 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
         write_bundle_json(temporary, spec)
     open_bundle(folder)
     pack(folder, archive_of(folder))
-
-

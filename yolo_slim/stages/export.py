@@ -217,5 +217,3 @@ def layout_of(onnx: Path) -> dict[str, Any]:
     if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:
         raise SlimError(f"{onnx}: its output {shape} doesn't fit {len(names)} classes in layout {layout}.")
     return {"imgsz": (height, width), "names": names, "layout": layout, "stride": stride}
-
-

@@ -60,9 +60,7 @@ class PruneOutputs:
 
 def outputs_in(folder: Path) -> PruneOutputs:
     """Return where the stage writes."""
-    return PruneOutputs(
-        weights=folder / "pruned.pt", plan=folder / "plan.json", widths=folder / "widths.json"
-    )
+    return PruneOutputs(weights=folder / "pruned.pt", plan=folder / "plan.json", widths=folder / "widths.json")
 
 
 def run(
@@ -95,9 +93,7 @@ def run(
     loaded = checkpoint.load(inputs.model)
     require_imgsz(imgsz, loaded.stride)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
-    job = Job(
-        stage="prune", folder=out_dir, config=settings, inputs={"model": loaded.sha256, "data": data_digest}
-    )
+    job = Job(stage="prune", folder=out_dir, config=settings, inputs={"model": loaded.sha256, "data": data_digest})
     outputs = outputs_in(out_dir)
     if job.is_done():
         progress.say("prune: done before, kept")
@@ -149,7 +145,8 @@ def _require_target(before: Size, after: Size, removed: float) -> None:
     got = 1 - after.macs / before.macs
     if got <= 0:
         raise SlimError(
-            "The MACs did not fall: nothing was pruned.", remedy="Raise PRUNE, or lower prune.round_to for small models."
+            "The MACs did not fall: nothing was pruned.",
+            remedy="Raise PRUNE, or lower prune.round_to for small models.",
         )
     if abs(got - removed) > MAX_MACS_ERROR:
         raise SlimError(
@@ -279,7 +276,7 @@ def _priced(slot: Slot, share: float) -> Slot:
     )
 
 
-class _loss_gains:  # noqa: N801  (a context manager, named as its use reads)
+class _loss_gains:
     """Give a model the loss gains that its criterion reads; checkpoints carry them as a plain dict, or not at all."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -30,7 +30,25 @@ DEFAULTS: dict[str, Any] = {
 }
 """Ultralytics arguments that differ from its own defaults; each can be overridden. Measured in docs/benchmarks."""
 
-OURS = frozenset("model data imgsz epochs batch patience device seed project name exist_ok resume save_dir mode task".split())
+OURS = frozenset(
+    [
+        "model",
+        "data",
+        "imgsz",
+        "epochs",
+        "batch",
+        "patience",
+        "device",
+        "seed",
+        "project",
+        "name",
+        "exist_ok",
+        "resume",
+        "save_dir",
+        "mode",
+        "task",
+    ]
+)
 """Arguments that the stage sets itself."""
 
 

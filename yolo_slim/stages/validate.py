@@ -24,9 +24,9 @@ from yolo_slim.manifest import Job, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
 from yolo_slim.reporting.html import Example, write_report
-from yolo_slim.runtime.annotate import annotate
 from yolo_slim.runtime.bundle import open_bundle
 from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.machine import describe_machine
 from yolo_slim.runtime.sources import read_image
 from yolo_slim.stages.export import layout_of
@@ -123,7 +123,13 @@ class _Measurement:
     """One validation: everything is measured on the same images, in one run."""
 
     def __init__(
-        self, inputs: ValidateInputs, config: ValidateConfig, profile: Profile, out: Path, imgsz: int, progress: Progress
+        self,
+        inputs: ValidateInputs,
+        config: ValidateConfig,
+        profile: Profile,
+        out: Path,
+        imgsz: int,
+        progress: Progress,
     ) -> None:
         self.inputs, self.config, self.profile = inputs, config, profile
         self.imgsz, self.progress = imgsz, progress
@@ -199,7 +205,7 @@ class _Measurement:
         found = self.detections[rung][index]
         seen = _one_class_per_box(found, EXAMPLE_CONF)
         image = read_image(self.images[index], convert_channels=True)
-        drawn = annotate(image, seen, self.control.names)
+        drawn = draw(image, seen, self.control.names)
         scale = min(1.0, 640 / max(drawn.shape[:2]))
         return cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 

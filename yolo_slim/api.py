@@ -1,0 +1,209 @@
+"""The Python API: ``yolo_slim.run`` and one function a stage, with plain arguments.
+
+Every function returns paths and raises :class:`~yolo_slim.errors.SlimError` for what a user can solve. Settings beyond
+the named ones go through ``settings`` with the keys of docs/configuration.md: ``{"prune.rounds": 2}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_slim import pipeline, targets
+from yolo_slim.config import Profile, RunConfig, parse, read_yaml
+from yolo_slim.data import digest, load_dataset
+from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
+from yolo_slim.progress import Progress
+from yolo_slim.stages import build as build_stage
+from yolo_slim.stages import export as export_stage
+from yolo_slim.stages import prune as prune_stage
+from yolo_slim.stages import recover as recover_stage
+from yolo_slim.stages import validate as validate_stage
+
+PathLike = str | Path
+Settings = Mapping[str, Any] | None
+
+SHORT = {
+    "prune": "prune.macs_removed",
+    "epochs": "recover.epochs",
+    "device": "recover.device",
+    "train": "recover.overrides",
+}
+"""Short argument to configuration key."""
+
+
+def make_config(
+    model: PathLike, data: PathLike, *, config: PathLike | None = None, settings: Settings = None, **short: Any
+) -> RunConfig:
+    """Return a checked configuration from a file, dotted settings and short arguments; the later wins.
+
+    Raises:
+        SlimError: every unknown key and impossible value at once.
+    """
+    values: dict[str, Any] = read_yaml(Path(config)) if config else {}
+    values |= {"model": str(model), "data": str(data)}
+    given = {SHORT.get(key, key): value for key, value in short.items() if value is not None}
+    for key, value in {**(settings or {}), **given}.items():
+        _put(values, key, value)
+    if "imgsz" not in values:
+        values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
+    return parse(RunConfig, values, str(config or "settings"))
+
+
+def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a nested value by its dotted key."""
+    *parents, last = dotted.split(".")
+    for part in parents:
+        inner = values.get(part)
+        values[part] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        values = inner
+    values[last] = value
+
+
+def run(
+    model: PathLike,
+    data: PathLike,
+    *,
+    target: str | None = None,
+    imgsz: int | None = None,
+    prune: float | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+    train: Mapping[str, Any] | None = None,
+    config: PathLike | None = None,
+    settings: Settings = None,
+    project: PathLike = "runs/slim",
+    name: str | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
+    chosen = make_config(
+        model, data, config=config, settings=settings, target=target, imgsz=imgsz, prune=prune, epochs=epochs,
+        device=device, train=dict(train) if train else None,
+    )  # fmt: skip
+    return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
+
+
+def prune(
+    model: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> prune_stage.PruneOutputs:
+    """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
+    chosen = make_config(model, data, **arguments)
+    folder = Path(out or f"runs/slim/{default_name(chosen)}/prune")
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or pipeline.Silent())
+    with locked(folder):
+        return prune_stage.run(
+            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
+            chosen.prune,
+            folder,
+            imgsz=chosen.imgsz,
+            seed=chosen.seed,
+            end2end=chosen.export.end2end,
+            data_digest=prepared.data_digest,
+            progress=progress,
+        )
+
+
+def recover(
+    weights: PathLike,
+    teacher: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> recover_stage.RecoverOutputs:
+    """Train a pruned checkpoint back; arguments as of :func:`make_config`."""
+    chosen = make_config(teacher, data, **arguments)
+    folder = Path(out or f"runs/slim/{default_name(chosen)}/recover")
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or pipeline.Silent())
+    with locked(folder):
+        return recover_stage.run(
+            recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
+            chosen.recover,
+            folder,
+            imgsz=chosen.imgsz,
+            seed=chosen.seed,
+            data_digest=prepared.data_digest,
+            progress=progress,
+        )
+
+
+def export(
+    weights: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> export_stage.ExportOutputs:
+    """Export a checkpoint to ONNX; arguments as of :func:`make_config`."""
+    chosen = make_config(weights, data, **arguments)
+    folder = Path(out or f"runs/slim/{default_name(chosen)}/export")
+    with locked(folder):
+        return export_stage.run(
+            export_stage.ExportInputs(weights=Path(weights), data=Path(data)),
+            chosen.export,
+            folder,
+            imgsz=chosen.imgsz,
+            data_digest=digest(load_dataset(Path(data))),
+            progress=progress,
+        )
+
+
+def build(
+    onnx: PathLike, data: PathLike, out: PathLike, *, target: str = "host", progress: Progress | None = None
+) -> build_stage.BuildOutputs:
+    """Build the bundles of a target from an exported ONNX file."""
+    with locked(Path(out)):
+        return build_stage.run(
+            build_stage.BuildInputs(onnx=Path(onnx), images=selfcheck_images(load_dataset(Path(data)))),
+            targets.load(target),
+            Path(out),
+            name=Path(onnx).stem,
+            progress=progress,
+        )
+
+
+def validate(
+    bundles: Mapping[str, PathLike],
+    control: PathLike,
+    data: PathLike,
+    out: PathLike,
+    *,
+    pruned: PathLike | None = None,
+    recovered: PathLike | None = None,
+    onnx: PathLike | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> validate_stage.ValidateOutputs:
+    """Measure bundles (``{"slim/ncnn-fp16": folder}``) and weights, and judge them by a target's gates."""
+    chosen = make_config(control, data, **arguments)
+    profile: Profile = targets.load(chosen.target)
+    prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or pipeline.Silent())
+    optional = {"pruned": pruned, "recovered": recovered, "onnx": onnx}
+    with locked(Path(out)):
+        return validate_stage.run(
+            validate_stage.ValidateInputs(
+                control=Path(control),
+                data=Path(data),
+                bundles={key: Path(folder) for key, folder in bundles.items()},
+                **{key: Path(path) for key, path in optional.items() if path},
+            ),
+            chosen.validate_,
+            profile,
+            Path(out),
+            imgsz=chosen.imgsz,
+            name=Path(out).name,
+            command=command,
+            data_digest=prepared.data_digest,
+            progress=progress,
+        )

@@ -1,0 +1,407 @@
+"""The command line: ``yolo-slim run | prune | recover | export | build | validate | show | targets | doctor``.
+
+Heavy imports happen inside the commands, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from yolo_slim import __version__
+from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, did_you_mean, explain_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress as Bars
+
+VERDICT_EXIT = {"pass": 0, "fail": 1, "unproven": 3}
+EXISTING = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """A group that suggests the nearest command."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Return the command, or an error with a did-you-mean."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            known = self.list_commands(ctx)
+            raise click.UsageError(f"No such command '{args[0]}'.{did_you_mean(args[0], known)}") from None
+
+
+class _Listener:
+    """Progress on the terminal: bars where there is one, a line per fact otherwise."""
+
+    def __init__(self, bars: Bars | None, quiet: bool) -> None:
+        self._bars, self._quiet = bars, quiet
+        self._tasks: dict[str, Any] = {}
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Move a bar."""
+        if self._bars is None:
+            return
+        if text not in self._tasks:
+            for task in self._tasks.values():
+                self._bars.remove_task(task)
+            self._tasks = {text: self._bars.add_task(text, total=total)}
+        self._bars.update(self._tasks[text], completed=done, total=total)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if not self._quiet:
+            (self._bars.console.print if self._bars else lambda t, **_: click.echo(t, err=True))(text, highlight=False)
+
+
+@contextmanager
+def _listening(quiet: bool) -> Iterator[_Listener]:
+    """Yield a listener that writes to standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield _Listener(None, quiet)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield _Listener(bars, quiet)
+
+
+def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+    """Return ``key=value`` texts as a mapping, values read as YAML."""
+    import yaml
+
+    parsed = {}
+    for text in values:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise click.BadParameter(f"'{text}' is not KEY=VALUE", param=option)
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def _targets(_: click.Context, __: click.Parameter, start: str) -> list[str]:
+    """Complete the names of targets."""
+    from yolo_slim import targets
+
+    return [name for name in targets.names() if name.startswith(start)]
+
+
+def _options(*names: str) -> Callable[[Any], Any]:
+    """Return a decorator that adds shared options by name."""
+    known = {
+        "data": click.option("--data", required=True, type=EXISTING, help="Ultralytics data.yaml."),
+        "target": click.option("--target", shell_complete=_targets, help="Device profile; see `yolo-slim targets`."),
+        "imgsz": click.option("--imgsz", type=int, help="Input side, pixels [default: the target's]."),
+        "prune": click.option("--prune", type=float, help="Fraction of the MACs to remove [default: 0.5]."),
+        "epochs": click.option("--epochs", type=int, help="Epochs of recovery [default: 30]."),
+        "device": click.option("--device", help="Ultralytics device: cpu, 0, or 0,1 for several GPUs."),
+        "train": click.option(
+            "--train", multiple=True, callback=_pairs, metavar="KEY=VALUE", help="Any Ultralytics training argument."
+        ),
+        "settings": click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            callback=_pairs,
+            metavar="KEY=VALUE",
+            help="Any setting: prune.rounds=2.",
+        ),
+        "config": click.option("--config", type=EXISTING, help="YAML file of settings; options win over it."),
+        "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress, errors only."),
+        "json": click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
+    }
+
+    def decorate(function: Any) -> Any:
+        for name in reversed(names):
+            function = known[name](function)
+        return function
+
+    return decorate
+
+
+def _answer(values: dict[str, Any], as_json: bool, text: str = "") -> None:
+    """Print an answer as JSON, or as text (by default one ``key: value`` a line)."""
+    if as_json:
+        click.echo(json.dumps(values, indent=2, default=str))
+    else:
+        click.echo(text or "\n".join(f"{key}: {value}" for key, value in values.items() if value is not None))
+
+
+def _command() -> str:
+    return shlex.join(["yolo-slim", *sys.argv[1:]])
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="yolo-slim")
+def cli() -> None:
+    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+
+    \b
+    The whole chain on your model:
+      yolo-slim run --model best.pt --data data.yaml --target rpi5 --imgsz 320 --prune 0.5 --epochs 30
+    The whole chain on the built-in quickstart:
+      yolo-slim run
+
+    Results go to runs/slim/NAME. A killed run goes on where it stopped: give the same command again.
+    Exit codes: 0 pass, 1 a gate failed, 2 bad input, 3 unproven (the device wasn't there).
+
+    Shell completion: eval "$(_YOLO_SLIM_COMPLETE=bash_source yolo-slim)" (or zsh_source, fish_source).
+    """
+
+
+@cli.command()
+@click.option("--model", type=EXISTING, help="Trained checkpoint [default: the quickstart's].")
+@click.option("--data", type=EXISTING, help="Ultralytics data.yaml [default: the quickstart's].")
+@_options("target", "imgsz", "prune", "epochs", "device", "train", "settings", "config", "quiet", "json")
+@click.option("--project", type=EXISTING, default=Path("runs/slim"), show_default=True, help="Folder of all runs.")
+@click.option("--name", help="Name of this run [default: from its settings].")
+def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Prune, recover, export, build and validate: from best.pt to a proven bundle.
+
+    Without --model and --data it runs on the built-in quickstart: rendered traffic signs and a yolo11n trained on
+    them, 320 px, a few epochs.
+    """
+    from yolo_slim import api, quickstart
+
+    with _listening(quiet) as listener:
+        if model is None and data is None:
+            listener.say("Quickstart: drawing the traffic signs (about a minute, once)")
+            data, model = quickstart.default_data(Path(".quickstart")), quickstart.default_model()
+            arguments = {**arguments, **{k: v for k, v in QUICKSTART.items() if arguments.get(k) is None}}
+        if model is None or data is None:
+            raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
+        outcome = api.run(model, data, command=_command(), progress=listener, **arguments)
+    _finish(outcome.verdict, {**vars(outcome)}, as_json)
+
+
+QUICKSTART = {"imgsz": 320, "epochs": 8, "name": "quickstart"}
+"""Settings of a run without a model: small enough for two cores and twelve minutes."""
+
+
+def _finish(verdict: str, values: dict[str, Any], as_json: bool) -> None:
+    """Print summary, paths and verdict; exit with the verdict's code."""
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.text import summary
+
+    if as_json:
+        _answer(values, True)
+    else:
+        click.echo(summary(read_json(values["result"])))
+        click.echo(f"bundle: {values['bundle'] or 'none is inside the accuracy budget'}\nreport: {values['report']}")
+    sys.exit(VERDICT_EXIT[verdict])
+
+
+@cli.command()
+@click.argument("model", type=EXISTING)
+@_options("data", "imgsz", "prune", "settings", "config", "quiet", "json")
+@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/prune].")
+def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Remove channels of backbone, neck and head from MODEL; write pruned.pt, plan.json and widths.json."""
+    from yolo_slim import api
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.text import table
+
+    with _listening(quiet) as listener:
+        outputs = api.prune(model, data, progress=listener, **arguments)
+    rows = [[r["layer"], str(r["before"]), str(r["after"])] for r in read_json(outputs.widths)["layers"]]
+    _answer(vars(outputs), as_json, f"{table(['layer', 'before', 'after'], rows)}\nweights: {outputs.weights}")
+
+
+@cli.command()
+@click.argument("weights", type=EXISTING)
+@click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint.")
+@_options("data", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
+@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/recover].")
+def recover(weights: Path, teacher: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Train pruned WEIGHTS back with distillation from the teacher; write recovered.pt."""
+    from yolo_slim import api
+
+    with _listening(quiet) as listener:
+        outputs = api.recover(weights, teacher, data, progress=listener, **arguments)
+    _answer(vars(outputs), as_json)
+
+
+@cli.command()
+@click.argument("weights", type=EXISTING)
+@_options("data", "imgsz", "settings", "config", "quiet", "json")
+@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/export].")
+def export(weights: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Export WEIGHTS to one ONNX file and prove it equal to PyTorch on validation images."""
+    from yolo_slim import api
+
+    with _listening(quiet) as listener:
+        outputs = api.export(weights, data, progress=listener, **arguments)
+    _answer(vars(outputs), as_json)
+
+
+@cli.command()
+@click.argument("onnx", type=EXISTING)
+@_options("data", "target", "quiet", "json")
+@click.option("--out", required=True, type=EXISTING, help="Folder to write.")
+def build(onnx: Path, data: Path, target: str | None, out: Path, quiet: bool, as_json: bool) -> None:
+    """Build the bundles of a target from an exported ONNX file, self-check included."""
+    from yolo_slim import api
+
+    with _listening(quiet) as listener:
+        outputs = api.build(onnx, data, out, target=target or "host", progress=listener)
+    _answer({**outputs.bundles, **outputs.skipped}, as_json)
+
+
+@cli.command()
+@click.argument("bundles", nargs=-1, required=True, type=EXISTING)
+@click.option("--control", required=True, type=EXISTING, help="The unpruned checkpoint.")
+@click.option("--pruned", type=EXISTING, help="Rung of the ladder.")
+@click.option("--recovered", type=EXISTING, help="Rung of the ladder.")
+@click.option("--onnx", type=EXISTING, help="Rung of the ladder.")
+@_options("data", "target", "imgsz", "settings", "config", "quiet", "json")
+@click.option("--out", required=True, type=EXISTING, help="Folder to write.")
+def validate(
+    bundles: tuple[Path, ...], control: Path, data: Path, out: Path, quiet: bool, as_json: bool, **arguments: Any
+) -> None:
+    """Measure accuracy and speed of BUNDLES and judge them by the target's gates; write result.json and report.html."""
+    from yolo_slim import api
+    from yolo_slim.runtime.bundle import open_bundle
+
+    opened = [open_bundle(path) for path in bundles]
+    keys = {f"slim/{b.spec.runtime}-{b.spec.precision}": b.folder for b in opened}
+    if len(keys) < len(opened):
+        raise SlimError("Two bundles have the same runtime and precision.", remedy="Validate them one after the other.")
+    arguments["imgsz"] = arguments["imgsz"] or opened[0].spec.imgsz[0]
+    with _listening(quiet) as listener:
+        outputs = api.validate(keys, control, data, out, command=_command(), progress=listener, **arguments)
+    _finish(outputs.verdict, vars(outputs), as_json)
+
+
+@cli.command()
+@click.argument("path", type=EXISTING)
+@_options("json")
+def show(path: Path, as_json: bool) -> None:
+    """Show a run's folder, a result.json, a bundle, or the size and widths of a checkpoint (.pt)."""
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.text import summary
+
+    if not path.exists():
+        raise SlimError(
+            f"Nothing there: {path}", remedy="Give a run's folder, a result.json, a bundle or a checkpoint."
+        )
+    result = next((p for p in (path / "validate/result.json", path / "result.json", path) if p.suffix == ".json"
+                   and p.is_file()), None)  # fmt: skip
+    if path.suffix == ".pt":
+        _show_checkpoint(path, as_json)
+    elif result is not None:
+        try:
+            value = read_json(result)
+            text = summary(value)
+        except (ValueError, KeyError, TypeError):
+            raise SlimError(f"{result} isn't a result.json.", remedy="Run `yolo-slim run` again.") from None
+        _answer(value, as_json, text)
+    elif (path / "run.json").is_file():
+        done = [stage for stage in sorted(p.parent.name for p in path.rglob("manifest.json"))]
+        _answer({"run": path, "finished": ", ".join(done) or "nothing yet"}, as_json)
+    else:
+        from yolo_slim.runtime.bundle import open_bundle
+
+        _answer(open_bundle(path).spec.to_json(), as_json)
+
+
+def _show_checkpoint(path: Path, as_json: bool) -> None:
+    """Print a checkpoint's classes, widths, parameters and MACs."""
+    from yolo_slim import checkpoint
+    from yolo_slim.pruning.macs import measure
+    from yolo_slim.reporting.text import table
+    from yolo_slim.stages.prune import conv_widths
+
+    loaded = checkpoint.load(path)
+    size, widths = measure(loaded.model, 640), conv_widths(loaded.model)
+    text = table(["layer", "width"], [[name, str(width)] for name, width in widths.items()])
+    about = f"{len(loaded.names)} classes, {size.params / 1e6:.2f} M parameters, {size.macs / 1e9:.2f} GMACs at 640 px"
+    _answer({**size.to_json(), "widths": widths, "names": loaded.names}, as_json, f"{text}\n{about}")
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=_targets)
+@_options("json")
+def targets(name: str | None, as_json: bool) -> None:
+    """List the device profiles, or show one of them."""
+    from yolo_slim import targets as profiles
+
+    if name:
+        value = profiles.load(name).model_dump(exclude_none=True)
+        _answer(value, as_json)
+        return
+    found = {known: profiles.load(known).description for known in profiles.names()}
+    width = max(map(len, found))
+    _answer(found, as_json, "\n".join(f"{key.ljust(width)}  {text}" for key, text in found.items()))
+
+
+@cli.command()
+@_options("json")
+def doctor(as_json: bool) -> None:
+    """Tell whether this machine can run the chain: packages, versions, cores, memory, GPU."""
+    import importlib.util
+
+    from yolo_slim.manifest import versions
+    from yolo_slim.runtime.machine import describe_machine
+
+    modules = [
+        "torch",
+        "torchvision",
+        "ultralytics",
+        "torch_pruning",
+        "onnx",
+        "onnxslim",
+        "onnxruntime",
+        "ncnn",
+        "pnnx",
+        "cv2",
+        "wheel",
+        "jinja2",
+    ]
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    value = {**describe_machine(), **versions(), "missing": missing}
+    _answer(value, as_json)
+    if missing:
+        raise SlimError(
+            "Some packages of the workstation half are missing.",
+            culprits=missing,
+            remedy="Install them: pip install -c constraints.txt 'yolo-slim[host]'",
+        )
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and exit code 2, never a traceback."""
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except SlimError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped; the same command goes on from here.", err=True)
+        sys.exit(130)
+    except OSError as os_error:
+        explained = explain_os_error(os_error, Path.cwd())
+        if explained is None:
+            raise
+        click.echo(f"error: {explained}", err=True)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

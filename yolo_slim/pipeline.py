@@ -1,0 +1,246 @@
+"""The whole chain, and the only place that knows the order of its stages.
+
+A run lives in one folder (``runs/slim/NAME``). Finished stages are kept, stale ones run again, a killed one goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo_slim import checkpoint, targets
+from yolo_slim.config import Profile, RunConfig
+from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_dataset
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.stages import build, export, prune, recover, validate
+
+STAGES = ("prune", "recover", "export", "build", "validate")
+RUN_JSON = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run produced."""
+
+    folder: Path
+    verdict: str
+    """``pass``, ``fail`` or ``unproven``."""
+    result: Path
+    """``result.json``."""
+    report: Path
+    """``report.html``."""
+    bundle: Path | None
+    """The winning bundle's .tar.gz; None when no build is inside the accuracy budget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A checked configuration in its folder."""
+
+    config: RunConfig
+    folder: Path
+    profile: Profile
+    dataset: Dataset
+    data_digest: str
+    command: str = ""
+    progress: Progress = field(default_factory=Silent)
+
+    @property
+    def model(self) -> Path:
+        """Return the user's checkpoint."""
+        return Path(self.config.model)
+
+    @property
+    def data(self) -> Path:
+        """Return the user's data set description."""
+        return Path(self.config.data)
+
+
+def default_name(config: RunConfig) -> str:
+    """Return the run's name from what decides it: weights, target, input side and the share removed."""
+    stem = Path(config.model).stem
+    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{round(config.prune.macs_removed * 100)}"
+
+
+def run(
+    config: RunConfig,
+    *,
+    project: Path = Path("runs/slim"),
+    name: str | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Prune, recover, export, build and validate.
+
+    Raises:
+        SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
+    """
+    folder = project / (name or default_name(config))
+    listener = progress or Silent()
+    prepared = prepare(config, folder, command=command, progress=listener)
+    with locked(folder), os_errors_explained(folder):
+        claim(folder, prepared)
+        return _chain(prepared)
+
+
+def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress) -> Run:
+    """Check every input at once: profile, model, stride, data set; nothing is written."""
+    profile = targets.load(config.target)
+    loaded = checkpoint.load(Path(config.model))
+    prune.require_imgsz(config.imgsz, loaded.stride)
+    export.require_end2end(loaded, config.export)
+    recover.check_overrides(config.recover.overrides)
+    _require_multiple(profile, config)
+    dataset = load_dataset(Path(config.data))
+    check_dataset(
+        dataset, model_names=loaded.names, progress=lambda done, total: progress.step("check the data", done, total)
+    )
+    validate.choose_split(dataset, config.validate_)
+    return Run(
+        config=config,
+        folder=folder,
+        profile=profile,
+        dataset=dataset,
+        data_digest=digest(dataset),
+        command=command,
+        progress=progress,
+    )
+
+
+def _require_multiple(profile: Profile, config: RunConfig) -> None:
+    """Raise when widths would not be multiples of what the device wants."""
+    if config.prune.round_to % profile.channel_multiple:
+        raise SlimError(
+            f"prune.round_to {config.prune.round_to} is not a multiple of {profile.name}'s channel_multiple "
+            f"{profile.channel_multiple}.",
+            remedy=f"Set prune.round_to to {profile.channel_multiple}, or change the profile.",
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; the operating system lets go of it when the process dies, however it dies."""
+    with os_errors_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a+")
+    try:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise SlimError(
+                f"{folder} is being written by another process ({stream.read().strip() or 'unknown'}).",
+                remedy="Wait for it to finish, or choose another NAME.",
+            ) from None
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"pid {os.getpid()}")
+        stream.flush()
+        yield
+    finally:
+        stream.close()
+
+
+def claim(folder: Path, prepared: Run) -> None:
+    """Record whose folder it is; refuse one that holds another run or something else."""
+    identity = {
+        "schema": 1,
+        "model_sha256": sha256(prepared.model),
+        "data": str(prepared.data.resolve()),
+        "target": prepared.profile.name,
+    }
+    path = folder / RUN_JSON
+    if path.is_file():
+        differing = _differences(read_json(path), identity)
+        if differing:
+            raise SlimError(
+                f"{folder} holds another run.",
+                culprits=differing,
+                remedy="Choose another NAME, or remove that folder yourself.",
+            )
+    foreign = [p.name for p in folder.iterdir() if p.name not in (*STAGES, RUN_JSON, ".lock") and p.suffix != ".tmp"]
+    if foreign:
+        raise SlimError(
+            f"{folder} holds files that are not a run's.", culprits=sorted(foreign), remedy="Choose another NAME."
+        )
+    write_json(path, {**identity, "config": prepared.config.model_dump(by_alias=True), "command": prepared.command})
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    return [f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items() if found.get(key) != value]
+
+
+def _chain(this: Run) -> Outcome:
+    """Run the stages in order; each keeps what is already done."""
+    config, folder, tell = this.config, this.folder, this.progress
+    common: dict[str, Any] = {"imgsz": config.imgsz, "data_digest": this.data_digest, "progress": tell}
+    pruned = prune.run(
+        prune.PruneInputs(model=this.model, data=this.data),
+        config.prune,
+        folder / "prune",
+        seed=config.seed,
+        end2end=config.export.end2end,
+        **common,
+    )
+    recovered = recover.run(
+        recover.RecoverInputs(weights=pruned.weights, teacher=this.model, data=this.data),
+        config.recover,
+        folder / "recover",
+        seed=config.seed,
+        **common,
+    )
+    bundles: dict[str, Path] = {}
+    skipped: dict[str, str] = {}
+    onnx = folder / "export"
+    for kind, weights in (("control", this.model), ("slim", recovered.weights)):
+        exported = export.run(
+            export.ExportInputs(weights=weights, data=this.data), config.export, folder / "export" / kind, **common
+        )
+        onnx = exported.onnx
+        built = build.run(
+            build.BuildInputs(onnx=onnx, images=selfcheck_images(this.dataset)),
+            this.profile,
+            folder / "build" / kind,
+            name=f"{this.model.stem}-{kind}",
+            progress=tell,
+        )
+        bundles |= {f"{kind}/{key}": path for key, path in built.bundles.items()}
+        skipped |= {f"{kind}/{key}": reason for key, reason in built.skipped.items()}
+    outputs = validate.run(
+        validate.ValidateInputs(
+            control=this.model,
+            data=this.data,
+            pruned=pruned.weights,
+            recovered=recovered.weights,
+            onnx=onnx,
+            bundles=bundles,
+            skipped=skipped,
+        ),
+        config.validate_,
+        this.profile,
+        folder / "validate",
+        name=folder.name,
+        command=this.command,
+        **common,
+    )
+    return Outcome(
+        folder=folder,
+        verdict=outputs.verdict,
+        result=outputs.result,
+        report=outputs.report,
+        bundle=None if outputs.bundle is None else build.archive_of(outputs.bundle),
+    )
+
+
+def selfcheck_images(dataset: Dataset) -> list[Path]:
+    """Return the validation images of the self-check: the first with labels."""
+    images = dataset.splits["val"]
+    labelled = [path for path in images[:200] if label_path(path).is_file() and label_path(path).stat().st_size]
+    return (labelled or images)[: build.SELFCHECK_IMAGES]

@@ -1,0 +1,1 @@
+"""A validation for people: one HTML file, or plain text."""
