@@ -1,4 +1,4 @@
-"""Train the quickstart's yolo11n from scratch on the rendered traffic signs, and write the weights that the project ships.
+"""Train the quickstart's yolo11n from scratch on the rendered traffic signs, and write the shipped weights.
 
     python scripts/train_quickstart.py [--epochs 80] [--work runs/quickstart] [--out yolo_slim/assets]
 

@@ -14,7 +14,7 @@ from yolo_slim import pipeline, targets
 from yolo_slim.config import Profile, RunConfig, parse, read_yaml
 from yolo_slim.data import digest, load_dataset
 from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
-from yolo_slim.progress import Progress
+from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
@@ -97,7 +97,7 @@ def prune(
     """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
     chosen = make_config(model, data, **arguments)
     folder = Path(out or f"runs/slim/{default_name(chosen)}/prune")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or pipeline.Silent())
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent())
     with locked(folder):
         return prune_stage.run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
@@ -123,7 +123,7 @@ def recover(
     """Train a pruned checkpoint back; arguments as of :func:`make_config`."""
     chosen = make_config(teacher, data, **arguments)
     folder = Path(out or f"runs/slim/{default_name(chosen)}/recover")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or pipeline.Silent())
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent())
     with locked(folder):
         return recover_stage.run(
             recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
@@ -188,15 +188,16 @@ def validate(
     """Measure bundles (``{"slim/ncnn-fp16": folder}``) and weights, and judge them by a target's gates."""
     chosen = make_config(control, data, **arguments)
     profile: Profile = targets.load(chosen.target)
-    prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or pipeline.Silent())
-    optional = {"pruned": pruned, "recovered": recovered, "onnx": onnx}
+    prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or Silent())
     with locked(Path(out)):
         return validate_stage.run(
             validate_stage.ValidateInputs(
                 control=Path(control),
                 data=Path(data),
                 bundles={key: Path(folder) for key, folder in bundles.items()},
-                **{key: Path(path) for key, path in optional.items() if path},
+                pruned=Path(pruned) if pruned else None,
+                recovered=Path(recovered) if recovered else None,
+                onnx=Path(onnx) if onnx else None,
             ),
             chosen.validate_,
             profile,

@@ -38,12 +38,12 @@ class Checkpoint:
     @property
     def stride(self) -> int:
         """Largest stride, pixels."""
-        return int(self.model.stride.max())  # type: ignore[union-attr, operator]
+        return int(self.model.stride.max())  # type: ignore[operator]
 
     @property
     def dual_head(self) -> bool:
         """Tell whether the model has a one-to-one head beside its one-to-many head (yolo26)."""
-        return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index, union-attr]
+        return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index]
 
 
 def load(path: Path) -> Checkpoint:
@@ -136,7 +136,7 @@ def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
 
 def _require_detection(path: Path, model: nn.Module) -> None:
     """Raise unless the model is a detector with Ultralytics' Detect head."""
-    head = type(model.model[-1]).__name__  # type: ignore[index, union-attr]
+    head = type(model.model[-1]).__name__  # type: ignore[index]
     if type(model).__name__ != "DetectionModel" or head != "Detect":
         raise SlimError(
             f"{path} is not a detection checkpoint: {type(model).__name__} with a {head} head.",

@@ -146,7 +146,7 @@ def _command() -> str:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="yolo-slim")
 def cli() -> None:
-    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+    r"""Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
 
     \b
     The whole chain on your model:
@@ -308,7 +308,7 @@ def show(path: Path, as_json: bool) -> None:
             raise SlimError(f"{result} isn't a result.json.", remedy="Run `yolo-slim run` again.") from None
         _answer(value, as_json, text)
     elif (path / "run.json").is_file():
-        done = [stage for stage in sorted(p.parent.name for p in path.rglob("manifest.json"))]
+        done = sorted(p.parent.name for p in path.rglob("manifest.json"))
         _answer({"run": path, "finished": ", ".join(done) or "nothing yet"}, as_json)
     else:
         from yolo_slim.runtime.bundle import open_bundle

@@ -234,7 +234,7 @@ def _resolve(root: Path, source: str) -> Path:
 
 def _images_in(source: Path) -> Iterable[Path]:
     if source.is_dir():
-        found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)
+        found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207  (Ultralytics' own order)
     elif source.is_file():
         found = [_listed(line, source.parent) for line in source.read_text(encoding="utf-8-sig").split("\n")]
     else:

@@ -105,7 +105,7 @@ def test_missing_package(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_pnnx(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pnnx an NCNN bundle can't be built and the message says what to install."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SlimError) as caught:
         backend("ncnn").build(tiny_onnx, tmp_path, precision="fp16", imgsz=IMGSZ)
     assert "pip install pnnx" in caught.value.remedy

@@ -1,4 +1,4 @@
-"""This machine as the device: the bundle runs in a process of its own, by the device's own commands."""
+"""The machine at hand as the device: the bundle runs in a process of its own, by the device's own commands."""
 
 from __future__ import annotations
 

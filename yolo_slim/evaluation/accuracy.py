@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from yolo_slim import ultra
 from yolo_slim.data import label_path, read_labels
 from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.sources import read_image
 
 IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
 
@@ -44,7 +44,7 @@ class Accuracy:
 
 def read_truth(image: Path) -> Truth:
     """Return an image's labels in its own pixels."""
-    height, width = cv2.imread(str(image), cv2.IMREAD_COLOR).shape[:2]
+    height, width = read_image(image, convert_channels=True).shape[:2]
     rows = read_labels(label_path(image))
     centre, half = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height) / 2
     return Truth(boxes=np.concatenate([centre - half, centre + half], axis=1), class_ids=rows[:, 0].astype(np.int64))

@@ -56,17 +56,19 @@ def rung_budget(rung: str, budgets: RungBudgets) -> float | None:
 
 def device_gates(budget: Budget, build: Mapping[str, Any] | None, drop: float | None, missing: str) -> list[Gate]:
     """Return the gates of a profile for its winning build; ``missing`` (if not empty) says why speed isn't proven."""
-    timing = (build or {}).get("bench") if not missing else None
+    timing = build["bench"] if build and not missing else None
     if timing and not timing["valid"]:
         timing, missing = None, f"the timing is invalid: {'; '.join(timing['invalid_reasons'])}"
+    fps = timing["fps"] if timing else None
+    memory = timing["peak_memory_mb"] if timing else None
     total = timing["stages"]["total"] if timing else {}
     nothing = "no build is inside the accuracy budget"
     why = missing or nothing
     rows = [
-        ("min_fps", budget.min_fps, timing and timing["fps"], "FPS", True, why),
+        ("min_fps", budget.min_fps, fps, "FPS", True, why),
         ("max_p99_ms", budget.max_p99_ms, total.get("p99_ms"), "ms", False, why),
-        ("max_memory_mb", budget.max_memory_mb, timing and timing["peak_memory_mb"], "MB", False, why),
-        ("max_size_mb", budget.max_size_mb, build and build["size_mb"], "MB", False, nothing),
+        ("max_memory_mb", budget.max_memory_mb, memory, "MB", False, why),
+        ("max_size_mb", budget.max_size_mb, build["size_mb"] if build else None, "MB", False, nothing),
         ("max_map50_95_drop", budget.max_map50_95_drop, drop, "mAP50-95", False, nothing),
     ]
     return [

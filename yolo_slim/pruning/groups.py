@@ -204,7 +204,7 @@ def _follow(trace: _Trace, name: str, args: tuple[Any, ...], kwargs: dict[str, A
     if name in METADATA_ONLY:
         return result
     if name in ("cat", "concat") and _dimension(args, kwargs, 1, 0) == 1:
-        return _follow_cat(trace, first, result)
+        return _follow_cat(trace, first or (), result)
     if name in ("chunk", "split") and labels is not None and _dimension(args, kwargs, 2, 0) == 1:
         return _follow_split(trace, labels, result)
     if name in ("add", "add_", "__add__", "__iadd__", "__radd__"):

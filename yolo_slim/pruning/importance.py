@@ -84,10 +84,12 @@ def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> 
     with _gate_hooks(model, graph, gates):
         for loss, count in _losses(model, batches):
             gates.clear()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             summed = np.zeros((count, size))
             for name, gradient in gates.items():
-                np.add.at(summed.T, graph.convs[name].inputs, gradient.T)
+                labels = graph.convs[name].inputs
+                if labels is not None:
+                    np.add.at(summed.T, labels, gradient.T)
             total += (summed**2).sum(axis=0)
             images += count
             model.zero_grad(set_to_none=True)
@@ -98,8 +100,8 @@ def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> 
 def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarray]) -> Iterator[None]:
     """Fill ``gates`` in every backward pass: convolution name to the sum of a * dL/da, shape (images, Cin)."""
 
-    def hook(name: str) -> Callable[..., None]:
-        def forward(module: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def hook(name: str) -> Callable[..., Any]:
+        def forward(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             activation = args[0].detach()
             # A view of its own, so that the gradient is this reader's alone and not the sum over all readers.
             own = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_(True)
@@ -107,7 +109,7 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
             def backward(gradient: torch.Tensor) -> None:
                 gates[name] = torch.einsum("nchw,nchw->nc", activation, gradient).double().numpy()
 
-            own.register_hook(backward)
+            own.register_hook(backward)  # type: ignore[no-untyped-call]
             return (own,)
 
         return forward
@@ -129,7 +131,7 @@ def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Ba
     """Return the sum over reading and writing weights of (w * dL/dw)^2, or of its absolute value."""
     sums = {name: torch.zeros_like(module.weight) for name, module in _convs(model, graph)}
     for loss, _ in _losses(model, batches):
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, module in _convs(model, graph):
             if module.weight.grad is not None:
                 sums[name] += module.weight.grad**2 if squared else module.weight.grad

@@ -211,10 +211,9 @@ class _Pruner:
         with _loss_gains(model):
             chosen = choose(self.images, self._score_count() * (index + 1), self.seed)[-self._score_count() :]
             batch = max(1, min(8, 8 * 320**2 // self.imgsz**2))
-            scores = score(
+            return score(
                 model, graph, self.config.criterion, lambda: batches(chosen, self.imgsz, batch), self.seed + index
             )
-        return scores
 
     def _slots(self, model: nn.Module, graph: ChannelGraph, scores: np.ndarray) -> list[Slot]:
         """Return the decisions, those of the head at the price that its gentleness sets."""
@@ -288,7 +287,7 @@ class _loss_gains:
 
         saved = self.saved if isinstance(self.saved, dict) else vars(self.saved or {})
         gains = {key: saved[key] for key in ("box", "cls", "dfl") if key in saved}
-        self.model.args = get_cfg(overrides=gains)  # type: ignore[assignment]
+        self.model.args = get_cfg(overrides=gains)
         self.model.criterion = None  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:

@@ -284,7 +284,7 @@ class _Measurement:
         return score(self.truths, self.detections[key], self.control.names)
 
     def _builds(self) -> list[dict[str, Any]]:
-        """Return every bundle with its accuracy and speed; control and slim of a runtime are timed one after the other."""
+        """Return every bundle with accuracy and speed; control and slim of a runtime are timed one after the other."""
         order = sorted(self.inputs.bundles, key=lambda key: (key.split("/")[1], key))
         builds = []
         for done, key in enumerate(order):

@@ -1,10 +1,10 @@
 """Distillation from the unpruned network's answers.
 
-A pruned network has the teacher's anchors, classes and box bins, so its raw head outputs can be compared one to one.
-Ultralytics' own ``distill_model`` compares neck features through trained projectors instead; docs/benchmarks/recovery.md
-has both measured. Class term: binary cross-entropy against the teacher's class probabilities. Box term: for DFL heads
-the Kullback-Leibler divergence of the bin distributions (Zheng et al. 2022, Localization Distillation), for heads
-without bins the absolute difference of the four distances in grid units; both weighted by the teacher's confidence.
+A pruned network has the teacher's anchors, classes and box bins, so its raw head outputs can be compared one to one;
+Ultralytics' own ``distill_model`` compares neck features through trained projectors instead. Class term: binary
+cross-entropy against the teacher's class probabilities. Box term: for DFL heads the Kullback-Leibler divergence of the
+bin distributions (Zheng et al. 2022, Localization Distillation), for heads without bins the absolute difference of the
+four distances in grid units; both weighted by the teacher's confidence.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def class_loss(student: Raw, teacher: Raw) -> torch.Tensor:
 
 
 def box_loss(student: Raw, teacher: Raw, reg_max: int) -> torch.Tensor:
-    """Return the difference of the box outputs, averaged over the four sides with the teacher's confidence as weight."""
+    """Return the difference of the box outputs, averaged over four sides, weighted by the teacher's confidence."""
     weight = teacher["scores"].sigmoid().amax(dim=1)
     mass = weight.sum().clamp(min=1.0)
     if reg_max > 1:

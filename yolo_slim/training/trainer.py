@@ -32,7 +32,7 @@ class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
     which replaces Ultralytics' feature distillation.
     """
 
-    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:  # noqa: ARG002
         """Return the loaded network itself.
 
         Raises:
@@ -70,7 +70,7 @@ class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
 
     def save_model(self) -> bool:
         """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""
-        last, best = self.last, self.best
+        last, best = Path(self.last), Path(self.best)  # type: ignore[has-type]
         self.last, self.best = (path.with_name(f".{path.name}.tmp") for path in (last, best))
         try:
             saved = bool(super().save_model())
