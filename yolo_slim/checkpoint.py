@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -89,9 +90,10 @@ def save(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
 
 
 def _write(content: dict[str, Any], path: Path) -> None:
-    """Write with a constant archive name, which torch otherwise takes from the file's name."""
-    with path.open("wb") as stream:
-        torch.save(content, stream)
+    """Write by way of memory: torch takes the archive's name from a file's name, and hides a full disk's error."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:

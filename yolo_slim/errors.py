@@ -62,7 +62,7 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
             remedy="Free some space or choose another folder with --project; then run the same command again: "
             "finished stages are kept and it goes on from there.",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return SlimError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
             remedy="Choose another folder with --project, or change its permissions.",

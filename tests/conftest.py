@@ -1,0 +1,79 @@
+"""Small real inputs that all tests share. No test reaches for the network or the user's settings."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ |= {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    "YOLO_CONFIG_DIR": tempfile.mkdtemp(prefix="yolo-slim-tests-"),
+}
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
+
+
+@pytest.fixture(scope="session")
+def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data.yaml of 60 rendered scenes of 128 px."""
+    from yolo_slim import quickstart
+
+    folder = tmp_path_factory.mktemp("signs") / "data"
+    return quickstart.generate(folder, counts={"train": 32, "val": 16, "test": 12}, imgsz=128)
+
+
+@pytest.fixture(scope="session")
+def trained() -> Path:
+    """Return the shipped yolo11n, trained on such scenes at 320 px."""
+    from yolo_slim import quickstart
+
+    return quickstart.default_model()
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from a family to an Ultralytics checkpoint of random weights for the signs' classes."""
+    folder = tmp_path_factory.mktemp("untrained")
+
+    def make(family: str) -> Path:
+        path = folder / f"{family}.pt"
+        if not path.exists():
+            _save_untrained(family, path)
+        return path
+
+    return make
+
+
+def _save_untrained(config: str, path: Path) -> None:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    from yolo_slim import quickstart
+
+    torch.manual_seed(0)
+    model = DetectionModel(f"{config}.yaml", nc=len(quickstart.NAMES), verbose=False)
+    model.names = dict(enumerate(quickstart.NAMES))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    model.args = {"task": "detect", "imgsz": 128}
+    torch.save({"model": model, "ema": None, "epoch": -1, "train_args": model.args, "version": "8"}, path)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real photos and weights beside the project, or skip."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data" / "hardhat" / "data.yaml").is_file():
+        pytest.skip("needs ../shared/data/hardhat and ../shared/models/hardhat")
+    return folder

@@ -1,0 +1,164 @@
+"""The cut: what is removed, what stays, and that the pruned network computes what the masked one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import FAMILIES
+from yolo_slim import checkpoint
+from yolo_slim.config import PruneConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+from yolo_slim.pruning.allocation import CostModel, Slot, allocate_global, allocate_local
+from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.plan import PrunePlan, compose, make_plan
+from yolo_slim.pruning.surgery import apply_plan
+from yolo_slim.stages import prune
+
+QUICK = {"rounds": 2, "images": 4, "bn_images": 8}
+
+
+def random_plan(model: torch.nn.Module, seed: int) -> PrunePlan:
+    """Return a plan that drops about half of every space that isn't frozen, equal counts where tied."""
+    graph = trace_channels(model, 64)
+    rng = np.random.default_rng(seed)
+    kept: set[int] = set()
+    for members in graph.tied:
+        width = len(graph.spaces[members[0]].channels)
+        stays = width if graph.spaces[members[0]].frozen else max(1, width // 2)
+        for i in members:
+            kept.update(rng.permutation(graph.spaces[i].channels)[:stays].tolist())
+    return make_plan(graph, kept, "0", {})
+
+
+def zero_removed_inputs(model: torch.nn.Module, plan: PrunePlan) -> None:
+    """Zero the weights that read a removed channel: the masked network."""
+    modules = dict(model.named_modules())
+    for name, cut in plan.layers.items():
+        if cut.inputs is not None:
+            gone = sorted(set(range(cut.inputs_before or 0)) - set(cut.inputs))
+            modules[name].weight.data[:, gone] = 0
+
+
+def zero_removed_outputs(model: torch.nn.Module, plan: PrunePlan) -> None:
+    """Zero the weights that write a removed channel: wrong, because normalisation adds its shift afterwards."""
+    modules = dict(model.named_modules())
+    for name, cut in plan.layers.items():
+        gone = sorted(set(range(cut.outputs_before)) - set(cut.outputs))
+        modules[name].weight.data[gone] = 0
+
+
+def output(model: torch.nn.Module) -> torch.Tensor:
+    """Return the network's output for a fixed random image."""
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        raw = model(image)[1]
+    head = raw.get("one2many", raw)
+    return torch.cat([head["boxes"], head["scores"]], dim=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pruned_equals_masked(family: str, untrained: Callable[[str], Path]) -> None:
+    """The cut network computes what the uncut one does with the removed channels' readers set to zero."""
+    path = untrained(family)
+    cut, masked, wrong = (checkpoint.load(path).model for _ in range(3))
+    plan = random_plan(cut, seed=3)
+    apply_plan(cut, plan)
+    zero_removed_inputs(masked, plan)
+    zero_removed_outputs(wrong, plan)
+    assert measure(cut, 64).macs < 0.6 * measure(masked, 64).macs
+    assert torch.allclose(output(cut), output(masked), atol=1e-4)
+    assert not torch.allclose(output(cut), output(wrong), atol=1e-2)
+
+
+def test_composed_plan_equals_two_cuts(untrained: Callable[[str], Path]) -> None:
+    """One cut by the composed plan leaves the weights that two cuts in turn leave."""
+    once, twice = (checkpoint.load(untrained("yolov8n")).model for _ in range(2))
+    first = random_plan(twice, seed=1)
+    apply_plan(twice, first)
+    second = random_plan(twice, seed=2)
+    apply_plan(twice, second)
+    apply_plan(once, compose(first, second))
+    assert torch.equal(output(once), output(twice))
+
+
+def test_plan_of_another_model_is_refused(untrained: Callable[[str], Path]) -> None:
+    """A plan that doesn't fit names the layers and leaves the model as it was."""
+    plan = random_plan(checkpoint.load(untrained("yolov8n")).model, seed=1)
+    other = checkpoint.load(untrained("yolo11n")).model
+    before = output(other)
+    with pytest.raises(SlimError, match="another model"):
+        apply_plan(other, plan)
+    assert torch.equal(output(other), before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+    """MACs of the fused graph fall as asked, widths are multiples of 8, the plan says what stayed, twice the same."""
+    inputs = prune.PruneInputs(model=untrained(family), data=signs)
+    config = PruneConfig(macs_removed=0.4, **QUICK)
+    outputs = prune.run(inputs, config, tmp_path / "a", imgsz=128)
+    again = prune.run(inputs, config, tmp_path / "b", imgsz=128)
+    assert sha256(outputs.weights) == sha256(again.weights)
+    table = read_json(outputs.widths)
+    assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.4, abs=0.03)
+    changed = [row for row in table["layers"] if row["after"] != row["before"]]
+    assert changed
+    assert all(row["after"] % 8 == 0 for row in changed)
+    replayed = checkpoint.load(inputs.model).model
+    apply_plan(replayed, PrunePlan.load(outputs.plan))
+    pruned = checkpoint.load(outputs.weights).model
+    assert prune.conv_widths(replayed) == prune.conv_widths(pruned)
+
+
+@pytest.mark.parametrize("settings", [{"criterion": "l2", "scope": "local"}, {"criterion": "random"}])
+def test_other_criteria(
+    settings: dict[str, str], untrained: Callable[[str], Path], signs: Path, tmp_path: Path
+) -> None:
+    """The criteria that need no gradients reach the target too, and the head stays whole at gentleness 0."""
+    config = PruneConfig(macs_removed=0.2, head_gentleness=0.0, **QUICK, **settings)
+    outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n"), data=signs), config, tmp_path, imgsz=128)
+    head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]
+    assert head
+    assert all(row["before"] == row["after"] for row in head)
+
+
+def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[list[Slot], CostModel]:
+    """Return slots and costs of convolutions in a row, of one pixel and kernel area 1."""
+    count = len(widths)
+    slots = [
+        Slot(name=f"conv{i}", spaces=(i,), width=w, floor=floor, unit_scores=np.array(s))
+        for i, (w, s) in enumerate(zip(widths, scores, strict=True))
+    ]
+    reads = np.eye(count, k=-1)
+    fixed = np.array([3.0] + [0.0] * (count - 1))
+    return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count))
+
+
+def test_global_takes_the_cheapest_first() -> None:
+    """The layer with the lower scores gives its channels up before the other loses one."""
+    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
+    full = cost.macs(np.array([16.0, 16.0]))
+    keep = allocate_global(slots, cost, target=0.8 * full, round_to=8, per_mac=0)
+    assert keep.tolist() == [8, 16]
+
+
+def test_local_takes_the_same_share() -> None:
+    """Every layer gives up the same share."""
+    slots, cost = chain([32, 32], [[1.0] * 32, [9.0] * 32], floor=8)
+    keep = allocate_local(slots, cost, target=400, round_to=8, share=lambda _: 1.0)
+    assert keep.tolist() == [16, 16]
+
+
+def test_unreachable_target_names_the_floors() -> None:
+    """A budget below the floors is refused with the layers that hit theirs."""
+    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
+    with pytest.raises(SlimError, match="below their floor") as caught:
+        allocate_global(slots, cost, target=10, round_to=8, per_mac=0.5)
+    assert "conv0 (16 channels, floor 8)" in str(caught.value)

@@ -1,0 +1,52 @@
+"""Export and build give the same bytes twice, and say no where they can't do what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from yolo_slim import targets
+from yolo_slim.config import ExportConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.files import sha256
+from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.runtime.bundle import open_bundle
+from yolo_slim.runtime.selfcheck import check
+from yolo_slim.stages import build, export
+
+
+def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Two exports and two builds in different folders are equal, byte by byte; the self-check passes."""
+    images = selfcheck_images(load_dataset(signs))
+    digests = []
+    for name in ("a", "b"):
+        inputs = export.ExportInputs(weights=trained, data=signs)
+        onnx = export.run(inputs, ExportConfig(parity_images=2), tmp_path / name / "export", imgsz=128).onnx
+        built = build.run(
+            build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / name / "build", name="t"
+        )
+        assert set(built.bundles) == {"onnxruntime-fp32", "ncnn-fp16"}
+        digests.append([sha256(onnx), *[sha256(build.archive_of(folder)) for folder in built.bundles.values()]])
+        assert all(check(open_bundle(folder)).is_passed for folder in built.bundles.values())
+    assert digests[0] == digests[1]
+
+
+def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+    """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
+    inputs = export.ExportInputs(weights=untrained("yolo26n"), data=signs)
+    onnx = export.run(inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", imgsz=64).onnx
+    assert export.layout_of(onnx)["layout"] == "end2end"
+    images = selfcheck_images(load_dataset(signs))
+    built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / "build", name="t")
+    assert set(built.bundles) == {"onnxruntime-fp32"}
+    assert "end2end" in built.skipped["ncnn-fp16"]
+    with pytest.raises(SlimError, match="no one-to-one head"):
+        export.run(
+            export.ExportInputs(weights=untrained("yolov8n"), data=signs),
+            ExportConfig(end2end=True),
+            tmp_path / "x",
+            imgsz=64,
+        )

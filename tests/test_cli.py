@@ -1,0 +1,218 @@
+"""The command line: help, listings, and one clear message with exit code 2 for every bad input."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+import yaml
+
+from yolo_slim import cli
+
+COMMANDS = ("run", "prune", "recover", "export", "build", "validate", "show", "targets", "doctor")
+
+
+def run_cli(*arguments: str) -> tuple[int, str, str]:
+    """Return exit code, output and errors of a command, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["yolo-slim", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as caught,
+    ):
+        cli.main()
+    code = caught.value.code
+    return code if isinstance(code, int) else 0, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def copied(signs: Path, tmp_path: Path) -> Path:
+    """Return the data.yaml of a copy of the signs that a test may damage."""
+    shutil.copytree(signs.parent, tmp_path / "data")
+    return tmp_path / "data" / "data.yaml"
+
+
+def edit(data: Path, **values: object) -> None:
+    """Change keys of a data.yaml; None removes one."""
+    content = {**yaml.safe_load(data.read_text()), **values}
+    data.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+
+
+def refused(model: Path, data: Path, project: Path, *more: str) -> str:
+    """Run the chain, assert that it refuses without leaving anything, and return the message."""
+    given = ["--model", str(model), "--data", str(data), "--project", str(project / "runs"), "--imgsz", "96"]
+    code, out, err = run_cli("run", *given, *more)
+    assert code == 2, err
+    assert "Traceback" not in err + out
+    assert err.startswith("error: ")
+    assert not list((project / "runs").rglob("*.pt"))
+    return err
+
+
+def test_help_of_every_command() -> None:
+    """Every command is listed and explains itself."""
+    _, listing, _ = run_cli("--help")
+    for command in COMMANDS:
+        assert command in listing
+        code, text, _ = run_cli(command, "--help")
+        assert code == 0
+        assert "Usage: yolo-slim" in text
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """--help imports neither torch nor Ultralytics nor OpenCV."""
+    code = (
+        "import sys; sys.argv = ['yolo-slim', '--help']\nfrom yolo_slim import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "assert not {'torch', 'ultralytics', 'cv2', 'numpy', 'pydantic'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_targets_and_doctor() -> None:
+    """The profiles are listed and shown, and the doctor finds nothing missing."""
+    code, text, _ = run_cli("targets")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == ["host", "rpi4", "rpi5"]
+    assert "min_fps" in run_cli("targets", "rpi5")[1]
+    assert run_cli("doctor", "--json")[0] == 0
+
+
+def test_unknown_command_and_target() -> None:
+    """A typing error gets a did-you-mean."""
+    code, _, err = run_cli("prnue")
+    assert code == 2
+    assert "Did you mean 'prune'?" in err
+    code, _, err = run_cli("targets", "rpi55")
+    assert code == 2
+    assert "Did you mean 'rpi5'?" in err
+
+
+def test_bad_models(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Missing, truncated, foreign, fused and non-detection checkpoints are each told apart."""
+    from ultralytics.nn.tasks import SegmentationModel
+
+    assert "Model not found" in refused(tmp_path / "no.pt", signs, tmp_path)
+    damaged = tmp_path / "cut.pt"
+    damaged.write_bytes(trained.read_bytes()[:100_000])
+    assert "truncated" in refused(damaged, signs, tmp_path)
+    torch.save({"weights": torch.zeros(3)}, damaged)
+    assert "not an Ultralytics checkpoint" in refused(damaged, signs, tmp_path)
+    torch.save({"model": SegmentationModel("yolo11n-seg.yaml", verbose=False)}, damaged)
+    assert "not a detection checkpoint" in refused(damaged, signs, tmp_path)
+    content = torch.load(trained, weights_only=False)
+    content["model"] = content["model"].float().fuse(verbose=False)
+    torch.save(content, damaged)
+    assert "fused checkpoint" in refused(damaged, signs, tmp_path)
+
+
+def test_bad_data(trained: Path, copied: Path, tmp_path: Path) -> None:
+    """All problems of a data set are reported at once, before anything is written."""
+    root = copied.parent
+    (root / "images/train/00003.jpg").write_bytes(b"\xff\xd8 no jpeg")
+    (root / "labels/train/00004.txt").write_text("0 1.5 0.5 0.2 0.2\n")
+    (root / "labels/val/00001.txt").write_text("99 0.5 0.5 0.2 0.2\n")
+    message = refused(trained, copied, tmp_path)
+    assert "00003.jpg" in message
+    assert "outside the image" in message
+    assert "class 99 is out of range" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val": None}, "val: this key is missing"),
+        ({"train": "images/none"}, "does not exist"),
+        ({"names": ["a", "b"]}, "class count differ"),
+        ({"names": list("abcdefgh")}, "class names differ"),
+    ],
+)
+def test_bad_description(trained: Path, copied: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
+    """Missing splits and images, and classes other than the model's, are refused."""
+    edit(copied, **change)
+    assert message in refused(trained, copied, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
+        (["--prune", "1.5"], "prune.macs_removed: got 1.5"),
+        (["--prune", "0"], "prune.macs_removed: got 0"),
+        (["--prune", "0.99", "--set", "prune.criterion=l2"], "below their floor"),
+        (["--target", "rpi55"], "Did you mean 'rpi5'?"),
+        (["--set", "prune.criterium=l2"], "Did you mean 'criterion'?"),
+        (["--train", "lr00=0.1"], "Did you mean 'lr0'?"),
+        (["--set", "export.end2end=true"], "no one-to-one head"),
+    ],
+)
+def test_bad_settings(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    """Impossible settings are refused with what would be possible."""
+    assert message in refused(trained, signs, tmp_path, *options)
+
+
+def test_bad_profile(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """An own profile's unknown keys and wrong types are reported together."""
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("name: mine\ndescription: x\narch: any\nthreads: two\nbudgett: {}\nruntimes: []\n")
+    message = refused(trained, signs, tmp_path, "--target", str(profile))
+    assert "budgett: unknown key. Did you mean 'budget'?" in message
+    assert "threads: got 'two'" in message
+
+
+def test_folder_that_cannot_be_written(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A project path below a file can't be a folder."""
+    (tmp_path / "runs").write_text("a file")
+    assert "can't be written" in refused(trained, signs, tmp_path)
+    assert (tmp_path / "runs").read_text() == "a file"
+
+
+def test_folder_in_use(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A folder that another process writes to is left alone."""
+    folder = tmp_path / "runs" / "busy"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert "being written by another process" in refused(trained, signs, tmp_path, "--name", "busy")
+
+
+def test_folder_of_someone_else(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A folder with other files is refused and keeps them."""
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("years of work")
+    assert "thesis.txt" in refused(trained, signs, tmp_path, "--name", "mine")
+    assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_disk_full(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """On a full disk the message says so and no half file takes a whole one's name."""
+    small = tmp_path / "runs"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        quick = ["--set", "prune.criterion=l2", "--set", "prune.rounds=1", "--set", "prune.bn_images=8"]
+        assert "disk is full" in refused(trained, signs, tmp_path, "--prune", "0.2", *quick)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -> None:
+    """A checkpoint's widths are shown; something else is refused."""
+    assert "model.0.conv" in run_cli("show", str(trained))[1]
+    assert '"params"' in run_cli("show", str(untrained("yolov8n")), "--json")[1]
+    code, _, err = run_cli("show", str(tmp_path))
+    assert code == 2
+    assert "Not a bundle" in err
