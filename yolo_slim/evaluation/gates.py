@@ -58,7 +58,8 @@ def device_gates(budget: Budget, build: Mapping[str, Any] | None, drop: float | 
     """Return the gates of a profile for its winning build; ``missing`` (if not empty) says why speed isn't proven."""
     timing = build["bench"] if build and not missing else None
     if timing and not timing["valid"]:
-        timing, missing = None, f"the timing is invalid: {'; '.join(timing['invalid_reasons'])}"
+        missing = f"the timing is invalid: {'; '.join(timing['invalid_reasons'])}"
+        timing = None
     fps = timing["fps"] if timing else None
     memory = timing["peak_memory_mb"] if timing else None
     total = timing["stages"]["total"] if timing else {}

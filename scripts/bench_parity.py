@@ -1,0 +1,82 @@
+"""Compare the mAP of our bundles with `yolo val rect=False` on the same weights and images.
+
+    python scripts/bench_parity.py --data ../shared/data/hardhat/data.yaml --imgsz 320 ../shared/models/hardhat/*.pt
+
+Every figure is mAP50-95 on the split; a difference of .003 is the aim.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+from yolo_slim import targets, ultra
+from yolo_slim.config import ExportConfig
+from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.devices import local
+from yolo_slim.evaluation.accuracy import read_truth, score
+from yolo_slim.manifest import versions
+from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.runtime.machine import device_model
+from yolo_slim.stages import build, export
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--imgsz", type=int, default=320)
+    options = parser.parse_args()
+    ultra.prepare()
+    from ultralytics import YOLO
+
+    dataset = load_dataset(options.data)
+    images = dataset.splits[options.split]
+    truths = [read_truth(path) for path in images]
+    print("| weights | yolo val rect=False | onnxruntime-fp32 | difference | ncnn-fp16 | difference |")
+    print("|---|---|---|---|---|---|")
+    for weights in options.models:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            data = write_absolute_yaml(dataset, folder / "data.yaml")
+            inputs = export.ExportInputs(weights=weights, data=options.data)
+            onnx = export.run(inputs, ExportConfig(), folder / "export", imgsz=options.imgsz).onnx
+            built = build.run(
+                build.BuildInputs(onnx=onnx, images=selfcheck_images(dataset)),
+                targets.load("host"),
+                folder / "build",
+                name=weights.stem,
+            )
+            model = YOLO(weights)
+            if hasattr(model.model, "end2end"):
+                model.model.end2end = False  # what is exported is the one-to-many head
+            wanted = float(
+                model.val(
+                    data=str(data),
+                    split=options.split,
+                    imgsz=options.imgsz,
+                    rect=False,
+                    plots=False,
+                    verbose=False,
+                    workers=0,
+                    project=str(folder),
+                ).box.map
+            )
+            cells = [weights.stem, f"{wanted:.4f}"]
+            for bundle in built.bundles.values():
+                answers = local.infer(bundle, folder / "data_links" / "images" / options.split, ultra.cores())
+                got = score(truths, [answer.detections for answer in answers], dataset.names).map50_95
+                cells += [f"{got:.4f}", f"{got - wanted:+.4f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    about = ", ".join(f"{key} {value}" for key, value in versions().items())
+    print(f"\n`python scripts/bench_parity.py {' '.join(sys.argv[1:])}`: {len(images)} {options.split} images,")
+    print(f"{options.imgsz} px, {date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+
+
+if __name__ == "__main__":
+    main()
