@@ -15,30 +15,12 @@ FILES = [
     *sorted((ROOT / "yolo_slim/runtime").rglob("*.py")),
     *sorted((ROOT / "yolo_slim/backends").rglob("*.py")),
 ]
-BLOCKED = [
-    "torch",
-    "torchvision",
-    "ultralytics",
-    "torch_pruning",
-    "onnx",
-    "onnxruntime",
-    "onnxslim",
-    "ncnn",
-    "pnnx",
-    "tensorrt",
-    "pydantic",
-    "yaml",
-    "click",
-    "rich",
-    "psutil",
-    "pycocotools",
-    "matplotlib",
-    "jinja2",
-    "scipy",
-    "pandas",
-    "PIL",
-    "requests",
-]
+BLOCKED = {
+    *("torch", "torchvision", "torch_pruning", "ultralytics"),
+    *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt"),
+    *("pydantic", "yaml", "click", "rich", "psutil", "pycocotools", "matplotlib", "jinja2"),
+    *("scipy", "pandas", "PIL", "requests"),
+}
 BARE = f"""
 import importlib, sys
 

@@ -1,0 +1,118 @@
+"""Time our detector against the bare runtime and Ultralytics' own prediction, on the same file, threads and frames.
+
+    python scripts/bench_runtime.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml
+
+Everything runs in one process; each round times every contender once on the same frame, so that a noisy machine hits
+all of them alike. Reported are medians, and the medians of the per-frame ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_slim import targets, ultra
+from yolo_slim.config import ExportConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.manifest import versions
+from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.letterbox import Letterbox
+from yolo_slim.runtime.machine import device_model
+from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages import build, export
+
+
+def bare_session(onnx: Path, threads: int) -> Any:
+    """Return an ONNX Runtime session without anything around it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+
+
+def time_all(contenders: dict[str, Callable[[Any], Any]], frames: list[Any], rounds: int) -> dict[str, np.ndarray]:
+    """Return milliseconds, (rounds * frames,) for each contender, after one warm-up round."""
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for index in range(-1, rounds):
+        for frame in frames:
+            for name, call in contenders.items():
+                start = time.perf_counter_ns()
+                call(frame)
+                if index >= 0:
+                    samples[name].append((time.perf_counter_ns() - start) / 1e6)
+    return {name: np.array(values) for name, values in samples.items()}
+
+
+def main() -> None:
+    """Build, measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imgsz", type=int, nargs="+", default=[320, 640])
+    parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    ultra.prepare()
+    dataset = load_dataset(options.data)
+    frames = [read_image(path, convert_channels=True) for path in dataset.splits["val"][: options.frames]]
+    print("| imgsz | contender | median ms | against bare ONNX Runtime | Ultralytics on the same file takes |")
+    print("|---|---|---|---|---|")
+    for imgsz in options.imgsz:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(options, Path(folder), dataset, frames, imgsz)
+    about = ", ".join(f"{key} {value}" for key, value in versions().items())
+    print(
+        f"\n`python scripts/bench_runtime.py {' '.join(sys.argv[1:])}`: {len(frames)} frames x {options.rounds} rounds,"
+    )
+    print(f"{options.threads} threads, {date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+
+
+def measure(options: argparse.Namespace, folder: Path, dataset: Any, frames: list[Any], imgsz: int) -> None:
+    """Print the rows of one input size."""
+    from ultralytics import YOLO
+
+    inputs = export.ExportInputs(weights=options.model, data=options.data)
+    onnx = export.run(inputs, ExportConfig(), folder / "export", imgsz=imgsz).onnx
+    images = selfcheck_images(dataset)
+    built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), folder / "b", name="t")
+    weights = folder / "model.pt"
+    weights.write_bytes(options.model.read_bytes())
+    theirs = YOLO(weights).export(format="ncnn", imgsz=imgsz, verbose=False)
+    ours = {key: Detector(path, options.threads) for key, path in built.bundles.items()}
+    session = bare_session(onnx, options.threads)
+    blob = Letterbox((imgsz, imgsz))(frames[0])[0].copy()
+    name = session.get_inputs()[0].name
+    yolo = {"ORT": YOLO(onnx, task="detect"), "NCNN": YOLO(theirs, task="detect")}
+    samples = time_all(
+        {
+            "bare ONNX Runtime session": lambda _: session.run(None, {name: blob}),
+            "yolo_slim onnxruntime-fp32": ours["onnxruntime-fp32"].detect,
+            "YOLO('model.onnx')": lambda frame: yolo["ORT"](frame, imgsz=imgsz, verbose=False),
+            "yolo_slim ncnn-fp16": ours["ncnn-fp16"].detect,
+            "YOLO('..._ncnn_model')": lambda frame: yolo["NCNN"](frame, imgsz=imgsz, verbose=False),
+        },
+        frames,
+        options.rounds,
+    )
+    bare = samples["bare ONNX Runtime session"]
+    rivals = {"yolo_slim onnxruntime-fp32": "YOLO('model.onnx')", "yolo_slim ncnn-fp16": "YOLO('..._ncnn_model')"}
+    for contender, values in samples.items():
+        gain = f"{np.median(samples[rivals[contender]] / values):.2f}x as long" if contender in rivals else ""
+        print(
+            f"| {imgsz} | {contender} | {np.median(values):.2f} | {np.median(values / bare):.3f} | {gain} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
