@@ -1,0 +1,52 @@
+"""The mAP is the one that `yolo val` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolo_slim import checkpoint
+from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.evaluation.accuracy import Truth, read_truth, score
+from yolo_slim.evaluation.predict import detect_all, torch_infer
+from yolo_slim.progress import Silent
+from yolo_slim.runtime.decode import Detections
+
+NAMES = {0: "a", 1: "b"}
+
+
+def found(boxes: list[list[float]], scores: list[float], classes: list[int]) -> Detections:
+    """Return detections."""
+    return Detections(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array(scores, np.float32),
+        class_ids=np.array(classes, np.int64),
+    )
+
+
+def test_perfect_shifted_and_missing() -> None:
+    """Exact boxes score 1, a box of IoU .6 counts at three of ten thresholds, nothing found scores 0."""
+    truth = [Truth(boxes=np.array([[0.0, 0, 100, 100]]), class_ids=np.array([0]))]
+    assert score(truth, [found([[0, 0, 100, 100]], [0.9], [0])], NAMES).map50_95 == pytest.approx(0.995, abs=1e-3)
+    shifted = score(truth, [found([[0, 0, 100, 62]], [0.9], [0])], NAMES)
+    assert shifted.map50_95 == pytest.approx(0.3 * 0.995, abs=1e-3)
+    assert score(truth, [found([], [], [])], NAMES).map50_95 == 0
+    assert score(truth, [found([[0, 0, 100, 100]], [0.9], [1])], NAMES).map50_95 == 0
+
+
+def test_parity_with_yolo_val(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """On real weights and images our mAP is within .003 of `yolo val rect=False`."""
+    from ultralytics import YOLO
+
+    dataset = load_dataset(signs)
+    images = dataset.splits["train"]
+    infer = torch_infer(checkpoint.load(trained).model, end2end=False)
+    detections = detect_all(images, infer, layout="one2many", imgsz=128, progress=Silent(), text="")
+    ours = score([read_truth(path) for path in images], detections, dataset.names).map50_95
+    data = write_absolute_yaml(dataset, tmp_path / "data.yaml")
+    arguments = {"imgsz": 128, "rect": False, "plots": False, "workers": 0, "project": str(tmp_path)}
+    theirs = YOLO(trained).val(data=str(data), split="train", batch=8, verbose=False, **arguments).box.map
+    assert ours > 0.1
+    assert ours == pytest.approx(theirs, abs=0.003)

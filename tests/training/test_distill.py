@@ -1,0 +1,55 @@
+"""Distillation: nothing to learn from oneself, something from another; both heads of yolo26; names must match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolo_slim import checkpoint
+from yolo_slim.config import RecoverConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.stages import recover
+from yolo_slim.training.distill import box_loss, class_loss, heads
+
+
+@pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
+def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callable[[str], Path]) -> None:
+    """The distance of a network to itself is 0, to a changed one it isn't, and its gradient lowers it."""
+    teacher = checkpoint.load(untrained(family)).model
+    reg_max = int(teacher.model[-1].reg_max)
+    with torch.no_grad():
+        outputs = heads(teacher(torch.rand(1, 3, 64, 64)))
+    assert len(outputs) == count
+    for raw in outputs.values():
+        assert class_loss(raw, raw).item() == pytest.approx(0, abs=1e-5)
+        assert box_loss(raw, raw, reg_max).item() == pytest.approx(0, abs=1e-5)
+        moved = {
+            key: (value + torch.randn_like(value)).requires_grad_() for key, value in raw.items() if key != "feats"
+        }
+        before = class_loss(moved, raw) + box_loss(moved, raw, reg_max)
+        before.backward()
+        step = {key: value - 1e-3 * value.grad / value.grad.norm() for key, value in moved.items()}
+        after = class_loss(step, raw) + box_loss(step, raw, reg_max)
+        assert before.item() > after.item() > 0
+
+
+def test_unknown_arguments_are_reported_together() -> None:
+    """Unknown training arguments and ours are named at once."""
+    with pytest.raises(SlimError) as caught:
+        recover.check_overrides({"lr00": 1, "epochs": 3})
+    assert "Did you mean 'lr0'?" in str(caught.value)
+    assert "epochs: set by yolo_slim" in str(caught.value)
+
+
+def test_every_argument_is_passed_through(tmp_path: Path) -> None:
+    """What the user gives wins over our defaults."""
+    inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
+    config = RecoverConfig(epochs=20, distill=0.0, overrides={"lr0": 0.3, "mosaic": 0.0})
+    arguments = recover.training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
+    assert arguments["lr0"] == 0.3
+    assert arguments["mosaic"] == 0.0
+    assert arguments["close_mosaic"] == 6
+    assert "distill_model" not in arguments
