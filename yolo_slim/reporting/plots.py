@@ -1,79 +1,186 @@
-"""The report's drawings as inline SVG, styled by the page's own CSS variables."""
+"""The report's drawings as inline SVG, coloured by the page's own CSS variables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 56, 44
-
-
-def accuracy_vs_fps(builds: Sequence[dict[str, Any]]) -> str:
-    """Return the scatter plot of all timed builds: FPS to the right, mAP50-95 up; circles control, squares slim."""
-    timed = [build for build in builds if build["bench"]]
-    if not timed:
-        return "<p>Speed is unproven: no build was timed.</p>"
-    fps, maps = [b["bench"]["fps"] for b in timed], [b["map50_95"] for b in timed]
-    x, y = _scale(0, max(fps) * 1.15), _scale(min(maps) - 0.02, max(maps) + 0.02)
-    marks = []
-    for build, f, m in zip(timed, fps, maps, strict=True):
-        px, py = LEFT + x(f) * (WIDTH - LEFT - 16), (HEIGHT - BOTTOM) - y(m) * (HEIGHT - BOTTOM - 16)
-        kind = build["model"]
-        shape = (
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="7" class="{kind}"/>'
-            if kind == "control"
-            else f'<rect x="{px - 7:.1f}" y="{py - 7:.1f}" width="14" height="14" class="{kind}"/>'
-        )
-        ring = f'<circle cx="{px:.1f}" cy="{py:.1f}" r="13" class="ring"/>' if build["winner"] else ""
-        anchor, shift = ("end", -16) if px > WIDTH * 0.7 else ("start", 16)
-        label = f'<text x="{px + shift:.1f}" y="{py + 4:.1f}" text-anchor="{anchor}">{escape(build["name"])}</text>'
-        marks.append(f"{shape}{ring}{label}")
-    axes = _axes("FPS, end to end (1000 / median ms)", "mAP50-95", max(fps) * 1.15, min(maps) - 0.02, max(maps) + 0.02)
-    return _svg(axes + "".join(marks), "mAP50-95 against frames per second of every build")
+WIDTH, LEFT, RIGHT = 760, 64, 744
+BINS = 64
+CHARACTER_PX = 6.7
+"""Mean width of a 12 px sans-serif character, to keep labels apart."""
 
 
-def latency_histogram(series: dict[str, Sequence[float]]) -> str:
-    """Return the histogram of raw end-to-end samples (milliseconds) of up to two builds, by name."""
-    everything = np.concatenate([np.asarray(samples) for samples in series.values()])
-    high = float(np.percentile(everything, 99.5)) * 1.05
-    edges = np.linspace(float(everything.min()) * 0.95, high, 49)
-    counts = {name: np.histogram(np.minimum(samples, high), edges)[0] for name, samples in series.items()}
-    top = max(int(count.max()) for count in counts.values())
-    step = (WIDTH - LEFT - 16) / (len(edges) - 1)
-    bars = []
-    for kind, (_, count) in zip(("control", "slim"), counts.items(), strict=False):
-        for i, c in enumerate(count.tolist()):
-            tall = (HEIGHT - BOTTOM - 16) * c / top
-            where = f'x="{LEFT + i * step:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}"'
-            bars.append(f'<rect {where} width="{step:.1f}" height="{tall:.1f}" class="{kind}" opacity=".65"/>')
-    axes = _axes(
-        "milliseconds, end to end (the last bar holds all slower frames)", "frames", edges[-1], 0, top, edges[0]
-    )
-    return _svg(axes + "".join(bars), "Latency histogram of raw samples")
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A linear scale from values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    """Pixel of ``low``."""
+    end: float
+    """Pixel of ``high``."""
+
+    def px(self, value: float) -> float:
+        """Return the pixel of a value."""
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    def ticks(self, about: int = 6) -> list[float]:
+        """Return round values inside the axis: steps of 1, 2, 2.5 or 5 times a power of ten."""
+        rough = (self.high - self.low) / about
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+        return [round(i * step, 10) for i in range(first, last + 1)]
 
 
-def _scale(low: float, high: float) -> Any:
-    """Return the function from [low, high] to [0, 1]."""
-    return lambda value: (value - low) / (high - low)
+def accuracy_vs_fps(
+    builds: Sequence[Mapping[str, Any]], *, min_fps: float | None = None, min_map: float | None = None
+) -> Markup | None:
+    """Return the scatter plot of all builds with both figures; None without any.
+
+    Control is a circle, slim a square, an invalid timing is hollow, the winner has a ring. A dashed line joins the
+    control to the slim build of the same runtime; ``min_fps`` and ``min_map`` are drawn as limits.
+    """
+    shown = [b for b in builds if b["bench"] and b["map50_95"] is not None]
+    if not shown:
+        return None
+    height = 380
+    fps, maps = [b["bench"]["fps"] for b in shown], [b["map50_95"] for b in shown]
+    ys = [*maps, *([] if min_map is None else [min_map])]
+    pad = max(0.25 * (max(ys) - min(ys)), 0.005)
+    x = Axis(low=0, high=max([*fps, min_fps or 0]) * 1.12, start=LEFT, end=RIGHT)
+    y = Axis(low=max(0.0, min(ys) - pad), high=max(ys) + pad, start=height - 52, end=30)
+    points = [(x.px(f), y.px(m)) for f, m in zip(fps, maps, strict=True)]
+    parts = [_grid(x, y, "frames per second, end to end (FPS)", "mAP50-95")]
+    if min_map is not None:
+        parts.append(_limit(LEFT, RIGHT, y.px(min_map), y.px(min_map), "accuracy limit", RIGHT - 4, y.px(min_map) + 15))
+    if min_fps is not None:
+        parts.append(_limit(x.px(min_fps), x.px(min_fps), y.start, y.end, "FPS limit", x.px(min_fps) - 6, y.end + 12))
+    parts += _links(shown, points)
+    parts += [_mark(build, *point) for build, point in zip(shown, points, strict=True)]
+    parts += _labels([b["name"] for b in shown], points)
+    return _svg(Markup("").join(parts), height, "mAP50-95 against frames per second of every build")
 
 
-def _axes(x_name: str, y_name: str, x_high: float, y_low: float, y_high: float, x_low: float = 0) -> str:
-    """Return the axes with five ticks each and their names."""
+def latency_histogram(series: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> Markup:
+    """Return one panel per build with the histogram of its raw samples, all on one axis of milliseconds.
+
+    Args:
+        series: name to end-to-end samples, ms; at least one each.
+        kinds: ``control`` or ``slim`` for each series, for the colour.
+    """
+    everything = np.concatenate([np.asarray(samples, dtype=float) for samples in series.values()])
+    cut = max(float(np.percentile(samples, 99.5)) for samples in series.values()) * 1.08
+    high = max(cut, float(everything.min()) * 1.02 + 1e-6)
+    panel, top = 132, 28
+    bottom = top + panel * len(series)
+    x = Axis(low=0, high=high, start=LEFT, end=RIGHT)
     parts = []
-    for i in range(6):
-        px = LEFT + i / 5 * (WIDTH - LEFT - 16)
-        py = (HEIGHT - BOTTOM) - i / 5 * (HEIGHT - BOTTOM - 16)
-        x, y = x_low + i / 5 * (x_high - x_low), y_low + i / 5 * (y_high - y_low)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 16}" y1="{py:.1f}" y2="{py:.1f}" class="grid"/>')
-        parts.append(f'<text x="{px:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x:.3g}</text>')
-        parts.append(f'<text x="{LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{y:.3g}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle" class="axis">{escape(x_name)}</text>')
-    parts.append(f'<text x="{LEFT}" y="11" class="axis">{escape(y_name)}</text>')
-    return "".join(parts)
+    for i, ((name, samples), kind) in enumerate(zip(series.items(), kinds, strict=True)):
+        parts.append(_panel(x, np.asarray(samples, dtype=float), name, kind, top + panel * (i + 1)))
+    for tick in x.ticks(8):
+        parts.append(_text(x.px(tick), bottom + 18, f"{tick:g}", "middle"))
+    parts.append(_text((LEFT + RIGHT) / 2, bottom + 40, "latency of one frame, end to end (ms)", "middle", "axis"))
+    parts.append(_text(8, 14, "share of frames (%)", "start", "axis"))
+    return _svg(Markup("").join(parts), bottom + 50, "Histograms of all timed frames")
 
 
-def _svg(content: str, title: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(title)}</title>{content}</svg>'
+def _panel(x: Axis, samples: np.ndarray[Any, Any], name: str, kind: str, base: float) -> Markup:
+    """Return one histogram that stands on ``base``, with median and p99; the last bar holds what is slower."""
+    edges = np.linspace(x.low, x.high, BINS + 1)
+    share = 100 * np.histogram(np.minimum(samples, x.high), edges)[0] / len(samples)
+    y = Axis(low=0, high=float(share.max()) * 1.05, start=base, end=base - 96)
+    bars = [
+        Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>').format(
+            x.px(left) + 0.5, y.px(value), (x.end - x.start) / BINS - 1, base - y.px(value), kind
+        )
+        for left, value in zip(edges.tolist(), share.tolist(), strict=False)
+        if value
+    ]
+    p50, p99 = (float(v) for v in np.percentile(samples, [50, 99]))
+    slower = int((samples > x.high).sum())
+    more = f", {slower} slower than {x.high:.3g} ms in the last bar" if slower else ""
+    text = f"{name}: {len(samples)} frames, p50 {p50:.2f} ms, p99 {p99:.2f} ms, slowest {samples.max():.2f} ms{more}"
+    lines = [_line(LEFT, RIGHT, base, base, "base")]
+    for tick in y.ticks(2)[1:]:
+        lines.append(_line(LEFT, RIGHT, y.px(tick), y.px(tick), "grid"))
+        lines.append(_text(LEFT - 8, y.px(tick) + 4, f"{tick:g}", "end"))
+    marks = [_line(x.px(v), x.px(v), base, base - 100, css) for v, css in ((p50, "p50"), (p99, "p99")) if v <= x.high]
+    return Markup("").join([*lines, *bars, *marks, _text(LEFT, base - 106, text, "start", "axis")])
+
+
+def _links(builds: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, float]]) -> list[Markup]:
+    """Return a dashed line from each control to the slim build of the same runtime and precision."""
+    place = {(b["model"], b["runtime"], b["precision"]): point for b, point in zip(builds, points, strict=True)}
+    pairs = [(place[key], place.get(("slim", *key[1:]))) for key in place if key[0] == "control"]
+    return [_line(a[0], b[0], a[1], b[1], "link") for a, b in pairs if b]
+
+
+def _mark(build: Mapping[str, Any], px: float, py: float) -> Markup:
+    """Return a build's marker."""
+    css = build["model"] + ("" if build["bench"]["valid"] else " hollow")
+    if build["model"] == "control":
+        shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="6.5" class="{}"/>').format(px, py, css)
+    else:
+        shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="12" height="12" class="{}"/>').format(px - 6, py - 6, css)
+    ring = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="12.5" class="ring"/>').format(px, py) if build["winner"] else ""
+    return shape + ring
+
+
+def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list[Markup]:
+    """Return the markers' labels, each at the first of several places where it covers nothing."""
+    taken = [(px - 13, py - 13, px + 13, py + 13) for px, py in points]
+    labels = []
+    for name, (px, py) in sorted(zip(names, points, strict=True), key=lambda item: item[1][1]):
+        wide = len(name) * CHARACTER_PX
+        sides = [(px + 18, "start"), (px - 18 - wide, "end")]
+        places = [(left, py + dy, side) for dy in (0, -18, 18, -34, 34) for left, side in sides]
+        inside = [p for p in places if p[0] > LEFT and p[0] + wide < RIGHT] or places
+        free = [p for p in inside if not any(_overlap((p[0], p[1] - 8, p[0] + wide, p[1] + 8), box) for box in taken)]
+        left, middle, side = (free or inside)[0]
+        taken.append((left, middle - 8, left + wide, middle + 8))
+        labels.append(_text(left if side == "start" else left + wide, middle + 4, name, side, "label"))
+    return labels
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Return whether two boxes (left, top, right, bottom) share a pixel."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _grid(x: Axis, y: Axis, x_name: str, y_name: str) -> Markup:
+    """Return grid lines, tick labels and the names of both axes."""
+    parts = [_line(x.start, x.end, y.start, y.start, "base")]
+    for tick in y.ticks():
+        parts.append(_line(x.start, x.end, y.px(tick), y.px(tick), "grid"))
+        parts.append(_text(x.start - 8, y.px(tick) + 4, f"{tick:.3f}", "end"))
+    for tick in x.ticks(8):
+        parts.append(_text(x.px(tick), y.start + 18, f"{tick:g}", "middle"))
+    parts.append(_text((x.start + x.end) / 2, y.start + 42, x_name, "middle", "axis"))
+    parts.append(_text(8, 14, y_name, "start", "axis"))
+    return Markup("").join(parts)
+
+
+def _limit(x1: float, x2: float, y1: float, y2: float, text: str, text_x: float, text_y: float) -> Markup:
+    return _line(x1, x2, y1, y2, "limit") + _text(text_x, text_y, text, "end", "limit")
+
+
+def _line(x1: float, x2: float, y1: float, y2: float, css: str) -> Markup:
+    line = Markup('<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}" class="{}"/>')
+    return line.format(x1, x2, y1, y2, css)
+
+
+def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(x, y, anchor, css, text)
+
+
+def _svg(content: Markup, height: float, title: str) -> Markup:
+    frame = Markup('<svg viewBox="0 0 {} {:.0f}" role="img"><title>{}</title>{}</svg>')
+    return frame.format(WIDTH, height, title, content)

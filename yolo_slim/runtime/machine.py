@@ -91,12 +91,9 @@ def cpu_features() -> list[str]:
 
 def peak_memory_mb() -> float | None:
     """Return the most memory this process ever held, megabytes; None where the system doesn't tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    status = (line.split() for line in _read(Path("/proc/self/status")).splitlines())
+    # Not getrusage: its maximum survives fork and exec, so a child reports what its parent held.
+    return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == ["VmHWM:"]), None)
 
 
 def _read_throttled() -> int | None:

@@ -1,0 +1,96 @@
+"""What the page and the terminal text both read out of a ``result.json`` value. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Json = Mapping[str, Any]
+
+NOT_MEASURED = "not measured"
+CHAIN = ("control", "pruned", "recovered", "onnx")
+"""Rungs that every complete ladder has, in order; one rung per bundle follows."""
+STATUS_SIGN = {"pass": "✓", "fail": "✗", "unproven": "?"}
+"""Beside every coloured status, so that no meaning hangs on colour."""
+
+
+def number(value: float | None, pattern: str = ".4f", missing: str = NOT_MEASURED) -> str:
+    """Return a formatted number, or what stands for a missing one (None or NaN)."""
+    return missing if value is None or math.isnan(value) else format(value, pattern)
+
+
+def signed(value: float | None, pattern: str = "+.4f", missing: str = NOT_MEASURED) -> str:
+    """Return a number with its sign, a true minus sign included; nothing is called minus zero."""
+    text = number(value, pattern, missing).replace("-", "\N{MINUS SIGN}") if value is not None else missing
+    return text.replace("\N{MINUS SIGN}", "±") if value is not None and not text.strip("\N{MINUS SIGN}0.%") else text
+
+
+def best_build(builds: Iterable[Json]) -> Json | None:
+    """Return the winning build, None if there is none."""
+    return next((build for build in builds if build["winner"]), None)
+
+
+def partner(build: Json | None, builds: Iterable[Json]) -> Json | None:
+    """Return the control in the same runtime and precision as ``build``."""
+    if build is None:
+        return None
+    key = (build["runtime"], build["precision"])
+    return next((b for b in builds if b["model"] == "control" and (b["runtime"], b["precision"]) == key), None)
+
+
+def valid_bench(build: Json | None) -> Json | None:
+    """Return a build's timing if there is one that counts."""
+    timing = build["bench"] if build else None
+    return timing if timing and timing["valid"] else None
+
+
+def is_target(result: Json) -> bool:
+    """Return whether the speeds were measured on the target itself; a result that doesn't say is taken to be so."""
+    return bool(result["target"].get("is_this_machine", True))
+
+
+def missing_rungs(result: Json) -> list[str]:
+    """Return the rungs that a complete ladder would have and this one hasn't."""
+    wanted = [*CHAIN, *(f"{b['runtime']}-{b['precision']}" for b in result["builds"] if b["model"] == "slim")]
+    have = {rung["rung"] for rung in result["ladder"]}
+    return [rung for rung in dict.fromkeys(wanted) if rung not in have]
+
+
+def slim_rung(result: Json) -> Json | None:
+    """Return the rung that stands for the slim model: the winner's, else the last one after the control."""
+    best = best_build(result["builds"])
+    name = f"{best['runtime']}-{best['precision']}" if best else ""
+    rungs = [rung for rung in result["ladder"] if rung["rung"] != "control"]
+    return next((rung for rung in rungs if rung["rung"] == name), rungs[-1] if rungs else None)
+
+
+def control_rung(result: Json) -> Json | None:
+    """Return the ladder's control, None where it wasn't measured."""
+    return next((rung for rung in result["ladder"] if rung["rung"] == "control"), None)
+
+
+def verdict_text(result: Json) -> str:
+    """Return one sentence that explains the verdict."""
+    gates: Sequence[Json] = result["verdict"]["gates"]
+    failed = [gate["name"] for gate in gates if gate["status"] == "fail"]
+    open_ = [gate["name"] for gate in gates if gate["status"] == "unproven"]
+    if not gates:
+        return "No gate was set, so nothing was judged."
+    if failed:
+        return f"{len(failed)} of {len(gates)} gates failed: {', '.join(failed)}."
+    if open_:
+        return f"No gate failed, but {len(open_)} of {len(gates)} weren't measured: {', '.join(open_)}."
+    if result["verdict"]["status"] == "unproven":
+        return "Every gate holds, but not on the target: the verdict waits for a measurement there."
+    return f"All {len(gates)} gates hold."
+
+
+def timing_remark(build: Json) -> str:
+    """Return why a build's timing doesn't count, empty where it does."""
+    timing = build["bench"]
+    if not timing:
+        return "unproven: this build was not timed"
+    if timing["valid"]:
+        return ""
+    return f"invalid: {'; '.join(timing['invalid_reasons']) or 'no reason recorded'}"
