@@ -20,10 +20,10 @@ def number(value: float | None, pattern: str = ".4f", missing: str = NOT_MEASURE
     return missing if value is None or math.isnan(value) else format(value, pattern)
 
 
-def signed(value: float | None, pattern: str = "+.4f", missing: str = NOT_MEASURED) -> str:
-    """Return a number with its sign, a true minus sign included; nothing is called minus zero."""
-    text = number(value, pattern, missing).replace("-", "\N{MINUS SIGN}") if value is not None else missing
-    return text.replace("\N{MINUS SIGN}", "±") if value is not None and not text.strip("\N{MINUS SIGN}0.%") else text
+def signed(value: float | None, pattern: str = "+.4f") -> str:
+    """Return a number with its sign, minus as a true minus sign; what rounds to zero has none."""
+    text = number(value, pattern)
+    return text[1:] if not text.strip("+-0.") else text.replace("-", "\N{MINUS SIGN}")
 
 
 def best_build(builds: Iterable[Json]) -> Json | None:

@@ -123,7 +123,7 @@ def _tiles(result: Mapping[str, Any]) -> list[Change]:
 
 
 def _speed(result: Mapping[str, Any], best: Mapping[str, Any] | None, control: Mapping[str, Any] | None) -> Change:
-    """Return the winner's frames per second against its control's, unproven unless both the timing and machine count."""
+    """Return the winner's frames per second against its control's, unproven without a timing that counts."""
     after, before = facts.valid_bench(best), facts.valid_bench(control)
     note = "end to end: pre + infer + post, median"
     if after is None:
@@ -185,8 +185,7 @@ def _ratio(name: str, before: float | None, after: float | None, unit: float, wo
     """Return a figure before and after in a unit, with the relative change."""
     texts = [facts.number(None if v is None else v / unit, ".2f") for v in (before, after)]
     shown = [text if text == facts.NOT_MEASURED else f"{text} {word}" for text in texts]
-    known = before and after is not None
-    change = facts.signed((after / before - 1) * 100, "+.1f") + " %" if known and before and after is not None else ""
+    change = facts.signed((after / before - 1) * 100, "+.1f") + " %" if before and after is not None else ""
     return Change(name=name, before=shown[0], after=shown[1], change=change, note=note)
 
 
@@ -202,7 +201,7 @@ def _scatter(result: Mapping[str, Any]) -> Markup | None:
 
 
 def _histogram(builds: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Return the histogram of the winner and its control, of the fastest slim build if none won, None if none is timed."""
+    """Return the histogram of the winner (if none won, of the fastest slim build) and its control; None: none is timed."""
     timed = [b for b in builds if b["bench"] and b["bench"]["samples_ms"].get("total")]
     slim = max((b for b in timed if b["model"] == "slim"), key=lambda b: b["bench"]["fps"], default=None)
     chosen = facts.best_build(timed) or slim
