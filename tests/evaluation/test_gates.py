@@ -26,8 +26,9 @@ BUDGET = Budget(min_fps=10, max_p99_ms=150, max_map50_95_drop=0.02, max_memory_m
 def test_fastest_inside_the_budget_wins() -> None:
     """The fastest pruned build that keeps its accuracy wins; the control and a lossy one don't."""
     builds = [build("control", 99, 0.5), build("slim", 50, 0.4), build("slim", 20, 0.49), build("slim", 30, 0.485)]
-    assert winner(builds, control=0.5, max_drop=0.02) is builds[3]
-    assert winner(builds[:2], control=0.5, max_drop=0.02) is None
+    assert winner(builds, control=0.5, max_drop=0.02, on_device=True) is builds[3]
+    assert winner(builds, control=0.5, max_drop=0.02, on_device=False) is builds[2]
+    assert winner(builds[:2], control=0.5, max_drop=0.02, on_device=True) is None
 
 
 def test_pass_fail_and_unproven() -> None:

@@ -10,7 +10,7 @@ import pytest
 from yolo_slim.reporting.html import Example
 
 MACHINE = {
-    "model": "Raspberry Pi 5 Model B Rev 1.0",
+    "model": "Example Board",
     "arch": "aarch64",
     "cores": 4,
     "cpu_features": ["asimd", "fphp"],
@@ -100,8 +100,8 @@ def result() -> dict[str, Any]:
         "schema": 1,
         "name": "hardhat-yolo11n",
         "measured_at": "2026-01-02T03:04:05+00:00",
-        "command": "make yolo-slim MODEL=best.pt DATA=hardhat.yaml TARGET=rpi5",
-        "target": {"name": "rpi5", "description": "Raspberry Pi 5", "is_this_machine": True},
+        "command": "make yolo-slim MODEL=best.pt DATA=hardhat.yaml TARGET=board",
+        "target": {"name": "board", "description": "An invented board", "is_this_machine": True},
         "imgsz": 640,
         "data": {
             "yaml": "hardhat.yaml",
@@ -144,7 +144,7 @@ def result() -> dict[str, Any]:
 
 def make_gate(name: str, limit: float, value: float | None, unit: str, status: str = "pass") -> dict[str, Any]:
     """Return one gate."""
-    reason = {"pass": "", "unproven": "this machine is no rpi5", "fail": "outside the limit"}[status]
+    reason = {"pass": "", "unproven": "this machine is no board", "fail": "outside the limit"}[status]
     return {"name": name, "limit": limit, "value": value, "unit": unit, "status": status, "reason": reason}
 
 

@@ -87,7 +87,11 @@ def verdict(gates: Iterable[Gate], *, proven: bool) -> str:
     return "pass" if proven and "unproven" not in statuses else "unproven"
 
 
-def winner(builds: Iterable[Mapping[str, Any]], *, control: float, max_drop: float) -> Mapping[str, Any] | None:
-    """Return the fastest pruned build inside the accuracy budget; without valid timings the first one."""
+def winner(
+    builds: Iterable[Mapping[str, Any]], *, control: float, max_drop: float, on_device: bool
+) -> Mapping[str, Any] | None:
+    """Return the fastest pruned build inside the accuracy budget; the first one where speed wasn't measured there."""
     inside = [b for b in builds if b["model"] == "slim" and control - b["map50_95"] <= max_drop]
+    if not on_device:
+        return next(iter(inside), None)
     return max(inside, key=lambda b: b["bench"]["fps"] if b["bench"] and b["bench"]["valid"] else 0.0, default=None)

@@ -201,7 +201,7 @@ def _scatter(result: Mapping[str, Any]) -> Markup | None:
 
 
 def _histogram(builds: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Return the histogram of the winner (if none won, of the fastest slim build) and its control; None: none is timed."""
+    """Return the histogram of the winner, or else the fastest slim build, and its control; None: none is timed."""
     timed = [b for b in builds if b["bench"] and b["bench"]["samples_ms"].get("total")]
     slim = max((b for b in timed if b["model"] == "slim"), key=lambda b: b["bench"]["fps"], default=None)
     chosen = facts.best_build(timed) or slim

@@ -152,12 +152,14 @@ class _Measurement:
         control = ladder[0]["map50_95"]
         proven = local.is_device(self.profile)
         budget = self.profile.budget
-        best = gates.winner(builds, control=control, max_drop=budget.max_map50_95_drop)
+        best = gates.winner(builds, control=control, max_drop=budget.max_map50_95_drop, on_device=proven)
         for build in builds:
             build["winner"] = build is best
         drop = None if best is None else control - best["map50_95"]
         if best is None and (slim := [b for b in builds if b["model"] == "slim"]):
             drop = min(control - b["map50_95"] for b in slim)
+        if not proven:
+            self.notes.append(f"speed on {self.profile.name} is unproven, so the profile's first choice is the winner")
         missing = "" if proven else f"this machine is no {self.profile.name}; run the bundle there"
         found = gates.rung_gates(ladder) + gates.device_gates(budget, best, drop, missing)
         return {
@@ -285,7 +287,9 @@ class _Measurement:
 
     def _builds(self) -> list[dict[str, Any]]:
         """Return every bundle with accuracy and speed; control and slim of a runtime are timed one after the other."""
-        order = sorted(self.inputs.bundles, key=lambda key: (key.split("/")[1], key))
+        wanted = [f"{c.runtime}-{precision}" for c in self.profile.runtimes for precision in c.precisions]
+        rank = {key: place for place, key in enumerate(wanted)}
+        order = sorted(self.inputs.bundles, key=lambda key: (rank.get(key.split("/")[1], len(rank)), key))
         builds = []
         for done, key in enumerate(order):
             self.progress.step(f"validate: time {key}", done, len(order))
