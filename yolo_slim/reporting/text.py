@@ -9,7 +9,7 @@ from typing import Any
 from yolo_slim.reporting.facts import NOT_MEASURED, is_target, missing_rungs, number, timing_remark
 
 COLUMNS = 90
-LONGEST_CELL = 26
+LONGEST_CELL = 25
 
 
 def summary(result: dict[str, Any]) -> str:
