@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 WIDTH, LEFT, RIGHT = 760, 64, 744
-BINS = 64
+BINS = 96
 CHARACTER_PX = 6.7
 """Mean width of a 12 px sans-serif character, to keep labels apart."""
 
@@ -82,9 +83,12 @@ def latency_histogram(series: Mapping[str, Sequence[float]], kinds: Sequence[str
     panel, top = 132, 28
     bottom = top + panel * len(series)
     x = Axis(low=0, high=high, start=LEFT, end=RIGHT)
+    tallest = max(float(_shares(x, np.asarray(samples, dtype=float)).max()) for samples in series.values())
     parts = []
     for i, ((name, samples), kind) in enumerate(zip(series.items(), kinds, strict=True)):
-        parts.append(_panel(x, np.asarray(samples, dtype=float), name, kind, top + panel * (i + 1)))
+        base = top + panel * (i + 1)
+        y = Axis(low=0, high=tallest * 1.05, start=base, end=base - 96)
+        parts.append(_panel(x, y, np.asarray(samples, dtype=float), name, kind))
     for tick in x.ticks(8):
         parts.append(_text(x.px(tick), bottom + 18, f"{tick:g}", "middle"))
     parts.append(_text((LEFT + RIGHT) / 2, bottom + 40, "latency of one frame, end to end (ms)", "middle", "axis"))
@@ -92,11 +96,15 @@ def latency_histogram(series: Mapping[str, Sequence[float]], kinds: Sequence[str
     return _svg(Markup("").join(parts), bottom + 50, "Histograms of all timed frames")
 
 
-def _panel(x: Axis, samples: np.ndarray[Any, Any], name: str, kind: str, base: float) -> Markup:
-    """Return one histogram that stands on ``base``, with median and p99; the last bar holds what is slower."""
-    edges = np.linspace(x.low, x.high, BINS + 1)
-    share = 100 * np.histogram(np.minimum(samples, x.high), edges)[0] / len(samples)
-    y = Axis(low=0, high=float(share.max()) * 1.05, start=base, end=base - 96)
+def _shares(x: Axis, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each bar's share of the samples in percent; the last bar holds what is slower."""
+    counts = np.histogram(np.minimum(samples, x.high), np.linspace(x.low, x.high, BINS + 1))[0]
+    return 100.0 * counts / len(samples)
+
+
+def _panel(x: Axis, y: Axis, samples: NDArray[np.float64], name: str, kind: str) -> Markup:
+    """Return one histogram with its median and p99."""
+    base, share, edges = y.start, _shares(x, samples), np.linspace(x.low, x.high, BINS + 1)
     bars = [
         Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>').format(
             x.px(left) + 0.5, y.px(value), (x.end - x.start) / BINS - 1, base - y.px(value), kind
