@@ -2,13 +2,15 @@
 
     python scripts/bench_runtime.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml
 
-Everything runs in one process; each round times every contender once on the same frame, so that a noisy machine hits
+Everything runs in one process; every contender is timed on each frame, in turning order, so that a noisy machine hits
 all of them alike. Reported are medians, and the medians of the per-frame ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import shutil
 import sys
 import tempfile
 import time
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from yolo_slim import targets, ultra
 from yolo_slim.config import ExportConfig
@@ -40,12 +43,31 @@ def bare_session(onnx: Path, threads: int) -> Any:
     return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
 
 
+def ncnn_folder(bundle: Path, onnx: Path, folder: Path) -> Path:
+    """Return our NCNN files laid out as Ultralytics wants them, so that both run the same network."""
+    import onnx as onnx_package
+
+    folder.mkdir()
+    for file in ("model.ncnn.param", "model.ncnn.bin"):
+        shutil.copyfile(bundle / file, folder / file)
+    props = {item.key: item.value for item in onnx_package.load(str(onnx)).metadata_props}
+    literal = {
+        key: ast.literal_eval(props[key]) for key in ("stride", "imgsz", "names", "batch", "args") if key in props
+    }
+    about = {"task": props["task"], "end2end": False, "channels": 3, **literal}
+    (folder / "metadata.yaml").write_text(yaml.safe_dump(about), encoding="utf-8")
+    return folder
+
+
 def time_all(contenders: dict[str, Callable[[Any], Any]], frames: list[Any], rounds: int) -> dict[str, np.ndarray]:
     """Return milliseconds, (rounds * frames,) for each contender, after one warm-up round."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for index in range(-1, rounds):
         for frame in frames:
-            for name, call in contenders.items():
+            names = list(contenders)
+            turn = len(samples[names[0]]) % len(names)
+            for name in names[turn:] + names[:turn]:
+                call = contenders[name]
                 start = time.perf_counter_ns()
                 call(frame)
                 if index >= 0:
@@ -63,6 +85,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    if options.threads != ultra.cores():
+        parser.error(
+            f"Ultralytics uses every core ({ultra.cores()}) and can't be told otherwise: give that many threads"
+        )
     ultra.prepare()
     dataset = load_dataset(options.data)
     frames = [read_image(path, convert_channels=True) for path in dataset.splits["val"][: options.frames]]
@@ -86,9 +112,7 @@ def measure(options: argparse.Namespace, folder: Path, dataset: Any, frames: lis
     onnx = export.run(inputs, ExportConfig(), folder / "export", imgsz=imgsz).onnx
     images = selfcheck_images(dataset)
     built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), folder / "b", name="t")
-    weights = folder / "model.pt"
-    weights.write_bytes(options.model.read_bytes())
-    theirs = YOLO(weights).export(format="ncnn", imgsz=imgsz, verbose=False)
+    theirs = ncnn_folder(built.bundles["ncnn-fp16"], onnx, folder / "model_ncnn_model")
     ours = {key: Detector(path, options.threads) for key, path in built.bundles.items()}
     session = bare_session(onnx, options.threads)
     blob = Letterbox((imgsz, imgsz))(frames[0])[0].copy()
