@@ -1,0 +1,80 @@
+"""Time the prune stage and its peak memory, each model in a process of its own.
+
+    python scripts/bench_prune.py --data ../shared/data/hardhat/data.yaml --imgsz 320 yolov8n yolo11n yolo26n yolov8s yolov8m
+
+The networks are built from Ultralytics' own yaml files with random weights: speed and memory don't depend on training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+from yolo_slim import ultra
+from yolo_slim.config import PruneConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.manifest import versions
+from yolo_slim.runtime.machine import device_model, peak_memory_mb
+
+
+def one(family: str, data: Path, imgsz: int) -> None:
+    """Prune one network and print seconds, megabytes and the share of the MACs that went."""
+    ultra.prepare()
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    from yolo_slim.files import read_json
+    from yolo_slim.stages import prune
+
+    names = load_dataset(data).names
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{family}.pt"
+        model = DetectionModel(f"{family}.yaml", nc=len(names), verbose=False)
+        model.names = names
+        torch.save({"model": model, "ema": None, "train_args": {}}, path)
+        del model
+        start = time.perf_counter()
+        inputs = prune.PruneInputs(model=path, data=data)
+        outputs = prune.run(inputs, PruneConfig(), Path(folder) / "out", imgsz=imgsz)
+        seconds = time.perf_counter() - start
+        table = read_json(outputs.widths)
+    removed = 1 - table["slim"]["macs"] / table["control"]["macs"]
+    print(f"| {family} | {seconds:.1f} | {peak_memory_mb() or 0:.0f} | {removed:.1%} |", flush=True)
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="+")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--here", action="store_true", help="measure the first one in this process")
+    options = parser.parse_args()
+    if options.here:
+        one(options.families[0], options.data, options.imgsz)
+        return
+    print("| model | seconds | peak memory MB | MACs removed |\n|---|---|---|---|", flush=True)
+    for family in options.families:
+        command = [
+            sys.executable,
+            __file__,
+            family,
+            "--data",
+            str(options.data),
+            "--imgsz",
+            str(options.imgsz),
+            "--here",
+        ]
+        subprocess.run(command, check=True)
+    about = ", ".join(f"{key} {value}" for key, value in versions().items())
+    print(f"\n`python scripts/bench_prune.py {' '.join(sys.argv[1:])}`:")
+    print(f"{date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+
+
+if __name__ == "__main__":
+    main()
