@@ -1,6 +1,6 @@
 """Time the prune stage and its peak memory, each model in a process of its own.
 
-    python scripts/bench_prune.py --data ../shared/data/hardhat/data.yaml --imgsz 320 yolov8n yolo11n yolo26n yolov8s yolov8m
+    python scripts/bench_prune.py --data ../shared/data/hardhat/data.yaml yolov8n yolo11n yolo26n yolov8s yolov8m
 
 The networks are built from Ultralytics' own yaml files with random weights: speed and memory don't depend on training.
 """
