@@ -2,8 +2,8 @@
 
     python scripts/bench_runtime.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml
 
-Everything runs in one process; every contender is timed on each frame, in turning order, so that a noisy machine hits
-all of them alike. Reported are medians, and the medians of the per-frame ratios.
+Everything runs in one process; every contender gets all frames in each round, in turning order, so that a noisy machine
+hits all of them alike. Reported are medians, and the medians of the per-round ratios.
 """
 
 from __future__ import annotations
@@ -60,19 +60,23 @@ def ncnn_folder(bundle: Path, onnx: Path, folder: Path) -> Path:
 
 
 def time_all(contenders: dict[str, Callable[[Any], Any]], frames: list[Any], rounds: int) -> dict[str, np.ndarray]:
-    """Return milliseconds, (rounds * frames,) for each contender, after one warm-up round."""
-    samples: dict[str, list[float]] = {name: [] for name in contenders}
-    for index in range(-1, rounds):
-        for frame in frames:
-            names = list(contenders)
-            turn = len(samples[names[0]]) % len(names)
-            for name in names[turn:] + names[:turn]:
-                call = contenders[name]
+    """Return the median milliseconds of every round, (rounds,) for each contender.
+
+    A round gives every contender all frames in one block, after a pause and three frames that don't count: the idle
+    threads of one runtime spin for a while and would slow the next one down.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for index in range(rounds):
+        for name in names[index % len(names) :] + names[: index % len(names)]:
+            time.sleep(0.3)
+            samples = []
+            for frame in [*frames[:3], *frames]:
                 start = time.perf_counter_ns()
-                call(frame)
-                if index >= 0:
-                    samples[name].append((time.perf_counter_ns() - start) / 1e6)
-    return {name: np.array(values) for name, values in samples.items()}
+                contenders[name](frame)
+                samples.append((time.perf_counter_ns() - start) / 1e6)
+            medians[name].append(float(np.median(samples[3:])))
+    return {name: np.array(values) for name, values in medians.items()}
 
 
 def main() -> None:
@@ -82,7 +86,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imgsz", type=int, nargs="+", default=[320, 640])
     parser.add_argument("--frames", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     if options.threads != ultra.cores():

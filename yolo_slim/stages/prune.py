@@ -285,7 +285,7 @@ class _loss_gains:
     def __enter__(self) -> None:
         from ultralytics.cfg import get_cfg
 
-        saved = self.saved if isinstance(self.saved, dict) else vars(self.saved or {})
+        saved = self.saved if isinstance(self.saved, dict) else getattr(self.saved, "__dict__", {})
         gains = {key: saved[key] for key in ("box", "cls", "dfl") if key in saved}
         self.model.args = get_cfg(overrides=gains)
         self.model.criterion = None  # type: ignore[assignment]
