@@ -13,9 +13,6 @@ import numpy as np
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph
 
-HEAD = "head"
-BODY = "body"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -131,6 +128,7 @@ def allocate_global(slots: list[Slot], cost: CostModel, *, target: float, round_
     """
     keep = np.array([slot.width for slot in slots], dtype=float)
     lost = [np.concatenate([[0.0], np.cumsum(slot.unit_scores)]) for slot in slots]
+    taken: list[tuple[int, float]] = []
     while cost.macs(keep) > target:
         step = np.array([_next_step(slot, int(k), round_to) for slot, k in zip(slots, keep, strict=True)], dtype=float)
         saved = cost.saved(keep, step)
@@ -142,6 +140,17 @@ def allocate_global(slots: list[Slot], cost: CostModel, *, target: float, round_
         if not np.isfinite(rank[best]):
             raise _unreachable(slots, cost, keep, target)
         keep[best] -= step[best]
+        taken.append((best, step[best]))
+    return _given_back(keep, taken, cost, target)
+
+
+def _given_back(keep: np.ndarray, taken: list[tuple[int, float]], cost: CostModel, target: float) -> np.ndarray:
+    """Return the widths without the steps, dearest first, that the last one to go made needless."""
+    for slot, step in reversed(taken):
+        wider = keep.copy()
+        wider[slot] += step
+        if cost.macs(wider) <= target:
+            keep = wider
     return keep
 
 
