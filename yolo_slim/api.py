@@ -101,7 +101,7 @@ def prune(
     with locked(folder):
         return prune_stage.run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            chosen.prune,
+            prepared.config.prune,
             folder,
             imgsz=chosen.imgsz,
             seed=chosen.seed,

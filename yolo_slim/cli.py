@@ -205,7 +205,7 @@ def _finish(verdict: str, values: dict[str, Any], as_json: bool) -> None:
 
 @cli.command()
 @click.argument("model", type=EXISTING)
-@_options("data", "imgsz", "prune", "settings", "config", "quiet", "json")
+@_options("data", "target", "imgsz", "prune", "settings", "config", "quiet", "json")
 @click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/prune].")
 def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
     """Remove channels of backbone, neck and head from MODEL; write pruned.pt, plan.json and widths.json."""

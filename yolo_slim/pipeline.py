@@ -97,7 +97,7 @@ def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress
     prune.require_imgsz(config.imgsz, loaded.stride)
     export.require_end2end(loaded, config.export)
     recover.check_overrides(config.recover.overrides)
-    _require_multiple(profile, config)
+    config = _with_multiple(profile, config)
     dataset = load_dataset(Path(config.data))
     check_dataset(
         dataset, model_names=loaded.names, progress=lambda done, total: progress.step("check the data", done, total)
@@ -114,14 +114,16 @@ def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress
     )
 
 
-def _require_multiple(profile: Profile, config: RunConfig) -> None:
-    """Raise when widths would not be multiples of what the device wants."""
-    if config.prune.round_to % profile.channel_multiple:
+def _with_multiple(profile: Profile, config: RunConfig) -> RunConfig:
+    """Return the configuration with the target's channel multiple in place; raise where widths would not fit it."""
+    round_to = config.prune.round_to or profile.channel_multiple
+    if round_to % profile.channel_multiple:
         raise SlimError(
-            f"prune.round_to {config.prune.round_to} is not a multiple of {profile.name}'s channel_multiple "
+            f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "
             f"{profile.channel_multiple}.",
             remedy=f"Set prune.round_to to {profile.channel_multiple}, or change the profile.",
         )
+    return config.model_copy(update={"prune": config.prune.model_copy(update={"round_to": round_to})})
 
 
 @contextmanager

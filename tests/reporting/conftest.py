@@ -135,6 +135,9 @@ def result() -> dict[str, Any]:
             make_rung("ncnn-fp16", "bundle ncnn-fp16", 0.6051, "onnx", 0.0005),
         ],
         "builds": builds,
+        "speedups": [
+            {"runtime": "ncnn", "precision": "fp16", "ratio": 1.876, "lowest": 1.8, "highest": 1.95, "rounds": 5}
+        ],
         "machine": MACHINE,
         "versions": {"yolo_slim": "0.1.0", "torch": "2.9.0"},
         "seconds": {"prune": 61.2, "recover": 5230.0},
@@ -154,6 +157,7 @@ def unproven(result: dict[str, Any]) -> dict[str, Any]:
     for build in result["builds"]:
         build["bench"], build["winner"] = None, False
     result["builds"][3]["map50_95"] = result["builds"][3]["map50"] = None
+    result["speedups"] = []
     result["ladder"] = result["ladder"][:2]
     result["verdict"] = {"status": "unproven", "gates": [make_gate("min_fps", 10.0, None, "FPS", "unproven")]}
     result["notes"] = ["slim/ncnn-int8 was not built: NCNN needs calibration images"]

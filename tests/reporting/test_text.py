@@ -26,7 +26,7 @@ def test_summary_names_what_is_missing(unproven: dict[str, Any]) -> None:
     assert lines[-1] == "VERDICT: unproven"
     assert "  not measured: recovered, onnx, onnxruntime-fp32, ncnn-fp16" in lines
     assert [line.split() for line in lines if line.startswith("  slim/ncnn-fp16 ")] == [
-        ["slim/ncnn-fp16", "unproven", "unproven", "unproven", "2.18", "unproven"]
+        ["slim/ncnn-fp16", "unproven", "-", "unproven", "unproven", "2.18", "unproven"]
     ]
     assert "  min_fps: this machine is no board" in lines
 

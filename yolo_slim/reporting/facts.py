@@ -39,6 +39,13 @@ def partner(build: Json | None, builds: Iterable[Json]) -> Json | None:
     return next((b for b in builds if b["model"] == "control" and (b["runtime"], b["precision"]) == key), None)
 
 
+def speedup(build: Json, result: Json) -> Json | None:
+    """Return how a slim build compares with its control in speed, None where that wasn't measured."""
+    key = (build["runtime"], build["precision"])
+    rows: Iterable[Json] = result.get("speedups", []) if build["model"] == "slim" else []
+    return next((row for row in rows if (row["runtime"], row["precision"]) == key), None)
+
+
 def valid_bench(build: Json | None) -> Json | None:
     """Return a build's timing if there is one that counts."""
     timing = build["bench"] if build else None

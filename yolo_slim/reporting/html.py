@@ -131,7 +131,8 @@ def _speed(result: Mapping[str, Any], best: Mapping[str, Any] | None, control: M
         return Change(name="FPS", before=_fps(before), after="unproven", change="", note=why)
     if not facts.is_target(result):
         note = f"on {result['machine'].get('model', 'this machine')}; unproven on {result['target']['name']}"
-    ratio = f"× {after['fps'] / before['fps']:.2f}" if before else ""
+    gain = facts.speedup(best, result) if best else None
+    ratio = f"× {gain['ratio'] if gain else after['fps'] / before['fps']:.2f}" if before else ""
     return Change(name="FPS", before=_fps(before), after=_fps(after), change=ratio, note=note)
 
 

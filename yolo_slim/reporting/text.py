@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from yolo_slim.reporting.facts import NOT_MEASURED, is_target, missing_rungs, number, timing_remark
+from yolo_slim.reporting.facts import NOT_MEASURED, is_target, missing_rungs, number, speedup, timing_remark
 
 COLUMNS = 90
 LONGEST_CELL = 25
@@ -22,7 +22,10 @@ def summary(result: dict[str, Any]) -> str:
         "",
         *_wrapped(f"Speed, end to end (pre + infer + post), on {result['machine'].get('model', 'this machine')}"),
         *_wrapped("" if is_target(result) else f"this is not {result['target']['name']}: speed unproven there", "  "),
-        table(["build", "FPS", "p50 ms", "p99 ms", "MB", "mAP50-95", ""], [_build(b) for b in result["builds"]]),
+        table(
+            ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""],
+            [_build(b, result) for b in result["builds"]],
+        ),
         *[line for b in result["builds"] for line in _wrapped(timing_remark(b), f"  {b['name']}: ")],
         "",
         "Gates",
@@ -73,13 +76,14 @@ def _rung(rung: dict[str, Any]) -> list[str]:
     ]
 
 
-def _build(build: dict[str, Any]) -> list[str]:
-    timing = build["bench"]
+def _build(build: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    timing, gain = build["bench"], speedup(build, result)
     total = timing["stages"]["total"] if timing else {}
     mark = "<- best" if build["winner"] else ""
     return [
         _short(build["name"]),
         number(timing["fps"] if timing else None, ".1f", "unproven"),
+        number(gain["ratio"] if gain else None, ".2f", "-"),
         number(total.get("p50_ms"), ".2f", "unproven"),
         number(total.get("p99_ms"), ".2f", "unproven"),
         number(build["size_mb"], ".2f", "unproven"),

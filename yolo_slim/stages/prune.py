@@ -32,6 +32,8 @@ PER_MAC = 0.5
 """Exponent of the saved MACs in the ranking; 0, .5 and 1 are compared in docs/benchmarks/recovery.md."""
 SCORING_GMACS = 210.0
 """Forward passes that scoring may cost in all, in 10^9 MACs: about ten seconds on two cores."""
+ROUND_TO = 8
+"""Multiple of the widths where neither the settings nor a target say one."""
 BN_GMACS = 140.0
 """The same for the batch-normalisation statistics, without backward passes."""
 
@@ -184,6 +186,11 @@ class _Pruner:
         assert total is not None
         return total
 
+    @property
+    def round_to(self) -> int:
+        """Return what widths stay multiples of."""
+        return self.config.round_to or ROUND_TO
+
     def _cost_target(self, model: nn.Module) -> float:
         """Return the full MACs in the cost model's own terms."""
         graph = trace_channels(model, self.imgsz)
@@ -200,10 +207,10 @@ class _Pruner:
         slots = self._slots(model, graph, scores)
         cost = make_cost_model(graph, slots, self._counted(model))
         if self.config.scope == "global":
-            keep = allocate_global(slots, cost, target=target, round_to=self.config.round_to, per_mac=PER_MAC)
+            keep = allocate_global(slots, cost, target=target, round_to=self.round_to, per_mac=PER_MAC)
         else:
             share = self._head_share(model)
-            keep = allocate_local(slots, cost, target=target, round_to=self.config.round_to, share=share)
+            keep = allocate_local(slots, cost, target=target, round_to=self.round_to, share=share)
         return make_plan(graph, kept_labels(graph, slots, keep, scores), model_sha256, settings)
 
     def _score(self, model: nn.Module, graph: ChannelGraph, index: int) -> np.ndarray:
@@ -222,7 +229,7 @@ class _Pruner:
         def floor(name: str, width: int) -> int:
             return width if not counted(name) or share(name) == 0 else min(width, self.config.min_width)
 
-        slots = make_slots(graph, scores, round_to=self.config.round_to, floor=floor)
+        slots = make_slots(graph, scores, round_to=self.round_to, floor=floor)
         return [_priced(slot, share(slot.name)) for slot in slots]
 
     def _head_share(self, model: nn.Module) -> Any:

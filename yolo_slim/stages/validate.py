@@ -16,7 +16,7 @@ from yolo_slim.config import Profile, ValidateConfig
 from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation import gates
+from yolo_slim.evaluation import gates, timing
 from yolo_slim.evaluation.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.evaluation.predict import detect_all, onnx_infer, torch_infer
 from yolo_slim.files import read_json, sha256, write_json
@@ -24,7 +24,7 @@ from yolo_slim.manifest import Job, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
 from yolo_slim.reporting.html import Example, write_report
-from yolo_slim.runtime.bundle import open_bundle
+from yolo_slim.runtime.bundle import open_bundle, read_spec
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.machine import describe_machine
@@ -183,6 +183,7 @@ class _Measurement:
             **self._sizes(),
             "ladder": ladder,
             "builds": builds,
+            "speedups": timing.speedups(builds),
             "machine": describe_machine(),
             "versions": versions(),
             "notes": self.notes,
@@ -286,39 +287,49 @@ class _Measurement:
         return score(self.truths, self.detections[key], self.control.names)
 
     def _builds(self) -> list[dict[str, Any]]:
-        """Return every bundle with accuracy and speed; control and slim of a runtime are timed one after the other."""
+        """Return every bundle with accuracy and speed, the profile's first choice first."""
         wanted = [f"{c.runtime}-{precision}" for c in self.profile.runtimes for precision in c.precisions]
         rank = {key: place for place, key in enumerate(wanted)}
         order = sorted(self.inputs.bundles, key=lambda key: (rank.get(key.split("/")[1], len(rank)), key))
-        builds = []
-        for done, key in enumerate(order):
-            self.progress.step(f"validate: time {key}", done, len(order))
-            spec = open_bundle(self.inputs.bundles[key]).spec
-            timing = local.bench(
-                self.inputs.bundles[key],
-                self.folder,
-                seconds=self.config.min_seconds,
-                queries=self.config.min_queries,
-                threads=min(spec.threads, ultra.cores()),
-                celsius=self.profile.thermal.max_celsius,
-            )
-            accuracy = self._accuracy(key)
-            size = sum(spec.files[file]["size_bytes"] for file in spec.model.values())
-            builds.append(
-                {
-                    "name": key,
-                    "model": key.split("/")[0],
-                    "runtime": spec.runtime,
-                    "precision": spec.precision,
-                    "map50_95": accuracy.map50_95,
-                    "map50": accuracy.map50,
-                    "size_mb": size / 1e6,
-                    "winner": False,
-                    "bench": timing,
-                }
-            )
-        self.progress.step("validate: time", len(order), len(order))
-        return builds
+        timings = self._timings(order)
+        return [self._build(key, timings.get(key)) for key in order]
+
+    def _timings(self, order: list[str]) -> dict[str, Any]:
+        """Return the timing of every bundle, taken in rounds in which every bundle has its turn."""
+        rounds: dict[str, list[Any]] = {key: [] for key in order}
+        total = len(order) * timing.ROUNDS
+        for index in range(timing.ROUNDS):
+            for key in order if index % 2 else reversed(order):
+                self.progress.step("validate: time the bundles in turns", sum(map(len, rounds.values())), total)
+                rounds[key].append(self._timed(self.inputs.bundles[key]))
+        self.progress.step("validate: time the bundles in turns", total, total)
+        return {key: timing.merged(values) for key, values in rounds.items()}
+
+    def _timed(self, folder: Path) -> Any:
+        """Return one round's timing of a bundle."""
+        return local.bench(
+            folder,
+            self.folder,
+            seconds=self.config.min_seconds / timing.ROUNDS,
+            queries=-(-self.config.min_queries // timing.ROUNDS),
+            threads=min(read_spec(folder).threads, ultra.cores()),
+            celsius=self.profile.thermal.max_celsius,
+        )
+
+    def _build(self, key: str, bench: Any) -> dict[str, Any]:
+        """Return one bundle's accuracy, size and speed."""
+        spec, accuracy = read_spec(self.inputs.bundles[key]), self._accuracy(key)
+        return {
+            "name": key,
+            "model": key.split("/")[0],
+            "runtime": spec.runtime,
+            "precision": spec.precision,
+            "map50_95": accuracy.map50_95,
+            "map50": accuracy.map50,
+            "size_mb": sum(spec.files[file]["size_bytes"] for file in spec.model.values()) / 1e6,
+            "winner": False,
+            "bench": bench,
+        }
 
     def _sizes(self) -> dict[str, Any]:
         """Return parameters, MACs and widths of the control and the slim weights."""
