@@ -1,0 +1,125 @@
+"""The fp16 graph: every tensor of the body is float16; input, output and the box decoding are float32.
+
+Strongly typed: every cast stands in the graph, so that TensorRT has nothing left to choose. Pixel coordinates above
+2048 are not whole numbers in float16, hence the decoding in float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from yolo_slim.errors import SlimError
+from yolo_slim.quantization import graph as graphs
+
+LARGEST = float(np.finfo(np.float16).max)
+"""65504."""
+FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
+"""Operators whose listed inputs stay float32 in every type of the data: region and scales."""
+
+
+def convert(model: Any) -> Any:
+    """Return a half-precision copy of a float graph, with float32 input and output.
+
+    Raises:
+        SlimError: a weight that float16 can't hold, or a graph that is quantized already.
+    """
+    import onnx
+
+    if graphs.is_quantized(model):
+        raise SlimError("The graph is quantized already.", remedy="Convert the float export to fp16.")
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    tail = graphs.parts(model).tail
+    body = [node for node in copied.graph.node if node.name not in tail]
+    half = {name for node in body for name in node.output if _is_float(model, name)}
+    casts = _Casts(copied.graph, half)
+    for node in body:
+        for index, name in enumerate(node.input):
+            if index not in FLOAT32_INPUTS.get(node.op_type, ()):
+                node.input[index] = casts.half(name)
+    for node in copied.graph.node:
+        if node.name in tail:
+            node.input[:] = [casts.single(name) for name in node.input]
+    casts.finish()
+    return _typed(copied)
+
+
+class _Casts:
+    """Casts at the borders of the half-precision part, each made once."""
+
+    def __init__(self, graph: Any, half: set[str]) -> None:
+        self._graph = graph
+        self._half = half
+        self._weights = {item.name: item for item in graph.initializer}
+        self._inputs = {item.name for item in graph.input}
+        self._made: dict[str, Any] = {}
+
+    def half(self, name: str) -> str:
+        """Return the float16 name of what a node of the body reads."""
+        if name in self._weights:
+            return self._half_weight(name)
+        return self._cast(name, "float16") if name in self._inputs else name
+
+    def single(self, name: str) -> str:
+        """Return the float32 name of what a node of the tail reads."""
+        return self._cast(name, "float32") if name in self._half else name
+
+    def finish(self) -> None:
+        """Put every cast before its first reader, and drop weights that nobody reads any more."""
+        placed: list[Any] = []
+        waiting = dict(self._made)
+        for node in self._graph.node:
+            placed += [waiting.pop(name) for name in dict.fromkeys(node.input) if name in waiting]
+            placed.append(node)
+        read = {name for node in placed for name in node.input}
+        kept = [item for item in self._graph.initializer if item.name in read]
+        for field, values in ((self._graph.node, placed), (self._graph.initializer, kept)):
+            copies = [type(value).FromString(value.SerializeToString()) for value in values]
+            del field[:]
+            field.extend(copies)
+
+    def _half_weight(self, name: str) -> str:
+        """Return the float16 copy of a float32 weight, or the name itself for anything else."""
+        from onnx import numpy_helper
+
+        value = numpy_helper.to_array(self._weights[name])
+        if value.dtype != np.float32:
+            return name
+        halved = f"{name}_float16"
+        if halved not in self._weights:
+            largest = float(np.abs(value).max(initial=0))
+            if not largest <= LARGEST:
+                raise SlimError(
+                    f"The weight {name} reaches {largest:.4g}; float16 ends at {LARGEST:.0f}.",
+                    remedy="Build fp32 or int8, or train with weight decay.",
+                )
+            self._graph.initializer.append(numpy_helper.from_array(value.astype(np.float16), halved))
+            self._weights[halved] = self._graph.initializer[-1]
+        return halved
+
+    def _cast(self, name: str, kind: str) -> str:
+        from onnx import TensorProto, helper
+
+        to = TensorProto.FLOAT16 if kind == "float16" else TensorProto.FLOAT
+        cast = f"{name}_{kind}"
+        if cast not in self._made:
+            self._made[cast] = helper.make_node("Cast", [name], [cast], name=f"{name}/Cast_{kind}", to=to)
+        return cast
+
+
+def _is_float(model: Any, name: str) -> bool:
+    """Tell whether an inner tensor is float32 in the float graph; shapes and indices aren't."""
+    from onnx import TensorProto
+
+    types = {item.name: item.type.tensor_type.elem_type for item in model.graph.value_info}
+    return types.get(name, TensorProto.FLOAT) == TensorProto.FLOAT
+
+
+def _typed(model: Any) -> Any:
+    """Return a graph whose inner types and shapes are inferred anew."""
+    import onnx
+
+    del model.graph.value_info[:]
+    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

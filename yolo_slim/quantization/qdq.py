@@ -1,0 +1,151 @@
+"""The int8 graph: quantize/dequantize pairs that TensorRT parses and ONNX Runtime fuses into integer convolutions.
+
+Symmetric int8 for activations and weights (every zero point is 0), one scale per output channel of a weight, float
+biases: TensorRT refuses other zero points and int32 biases (docs/adr/0003-quantize.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo_slim.quantization import graph as graphs
+from yolo_slim.quantization.ranges import LEVELS, METHODS, ChannelPeaks, Histogram
+
+EXTRA_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+"""Of ``onnxruntime.quantization``; what makes the graph acceptable to both runtimes."""
+LEAST_LIMIT = 1e-6
+"""A channel that is always 0 still needs a scale."""
+
+Ranges = Mapping[str, NDArray[np.float64]]
+"""Tensor to the largest value that int8 represents: (1,), or one a channel."""
+
+
+def observers(model: Any, layers: Collection[str]) -> dict[str, Histogram | ChannelPeaks]:
+    """Return empty statistics for the activations of the int8 layers.
+
+    What a convolution reads has one range. What it writes has one a channel, unless another int8 convolution reads it.
+    """
+    nodes = graphs.nodes_named(model, layers)
+    written: dict[str, Histogram | ChannelPeaks] = {node.output[0]: ChannelPeaks() for node in nodes}
+    return written | {node.input[0]: Histogram() for node in nodes}
+
+
+def ranges_of(statistics: Mapping[str, Histogram | ChannelPeaks], method: str) -> dict[str, NDArray[np.float64]]:
+    """Return the ranges; ``method`` is how those of whole tensors are found, channels take their largest value."""
+    found = {
+        name: np.array([METHODS[method](held)]) if isinstance(held, Histogram) else held.largest
+        for name, held in statistics.items()
+    }
+    return {name: np.maximum(limits, LEAST_LIMIT) for name, limits in found.items()}
+
+
+def quantize(
+    model: Any, layers: Collection[str], ranges: Ranges, *, outputs: bool = True, weight_scales: Ranges | None = None
+) -> Any:
+    """Return a graph whose named convolutions are int8.
+
+    Args:
+        model: float ``ModelProto``, left as it is.
+        layers: names of convolutions.
+        ranges: of these layers' tensors at least.
+        outputs: also quantize what the convolutions write. ONNX Runtime needs that to run them as integers; TensorRT
+            doesn't, and each skipped rounding is accuracy kept.
+        weight_scales: weight to its scale per output channel, where training has fixed it; else from its largest value.
+    """
+    import onnx
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    nodes = graphs.nodes_named(copied, layers)
+    written = {node.output[0]: node for node in nodes if outputs and len(ranges[node.output[0]]) > 1}
+    factors = {node.input[1]: 1 / ranges[name] for name, node in written.items()}
+    for name, node in written.items():
+        _scale_channels(copied, node, 1 / ranges[name])
+    read = {node.input[0] for node in nodes} | {node.output[0] for node in nodes}
+    limits = {name: 1.0 if len(ranges[name]) > 1 else float(ranges[name][0]) for name in read}
+    scales = {name: scale * factors.get(name, 1.0) for name, scale in (weight_scales or {}).items()}
+    quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs)
+    for name in written:
+        _dequantize_channels(quantized, name, ranges[name])
+    return quantized
+
+
+def _insert_pairs(
+    model: Any, layers: Collection[str], limits: Mapping[str, float], weight_scales: Ranges, *, outputs: bool
+) -> Any:
+    """Let ONNX Runtime's quantizer put Q/DQ pairs around the layers."""
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    data = {
+        name: TensorData(lowest=np.array(-limit, np.float32), highest=np.array(limit, np.float32))
+        for name, limit in limits.items()
+    }
+    extra: dict[str, Any] = dict(EXTRA_OPTIONS)
+    if not outputs:
+        extra["OpTypesToExcludeOutputQuantization"] = ["Conv"]
+    quantizer = QDQQuantizer(
+        model,
+        True,  # per channel
+        False,  # not a reduced range
+        QuantType.QInt8,
+        QuantType.QInt8,
+        TensorsData(CalibrationMethod.MinMax, data),
+        sorted(layers),
+        [],
+        ["Conv"],
+        extra,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    quantized = quantizer.model.model
+    for name, scale in weight_scales.items():
+        _fix_weight_scale(quantized, model, name, scale)
+    return quantized
+
+
+def _scale_channels(model: Any, node: Any, factors: NDArray[np.float64]) -> None:
+    """Multiply the output channels of a convolution."""
+    from onnx import numpy_helper
+
+    stored = {item.name: item for item in model.graph.initializer}
+    for name in node.input[1:]:
+        value = numpy_helper.to_array(stored[name])
+        shape = (-1, *[1] * (value.ndim - 1))
+        stored[name].CopyFrom(numpy_helper.from_array((value * factors.reshape(shape)).astype(np.float32), name))
+
+
+def _dequantize_channels(model: Any, tensor: str, factors: NDArray[np.float64]) -> None:
+    """Undo :func:`_scale_channels` where the tensor's int8 codes become floats again: one scale a channel."""
+    from onnx import helper, numpy_helper
+
+    quantizer = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == tensor)
+    stored = {item.name: item for item in model.graph.initializer}
+    scale = numpy_helper.to_array(stored[quantizer.input[1]])
+    names = [f"{tensor}_channel_scale", f"{tensor}_channel_zero_point"]
+    values = [(scale * factors).astype(np.float32), np.zeros(len(factors), np.int8)]
+    model.graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, names, strict=True))
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] == quantizer.output[0]:
+            node.input[1:] = names
+            node.attribute.append(helper.make_attribute("axis", 1))
+
+
+def _fix_weight_scale(quantized: Any, model: Any, weight: str, scale: NDArray[np.float64]) -> None:
+    """Store a weight's int8 codes in given scales, one per output channel."""
+    from onnx import numpy_helper
+
+    value = numpy_helper.to_array(next(item for item in model.graph.initializer if item.name == weight))
+    shape = (-1, *[1] * (value.ndim - 1))
+    codes = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS - 1, LEVELS).astype(np.int8)
+    stored = {item.name: item for item in quantized.graph.initializer}
+    pair = next(
+        n for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == f"{weight}_quantized"
+    )
+    for name, array in zip(pair.input, (codes, scale.astype(np.float32)), strict=False):
+        stored[name].CopyFrom(numpy_helper.from_array(array, name))

@@ -1,0 +1,285 @@
+"""model.onnx -> int8 and fp16 graphs, and the calibration and sensitivity files that explain the int8 one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo_slim.config import QuantizeConfig
+from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.evaluation.accuracy import read_truth, score
+from yolo_slim.files import sha256, write_atomic
+from yolo_slim.manifest import Job
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.quantization import calibration as calibrations
+from yolo_slim.quantization import carried, fp16, qdq, sensitivity
+from yolo_slim.quantization import graph as graphs
+from yolo_slim.quantization.calibration import Calibration
+from yolo_slim.quantization.integer import integer_convolutions
+from yolo_slim.quantization.ranges import collect, open_session
+from yolo_slim.runtime.decode import VAL, decode
+from yolo_slim.runtime.letterbox import Letterbox
+from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages.export import layout_of
+
+PRECISIONS = ("int8", "fp16")
+TENSORRT_INT8 = "int8-tensorrt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeInputs:
+    """What the stage reads."""
+
+    onnx: Path
+    """Exported graph, float; or with Q/DQ nodes from quantization-aware training, which are carried through."""
+    data: Path
+    """Data set whose training images calibrate int8."""
+    calibration: Path | None = None
+    """An earlier ``calibration.json``, so that several graphs share one; absent: a new one is made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOutputs:
+    """What the stage wrote."""
+
+    graphs: dict[str, Path]
+    """``int8`` (ONNX Runtime), ``int8-tensorrt`` and ``fp16`` to the graph, as far as they were asked for."""
+    calibration: Path | None
+    """``calibration.json``; None without int8."""
+    sensitivity: Path | None
+    """``sensitivity.json``; None without int8, or when the graph came quantized."""
+
+    def graph_for(self, runtime: str, precision: str) -> Path:
+        """Return the graph that a runtime builds a precision from."""
+        return self.graphs[TENSORRT_INT8 if (runtime, precision) == ("tensorrt", "int8") else precision]
+
+
+def run(
+    inputs: QuantizeInputs,
+    config: QuantizeConfig,
+    out_dir: Path,
+    *,
+    imgsz: int,
+    seed: int = 0,
+    precisions: Sequence[str] = PRECISIONS,
+    data_digest: str = "",
+    progress: Progress | None = None,
+) -> QuantizeOutputs:
+    """Make the graphs of every precision.
+
+    Raises:
+        SlimError: not an exported graph or one of another size, an unknown precision, no or bad calibration images, or
+            an int8 graph whose convolutions ONNX Runtime wouldn't run as integers.
+    """
+    progress = progress or Silent()
+    about = layout_of(inputs.onnx)
+    _require(about, imgsz, precisions)
+    model = graphs.load(inputs.onnx)
+    job = Job(
+        stage="quantize",
+        folder=out_dir,
+        config={**config.model_dump(), "imgsz": imgsz, "seed": seed, "precisions": sorted(precisions)},
+        inputs={
+            "onnx": sha256(inputs.onnx),
+            "data": data_digest,
+            "calibration": sha256(inputs.calibration) if inputs.calibration and inputs.calibration.is_file() else "",
+        },
+    )
+    outputs = planned(out_dir, precisions, quantized=graphs.is_quantized(model))
+    if job.is_done():
+        progress.say("quantize: done before, kept")
+        return outputs
+    dataset = load_dataset(inputs.data)
+    calibration = _calibration(inputs, config, dataset, imgsz, seed) if outputs.calibration else None
+    job.begin()
+    if outputs.calibration and calibration:
+        _freeze(inputs.calibration, calibration, dataset, outputs.calibration)
+        _Int8(config, model, about["layout"], dataset, calibration, progress).write(outputs)
+    if "fp16" in outputs.graphs:
+        graphs.save(fp16.convert(model), outputs.graphs["fp16"])
+    extra = _measure(inputs.onnx, outputs, config, dataset, about["layout"], imgsz)
+    files = [*outputs.graphs.values(), *[path for path in (outputs.calibration, outputs.sensitivity) if path]]
+    job.finish(files, extra)
+    distances = [f"{name} {found['error']:.3f}" for name, found in extra["parity"].items()]
+    progress.say(f"quantize: distance to fp32: {', '.join(distances)}")
+    return outputs
+
+
+def planned(out_dir: Path, precisions: Sequence[str], *, quantized: bool = False) -> QuantizeOutputs:
+    """Return the paths that the stage writes for some precisions."""
+    int8 = "int8" in precisions
+    names = [*(["int8", TENSORRT_INT8] if int8 else []), *(["fp16"] if "fp16" in precisions else [])]
+    return QuantizeOutputs(
+        graphs={name: out_dir / f"model-{name}.onnx" for name in names},
+        calibration=out_dir / "calibration.json" if int8 else None,
+        sensitivity=out_dir / "sensitivity.json" if int8 and not quantized else None,
+    )
+
+
+def _require(about: dict[str, Any], imgsz: int, precisions: Sequence[str]) -> None:
+    """Raise unless the graph has the run's input size and every precision is known."""
+    if about["imgsz"] != (imgsz, imgsz):
+        height, width = about["imgsz"]
+        raise SlimError(
+            f"The graph takes {height}x{width} px, the run {imgsz}x{imgsz}: activation ranges differ between sizes.",
+            remedy=f"Export it at imgsz {imgsz}, or set IMGSZ to the graph's.",
+        )
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown or not precisions:
+        raise SlimError(
+            f"The quantize stage makes {' and '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}.",
+            remedy="Build fp32 from the export itself.",
+        )
+
+
+def _calibration(
+    inputs: QuantizeInputs, config: QuantizeConfig, dataset: Dataset, imgsz: int, seed: int
+) -> Calibration:
+    """Return the given calibration, verified, or a new choice."""
+    if inputs.calibration:
+        return calibrations.load(inputs.calibration, dataset, imgsz=imgsz)
+    return calibrations.choose(dataset, count=config.images, check=config.check_images, imgsz=imgsz, seed=seed)
+
+
+def _freeze(given: Path | None, calibration: Calibration, dataset: Dataset, path: Path) -> None:
+    """Write ``calibration.json``: a given one as it is, so that every target's has the same bytes."""
+    if given is None:
+        calibrations.save(calibration, dataset, path)
+    elif given.resolve() != path.resolve():
+        write_atomic(path, lambda temporary: shutil.copyfile(given, temporary))
+
+
+@dataclass(frozen=True)
+class _Int8:
+    """The int8 graphs of one export."""
+
+    config: QuantizeConfig
+    model: Any
+    layout: str
+    dataset: Dataset
+    calibration: Calibration
+    progress: Progress
+
+    def write(self, outputs: QuantizeOutputs) -> None:
+        """Write both int8 graphs, and ``sensitivity.json`` unless the graph came quantized."""
+        model, layers, weight_scales = self.model, graphs.parts(self.model).body, None
+        if graphs.is_quantized(self.model):
+            taken = carried.take_apart(self.model)
+            model, layers, weight_scales = taken.model, taken.layers, taken.weight_scales
+            ranges = self._ranges(model, layers) | taken.inputs
+        else:
+            ranges = self._ranges(model, layers)
+            layers = self._without_sensitive(layers, ranges, outputs.sensitivity)
+        for name, pairs_after in (("int8", True), (TENSORRT_INT8, False)):
+            made = qdq.quantize(model, layers, ranges, outputs=pairs_after, weight_scales=weight_scales)
+            graphs.save(made, outputs.graphs[name])
+        _require_integer(outputs.graphs["int8"], len(layers))
+
+    def _ranges(self, model: Any, layers: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """Return the ranges of the layers' tensors over the calibration images."""
+        statistics = qdq.observers(model, layers)
+        images = self.calibration.images
+        blobs = calibrations.blobs(images, self.calibration.imgsz)
+        collect(model, statistics, blobs, self._tick("quantize: activation ranges", len(images)))
+        return qdq.ranges_of(statistics, self.config.ranges)
+
+    def _without_sensitive(self, layers: Sequence[str], ranges: qdq.Ranges, report: Path | None) -> tuple[str, ...]:
+        """Return the layers that become int8, and write what was found."""
+        images = self.calibration.images[: self.config.scan_images]
+        found = sensitivity.scan(
+            self.model,
+            layers,
+            ranges,
+            [blob.copy() for blob in calibrations.blobs(images, self.calibration.imgsz)],
+            layout=self.layout,
+            tick=self._tick("quantize: each layer's own error", len(layers)),
+        )
+        trials = self._trials(found, layers, ranges)
+        kept = sensitivity.float_layers(found, trials[-1]["float_layers"] if trials else 0)
+        if report:
+            sensitivity.save(report, found, kept, trials)
+        self.progress.say(f"quantize: {len(layers) - len(kept)} layers int8, {len(kept)} sensitive ones stay float")
+        return tuple(layer for layer in layers if layer not in kept)
+
+    def _trials(
+        self, found: Sequence[sensitivity.Layer], layers: Sequence[str], ranges: qdq.Ranges
+    ) -> list[dict[str, Any]]:
+        """Return how mAP falls with fewer and fewer sensitive layers in int8."""
+        images = self.calibration.check
+        if not images:
+            return []
+        judge = _Judge(images, self.dataset, self.layout, self.calibration.imgsz)
+        control = judge(self.model)
+
+        def drop(kept: list[str]) -> float:
+            int8 = [layer for layer in layers if layer not in kept]
+            return round(control - judge(qdq.quantize(self.model, int8, ranges)), 5)
+
+        self.progress.say(f"quantize: trying mAP on {len(images)} training images outside the calibration")
+        most = min(self.config.max_float_layers, len(layers) - 1)
+        return sensitivity.search(found, most, drop, self.config.max_drop)
+
+    def _tick(self, text: str, total: int) -> Callable[[int], None]:
+        return lambda done: self.progress.step(text, done, total)
+
+
+class _Judge:
+    """mAP50-95 of graphs on images that are read once."""
+
+    def __init__(self, images: Sequence[Path], dataset: Dataset, layout: str, imgsz: int) -> None:
+        letterbox = Letterbox((imgsz, imgsz))
+        found = (letterbox(read_image(path, convert_channels=True)) for path in images)
+        self._prepared = [(blob.copy(), geometry) for blob, geometry in found]
+        self._truths = [read_truth(path) for path in images]
+        self._names, self._layout = dataset.names, layout
+
+    def __call__(self, model: Any) -> float:
+        """Return the mAP50-95 of a ``ModelProto``."""
+        session = open_session(model)
+        name = session.get_inputs()[0].name
+        found = [decode(session.run(None, {name: blob})[0], self._layout, geo, VAL) for blob, geo in self._prepared]
+        return score(self._truths, found, self._names).map50_95
+
+
+def _require_integer(onnx: Path, layers: int) -> None:
+    """Raise unless ONNX Runtime on Arm runs every quantized convolution as integers."""
+    count = integer_convolutions(onnx)
+    if count.integer != layers:
+        raise SlimError(
+            f"Asked for {layers} int8 convolutions, ONNX Runtime would run {count.integer} as integers on Arm.",
+            culprits=count.float_layers,
+            remedy="Try the onnxruntime version of constraints.txt, and report the model if it stays.",
+        )
+
+
+def _measure(
+    onnx: Path, outputs: QuantizeOutputs, config: QuantizeConfig, dataset: Dataset, layout: str, imgsz: int
+) -> dict[str, Any]:
+    """Return each graph's distance to fp32 on validation images, and its integer convolutions."""
+    images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
+    blobs = [blob.copy() for blob in calibrations.blobs(images, imgsz)]
+    wanted = _outputs(onnx, blobs)
+    parity = {}
+    for name, path in outputs.graphs.items():
+        errors = [
+            sensitivity.output_error(a, b, layout=layout) for a, b in zip(wanted, _outputs(path, blobs), strict=True)
+        ]
+        parity[name] = {"images": len(images), "error": float(np.mean(errors)), "worst": float(np.max(errors))}
+    extra: dict[str, Any] = {"parity": parity}
+    if "int8" in outputs.graphs:
+        extra["convolutions"] = asdict(integer_convolutions(outputs.graphs["int8"]))
+    return extra
+
+
+def _outputs(onnx: Path, blobs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Return the raw outputs of a graph."""
+    session = open_session(graphs.load(onnx))
+    name = session.get_inputs()[0].name
+    return [session.run(None, {name: blob})[0] for blob in blobs]
