@@ -1,4 +1,8 @@
-"""ONNX Runtime on the CPU, fp32."""
+"""ONNX Runtime on the CPU: fp32, and int8 as a graph with Q/DQ nodes.
+
+On Arm it fuses those into integer convolutions. On x86 it computes the same graph in float between the roundings: the
+right numbers, about half the speed of fp32 (never time a Pi's int8 there).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from yolo_slim.runtime.bundle import BundleSpec
 
 NAME = "onnxruntime"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "int8")
 MODEL = "model.onnx"
 _PROVIDER = "CPUExecutionProvider"
 
@@ -26,12 +30,14 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     """Copy a checked ONNX file into ``out``.
 
     Raises:
-        SlimError: unknown precision, unreadable graph, or an input that isn't (1, 3, *imgsz) float32.
+        SlimError: unknown precision, unreadable graph, an input that isn't (1, 3, *imgsz) float32, or a graph of another
+            precision than was asked for.
     """
     require_precision(NAME, precision, PRECISIONS)
     session = _load(onnx, threads=1)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _require_one_image(onnx, inputs, outputs, imgsz)
+    _require_graph_of(onnx, precision)
     shutil.copyfile(onnx, out / MODEL)
     return Built(model={"onnx": MODEL}, input_name=inputs[0].name, output_name=outputs[0].name)
 
@@ -55,6 +61,7 @@ class OrtSession:
     def __init__(self, session: Any, spec: BundleSpec, threads: int) -> None:
         self._session = session
         self._threads = threads
+        self._precision = spec.precision
         self._input_name = spec.input_name
         self._binding = session.io_binding()
         self._bound_address = 0
@@ -83,7 +90,7 @@ class OrtSession:
             **versions(),
             "provider": self._session.get_providers()[0],
             "threads": self._threads,
-            "precision": "fp32",
+            "precision": self._precision,
         }
 
     def close(self) -> None:
@@ -133,3 +140,14 @@ def _require_one_image(onnx: Path, inputs: list[Any], outputs: list[Any], imgsz:
     if problems:
         remedy = f"Export with batch=1, dynamic=False, imgsz={list(imgsz)}."
         raise SlimError(f"{onnx} isn't a fixed-shape detector.", culprits=problems, remedy=remedy)
+
+
+def _require_graph_of(onnx: Path, precision: str) -> None:
+    """Raise unless a graph has Q/DQ nodes for int8, and none for fp32."""
+    import onnx as onnx_package
+
+    nodes = onnx_package.load(str(onnx)).graph.node
+    got = "int8" if any(node.op_type == "QuantizeLinear" for node in nodes) else "fp32"
+    if got != precision:
+        remedy = "Build int8 from the quantize stage's graph, fp32 from the export."
+        raise SlimError(f"{onnx} is an {got} graph, but {precision} was asked for.", remedy=remedy)
