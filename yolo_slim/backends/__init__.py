@@ -7,6 +7,7 @@ imported inside the function that needs them.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 BACKENDS: dict[str, str] = {
     "onnxruntime": "yolo_slim.backends.onnxruntime",
     "ncnn": "yolo_slim.backends.ncnn",
+    "tensorrt": "yolo_slim.backends.tensorrt",
 }
 """Runtime name to the module that satisfies :class:`Backend`."""
 
@@ -58,8 +60,20 @@ class Session(Protocol):
         """Free the model."""
 
 
+class EngineBuilder(Protocol):
+    """``build_engine`` of a backend that finishes its model on the device."""
+
+    def __call__(
+        self, folder: Path, spec: BundleSpec, tell: Callable[[str], object], *, force: bool = False
+    ) -> dict[str, Any]:
+        """Build the engine of a bundle's folder unless it is current; return its sidecar."""
+
+
 class Backend(Protocol):
-    """A module of this package."""
+    """A module of this package.
+
+    Two functions are optional, see :func:`engine_builder` and :func:`extra_files`.
+    """
 
     NAME: str
     PRECISIONS: tuple[str, ...]
@@ -86,6 +100,17 @@ def backend(name: str) -> Backend:
             remedy=f"Choose one of: {', '.join(BACKENDS)}.",
         )
     return cast("Backend", importlib.import_module(BACKENDS[name]))
+
+
+def engine_builder(name: str) -> EngineBuilder | None:
+    """Return ``build_engine`` of a runtime that builds on the device, None for one that doesn't."""
+    return cast("EngineBuilder | None", getattr(backend(name), "build_engine", None))
+
+
+def extra_files(spec: BundleSpec) -> dict[str, str]:
+    """Return the text files (name to content) that a runtime wants in its bundles, such as ``install.sh``."""
+    make = getattr(backend(spec.runtime), "extra_files", None)
+    return {} if make is None else dict(make(spec))
 
 
 def require_precision(module_name: str, precision: str, known: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The device's command line: ``python -m yolo_slim.runtime doctor | check | bench | detect | infer BUNDLE``.
+"""The device's command line: ``python -m yolo_slim.runtime doctor | build | check | bench | detect | infer BUNDLE``.
 
 Exit codes: 0 done, 1 the check failed or the timing doesn't count, 2 bad input, 130 interrupted.
 """
@@ -63,6 +63,17 @@ def doctor(args: argparse.Namespace) -> int:
     report = examine(open_bundle(args.bundle) if args.bundle else None)
     _answer(args, report, as_text(report))
     return EXIT_OK if is_healthy(report) else EXIT_FAIL
+
+
+def build(args: argparse.Namespace) -> int:
+    """Build what the bundle leaves to this device: TensorRT's engine."""
+    from yolo_slim.runtime.build import as_text
+    from yolo_slim.runtime.build import build as build_bundle
+    from yolo_slim.runtime.bundle import open_bundle
+
+    report = build_bundle(open_bundle(args.bundle), _progress_line(args), force=args.force)
+    _answer(args, report.to_json(), as_text(report))
+    return EXIT_OK
 
 
 def check(args: argparse.Namespace) -> int:
@@ -133,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_PROG, description="Run a yolo_slim bundle on this device.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_doctor(_command(commands, "doctor", doctor))
+    _add_build(_command(commands, "build", build))
     _add_bundle(_command(commands, "check", check))
     _add_bench(_command(commands, "bench", bench))
     _add_detect(_command(commands, "detect", detect))
@@ -157,6 +169,11 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="a bundle folder or its .tar.gz")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a bundle folder or its .tar.gz")
+    parser.add_argument("--force", action="store_true", help="build again even when the engine is current")
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
@@ -247,6 +264,16 @@ def _answer(args: argparse.Namespace, value: Any, text: str) -> None:
         write_json(Path(args.json), value)
     if not args.quiet:
         print(text)
+
+
+def _progress_line(args: argparse.Namespace) -> Callable[[str], object]:
+    """Return a function that shows one changing line, on a terminal only."""
+
+    def tell(text: str) -> None:
+        if sys.stderr.isatty() and not args.quiet:
+            print(f"\r{text[:78]:<78}\r", end="", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

@@ -11,7 +11,7 @@ import json
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -22,8 +22,11 @@ BUNDLE_SCHEMA = 1
 """Version of bundle.json; a reader refuses a newer one."""
 
 BUNDLE_JSON = "bundle.json"
-RUNTIMES = ("onnxruntime", "ncnn")
+RUNTIMES = ("onnxruntime", "ncnn", "tensorrt")
+PRECISIONS = ("fp32", "fp16", "int8")
 LAYOUTS = ("one2many", "end2end")
+OPTIONAL_KEYS = ("build",)
+"""Keys that are absent where there is nothing to say."""
 _COPY_AGAIN = "Copy the bundle to this device again, or build it again."
 
 
@@ -40,7 +43,7 @@ class BundleSpec:
     runtime: str
     """Module of :mod:`yolo_slim.backends` that runs it."""
     precision: str
-    """``fp32`` or ``fp16``."""
+    """``fp32``, ``fp16`` or ``int8``."""
     task: str = "detect"
     """Ultralytics task; only ``detect``."""
     imgsz: tuple[int, int]
@@ -69,11 +72,14 @@ class BundleSpec:
     """Every file except bundle.json: relative path to ``{"sha256": ..., "size_bytes": ...}``."""
     provenance: dict[str, Any]
     """Where it came from: weights, data, versions. Free-form, for reports."""
+    build: dict[str, Any] = field(default_factory=dict)
+    """How the device finishes the model: TensorRT's workspace, DLA and so on. Empty: nothing to build there."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON value of bundle.json."""
         names = {str(key): value for key, value in sorted(self.names.items())}
-        return {**asdict(self), "imgsz": list(self.imgsz), "names": names}
+        value = {**asdict(self), "imgsz": list(self.imgsz), "names": names}
+        return {key: content for key, content in value.items() if key not in OPTIONAL_KEYS or content}
 
     @classmethod
     def from_json(cls, value: Any, source: str = BUNDLE_JSON) -> BundleSpec:
@@ -219,7 +225,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": _TEXT,
     "target": _TEXT,
     "runtime": (lambda value: value in RUNTIMES, f"one of {', '.join(RUNTIMES)}"),
-    "precision": (lambda value: value in ("fp32", "fp16"), "fp32 or fp16"),
+    "precision": (lambda value: value in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
     "task": (lambda value: value == "detect", "'detect'"),
     "imgsz": (lambda v: isinstance(v, list) and len(v) == 2 and all(map(_is_count, v)), "[height, width]"),
     "stride": _COUNT,
@@ -234,13 +240,14 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "output_name": _TEXT,
     "files": (_is_files, "an object of relative path to sha256 and size_bytes"),
     "provenance": (lambda value: isinstance(value, dict), "an object"),
+    "build": (lambda value: isinstance(value, dict), "an object"),
 }
 
 
 def _problems(value: dict[str, Any]) -> Iterator[str]:
     """Yield one line for every missing key, unknown key and impossible value."""
-    known = [field.name for field in fields(BundleSpec)]
-    yield from (f"{key}: missing" for key in known if key not in value)
+    known = [entry.name for entry in fields(BundleSpec)]
+    yield from (f"{key}: missing" for key in known if key not in value and key not in OPTIONAL_KEYS)
     yield from (f"{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known)
     for key, (is_valid, expected) in _CHECKS.items():
         if key in value and not is_valid(value[key]):

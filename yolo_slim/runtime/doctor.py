@@ -23,6 +23,8 @@ def examine(bundle: Bundle | None) -> dict[str, Any]:
         "state": asdict(read_state()),
         "runtimes": {name: _runtime(name) for name in BACKENDS},
     }
+    if "l4t" in report["machine"] or report["runtimes"]["tensorrt"]["versions"]:
+        report["gpu"] = _gpu()
     if bundle is not None:
         report["bundle"] = _examine_bundle(bundle, report["machine"])
     return report
@@ -45,6 +47,16 @@ def _runtime(name: str) -> dict[str, Any]:
         return {"versions": backend(name).versions(), "problem": ""}
     except SlimError as error:
         return {"versions": {}, "problem": str(error)}
+
+
+def _gpu() -> dict[str, Any]:
+    """Return the GPU that TensorRT would use, or why none can be used."""
+    from yolo_slim.backends import tensorrt
+
+    try:
+        return {"facts": tensorrt.gpu(), "problem": ""}
+    except SlimError as error:
+        return {"facts": {}, "problem": str(error)}
 
 
 def _examine_bundle(bundle: Bundle, machine: dict[str, Any]) -> dict[str, Any]:
@@ -81,14 +93,30 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("versions", versions),
         ("clocks", _clocks(report["state"])),
     ]
+    lines += _jetson_lines(machine, report.get("gpu"))
     lines += [(name, _runtime_line(name, entry)) for name, entry in report["runtimes"].items()]
     return lines + (_bundle_lines(report["bundle"]) if "bundle" in report else [])
+
+
+def _jetson_lines(machine: dict[str, Any], gpu: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return what only a machine with TensorRT has: Jetson Linux, JetPack, power mode and the GPU."""
+    lines = []
+    if "l4t" in machine:
+        jetpack, mode = machine["jetpack"] or "unknown", machine["power_mode"] or "unknown"
+        lines.append(("jetson", f"Jetson Linux {machine['l4t']}, JetPack {jetpack}, power mode {mode}"))
+    if gpu is not None:
+        facts = gpu["facts"]
+        found = f"{facts['device']}, SM {facts['sm']}, CUDA {facts['cuda']}" if facts else ""
+        lines.append(("gpu", found or " ".join(gpu["problem"].splitlines())))
+    return lines
 
 
 def _clocks(state: dict[str, Any]) -> str:
     parts = [f"governor {', '.join(state['governors'])}"] if state["governors"] else []
     parts += [f"{max(state['cpu_mhz']):.0f} MHz"] if state["cpu_mhz"] else []
     parts += [f"{state['celsius']:.1f} C"] if state["celsius"] is not None else []
+    parts += [f"GPU {state['gpu_mhz']:.0f} MHz"] if state["gpu_mhz"] is not None else []
+    parts += list(state["throttle_alerts"])
     if state["throttled"] is not None:
         now = [name for bit, name in THROTTLE_BITS.items() if state["throttled"] >> bit & 1]
         parts.append(", ".join(now) or "not throttled")

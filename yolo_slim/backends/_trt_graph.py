@@ -1,0 +1,72 @@
+"""A frame as one CUDA graph: hundreds of launches become one.
+
+PyCUDA (2026.1) has no graph API, so the seven functions of the CUDA driver that this needs are called through ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+LIBRARY = "libcuda.so.1"
+THREAD_LOCAL = 1
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may go on allocating."""
+
+
+class GraphUnavailable(Exception):
+    """Why there is no graph; the caller goes on without one and reports it."""
+
+
+def load_driver() -> Any:
+    """Return the CUDA driver's library, which is loaded already where PyCUDA works."""
+    try:
+        return ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise GraphUnavailable(str(error)) from None
+
+
+class CudaGraph:
+    """Work captured from a stream, to be launched again and again."""
+
+    def __init__(self, stream_handle: int, enqueue: Callable[[], None], driver: Any = None) -> None:
+        """Capture what ``enqueue`` puts on a stream; the CUDA context must be current.
+
+        Raises:
+            GraphUnavailable: the driver refuses, or something in it can't be captured.
+        """
+        self._driver = load_driver() if driver is None else driver
+        self._stream = ctypes.c_void_p(stream_handle)
+        self._executable = ctypes.c_void_p()
+        graph = self._captured(enqueue)
+        try:
+            self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
+        finally:
+            self._call("cuGraphDestroy", graph)
+
+    def launch(self) -> None:
+        """Put the captured work on the stream."""
+        self._call("cuGraphLaunch", self._executable, self._stream)
+
+    def close(self) -> None:
+        """Free the graph."""
+        if self._executable:
+            self._call("cuGraphExecDestroy", self._executable)
+            self._executable = ctypes.c_void_p()
+
+    def _captured(self, enqueue: Callable[[], None]) -> ctypes.c_void_p:
+        """Return the graph; capturing ends on every path, else the stream would be lost."""
+        graph = ctypes.c_void_p()
+        self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(THREAD_LOCAL))
+        try:
+            enqueue()
+        except Exception as error:  # a refused call inside a capture shows as any of three SDKs' errors
+            self._driver.cuStreamEndCapture(self._stream, ctypes.byref(graph))
+            raise GraphUnavailable(f"can't be captured: {error}") from None
+        self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        return graph
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._driver, name)(*arguments)
+        if status != 0:
+            raise GraphUnavailable(f"{name} failed with CUDA error {status}")
