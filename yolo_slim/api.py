@@ -6,7 +6,7 @@ the named ones go through ``settings`` with the keys of docs/configuration.md: `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
+from yolo_slim.stages import quantize as quantize_stage
 from yolo_slim.stages import recover as recover_stage
 from yolo_slim.stages import validate as validate_stage
+from yolo_slim.stages.export import layout_of
 
 PathLike = str | Path
 Settings = Mapping[str, Any] | None
@@ -158,13 +160,53 @@ def export(
         )
 
 
+def quantize(
+    onnx: PathLike,
+    data: PathLike,
+    out: PathLike,
+    *,
+    calibration: PathLike | None = None,
+    precisions: Sequence[str] = quantize_stage.PRECISIONS,
+    imgsz: int | None = None,
+    config: PathLike | None = None,
+    settings: Settings = None,
+    progress: Progress | None = None,
+) -> quantize_stage.QuantizeOutputs:
+    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images."""
+    side = imgsz or layout_of(Path(onnx))["imgsz"][0]
+    chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
+    with locked(Path(out)):
+        return quantize_stage.run(
+            quantize_stage.QuantizeInputs(
+                onnx=Path(onnx), data=Path(data), calibration=Path(calibration) if calibration else None
+            ),
+            chosen.quantize,
+            Path(out),
+            imgsz=chosen.imgsz,
+            seed=chosen.seed,
+            precisions=precisions,
+            data_digest=digest(load_dataset(Path(data))),
+            progress=progress,
+        )
+
+
 def build(
-    onnx: PathLike, data: PathLike, out: PathLike, *, target: str = "host", progress: Progress | None = None
+    onnx: PathLike,
+    data: PathLike,
+    out: PathLike,
+    *,
+    target: str = "host",
+    quantized: PathLike | None = None,
+    progress: Progress | None = None,
 ) -> build_stage.BuildOutputs:
-    """Build the bundles of a target from an exported ONNX file."""
+    """Build the bundles of a target from an exported ONNX file and the folder that :func:`quantize` filled."""
     with locked(Path(out)):
         return build_stage.run(
-            build_stage.BuildInputs(onnx=Path(onnx), images=selfcheck_images(load_dataset(Path(data)))),
+            build_stage.BuildInputs(
+                onnx=Path(onnx),
+                images=selfcheck_images(load_dataset(Path(data))),
+                graphs=quantize_stage.graphs_in(Path(quantized)) if quantized else {},
+            ),
             targets.load(target),
             Path(out),
             name=Path(onnx).stem,
@@ -181,6 +223,7 @@ def validate(
     pruned: PathLike | None = None,
     recovered: PathLike | None = None,
     onnx: PathLike | None = None,
+    quantized: PathLike | None = None,
     command: str = "",
     progress: Progress | None = None,
     **arguments: Any,
@@ -198,6 +241,7 @@ def validate(
                 pruned=Path(pruned) if pruned else None,
                 recovered=Path(recovered) if recovered else None,
                 onnx=Path(onnx) if onnx else None,
+                sensitivity=quantize_stage.sensitivity_in(Path(quantized)) if quantized else None,
             ),
             chosen.validate_,
             profile,

@@ -1,4 +1,4 @@
-"""The command line: ``yolo-slim run | prune | recover | export | build | validate | show | targets | doctor``.
+"""The command line: ``yolo-slim run``, one command a stage, ``show``, ``targets`` and ``doctor``.
 
 Heavy imports happen inside the commands, so that ``--help`` and completion answer at once.
 """
@@ -248,14 +248,41 @@ def export(weights: Path, data: Path, quiet: bool, as_json: bool, **arguments: A
 
 @cli.command()
 @click.argument("onnx", type=EXISTING)
+@click.option("--calibration", type=EXISTING, help="calibration.json of an earlier run [default: a new choice].")
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["int8", "fp16"]),
+    default=("int8", "fp16"),
+    show_default=True,
+    help="Graph to make; give it again for both.",
+)
+@_options("data", "settings", "config", "quiet", "json")
+@click.option("--out", required=True, type=EXISTING, help="Folder to write.")
+def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images of --data."""
+    from yolo_slim import api
+
+    with _listening(quiet) as listener:
+        outputs = api.quantize(onnx, data, out, progress=listener, **arguments)
+    about = {"calibration": outputs.calibration, "sensitivity": outputs.sensitivity}
+    _answer({**outputs.graphs, **about}, as_json)
+
+
+@cli.command()
+@click.argument("onnx", type=EXISTING)
+@click.option("--quantized", type=EXISTING, help="Folder of `yolo-slim quantize`, for int8 and fp16 builds.")
 @_options("data", "target", "quiet", "json")
 @click.option("--out", required=True, type=EXISTING, help="Folder to write.")
-def build(onnx: Path, data: Path, target: str | None, out: Path, quiet: bool, as_json: bool) -> None:
+def build(
+    onnx: Path, quantized: Path | None, data: Path, target: str | None, out: Path, quiet: bool, as_json: bool
+) -> None:
     """Build the bundles of a target from an exported ONNX file, self-check included."""
     from yolo_slim import api
 
     with _listening(quiet) as listener:
-        outputs = api.build(onnx, data, out, target=target or "host", progress=listener)
+        outputs = api.build(onnx, data, out, target=target or "host", quantized=quantized, progress=listener)
     _answer({**outputs.bundles, **outputs.skipped}, as_json)
 
 
@@ -265,6 +292,7 @@ def build(onnx: Path, data: Path, target: str | None, out: Path, quiet: bool, as
 @click.option("--pruned", type=EXISTING, help="Rung of the ladder.")
 @click.option("--recovered", type=EXISTING, help="Rung of the ladder.")
 @click.option("--onnx", type=EXISTING, help="Rung of the ladder.")
+@click.option("--quantized", type=EXISTING, help="Folder of `yolo-slim quantize`, to name bad layers.")
 @_options("data", "target", "imgsz", "settings", "config", "quiet", "json")
 @click.option("--out", required=True, type=EXISTING, help="Folder to write.")
 def validate(

@@ -19,9 +19,9 @@ from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_data
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.stages import build, export, prune, recover, validate
+from yolo_slim.stages import build, export, prune, quantize, recover, validate
 
-STAGES = ("prune", "recover", "export", "build", "validate")
+STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
 RUN_JSON = "run.json"
 
 
@@ -198,32 +198,20 @@ def _chain(this: Run) -> Outcome:
         seed=config.seed,
         **common,
     )
-    bundles: dict[str, Path] = {}
-    skipped: dict[str, str] = {}
-    onnx = folder / "export"
-    for kind, weights in (("control", this.model), ("slim", recovered.weights)):
-        exported = export.run(
-            export.ExportInputs(weights=weights, data=this.data), config.export, folder / "export" / kind, **common
-        )
-        onnx = exported.onnx
-        built = build.run(
-            build.BuildInputs(onnx=onnx, images=selfcheck_images(this.dataset)),
-            this.profile,
-            folder / "build" / kind,
-            name=f"{this.model.stem}-{kind}",
-            progress=tell,
-        )
-        bundles |= {f"{kind}/{key}": path for key, path in built.bundles.items()}
-        skipped |= {f"{kind}/{key}": reason for key, reason in built.skipped.items()}
+    models = _Models(this, common)
+    control = models.built("control", this.model, None)
+    slim = models.built("slim", recovered.weights, control.calibration)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
             data=this.data,
             pruned=pruned.weights,
             recovered=recovered.weights,
-            onnx=onnx,
-            bundles=bundles,
-            skipped=skipped,
+            onnx=slim.onnx,
+            sensitivity=slim.sensitivity,
+            bundles=control.bundles | slim.bundles,
+            skipped=control.skipped | slim.skipped,
+            preflight=slim.preflight,
         ),
         config.validate_,
         this.profile,
@@ -239,6 +227,70 @@ def _chain(this: Run) -> Outcome:
         report=outputs.report,
         bundle=None if outputs.bundle is None else build.archive_of(outputs.bundle),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """What became of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
+
+    onnx: Path
+    calibration: Path | None
+    sensitivity: Path | None
+    bundles: dict[str, Path]
+    skipped: dict[str, str]
+    preflight: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The stages that control and slim weights go through alike: export, quantize, build."""
+
+    run: Run
+    common: dict[str, Any]
+
+    def built(self, kind: str, weights: Path, calibration: Path | None) -> _Built:
+        """Return everything made from weights; ``calibration`` is shared by all graphs of a run."""
+        run, folder = self.run, self.run.folder
+        exported = export.run(
+            export.ExportInputs(weights=weights, data=run.data),
+            run.config.export,
+            folder / "export" / kind,
+            **self.common,
+        )
+        quantized = self._quantized(exported.onnx, folder / "quantize" / kind, calibration)
+        built = build.run(
+            build.BuildInputs(
+                onnx=exported.onnx,
+                images=selfcheck_images(run.dataset),
+                graphs=quantized.graphs if quantized else {},
+            ),
+            run.profile,
+            folder / "build" / kind,
+            name=f"{run.model.stem}-{kind}",
+            progress=run.progress,
+        )
+        return _Built(
+            onnx=exported.onnx,
+            calibration=quantized.calibration if quantized else None,
+            sensitivity=quantized.sensitivity if quantized else None,
+            bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
+            skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
+            preflight=built.preflight,
+        )
+
+    def _quantized(self, onnx: Path, folder: Path, calibration: Path | None) -> quantize.QuantizeOutputs | None:
+        """Return the graphs of the precisions that the profile's builds need, None where fp32 is enough."""
+        wanted = build.precisions_needed(self.run.profile)
+        if not wanted:
+            return None
+        return quantize.run(
+            quantize.QuantizeInputs(onnx=onnx, data=self.run.data, calibration=calibration),
+            self.run.config.quantize,
+            folder,
+            seed=self.run.config.seed,
+            precisions=wanted,
+            **self.common,
+        )
 
 
 def selfcheck_images(dataset: Dataset) -> list[Path]:

@@ -65,6 +65,7 @@ def make_rung(rung: str, label: str, value: float, against: str | None, drop: fl
         "budget": budget,
         "status": status,
         "per_class": {k: {"ap50_95": value + d, "ap50": value + 0.28 + d} for k, d in classes.items()},
+        "worst_class": None if against is None else {"name": "person", "drop": 0.0123},
         "where": "this machine",
     }
 
@@ -138,6 +139,9 @@ def result() -> dict[str, Any]:
         "speedups": [
             {"runtime": "ncnn", "precision": "fp16", "ratio": 1.876, "lowest": 1.8, "highest": 1.95, "rounds": 5}
         ],
+        "preflight": {
+            "tensorrt-int8": {"checks": [{"name": "parse", "status": "pass", "detail": "parsed by TensorRT-RTX"}]}
+        },
         "machine": MACHINE,
         "versions": {"yolo_slim": "0.1.0", "torch": "2.9.0"},
         "seconds": {"prune": 61.2, "recover": 5230.0},

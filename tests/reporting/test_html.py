@@ -59,7 +59,7 @@ def part(page: str, heading: str) -> str:
 def test_page_is_well_formed(result: dict[str, Any], examples: Sequence[Example]) -> None:
     """Tags are balanced, and every section is there once."""
     page = Page(render(result, examples))
-    assert page.tags.count("h2") == 9
+    assert page.tags.count("h2") == 10
     assert page.tags.count("img") == 2
 
 

@@ -24,6 +24,11 @@ def is_device(profile: Profile) -> bool:
     return arch and (profile.device_model is None or re.search(profile.device_model, device_model()) is not None)
 
 
+def build(bundle: Path) -> None:
+    """Let the device finish a bundle's model, see ``python -m yolo_slim.runtime build``."""
+    _run("build", str(bundle))
+
+
 def infer(bundle: Path, images: Path, threads: int) -> list[ImageDetections]:
     """Return the detections in a folder of images, sorted by name, with every score above .001."""
     with tempfile.TemporaryDirectory(prefix="yolo-slim-infer-") as folder:

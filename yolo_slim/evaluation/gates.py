@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,13 +40,24 @@ def gate(name: str, limit: float, value: float | None, unit: str, *, least: bool
     return Gate(name=name, limit=limit, value=value, unit=unit, status="pass" if ok else "fail", reason=reason)
 
 
-def rung_gates(ladder: Iterable[Mapping[str, Any]]) -> list[Gate]:
-    """Return the gates of a ladder's rungs that have a budget."""
+def rung_gates(ladder: Iterable[Mapping[str, Any]], others: Collection[str] = ()) -> list[Gate]:
+    """Return the gates of a ladder's rungs that have a budget, without those of ``others``, builds that didn't win."""
     return [
         gate(f"rung:{rung['rung']}", rung["budget"], rung["drop"], "mAP50-95 drop")
         for rung in ladder
-        if rung["budget"] is not None
+        if rung["budget"] is not None and rung["rung"] not in others
     ]
+
+
+def worst_class(
+    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any] | None:
+    """Return the class that lost most AP50-95 and how much, None where no class is in both."""
+    drops = {name: before[name]["ap50_95"] - after[name]["ap50_95"] for name in before if name in after}
+    if not drops:
+        return None
+    name = max(drops, key=lambda key: drops[key])
+    return {"name": name, "drop": drops[name]}
 
 
 def rung_budget(rung: str, budgets: RungBudgets) -> float | None:
@@ -87,11 +98,25 @@ def verdict(gates: Iterable[Gate], *, proven: bool) -> str:
     return "pass" if proven and "unproven" not in statuses else "unproven"
 
 
+def build_rung(build: Mapping[str, Any]) -> str:
+    """Return the rung of the ladder that a build stands on."""
+    return f"{build['runtime']}-{build['precision']}"
+
+
 def winner(
-    builds: Iterable[Mapping[str, Any]], *, control: float, max_drop: float, on_device: bool
+    builds: Iterable[Mapping[str, Any]],
+    *,
+    control: float,
+    max_drop: float,
+    on_device: bool,
+    failed: Collection[str] = (),
 ) -> Mapping[str, Any] | None:
-    """Return the fastest pruned build inside the accuracy budget; the first one where speed wasn't measured there."""
-    inside = [b for b in builds if b["model"] == "slim" and control - b["map50_95"] <= max_drop]
+    """Return the fastest pruned build inside the accuracy budget; the first one where speed wasn't measured there.
+
+    ``failed`` names the rungs that lost more than their own budget: their builds are out.
+    """
+    slim = [build for build in builds if build["model"] == "slim" and build_rung(build) not in failed]
+    inside = [build for build in slim if control - build["map50_95"] <= max_drop]
     if not on_device:
         return next(iter(inside), None)
     return max(inside, key=lambda b: b["bench"]["fps"] if b["bench"] and b["bench"]["valid"] else 0.0, default=None)

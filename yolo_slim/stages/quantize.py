@@ -16,7 +16,7 @@ from yolo_slim.data import Dataset, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import sha256, write_atomic
-from yolo_slim.manifest import Job
+from yolo_slim.manifest import Job, require_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.quantization import carried, fp16, qdq, sensitivity
@@ -179,6 +179,7 @@ class _Int8:
             layers = self._without_sensitive(layers, ranges, outputs.sensitivity)
         for name, pairs_after in (("int8", True), (TENSORRT_INT8, False)):
             made = qdq.quantize(model, layers, ranges, outputs=pairs_after, weight_scales=weight_scales)
+            _require_portable(made)
             graphs.save(made, outputs.graphs[name])
         _require_integer(outputs.graphs["int8"], len(layers))
 
@@ -248,6 +249,17 @@ class _Judge:
         return score(self._truths, found, self._names).map50_95
 
 
+def _require_portable(model: Any) -> None:
+    """Raise when TensorRT would refuse an int8 graph."""
+    culprits = qdq.blockers(model)
+    if culprits:
+        raise SlimError(
+            "TensorRT would refuse the int8 graph.",
+            culprits=culprits,
+            remedy="Try the onnxruntime version of constraints.txt.",
+        )
+
+
 def _require_integer(onnx: Path, layers: int) -> None:
     """Raise unless ONNX Runtime on Arm runs every quantized convolution as integers."""
     count = integer_convolutions(onnx)
@@ -283,3 +295,20 @@ def _outputs(onnx: Path, blobs: Sequence[NDArray[np.float32]]) -> list[NDArray[n
     session = open_session(graphs.load(onnx))
     name = session.get_inputs()[0].name
     return [session.run(None, {name: blob})[0] for blob in blobs]
+
+
+def graphs_in(folder: Path) -> dict[str, Path]:
+    """Return the graphs, by name, that a finished stage left in its folder.
+
+    Raises:
+        SlimError: no finished quantize stage there.
+    """
+    outputs = require_manifest(folder, "quantize")["outputs"]
+    files = {name: f"model-{name}.onnx" for name in ("int8", TENSORRT_INT8, "fp16")}
+    return {name: folder / file for name, file in files.items() if file in outputs}
+
+
+def sensitivity_in(folder: Path) -> Path | None:
+    """Return the ``sensitivity.json`` of a finished stage, None where it made none; raises as :func:`graphs_in`."""
+    path = folder / "sensitivity.json"
+    return path if path.name in require_manifest(folder, "quantize")["outputs"] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from yolo_slim import checkpoint, ultra
+from yolo_slim.backends import engine_builder
 from yolo_slim.config import Profile, ValidateConfig
 from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
 from yolo_slim.devices import local
@@ -23,6 +25,7 @@ from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import Job, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
+from yolo_slim.quantization.sensitivity import first_bad_layer
 from yolo_slim.reporting.html import Example, write_report
 from yolo_slim.runtime.bundle import open_bundle, read_spec
 from yolo_slim.runtime.decode import Detections
@@ -50,8 +53,12 @@ class ValidateInputs:
     pruned: Path | None = None
     recovered: Path | None = None
     onnx: Path | None = None
+    sensitivity: Path | None = None
+    """``sensitivity.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Builds that weren't possible, with the reason."""
+    preflight: Mapping[str, Any] = field(default_factory=dict)
+    """``runtime-precision`` to what was checked ahead of a build that only the device can finish."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,7 @@ def run(
     """
     progress = progress or Silent()
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
+    files["sensitivity"] = inputs.sensitivity
     digests = {key: sha256(path) for key, path in files.items() if path}
     digests |= {key: sha256(folder / "bundle.json") for key, folder in inputs.bundles.items()}
     settings = {**config.model_dump(), "profile": profile.model_dump(), "imgsz": imgsz, "name": name}
@@ -152,7 +160,13 @@ class _Measurement:
         control = ladder[0]["map50_95"]
         proven = local.is_device(self.profile)
         budget = self.profile.budget
-        best = gates.winner(builds, control=control, max_drop=budget.max_map50_95_drop, on_device=proven)
+        best = gates.winner(
+            builds,
+            control=control,
+            max_drop=budget.max_map50_95_drop,
+            on_device=proven,
+            failed=[rung["rung"] for rung in ladder if rung["status"] == "fail"],
+        )
         for build in builds:
             build["winner"] = build is best
         drop = None if best is None else control - best["map50_95"]
@@ -161,7 +175,10 @@ class _Measurement:
         if not proven:
             self.notes.append(f"speed on {self.profile.name} is unproven, so the profile's first choice is the winner")
         missing = "" if proven else f"this machine is no {self.profile.name}; run the bundle there"
-        found = gates.rung_gates(ladder) + gates.device_gates(budget, best, drop, missing)
+        self.notes += self._remarks(ladder, builds)
+        others = {gates.build_rung(b) for b in builds if best and b["model"] == "slim"}
+        others -= {gates.build_rung(best)} if best else set()
+        found = gates.rung_gates(ladder, others) + gates.device_gates(budget, best, drop, missing)
         return {
             "schema": RESULT_SCHEMA,
             "name": name,
@@ -184,6 +201,7 @@ class _Measurement:
             "ladder": ladder,
             "builds": builds,
             "speedups": timing.speedups(builds),
+            "preflight": dict(self.inputs.preflight),
             "machine": describe_machine(),
             "versions": versions(),
             "notes": self.notes,
@@ -231,13 +249,58 @@ class _Measurement:
             rungs.append(("onnx", "ONNX in ONNX Runtime", last))
             last = "onnx"
         for key, folder in self.inputs.bundles.items():
-            self.progress.step(f"validate: detect with {key}", 0, 1)
-            answers = local.infer(folder, self.folder, ultra.cores())
-            self.detections[key] = [answer.detections for answer in answers]
-            self.progress.step(f"validate: detect with {key}", 1, 1)
+            self._detect_bundle(key, folder, end2end)
             if key.startswith("slim/"):
-                rungs.append((key.removeprefix("slim/"), f"bundle {key.removeprefix('slim/')}", last))
+                rungs.append((key.removeprefix("slim/"), self._label(key), last))
         return self._scored(rungs)
+
+    def _detect_bundle(self, key: str, folder: Path, end2end: bool) -> None:
+        """Fill in a bundle's detections: its own where it runs here, those of its graph where only the device can."""
+        if not self._runs_here(key):
+            self._detect(key, onnx_infer(open_bundle(folder).model_path("onnx")), end2end)
+            return
+        self.progress.step(f"validate: detect with {key}", 0, 1)
+        if engine_builder(read_spec(folder).runtime):
+            local.build(folder)
+        answers = local.infer(folder, self.folder, ultra.cores())
+        self.detections[key] = [answer.detections for answer in answers]
+        self.progress.step(f"validate: detect with {key}", 1, 1)
+
+    def _runs_here(self, key: str) -> bool:
+        """Tell whether a bundle can run on this machine: an engine is built and run on its device only."""
+        return not engine_builder(read_spec(self.inputs.bundles[key]).runtime) or local.is_device(self.profile)
+
+    def _label(self, key: str) -> str:
+        """Return a bundle's rung for people."""
+        name = key.removeprefix("slim/")
+        return f"bundle {name}" if self._runs_here(key) else f"graph of {name} in ONNX Runtime"
+
+    def _remarks(self, ladder: list[dict[str, Any]], builds: list[dict[str, Any]]) -> list[str]:
+        """Return what the reader must know of builds that are out, stand-ins, and speeds that mislead."""
+        keys = {gates.build_rung(build) for build in builds}
+        remarks = [self._why_out(rung) for rung in ladder if rung["status"] == "fail" and rung["rung"] in keys]
+        absent = sorted({b["runtime"] for b in builds if not self._runs_here(b["name"])})
+        remarks += [
+            f"accuracy of {runtime} builds is that of their graph in ONNX Runtime; the engine's own is unproven"
+            for runtime in absent
+        ]
+        if any(b["runtime"] == "onnxruntime" and b["precision"] == "int8" and b["bench"] for b in builds):
+            arch = platform.machine()
+            if arch != "aarch64":
+                remarks.append(f"onnxruntime-int8 isn't fused on {arch}: its speed here says nothing of an Arm device")
+        return remarks
+
+    def _why_out(self, rung: dict[str, Any]) -> str:
+        """Return why a build is out, with the class that lost most and, for int8, the layer to look at first."""
+        text = (
+            f"{rung['rung']} is out: it lost {rung['drop']:.4f} against {rung['against']}, {rung['budget']:.4f} allowed"
+        )
+        if rung["worst_class"]:
+            text += f"; most in class {rung['worst_class']['name']} ({rung['worst_class']['drop']:+.4f})"
+        layer = first_bad_layer(self.inputs.sensitivity) if self.inputs.sensitivity else None
+        if layer and rung["rung"].endswith("int8"):
+            text += f"; the first layer to look at is {layer}"
+        return text
 
     def _layout(self) -> str:
         """Return the output layout of what is validated."""
@@ -278,6 +341,9 @@ class _Measurement:
                     "budget": budget,
                     "status": status,
                     "per_class": accuracy.per_class,
+                    "worst_class": None
+                    if against is None
+                    else gates.worst_class(scores[against].per_class, accuracy.per_class),
                     "where": "this machine",
                 }
             )
@@ -295,7 +361,8 @@ class _Measurement:
         return [self._build(key, timings.get(key)) for key in order]
 
     def _timings(self, order: list[str]) -> dict[str, Any]:
-        """Return the timing of every bundle, taken in rounds in which every bundle has its turn."""
+        """Return the timing of every bundle that runs here, in rounds in which each has its turn."""
+        order = [key for key in order if self._runs_here(key)]
         rounds: dict[str, list[Any]] = {key: [] for key in order}
         total = len(order) * timing.ROUNDS
         for index in range(timing.ROUNDS):
