@@ -1,4 +1,4 @@
-# The two commands of a fresh machine: `make rpi` (the main job) and `make test`.
+# The two commands of a fresh machine: `make rpi` or `make jetson` (the main job) and `make test`.
 VENV ?= .venv
 PYTHON ?= python3
 TARGET ?= rpi5
@@ -6,7 +6,8 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-RUN_ARGS := --target $(TARGET)
+# Expanded where it is used: each goal has its own TARGET.
+RUN_ARGS = --target $(TARGET)
 ifdef MODEL
 RUN_ARGS += --model $(MODEL)
 endif
@@ -26,7 +27,7 @@ ifdef NAME
 RUN_ARGS += --name $(NAME)
 endif
 
-.PHONY: help install rpi host test format clean
+.PHONY: help install rpi jetson host test format clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,12 +36,16 @@ install: $(READY) ## Make the environment (.venv)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,dev]'
 	touch $(READY)
 
 # A verdict other than pass ends with its own exit code (1 fail, 2 bad input, 3 unproven). Without the device on the
-# desk `unproven` is the best there is, so make doesn't call that a failure.
+# desk `unproven` is the best there is, so make doesn't call that a failure (rpi, jetson).
 rpi: $(READY) ## Raspberry Pi bundle: MODEL= DATA= IMGSZ= PRUNE= EPOCHS= TARGET=rpi4|rpi5; no MODEL: the quickstart
+	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
+
+jetson: TARGET = jetson-orin-nano
+jetson: $(READY) ## Jetson bundles (TensorRT FP16 and INT8), the same settings; TARGET=jetson-orin-nano|jetson-orin-nx|...
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 host: TARGET = host

@@ -179,14 +179,15 @@ def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arg
         if model is None and data is None:
             listener.say("Quickstart: drawing the traffic signs (about a minute, once)")
             data, model = quickstart.default_data(Path(".quickstart")), quickstart.default_model()
-            arguments = {**arguments, **{k: v for k, v in QUICKSTART.items() if arguments.get(k) is None}}
+            usual = {**QUICKSTART, "name": f"quickstart-{Path(arguments['target'] or 'host').stem}"}
+            arguments |= {key: value for key, value in usual.items() if arguments.get(key) is None}
         if model is None or data is None:
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
         outcome = api.run(model, data, command=_command(), progress=listener, **arguments)
     _finish(outcome.verdict, {**vars(outcome)}, as_json)
 
 
-QUICKSTART = {"imgsz": 320, "epochs": 8, "name": "quickstart"}
+QUICKSTART = {"imgsz": 320, "epochs": 8}
 """Settings of a run without a model: small enough for two cores and twelve minutes."""
 
 
