@@ -74,6 +74,28 @@ def quantize(
     return quantized
 
 
+def blockers(model: Any) -> list[str]:
+    """Return what TensorRT's parser would refuse in a graph's Q/DQ nodes; empty when there is nothing."""
+    from onnx import TensorProto
+
+    stored = {item.name: item for item in model.graph.initializer}
+    found = []
+    for node in (node for node in model.graph.node if node.op_type in graphs.QUANTIZED_OPS):
+        zero = stored.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is None or zero.data_type != TensorProto.INT8:
+            found.append(f"{node.name}: codes that aren't int8")
+        elif numpy_of(zero).any():
+            found.append(f"{node.name}: a zero point other than 0")
+    return found
+
+
+def numpy_of(initializer: Any) -> NDArray[Any]:
+    """Return a stored constant as an array."""
+    from onnx import numpy_helper
+
+    return np.asarray(numpy_helper.to_array(initializer))
+
+
 def _insert_pairs(
     model: Any, layers: Collection[str], limits: Mapping[str, float], weight_scales: Ranges, *, outputs: bool
 ) -> Any:

@@ -39,7 +39,7 @@ class Histogram:
 
     def centres(self) -> Floats:
         """Return the middle of every bin, (BINS,)."""
-        return (np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit
+        return np.asarray((np.arange(BINS) + 0.5) * (2 * self.limit / BINS) - self.limit)
 
     def folded(self) -> NDArray[np.int64]:
         """Return counts by absolute value, (BINS / 2,)."""

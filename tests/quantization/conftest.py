@@ -1,0 +1,28 @@
+"""One exported detector and its calibration inputs, which all tests of this folder share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def exported(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the shipped yolo11n as an ONNX file of 128 px."""
+    from yolo_slim.config import ExportConfig
+    from yolo_slim.stages import export
+
+    folder = tmp_path_factory.mktemp("exported")
+    inputs = export.ExportInputs(weights=trained, data=signs)
+    return export.run(inputs, ExportConfig(parity_images=2), folder, imgsz=128).onnx
+
+
+@pytest.fixture(scope="session")
+def blobs(signs: Path) -> list[np.ndarray]:
+    """Return 8 scenes as inputs (1, 3, 128, 128)."""
+    from yolo_slim.data import load_dataset
+    from yolo_slim.quantization import calibration
+
+    return [blob.copy() for blob in calibration.blobs(load_dataset(signs).splits["train"][:8], 128)]
