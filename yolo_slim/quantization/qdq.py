@@ -104,6 +104,7 @@ def _insert_pairs(
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    weights = {item.name: numpy_of(item) for item in model.graph.initializer if item.name in weight_scales}
     data = {
         name: TensorData(lowest=np.array(-limit, np.float32), highest=np.array(limit, np.float32))
         for name, limit in limits.items()
@@ -127,7 +128,7 @@ def _insert_pairs(
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
     for name, scale in weight_scales.items():
-        _fix_weight_scale(quantized, model, name, scale)
+        _fix_weight_scale(quantized, name, weights[name], scale)
     return quantized
 
 
@@ -137,7 +138,7 @@ def _scale_channels(model: Any, node: Any, factors: NDArray[np.float64]) -> None
 
     stored = {item.name: item for item in model.graph.initializer}
     for name in node.input[1:]:
-        value = numpy_helper.to_array(stored[name])
+        value = numpy_of(stored[name])
         shape = (-1, *[1] * (value.ndim - 1))
         stored[name].CopyFrom(numpy_helper.from_array((value * factors.reshape(shape)).astype(np.float32), name))
 
@@ -148,7 +149,7 @@ def _dequantize_channels(model: Any, tensor: str, factors: NDArray[np.float64]) 
 
     quantizer = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == tensor)
     stored = {item.name: item for item in model.graph.initializer}
-    scale = numpy_helper.to_array(stored[quantizer.input[1]])
+    scale = numpy_of(stored[quantizer.input[1]])
     names = [f"{tensor}_channel_scale", f"{tensor}_channel_zero_point"]
     values = [(scale * factors).astype(np.float32), np.zeros(len(factors), np.int8)]
     model.graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, names, strict=True))
@@ -158,16 +159,14 @@ def _dequantize_channels(model: Any, tensor: str, factors: NDArray[np.float64]) 
             node.attribute.append(helper.make_attribute("axis", 1))
 
 
-def _fix_weight_scale(quantized: Any, model: Any, weight: str, scale: NDArray[np.float64]) -> None:
+def _fix_weight_scale(quantized: Any, name: str, weight: NDArray[Any], scale: NDArray[np.float64]) -> None:
     """Store a weight's int8 codes in given scales, one per output channel."""
     from onnx import numpy_helper
 
-    value = numpy_helper.to_array(next(item for item in model.graph.initializer if item.name == weight))
-    shape = (-1, *[1] * (value.ndim - 1))
-    codes = np.clip(np.rint(value / scale.reshape(shape)), -LEVELS - 1, LEVELS).astype(np.int8)
+    shape = (-1, *[1] * (weight.ndim - 1))
+    codes = np.clip(np.rint(weight / scale.reshape(shape)), -LEVELS - 1, LEVELS).astype(np.int8)
     stored = {item.name: item for item in quantized.graph.initializer}
-    pair = next(
-        n for n in quantized.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == f"{weight}_quantized"
-    )
-    for name, array in zip(pair.input, (codes, scale.astype(np.float32)), strict=False):
-        stored[name].CopyFrom(numpy_helper.from_array(array, name))
+    readers = [node for node in quantized.graph.node if node.op_type == "DequantizeLinear"]
+    pair = next(node for node in readers if node.input[0] == f"{name}_quantized")
+    for constant, array in zip(pair.input, (codes, scale.astype(np.float32)), strict=False):
+        stored[constant].CopyFrom(numpy_helper.from_array(array, constant))
