@@ -71,7 +71,7 @@ def build_plan(
     config = builder.create_builder_config()
     _configure(trt, config, settings, builder_flags)
     cached = load_cache(config, cache_file)[1] if settings.timing_cache else "off"
-    has_progress = _watch(trt, config, tell)
+    monitor = _watch(trt, config, tell)
     log.say(f"network flags {typing_flags}, builder flags {builder_flags}, timing cache {cached}")
     start = time.monotonic()
     memory = builder.build_serialized_network(network, config)
@@ -82,7 +82,7 @@ def build_plan(
         "builder_flags": builder_flags,
         "timing_cache": cached,
         "timing_cache_file": str(cache_file) if settings.timing_cache else None,
-        "progress": has_progress,
+        "progress": monitor is not None,
         "layers": network.num_layers,
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -162,12 +162,12 @@ def _configure(trt: Any, config: Any, settings: Settings, builder_flags: list[st
         config.DLA_core = settings.dla_core
 
 
-def _watch(trt: Any, config: Any, tell: Tell) -> bool:
-    """Report the builder's steps where this TensorRT tells them; return whether it does."""
+def _watch(trt: Any, config: Any, tell: Tell) -> Any:
+    """Report the builder's steps; return the monitor, to be kept alive, or None where TensorRT has none."""
     if offered(trt, "IProgressMonitor") is None or offered(trt.IBuilderConfig, "progress_monitor") is None:
-        return False
-    config.progress_monitor = _monitor(trt, tell)
-    return True
+        return None
+    monitor = config.progress_monitor = _monitor(trt, tell)
+    return monitor
 
 
 def _monitor(trt: Any, tell: Tell) -> Any:
