@@ -1,0 +1,206 @@
+"""The quantize stage: skipped when fresh, equal bytes twice, whole outputs, and clear errors for bad input."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.tiny_detector import write_onnx
+from yolo_slim.backends import backend
+from yolo_slim.config import ExportConfig, QuantizeConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+from yolo_slim.manifest import read_manifest
+from yolo_slim.quantization import calibration, graph, qdq
+from yolo_slim.quantization.sensitivity import first_bad_layer
+from yolo_slim.stages import export, quantize
+
+FAST = QuantizeConfig(images=32, scan_images=1, max_float_layers=2, parity_images=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the data.yaml of 44 training scenes of 64 px."""
+    from yolo_slim import quickstart
+
+    folder = tmp_path_factory.mktemp("scenes") / "data"
+    return quickstart.generate(folder, counts={"train": 44, "val": 6, "test": 4}, imgsz=64)
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the shipped yolo11n as an ONNX file of 64 px."""
+    inputs = export.ExportInputs(weights=trained, data=data)
+    return export.run(inputs, ExportConfig(parity_images=2), tmp_path_factory.mktemp("onnx"), imgsz=64).onnx
+
+
+@pytest.fixture(scope="module")
+def made(exported: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> quantize.QuantizeOutputs:
+    """Return the stage's outputs."""
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    return quantize.run(inputs, FAST, tmp_path_factory.mktemp("made") / "quantize", imgsz=64)
+
+
+class Spoken:
+    """A listener that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
+def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> None:
+    """Three graphs with the export's metadata, a calibration that loads, and a manifest with what was measured."""
+    assert set(made.graphs) == {"int8", "int8-tensorrt", "fp16"}
+    for path in made.graphs.values():
+        assert export.layout_of(path) == export.layout_of(exported)
+    assert made.calibration is not None
+    assert made.sensitivity is not None
+    frozen = calibration.load(made.calibration, load_dataset(data), imgsz=64)
+    assert (len(frozen.images), len(frozen.check)) == (32, 11)
+    manifest = read_manifest(made.calibration.parent)
+    body = len(graph.parts(graph.load(exported)).body)
+    rows = read_json(made.sensitivity)["layers"]
+    assert len(rows) == body
+    assert manifest["convolutions"]["integer"] == sum(not row["kept_float"] for row in rows) >= body - 2
+    assert manifest["parity"]["fp16"]["error"] < manifest["parity"]["int8"]["error"] < 0.3
+    assert first_bad_layer(made.sensitivity)
+    assert made.graph_for("onnxruntime", "int8") == made.graphs["int8"]
+    assert made.graph_for("tensorrt", "int8") == made.graphs["int8-tensorrt"]
+    assert made.graph_for("tensorrt", "fp16") == made.graphs["fp16"]
+
+
+def test_fresh_is_kept_and_twice_is_equal(
+    made: quantize.QuantizeOutputs, exported: Path, data: Path, tmp_path: Path
+) -> None:
+    """A second call keeps everything; another folder gets the same bytes; a damaged output is made again."""
+    folder = made.graphs["fp16"].parent
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    before = {path.name: sha256(path) for path in folder.iterdir() if path.suffix == ".onnx"}
+    spoken = Spoken()
+    quantize.run(inputs, FAST, folder, imgsz=64, progress=spoken)
+    assert spoken.lines == ["quantize: done before, kept"]
+    again = quantize.run(inputs, FAST, tmp_path / "again", imgsz=64)
+    assert {path.name: sha256(path) for path in again.graphs.values()} == before
+    assert made.calibration is not None
+    assert again.calibration is not None
+    assert made.calibration.read_bytes() == again.calibration.read_bytes()
+
+
+def test_given_calibration_and_one_precision(
+    made: quantize.QuantizeOutputs, exported: Path, data: Path, tmp_path: Path
+) -> None:
+    """A given calibration is passed on byte by byte; fp16 alone needs none and writes no int8 file."""
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data, calibration=made.calibration)
+    none = QuantizeConfig(images=32, scan_images=1, max_float_layers=0, check_images=0, parity_images=1)
+    int8 = quantize.run(inputs, none, tmp_path / "int8", imgsz=64, precisions=["int8"])
+    assert int8.calibration is not None
+    assert made.calibration is not None
+    assert int8.calibration.read_bytes() == made.calibration.read_bytes()
+    half = quantize.run(inputs, FAST, tmp_path / "fp16", imgsz=64, precisions=["fp16"])
+    assert (set(half.graphs), half.calibration, half.sensitivity) == ({"fp16"}, None, None)
+    assert sorted(path.name for path in (tmp_path / "fp16").iterdir()) == ["manifest.json", "model-fp16.onnx"]
+
+
+def test_bundle_precision(made: quantize.QuantizeOutputs, exported: Path, tmp_path: Path) -> None:
+    """ONNX Runtime builds int8 from the int8 graph and from no other; an int8 graph isn't fp32."""
+    ort = backend("onnxruntime")
+    ort.build(made.graphs["int8"], tmp_path, precision="int8", imgsz=(64, 64))
+    with pytest.raises(SlimError, match="is an fp32 graph, but int8 was asked for"):
+        ort.build(exported, tmp_path, precision="int8", imgsz=(64, 64))
+    with pytest.raises(SlimError, match="is an int8 graph, but fp32 was asked for"):
+        ort.build(made.graphs["int8"], tmp_path, precision="fp32", imgsz=(64, 64))
+    with pytest.raises(SlimError, match="fp32 or int8, not fp16"):
+        ort.build(exported, tmp_path, precision="fp16", imgsz=(64, 64))
+
+
+def test_trained_quantization_is_carried(
+    made: quantize.QuantizeOutputs, exported: Path, data: Path, tmp_path: Path
+) -> None:
+    """A graph that comes with Q/DQ nodes keeps its layers and codes, and gets no layers put back to float."""
+    came = made.graphs["int8-tensorrt"]
+    outputs = quantize.run(
+        quantize.QuantizeInputs(onnx=came, data=data), FAST, tmp_path / "out", imgsz=64, precisions=["int8"]
+    )
+    assert outputs.sensitivity is None
+    assert qdq.blockers(graph.load(outputs.graphs["int8"])) == []
+    wanted = read_manifest(came.parent)["convolutions"]["integer"]
+    assert read_manifest(tmp_path / "out")["convolutions"]["integer"] == wanted
+
+
+def test_another_size(exported: Path, data: Path, tmp_path: Path) -> None:
+    """A run of another input side than the graph's is refused before anything is written."""
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    with pytest.raises(SlimError, match="takes 64x64 px, the run 128x128"):
+        quantize.run(inputs, FAST, tmp_path / "out", imgsz=128)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precisions", [["int4"], []])
+def test_unknown_precision(precisions: list[str], exported: Path, data: Path, tmp_path: Path) -> None:
+    """Precisions other than int8 and fp16 are refused."""
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    with pytest.raises(SlimError, match="makes int8 and fp16"):
+        quantize.run(inputs, FAST, tmp_path / "out", imgsz=64, precisions=precisions)
+
+
+def test_not_our_graph(data: Path, tmp_path: Path) -> None:
+    """An ONNX file without Ultralytics' metadata is refused."""
+    inputs = quantize.QuantizeInputs(onnx=write_onnx(tmp_path / "tiny.onnx"), data=data)
+    with pytest.raises(SlimError, match="isn't an ONNX file with Ultralytics' metadata"):
+        quantize.run(inputs, FAST, tmp_path / "out", imgsz=64)
+
+
+def test_too_few_images(trained: Path, exported: Path, tmp_path: Path) -> None:
+    """A training split of 8 images can't calibrate int8, and nothing is written; fp16 needs none."""
+    from yolo_slim import quickstart
+
+    data = quickstart.generate(tmp_path / "data", counts={"train": 8, "val": 2, "test": 2}, imgsz=64)
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    with pytest.raises(SlimError, match="8 training images to calibrate int8 on, at least 32"):
+        quantize.run(inputs, FAST, tmp_path / "out", imgsz=64)
+    assert not (tmp_path / "out").exists()
+    assert quantize.run(inputs, FAST, tmp_path / "out", imgsz=64, precisions=["fp16"]).graphs["fp16"].is_file()
+
+
+def test_changed_calibration_image(made: quantize.QuantizeOutputs, exported: Path, data: Path, tmp_path: Path) -> None:
+    """A frozen calibration whose image has changed is refused, and the earlier result stays."""
+    shutil.copytree(data.parent, tmp_path / "data")
+    assert made.calibration is not None
+    first = read_json(made.calibration)["images"][0]["image"]
+    image = tmp_path / "data" / first
+    image.write_bytes(image.read_bytes() + b"x")
+    inputs = quantize.QuantizeInputs(onnx=exported, data=tmp_path / "data" / data.name, calibration=made.calibration)
+    with pytest.raises(SlimError, match=r"1 of its .* images aren't what they were"):
+        quantize.run(inputs, FAST, tmp_path / "out", imgsz=64)
+
+
+def test_drifted_recipe_stops(exported: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantized biases, which TensorRT refuses, are an error of the stage, not of the device."""
+    monkeypatch.setitem(qdq.EXTRA_OPTIONS, "QuantizeBias", True)
+    none = QuantizeConfig(images=32, scan_images=1, max_float_layers=0, check_images=0, parity_images=1)
+    inputs = quantize.QuantizeInputs(onnx=exported, data=data)
+    with pytest.raises(SlimError, match="TensorRT would refuse the int8 graph"):
+        quantize.run(inputs, none, tmp_path / "out", imgsz=64, precisions=["int8"])
+    assert not read_manifest(tmp_path / "out")
+
+
+def test_untrained_families(untrained: Callable[[str], Path], data: Path, tmp_path: Path) -> None:
+    """A network that detects nothing is quantized too: no score, no drop, no crash."""
+    weights = untrained("yolov8n")
+    onnx = export.run(
+        export.ExportInputs(weights=weights, data=data), ExportConfig(parity_images=1), tmp_path / "x", imgsz=64
+    ).onnx
+    outputs = quantize.run(quantize.QuantizeInputs(onnx=onnx, data=data), FAST, tmp_path / "out", imgsz=64)
+    assert read_manifest(tmp_path / "out")["convolutions"]["integer"] == len(graph.parts(graph.load(onnx)).body)
+    assert outputs.graphs["int8"].is_file()
