@@ -3,8 +3,8 @@
 ``fisher``: the mean over images of (sum over a channel's activations of a * dL/da) squared, summed first over every
 convolution that reads the channel; Molchanov et al. 2019 (Taylor first order on gates) with the coupled channels of
 Liu et al. 2021 (Group Fisher Pruning). ``hessian``: sum of (w * dL/dw)^2 with the squared gradient of a batch standing
-for the Hessian's diagonal, as torch-pruning's ``GroupHessianImportance``. ``taylor``: sum of |w * dL/dw|.
-``lamp``: Lee et al. 2021. ``l2``: sum of squares. The last two need no data.
+for the Hessian's diagonal, as torch-pruning's ``GroupHessianImportance``. ``taylor``: sum of |w * dL/dw| with the
+gradient of all images together. Scores without data are in :mod:`yolo_slim.pruning.magnitude`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,15 @@ from torch import nn
 
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph, ConvSite
+from yolo_slim.pruning.magnitude import Scores, label_count, magnitude
 
-Scores = np.ndarray
-"""Score of every label, shape (labels,), float64."""
 Batch = dict[str, torch.Tensor]
 """An Ultralytics training batch: ``img`` (N, 3, H, W) float32 in [0, 1], ``cls``, ``bboxes``, ``batch_idx``."""
 
 DATA_CRITERIA = ("fisher", "hessian", "taylor")
-
-
-def label_count(graph: ChannelGraph) -> int:
-    """Return one more than the largest label."""
-    return 1 + max(int(site.outputs.max()) for site in graph.convs.values())
+"""Criteria that need gradients on images."""
+MIN_IMAGES = 16
+"""Training images below which gradients say more about the choice of images than about the channels."""
 
 
 def score(
@@ -39,12 +36,23 @@ def score(
     """Return the score of every label under a criterion of :class:`~yolo_slim.config.PruneConfig`."""
     if criterion == "random":
         return np.random.default_rng(seed).random(label_count(graph))
-    if criterion in ("l2", "lamp"):
-        return _magnitude(model, graph, lamp=criterion == "lamp")
+    if criterion not in DATA_CRITERIA:
+        return magnitude(model, graph, criterion)
     with _gradients_enabled(model):
         if criterion == "fisher":
             return _fisher(model, graph, batches())
         return _weight_gradient(model, graph, batches(), squared=criterion == "hessian")
+
+
+def require_images(criterion: str, images: int) -> None:
+    """Raise where a data set has too few training images for a criterion."""
+    wanted = MIN_IMAGES if criterion in DATA_CRITERIA else 1
+    if images < wanted:
+        raise SlimError(
+            f"The training split has {images} images; criterion {criterion} wants at least {wanted}.",
+            remedy="Add training images"
+            + (", or choose prune.criterion: lamp, which needs none to score." if images else "."),
+        )
 
 
 @contextmanager
@@ -64,10 +72,11 @@ def _gradients_enabled(model: nn.Module) -> Iterator[None]:
 
 
 def _losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the detection loss of every batch, summed over its images, with the number of images."""
+    """Yield the task's own loss of every batch, summed over its images, with the number of images."""
     for batch in batches:
         loss, _ = model(batch)
-        total = loss.sum()
+        # A classifier's loss is a mean over the images, every other task's is a sum.
+        total = loss.sum() if loss.ndim else loss * len(batch["img"])
         if not torch.isfinite(total):
             raise SlimError(
                 "The loss on the training images is not a finite number, so channels can't be scored.",
@@ -87,9 +96,7 @@ def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> 
             loss.backward()  # type: ignore[no-untyped-call]
             summed = np.zeros((count, size))
             for name, gradient in gates.items():
-                labels = graph.convs[name].inputs
-                if labels is not None:
-                    np.add.at(summed.T, labels, gradient.T)
+                np.add.at(summed.T, graph.convs[name].inputs, gradient.T)
             total += (summed**2).sum(axis=0)
             images += count
             model.zero_grad(set_to_none=True)
@@ -107,7 +114,8 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
             own = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_(True)
 
             def backward(gradient: torch.Tensor) -> None:
-                gates[name] = torch.einsum("nchw,nchw->nc", activation, gradient).double().numpy()
+                product = torch.einsum("nc...,nc...->nc", activation, gradient).double().numpy()
+                gates[name] = gates[name] + product if name in gates else product
 
             own.register_hook(backward)  # type: ignore[no-untyped-call]
             return (own,)
@@ -115,11 +123,7 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
         return forward
 
     modules = dict(model.named_modules())
-    handles = [
-        modules[name].register_forward_pre_hook(hook(name))
-        for name, site in graph.convs.items()
-        if site.inputs is not None
-    ]
+    handles = [modules[name].register_forward_pre_hook(hook(name)) for name in graph.convs]
     try:
         yield
     finally:
@@ -143,27 +147,15 @@ def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Ba
     return _sum_over_readers_and_writers(graph, values)
 
 
-def _magnitude(model: nn.Module, graph: ChannelGraph, *, lamp: bool) -> Scores:
-    """Return the sum of squared weights of every label, relative to what is at least as large where ``lamp``."""
-    squares = {name: module.weight.detach() ** 2 for name, module in _convs(model, graph)}
-    scores = _sum_over_readers_and_writers(graph, squares)
-    if lamp:
-        for space in graph.spaces:
-            order = space.channels[np.argsort(scores[space.channels], kind="stable")]
-            tail = np.cumsum(scores[order][::-1])[::-1]
-            scores[order] = scores[order] / np.maximum(tail, 1e-30)
-    return scores
-
-
-def _convs(model: nn.Module, graph: ChannelGraph) -> Iterator[tuple[str, nn.Conv2d]]:
-    """Yield the graph's convolutions by name."""
+def _convs(model: nn.Module, graph: ChannelGraph) -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d | nn.Linear]]:
+    """Yield the graph's convolutions and linear layers by name."""
     for name, module in model.named_modules():
-        if name in graph.convs and isinstance(module, nn.Conv2d):
+        if name in graph.convs and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             yield name, module
 
 
 def _sum_over_readers_and_writers(graph: ChannelGraph, values: dict[str, torch.Tensor]) -> Scores:
-    """Return for every label the sum of ``values`` (Cout, Cin/groups, kh, kw) over weights that write or read it."""
+    """Return for every label the sum of ``values``, shaped as the weights, over weights that write or read it."""
     scores = np.zeros(label_count(graph))
     for name, value in values.items():
         _add_site(scores, graph.convs[name], value.double().numpy())
@@ -172,6 +164,9 @@ def _sum_over_readers_and_writers(graph: ChannelGraph, values: dict[str, torch.T
 
 def _add_site(scores: Scores, site: ConvSite, value: np.ndarray[Any, Any]) -> None:
     """Add one convolution's values to its output labels and, unless depthwise, to its input labels."""
-    np.add.at(scores, site.outputs, value.sum(axis=(1, 2, 3)))
-    if site.inputs is not None and site.groups == 1:
-        np.add.at(scores, site.inputs, value.sum(axis=(0, 2, 3)))
+    if site.transposed and site.groups == 1:
+        value = value.swapaxes(0, 1)
+    per_pair = value.sum(axis=tuple(range(2, value.ndim)))
+    np.add.at(scores, site.outputs, per_pair.sum(axis=1))
+    if site.groups == 1:
+        np.add.at(scores, site.inputs, per_pair.sum(axis=0))

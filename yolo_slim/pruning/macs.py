@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ class Size:
     params: int
     """Parameters of the fused graph."""
     macs: int
-    """Multiply-accumulates of the fused graph for one image."""
+    """Multiply-accumulates of the fused graph's convolutions and linear layers for one image."""
 
     def to_json(self) -> dict[str, int]:
         """Return both as a JSON value."""
@@ -35,16 +37,49 @@ def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
 
 
 def measure(model: nn.Module, imgsz: int, *, end2end: bool = False) -> Size:
-    """Return the size of a detection model's fused graph, counted by torch-pruning.
+    """Return the size of a model's fused graph, counted while it runs.
+
+    torch-pruning's counter takes a transposed convolution's output for its input and so counts it four times.
 
     Args:
-        model: an unfused ``DetectionModel``; it isn't changed.
+        model: an unfused Ultralytics model; it isn't changed.
         imgsz: input side in pixels.
-        end2end: count yolo26's one-to-one head in place of its one-to-many head.
+        end2end: count the one-to-one head in place of the one-to-many head, where there are both.
     """
-    import torch_pruning
-
     graph = fused(model, end2end=end2end)
-    with torch.no_grad():
-        macs, _ = torch_pruning.utils.count_ops_and_params(graph, torch.zeros(1, 3, imgsz, imgsz))
-    return Size(params=sum(p.numel() for p in graph.parameters()), macs=int(macs))
+    channels = int(getattr(model, "yaml", {}).get("channels", 3))
+    total = 0
+
+    def count(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        total += _macs(module, args[0], output)
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in graph.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+                stack.callback(module.register_forward_hook(count).remove)
+        graph(torch.zeros(1, channels, imgsz, imgsz))
+    return Size(params=sum(p.numel() for p in graph.parameters()), macs=total)
+
+
+def _macs(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, given: torch.Tensor, output: torch.Tensor) -> int:
+    """Return one layer's multiply-accumulates: every weight once at every position it is applied to."""
+    if isinstance(module, nn.Linear):
+        return module.weight.numel() * (output.numel() // output.shape[-1])
+    positions = given if isinstance(module, nn.ConvTranspose2d) else output
+    return module.weight.numel() * positions.shape[0] * positions.shape[2] * positions.shape[3]
+
+
+def exported_layers(model: nn.Module, *, end2end: bool) -> frozenset[str]:
+    """Return the names of the convolutions and linear layers that the fused graph still has.
+
+    Fusing drops one of two heads, what only training reads, and the smaller of two parallel kernels; where it gives a
+    re-parametrised block one new convolution, the larger kernel stands for it.
+    """
+    after = {name for name, _ in fused(model, end2end=end2end).named_modules()}
+    return frozenset(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+        and (name in after or (name.endswith(".conv1.conv") and f"{name[: -len('.conv1.conv')]}.conv" in after))
+    )

@@ -18,7 +18,7 @@ PLAN_SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCut:
-    """Channels that stay in one convolution or normalisation, as indices into the unpruned layer."""
+    """Channels that stay in one layer, normalisation or parameter, as indices into the unpruned one."""
 
     outputs: tuple[int, ...]
     outputs_before: int
@@ -111,8 +111,8 @@ def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: 
         name: LayerCut(
             outputs=indices(site.outputs),
             outputs_before=len(site.outputs),
-            inputs=None if site.inputs is None or site.depthwise else indices(site.inputs),
-            inputs_before=None if site.inputs is None or site.depthwise else len(site.inputs),
+            inputs=None if site.depthwise or site.groups > 1 else indices(site.inputs),
+            inputs_before=None if site.depthwise or site.groups > 1 else len(site.inputs),
         )
         for name, site in graph.convs.items()
     }

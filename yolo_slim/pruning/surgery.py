@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import SlimError
+from yolo_slim.pruning.blocks import update_attributes
 from yolo_slim.pruning.plan import LayerCut, PrunePlan
 
 
@@ -18,21 +19,26 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
         SlimError: a layer of the plan is missing from the model or has another width; the model is untouched then.
     """
     modules = dict(model.named_modules())
-    _check(modules, plan)
+    _check(model, modules, plan)
     for name, cut in plan.layers.items():
-        _cut_conv(modules[name], cut)
+        _cut_layer(modules[name], cut)
     for name, cut in plan.norms.items():
-        _cut_norm(modules[name], cut)
-    for module in modules.values():
-        _update_split_width(module)
+        if name in modules:
+            _cut_norm(modules[name], cut)
+        else:
+            owner, _, attribute = name.rpartition(".")
+            setattr(modules[owner], attribute, _kept(getattr(modules[owner], attribute), _rows(cut.outputs)))
+    for name, module in modules.items():
+        inner = plan.layers.get(f"{name}.conv")
+        update_attributes(module, None if inner is None else inner.outputs)
 
 
-def _check(modules: dict[str, nn.Module], plan: PrunePlan) -> None:
+def _check(model: nn.Module, modules: dict[str, nn.Module], plan: PrunePlan) -> None:
     """Raise unless the plan was made for a model of these layers and widths."""
+    parameters = dict(model.named_parameters())
     wrong = []
     for name, cut in [*plan.layers.items(), *plan.norms.items()]:
-        module = modules.get(name)
-        width = getattr(module, "out_channels", getattr(module, "num_features", None))
+        width = len(parameters[name]) if name in parameters else _width(modules.get(name))
         if width != cut.outputs_before:
             wrong.append(
                 f"{name}: the plan expects {cut.outputs_before} channels, the model has {width or 'no such layer'}"
@@ -43,44 +49,53 @@ def _check(modules: dict[str, nn.Module], plan: PrunePlan) -> None:
         )
 
 
+def _width(module: nn.Module | None) -> int | None:
+    """Return the channels that a layer or normalisation writes."""
+    for attribute in ("out_channels", "num_features", "out_features"):
+        if isinstance(getattr(module, attribute, None), int):
+            return int(getattr(module, attribute))
+    return None
+
+
 def _rows(indices: Iterable[int]) -> torch.Tensor:
     """Return an index tensor."""
     return torch.tensor(list(indices), dtype=torch.long)
 
 
-def _cut_conv(conv: nn.Module, cut: LayerCut) -> None:
-    """Keep a convolution's wanted outputs and inputs."""
-    assert isinstance(conv, nn.Conv2d)
-    weight = conv.weight.detach()[_rows(cut.outputs)]
+def _kept(parameter: torch.Tensor, rows: torch.Tensor, dim: int = 0) -> nn.Parameter:
+    """Return a parameter with only these rows along ``dim``."""
+    return nn.Parameter(parameter.detach().index_select(dim, rows).clone(), requires_grad=parameter.requires_grad)
+
+
+def _cut_layer(layer: nn.Module, cut: LayerCut) -> None:
+    """Keep the wanted outputs and inputs of a convolution, transposed convolution or linear layer."""
+    assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    outputs, inputs = (1, 0) if isinstance(layer, nn.ConvTranspose2d) and layer.groups == 1 else (0, 1)
+    layer.weight = _kept(layer.weight, _rows(cut.outputs), outputs)
+    if layer.bias is not None:
+        layer.bias = _kept(layer.bias, _rows(cut.outputs))
     if cut.inputs is not None:
-        weight = weight[:, _rows(cut.inputs)]
-        conv.in_channels = len(cut.inputs)
-    elif conv.groups == conv.out_channels and conv.groups > 1:
-        conv.groups = conv.in_channels = len(cut.outputs)
-    conv.out_channels = len(cut.outputs)
-    conv.weight = nn.Parameter(weight.clone(), requires_grad=conv.weight.requires_grad)
-    if conv.bias is not None:
-        conv.bias = nn.Parameter(conv.bias.detach()[_rows(cut.outputs)].clone(), requires_grad=conv.bias.requires_grad)
+        layer.weight = _kept(layer.weight, _rows(cut.inputs), inputs)
+    if isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = layer.weight.shape[1], len(cut.outputs)
+        return
+    if cut.inputs is not None:
+        layer.in_channels = len(cut.inputs)
+    elif 1 < layer.groups == layer.in_channels == layer.out_channels:
+        layer.groups = layer.in_channels = len(cut.outputs)
+    layer.out_channels = len(cut.outputs)
 
 
 def _cut_norm(norm: nn.Module, cut: LayerCut) -> None:
     """Keep a normalisation's wanted channels; its eps and momentum stay Ultralytics' own."""
     assert isinstance(norm, nn.BatchNorm2d)
     rows = _rows(cut.outputs)
-    norm.weight = nn.Parameter(norm.weight.detach()[rows].clone(), requires_grad=norm.weight.requires_grad)
-    norm.bias = nn.Parameter(norm.bias.detach()[rows].clone(), requires_grad=norm.bias.requires_grad)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    norm.running_mean = norm.running_mean[rows].clone()
-    norm.running_var = norm.running_var[rows].clone()
+    if norm.affine:
+        norm.weight, norm.bias = _kept(norm.weight, rows), _kept(norm.bias, rows)
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean = norm.running_mean[rows].clone()
+        norm.running_var = norm.running_var[rows].clone()
     norm.num_features = len(cut.outputs)
-
-
-def _update_split_width(module: nn.Module) -> None:
-    """Set the hidden width ``c`` of blocks that split their first convolution's output in halves."""
-    conv = getattr(getattr(module, "cv1", None), "conv", None)
-    if isinstance(getattr(module, "c", None), int) and isinstance(conv, nn.Conv2d):
-        module.c = conv.out_channels // 2  # type: ignore[assignment]
 
 
 @torch.no_grad()

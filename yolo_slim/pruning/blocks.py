@@ -1,0 +1,128 @@
+"""What is known of Ultralytics' own blocks: forwards that can't be followed call by call, and attributes they read.
+
+Everything here was read in the source of ultralytics 8.4.190. A rule holds for exactly the named class, because a
+subclass may have another forward; unknown blocks are followed call by call and freeze what isn't understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from ultralytics.nn.modules import block, conv
+
+from yolo_slim.pruning.tracing import Labels, Rule, Trace, label, labels_of, plain
+
+SPLITS_BY_ATTRIBUTE = (block.PSA, block.C2PSA)
+"""Blocks that split by ``self.c``, which :func:`update_attributes` keeps right."""
+
+
+def _attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention of PSA, C2PSA and C3k2: its forward ties heads x head size to the width that comes in.
+
+    Whole heads would force that width to go in steps of a head (64), which is half or nothing in every n model. So each
+    head gives up the same count of its value channels and the stream the channels in their places. The keys stay.
+    """
+    rows = labels_of(module.qkv(x))
+    assert rows is not None
+    per_head = rows.reshape(module.num_heads, -1)
+    trace.freeze(per_head[:, : 2 * module.key_dim].reshape(-1), "attention keys")
+    values = [head[2 * module.key_dim :] for head in per_head]
+    stream = labels_of(x)
+    if stream is None:
+        trace.freeze(values, "attention over channels that can't be followed")
+    else:
+        trace.parts += [values, [stream, np.concatenate(values)]]
+    return _project(module, x, np.concatenate(values))
+
+
+def _area_attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
+    """Attention of A2C2f: whole heads go, whatever the width that comes in."""
+    rows = labels_of(module.qkv(x))
+    assert rows is not None
+    per_head = rows.reshape(module.num_heads, -1)
+    for head in per_head:
+        trace.merger.merge(head[1:], head[:-1])
+    return _project(module, x, np.concatenate([trace.merger.roots(head[2 * module.head_dim :]) for head in per_head]))
+
+
+def _project(module: Any, x: torch.Tensor, values: Labels) -> torch.Tensor:
+    """Return the output of an attention block whose values have these labels."""
+    mixed = label(torch.zeros(len(x), len(values), *x.shape[2:], device=x.device), values)
+    projected = module.proj(mixed + module.pe(mixed))
+    return projected if isinstance(projected, torch.Tensor) else x
+
+
+def _scaled_residual(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
+    """A2C2f: its ``gamma`` holds one value a channel."""
+    y = [module.cv1(x)]
+    y.extend(m(y[-1]) for m in module.m)
+    out: torch.Tensor = module.cv2(torch.cat(y, 1))
+    if module.gamma is None:
+        return out
+    labels = labels_of(out)
+    assert labels is not None
+    trace.norms[f"{trace.name_of(module)}.gamma"] = labels
+    return x + out
+
+
+def _many_widths(trace: Trace, module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """CBLinear: one convolution for several readers, each with a width of its own."""
+    out = module.conv(x)
+    labels = labels_of(out)
+    assert labels is not None
+    start, parts = 0, []
+    for width in module.c2s:
+        part = labels[start : start + width]
+        trace.parts.append([part])
+        parts.append(label(plain(out)[:, start : start + width], part))
+        start += width
+    return tuple(parts)
+
+
+def _sum_of_levels(_: Trace, module: Any, xs: Sequence[Any]) -> torch.Tensor:
+    """CBFuse: the sum of resized outputs of several CBLinear."""
+    total: torch.Tensor = xs[-1]
+    for chosen, x in zip(module.idx, xs[:-1], strict=False):
+        total = functional.interpolate(x[chosen], size=xs[-1].shape[2:], mode="nearest") + total
+    return total
+
+
+RULES: dict[type[nn.Module], Rule] = {
+    block.Attention: _attention,
+    block.AAttn: _area_attention,
+    block.A2C2f: _scaled_residual,
+    block.CBLinear: _many_widths,
+    block.CBFuse: _sum_of_levels,
+}
+
+
+def update_attributes(module: Any, kept: Sequence[int] | None) -> None:
+    """Set what a stock block's forward, fusing or export reads, from the widths of its cut convolutions.
+
+    Args:
+        module: any module; others than the stock blocks stay as they are.
+        kept: outputs that stay of a CBLinear's convolution, in channels before the cut.
+    """
+    if isinstance(module, (block.C2f, block.C2, block.PSA, block.C2PSA, block.RepNCSPELAN4)):
+        module.c = module.cv1.conv.out_channels // 2
+    elif isinstance(module, (block.ADown, block.SPPELAN)):
+        module.c = module.cv1.conv.out_channels
+    elif isinstance(module, block.Attention):
+        # The scale stays: it belongs to the keys, which stay.
+        module.head_dim = module.qkv.conv.out_channels // module.num_heads - 2 * module.key_dim
+    elif isinstance(module, block.AAttn):
+        module.num_heads = module.qkv.conv.out_channels // (3 * module.head_dim)
+        module.all_head_dim = module.num_heads * module.head_dim
+    elif isinstance(module, conv.RepConv):
+        module.c1, module.c2 = module.conv1.conv.in_channels, module.conv1.conv.out_channels
+    elif isinstance(module, block.RepVGGDW):
+        module.dim = module.conv.conv.out_channels
+    elif isinstance(module, block.CBLinear) and kept is not None:
+        ends = [sum(module.c2s[: i + 1]) for i in range(len(module.c2s))]
+        starts = [0, *ends[:-1]]
+        module.c2s = [sum(a <= row < b for row in kept) for a, b in zip(starts, ends, strict=True)]
