@@ -5,6 +5,7 @@ TARGET ?= rpi5
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BINDINGS := .cache/tensorrt-bindings/.ready
 
 # Expanded where it is used: each goal has its own TARGET.
 RUN_ARGS = --target $(TARGET)
@@ -52,7 +53,12 @@ host: TARGET = host
 host: $(READY) ## The same for this workstation
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS)
 
-test: $(READY) ## ruff, mypy and all tests
+# NVIDIA's Python bindings of five TensorRT versions, and its CPU-only builder; without a network their tests skip.
+$(BINDINGS): scripts/trt_contract.py $(READY)
+	-@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[jetson]'
+	@$(BIN)/python scripts/trt_contract.py --fetch
+
+test: $(READY) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -95,9 +95,9 @@ def uses_in(tree: ast.AST) -> Iterator[Use]:
         if isinstance(node, ast.ClassDef):
             yield from _overrides(node)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "offered":
-            holder, name = _dotted(node.args[0]), node.args[1]
-            if holder is not None and isinstance(name, ast.Constant):
-                yield Use(f"{holder}.{name.value}".strip("."), None, optional=True)
+            holder, asked = _dotted(node.args[0]), node.args[1]
+            if holder is not None and isinstance(asked, ast.Constant):
+                yield Use(f"{holder}.{asked.value!s}".strip("."), None, optional=True)
         elif isinstance(node, ast.Attribute) and (name := _dotted(node)) and not _is_inner(node, name):
             call = called.get(id(node))
             if call is None:

@@ -17,7 +17,7 @@ FILES = [
 ]
 BLOCKED = {
     *("torch", "torchvision", "torch_pruning", "ultralytics"),
-    *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt"),
+    *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx", "pycuda"),
     *("pydantic", "yaml", "click", "rich", "psutil", "pycocotools", "matplotlib", "jinja2"),
     *("scipy", "pandas", "PIL", "requests"),
 }

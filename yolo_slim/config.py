@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from yolo_slim.errors import SlimError, did_you_mean
 
@@ -27,26 +36,87 @@ class Frozen(BaseModel):
 
 
 class PruneConfig(Frozen):
-    """What the prune stage removes."""
+    """What the prune stage removes, and how it is chosen. docs/pruning.md tells what is for what."""
 
-    macs_removed: Fraction = 0.5
-    """Fraction of the fused graph's multiply-accumulates to remove."""
+    macs_removed: Fraction | None = 0.5
+    """Fraction of the fused graph's multiply-accumulates to remove; only one of the three budgets may decide."""
+    params_removed: Fraction | None = None
+    """In its place: the fraction of the fused graph's parameters to remove."""
+    max_size_mb: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
+    """In its place: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
     head_gentleness: Percent = 0.8
     """How readily the head gives channels up: 1 like the rest, .5 half as readily, 0 not at all."""
-    criterion: Literal["fisher", "hessian", "taylor", "lamp", "l2", "random"] = "fisher"
+    head_removed: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Fraction of the head's own MACs (parameters) that goes, whatever its scores; absent: ranked with the rest."""
+    criterion: Literal["fisher", "hessian", "taylor", "lamp", "l1", "l2", "bn", "fpgm", "random"] = "fisher"
     """How channels are scored; ``fisher`` measures best (docs/benchmarks/recovery.md)."""
-    scope: Literal["global", "local"] = "global"
-    """Rank all channels of the network together, or remove the same share from every layer."""
+    normalize: Literal["none", "sum", "mean", "max", "standard", "median"] = "none"
+    """Make scores relative to their layer's sum, mean, largest, range or median before layers are compared."""
+    scope: Literal["global", "uniform", "isomorphic", "sensitivity"] = "global"
+    """Rank all channels together, remove one share everywhere, rank per kind of layer, or follow ``sensitivity``."""
+    sensitivity: str | None = Field(default=None, validate_default=True)
+    """Sensitivity map (JSON) of this model, for scope ``sensitivity``."""
     rounds: Annotated[int, Field(ge=1, le=20)] = 3
     """The cut is made in so many steps, each scored anew on what the last one left."""
-    round_to: Positive = 8
-    """Widths stay multiples of this; devices compute unrounded widths more slowly."""
+    schedule: Literal["linear", "geometric"] = "linear"
+    """Each round removes the same amount, or the same share of what the last one left."""
+    recover_epochs_between: Annotated[int, Field(ge=0)] = 0
+    """Epochs of recovery after every round but the last; 0: the weights stay what they were."""
+    sparse_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs that train the unpruned network towards small batch-normalisation scales first; 0: none."""
+    sparse_strength: Annotated[float, Field(gt=0)] = 0.001
+    """Weight of the sum of those scales' absolute values in the loss of one image."""
+    protect: list[str] = []
+    """Layers whose outputs stay as they are: names, blocks or patterns (``model.2``, ``model.*.cv1.conv``)."""
+    round_to: Positive | None = None
+    """Widths stay multiples of this, which devices compute fastest; absent: the target's ``channel_multiple``."""
     min_width: Positive = 8
     """No layer is cut below this many channels."""
+    min_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """No layer is cut below this fraction of its own width."""
     images: Positive | None = None
     """Training images that score the channels in each round; absent: 8 to 64, fewer for larger models and inputs."""
     bn_images: Positive | None = None
     """Training images that re-estimate the batch-normalisation statistics after the cut; absent: 64 to 256."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _another_budget(cls, values: Any) -> Any:
+        """Let the default budget step back where another one is given."""
+        if isinstance(values, Mapping) and "macs_removed" not in values:
+            return {**values, **({"macs_removed": None} if any(values.get(key) for key in BUDGETS[1:]) else {})}
+        return values
+
+    @field_validator("params_removed", "max_size_mb")
+    @classmethod
+    def _one_budget(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a second budget, and none at all."""
+        others = [key for key in BUDGETS if info.data.get(key) is not None]
+        if value is not None and others:
+            raise PydanticCustomError("budget", "no value, because {other} decides already", {"other": others[0]})
+        if value is None and not others and info.field_name == BUDGETS[-1] and set(BUDGETS[:-1]) <= set(info.data):
+            raise PydanticCustomError("budget", "a value here, or of macs_removed or params_removed")
+        return value
+
+    @field_validator("sensitivity")
+    @classmethod
+    def _map_for_scope(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a map that nothing reads, and a scope without its map."""
+        scope = info.data.get("scope")
+        if value is not None and scope not in (None, "sensitivity"):
+            raise PydanticCustomError("map", "no value, because scope is {scope}", {"scope": scope})
+        if value is None and scope == "sensitivity":
+            raise PydanticCustomError("map", "the file that scope sensitivity reads")
+        return value
+
+    @property
+    def budget(self) -> tuple[str, float]:
+        """Return the name and value of the budget that decides."""
+        return next((key, value) for key in BUDGETS if (value := getattr(self, key)) is not None)
+
+
+BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
+"""Settings of prune of which one decides."""
 
 
 class RecoverConfig(Frozen):
@@ -75,6 +145,25 @@ class ExportConfig(Frozen):
     """ONNX operator set; 17 is what TensorRT 8.6 to 11 and ONNX Runtime all read."""
     parity_images: Positive = 16
     """Validation images on which ONNX and PyTorch outputs must agree."""
+
+
+class QuantizeConfig(Frozen):
+    """How the int8 and fp16 graphs are made."""
+
+    images: Annotated[int, Field(ge=32)] = 512
+    """Training images that the int8 ranges are measured on; fewer where the split is smaller."""
+    ranges: Literal["max", "percentile", "mse", "entropy"] = "mse"
+    """How the largest value that int8 represents is chosen; the default measures best (docs/quantization.md)."""
+    scan_images: Positive = 16
+    """Calibration images on which each layer's own error is measured."""
+    check_images: Annotated[int, Field(ge=0)] = 64
+    """Training images outside the calibration on which mAP decides how many layers stay float; 0: none does."""
+    max_drop: Percent = 0.003
+    """Layers return to float, the most sensitive first, until int8 loses no more mAP50-95 than this on those images."""
+    max_float_layers: Annotated[int, Field(ge=0)] = 8
+    """At most so many layers stay float beside the head's last ones."""
+    parity_images: Positive = 16
+    """Validation images on which the distance to fp32 is reported."""
 
 
 class ValidateConfig(Frozen):
@@ -116,14 +205,16 @@ class RungBudgets(Frozen):
     """An fp32 bundle against its ONNX."""
     fp16: Percent = 0.003
     """An fp16 bundle against its ONNX."""
+    int8: Percent = 0.005
+    """An int8 bundle against its ONNX."""
 
 
 class RuntimeChoice(Frozen):
     """One runtime of a profile with the precisions to build."""
 
-    runtime: Literal["onnxruntime", "ncnn"]
+    runtime: Literal["onnxruntime", "ncnn", "tensorrt"]
     """Module of :mod:`yolo_slim.backends`."""
-    precisions: Annotated[list[Literal["fp32", "fp16"]], Field(min_length=1)]
+    precisions: Annotated[list[Literal["fp32", "fp16", "int8"]], Field(min_length=1)]
     """Each becomes a bundle of its own; the fastest inside the accuracy budget wins."""
 
 
@@ -134,6 +225,49 @@ class Thermal(Frozen):
     """A run that starts or ends hotter is marked invalid."""
     invalid_if_throttled: bool = True
     """A run during which the device throttled is marked invalid."""
+
+
+class TensorRt(Frozen):
+    """How a TensorRT engine is built and run on the device."""
+
+    workspace_mb: Positive = 1024
+    """Most scratch memory of one layer, mebibytes; lower it where building runs out of memory."""
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    """How long TensorRT searches for faster kernels; 3 is its own default, 5 takes several times as long."""
+    dla_core: Annotated[int, Field(ge=0)] | None = None
+    """Deep-learning accelerator that runs the network; absent: the GPU."""
+    gpu_fallback: bool = True
+    """Layers that a DLA can't run go to the GPU; off: they are an error."""
+    timing_cache: bool = True
+    """Keep measured kernel times on the device for its next build."""
+    cuda_graph: bool = True
+    """Launch a frame as one CUDA graph where that works."""
+
+
+class JetPack(Frozen):
+    """One JetPack that a profile stands for."""
+
+    jetpack: str
+    """Version, e.g. ``"6.2"``."""
+    l4t: str
+    """Jetson Linux release that it contains, e.g. ``"36.4"``."""
+    tensorrt: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)*$")]
+    """TensorRT that it contains, e.g. ``"10.3"``."""
+
+
+class Jetson(Frozen):
+    """Facts of a Jetson module that decide what can be built for it."""
+
+    sm: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    """Compute capability of the GPU, e.g. ``"8.7"``."""
+    dla_cores: Annotated[int, Field(ge=0)]
+    """Deep-learning accelerators; 0: none."""
+    memory_gb: Annotated[list[Positive], Field(min_length=1)]
+    """Sizes of the memory that CPU and GPU share, by variant of the module."""
+    power_modes: Annotated[list[str], Field(min_length=1)]
+    """Names that ``nvpmodel -q`` can give, the fastest first."""
+    jetpacks: Annotated[list[JetPack], Field(min_length=1)]
+    """JetPacks that a bundle must work on; what is blocked on one of them is refused."""
 
 
 class Profile(Frozen):
@@ -156,7 +290,7 @@ class Profile(Frozen):
     power_mode: str | None = None
     """Power mode or governor expected while timing."""
     channel_multiple: Positive = 8
-    """Widths of pruned layers stay multiples of this."""
+    """Widths of pruned layers stay multiples of this, the block in which the device's runtimes compute channels."""
     sdk: dict[str, str] = {}
     """Package to version expected on the device, e.g. ``onnxruntime: ">=1.18"``."""
     host: str | None = None
@@ -167,6 +301,14 @@ class Profile(Frozen):
     """Largest drop per step of the ladder."""
     thermal: Thermal = Thermal()
     """When a timing counts."""
+    tensorrt: TensorRt = TensorRt()
+    """How a TensorRT engine is built and run on the device."""
+    jetson: Jetson | None = None
+    """Facts of a Jetson module; absent on other devices."""
+
+    def build_settings(self, runtime: str) -> dict[str, Any]:
+        """Return what a bundle of a runtime tells the device to build with (``build`` of bundle.json)."""
+        return self.tensorrt.model_dump() if runtime == "tensorrt" else {}
 
 
 class RunConfig(Frozen):
@@ -188,6 +330,8 @@ class RunConfig(Frozen):
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()
     """What goes into the ONNX file."""
+    quantize: QuantizeConfig = QuantizeConfig()
+    """How the int8 and fp16 graphs are made."""
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     """How accuracy and speed are measured."""
 

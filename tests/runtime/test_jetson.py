@@ -1,0 +1,110 @@
+"""What a Jetson tells about itself, read from files and programs of the same shape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from yolo_slim.runtime import doctor, machine
+from yolo_slim.runtime.machine import MachineState, jetpack_of, l4t_version, power_mode, read_state, throttle_reasons
+
+IDLE = MachineState(governors=(), cpu_mhz=(), celsius=50.0, throttled=None)
+RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 2025\n"
+
+
+@pytest.fixture
+def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a Jetson's files and its nvpmodel on PATH."""
+    files = {
+        "nv_tegra_release": RELEASE,
+        "devfreq/17000000.gpu/cur_freq": "1020000000\n",
+        "hwmon/hwmon0/oc1_event_cnt": "2\n",
+        "hwmon/hwmon0/oc3_event_cnt": "1\n",
+        "thermal/thermal_zone0/temp": "51234\n",
+        "thermal/cooling_device0/type": "pwm-fan\n",
+        "thermal/cooling_device0/cur_state": "3\n",
+        "thermal/cooling_device1/type": "gpu-throttle-alert\n",
+        "thermal/cooling_device1/cur_state": "0\n",
+        "bin/nvpmodel": "#!/bin/sh\nprintf 'NV Power Mode: MAXN_SUPER\\n2\\n'\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bin/nvpmodel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    for name, path in {"_DEVFREQ": "devfreq", "_HWMON": "hwmon", "_THERMAL": "thermal"}.items():
+        monkeypatch.setattr(machine, name, tmp_path / path)
+    monkeypatch.setattr(machine, "_TEGRA_RELEASE", tmp_path / "nv_tegra_release")
+    return tmp_path
+
+
+def test_facts(jetson: Path) -> None:
+    """Jetson Linux, JetPack and power mode are read, and stand in the description of the machine."""
+    assert l4t_version() == "36.4.3"
+    assert power_mode() == "MAXN_SUPER"
+    facts = {"l4t": "36.4.3", "jetpack": "6.1 or 6.2", "power_mode": "MAXN_SUPER"}
+    assert facts.items() <= machine.describe_machine().items()
+
+
+def test_other_machine() -> None:
+    """A machine that isn't a Jetson has no Jetson facts."""
+    if Path("/etc/nv_tegra_release").exists():
+        pytest.skip("this is a Jetson")
+    assert l4t_version() is None
+    assert "l4t" not in machine.describe_machine()
+    assert read_state().over_current is None
+
+
+@pytest.mark.parametrize(
+    ("l4t", "jetpack"),
+    [
+        ("36.3.0", "6.0"),
+        ("36.4.7", "6.1 or 6.2"),
+        ("38.2.1", "7.0 or 7.1"),
+        ("39.2", "7.2"),
+        ("32.7", None),
+        (None, None),
+    ],
+)
+def test_jetpack(l4t: str | None, jetpack: str | None) -> None:
+    """Each Jetson Linux belongs to its JetPack, an unknown one to none."""
+    assert jetpack_of(l4t) == jetpack
+
+
+def test_state(jetson: Path) -> None:
+    """GPU clock, over-current events and thermal throttling are read; a turning fan is no throttling."""
+    state = read_state()
+    assert (state.gpu_mhz, state.over_current, state.celsius) == (1020.0, 3, 51.234)
+    assert state.throttle_alerts == ()
+    (jetson / "thermal/cooling_device1/cur_state").write_text("1\n")
+    assert read_state().throttle_alerts == ("gpu-throttle-alert",)
+
+
+def test_throttled_run_does_not_count() -> None:
+    """Over-current cuts during a run and throttling at either end invalidate it; old events don't."""
+    assert throttle_reasons(IDLE, IDLE) == []
+    old = replace(IDLE, over_current=3)
+    assert throttle_reasons(old, old) == []
+    assert throttle_reasons(old, replace(IDLE, over_current=5)) == [
+        "over-current protection cut the clocks 2 times during the run"
+    ]
+    hot = replace(IDLE, throttle_alerts=("gpu-throttle-alert",))
+    assert throttle_reasons(hot, IDLE) == ["gpu-throttle-alert before the run"]
+    assert throttle_reasons(IDLE, hot) == ["gpu-throttle-alert after the run"]
+
+
+def test_doctor_names_them(jetson: Path) -> None:
+    """Doctor shows JetPack and power mode, the GPU's clock, and why the GPU can't be used."""
+    text = doctor.as_text(doctor.examine(None))
+    assert "jetson       Jetson Linux 36.4.3, JetPack 6.1 or 6.2, power mode MAXN_SUPER" in text
+    assert "GPU 1020 MHz" in text
+    assert "\ngpu          " in text
+
+
+def test_nvpmodel_that_fails(jetson: Path) -> None:
+    """A power mode that can't be read is unknown, not an error."""
+    (jetson / "bin/nvpmodel").write_text("#!/bin/sh\nexit 1\n")
+    assert power_mode() is None
+    assert "power mode unknown" in doctor.as_text(doctor.examine(None))
