@@ -1,4 +1,4 @@
-"""Read and write Ultralytics detection checkpoints, refusing at the door what can't be pruned."""
+"""Read and write Ultralytics checkpoints, refusing at the door what can't be pruned."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,23 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import sha256, write_atomic
 
 KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
+MODELS = {
+    "detect": ("DetectionModel", ("Detect", "v10Detect")),
+    "segment": ("SegmentationModel", ("Segment", "Segment26")),
+    "pose": ("PoseModel", ("Pose", "Pose26")),
+    "obb": ("OBBModel", ("OBB", "OBB26")),
+    "classify": ("ClassificationModel", ("Classify",)),
+}
+"""Ultralytics' model class and heads of every task that can be pruned."""
+TASKS = tuple(MODELS)
+DETECTION = ("detect",)
+LEAST_STRIDE = 32
+"""Ultralytics takes input sides in multiples of this even where a classifier's stride says 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A loaded detection checkpoint."""
+    """A loaded checkpoint."""
 
     path: Path
     sha256: str
@@ -38,26 +51,44 @@ class Checkpoint:
 
     @property
     def stride(self) -> int:
-        """Largest stride, pixels."""
-        return int(self.model.stride.max())  # type: ignore[operator]
+        """What input sides are multiples of: the largest stride, pixels."""
+        stride = int(self.model.stride.max())  # type: ignore[operator]
+        return max(stride, LEAST_STRIDE) if self.task == "classify" else stride
+
+    @property
+    def task(self) -> str:
+        """One of :data:`TASKS`."""
+        return task_of(self.model)
 
     @property
     def dual_head(self) -> bool:
-        """Tell whether the model has a one-to-one head beside its one-to-many head (yolo26)."""
+        """Tell whether the model has a one-to-one head beside its one-to-many head (yolov10, yolo26)."""
         return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index]
 
 
-def load(path: Path) -> Checkpoint:
-    """Return a detection checkpoint that can be pruned.
+def task_of(model: nn.Module) -> str:
+    """Return a model's task, empty where its class or head is none of :data:`MODELS`."""
+    layers = getattr(model, "model", None)
+    head = type(layers[-1]).__name__ if isinstance(layers, nn.Sequential) else ""
+    found = (task for task, (name, heads) in MODELS.items() if type(model).__name__ == name and head in heads)
+    return next(found, "")
+
+
+def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
+    """Return a checkpoint that can be pruned.
+
+    Args:
+        path: the ``.pt`` file.
+        tasks: tasks that are accepted; building and validating take detection alone, the other stages :data:`TASKS`.
 
     Raises:
-        SlimError: no such file, truncated, no Ultralytics checkpoint, another task than detection, or fused.
+        SlimError: no such file, truncated, no Ultralytics checkpoint, another task, or fused.
     """
     if not path.is_file():
         raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
     content = _read(path)
     model = _model_in(path, content)
-    _require_detection(path, model)
+    _require_task(path, model, tasks)
     if model.is_fused():  # type: ignore[operator]
         raise SlimError(
             f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
@@ -136,11 +167,22 @@ def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _require_detection(path: Path, model: nn.Module) -> None:
-    """Raise unless the model is a detector with Ultralytics' Detect head."""
-    head = type(model.model[-1]).__name__  # type: ignore[index]
-    if type(model).__name__ != "DetectionModel" or head != "Detect":
+def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:
+    """Raise unless the model is of an accepted task, with Ultralytics' own head."""
+    task = task_of(model)
+    if task in tasks:
+        return
+    found = f"{type(model).__name__} with a {type(model.model[-1]).__name__} head"  # type: ignore[index]
+    if tuple(tasks) == DETECTION:
+        more = f" Pruning, recovery and export of a {task} model work stage by stage." if task else ""
         raise SlimError(
-            f"{path} is not a detection checkpoint: {type(model).__name__} with a {head} head.",
-            remedy="yolo_slim handles detection models of the yolov8, yolo11 and yolo26 families.",
+            f"{path} is not a detection checkpoint: {found}.",
+            remedy="Building and validating for a device handle detection models (yolov5u, yolov8 to yolov10, yolo11, "
+            f"yolo12, yolo26).{more}",
         )
+    raise SlimError(
+        f"{path} is of none of the tasks {', '.join(tasks)}: {found}.",
+        remedy="Give a model with one of Ultralytics' own heads: "
+        + ", ".join(head for name in tasks for head in MODELS[name][1])
+        + ".",
+    )

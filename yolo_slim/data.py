@@ -1,4 +1,4 @@
-"""Read an Ultralytics detection data set, check all of it before hours are spent on it, and hand it on safely.
+"""Read an Ultralytics data set, check all of it before hours are spent on it, and hand it on safely.
 
 Nothing here writes into the user's folders: :func:`write_absolute_yaml` builds a folder of links for Ultralytics, which
 otherwise leaves ``*.cache`` files beside the labels and re-encodes JPEG files that lack their end marker.
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 MIN_SIDE_PX = 10
 """Ultralytics drops smaller images."""
+CARRIED_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
+"""Keys of a ``data.yaml`` that are handed on to Ultralytics as they are."""
+FOLDER_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+"""Where Ultralytics looks for the splits of a classification folder."""
 TOLERANCE = 0.01
 """Ultralytics accepts coordinates this far outside [0, 1]: rounding of boxes at the border."""
 
@@ -39,7 +44,7 @@ class Dataset:
     """A resolved data set description."""
 
     yaml: Path
-    """The description that was read."""
+    """The description that was read; the folder itself where class folders take its place."""
     root: Path
     """Folder that relative split paths start from."""
     names: dict[int, str]
@@ -48,6 +53,13 @@ class Dataset:
     """Image files of each declared split, sorted as Ultralytics sorts them."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     """What was wrong with the sources of a split (missing folder or list)."""
+    carried: dict[str, Any] = field(default_factory=dict)
+    """What the description holds of :data:`CARRIED_KEYS`."""
+
+    @property
+    def in_class_folders(self) -> bool:
+        """Tell whether an image's class is the name of its folder, as classification wants it."""
+        return self.yaml.is_dir()
 
     def has(self, split: str) -> bool:
         """Tell whether a split is declared and has images."""
@@ -68,13 +80,15 @@ class SplitReport:
 
 
 def load_dataset(data_yaml: Path) -> Dataset:
-    """Return the data set that a ``data.yaml`` describes, resolved as Ultralytics does.
+    """Return the data set that a ``data.yaml`` or a folder of class folders describes, resolved as Ultralytics does.
 
     A relative ``path`` starts at the file itself (then at the working folder), never at Ultralytics' ``datasets_dir``.
 
     Raises:
         SlimError: the file isn't readable, or its names and splits aren't valid; all at once.
     """
+    if data_yaml.is_dir():
+        return _class_folders(data_yaml)
     values = read_yaml(data_yaml)
     names, problems = _class_names(values)
     problems += [
@@ -84,12 +98,38 @@ def load_dataset(data_yaml: Path) -> Dataset:
     ]
     if problems:
         raise SlimError(
-            f"{data_yaml}: this isn't an Ultralytics detection data set.",
+            f"{data_yaml}: this isn't an Ultralytics data set.",
             culprits=problems,
             remedy="Correct the file and run the command again.",
         )
     root = _root(data_yaml, values.get("path"))
     return _with_images(data_yaml, root, names, values)
+
+
+def _class_folders(folder: Path) -> Dataset:
+    """Return a classification data set: ``SPLIT/CLASS/image``.
+
+    Raises:
+        SlimError: no class folders for training.
+    """
+    folder = folder.resolve()
+    found = {split: next((folder / name for name in names if (folder / name).is_dir()), None)
+             for split, names in FOLDER_NAMES.items()}  # fmt: skip
+    train = found["train"]
+    classes = sorted(path.name for path in train.iterdir() if path.is_dir()) if train else []
+    if not classes:
+        raise SlimError(
+            f"{folder}: no class folders in {folder / 'train'}.",
+            remedy="Classification wants train/CLASS/image and val/CLASS/image; other tasks want a data.yaml.",
+        )
+    splits = {split: sorted(set(_images_in(path)), key=str) for split, path in found.items() if path}
+    return Dataset(
+        yaml=folder,
+        root=folder,
+        names=dict(enumerate(classes)),
+        splits=splits,
+        problems={split: [] for split in splits},
+    )
 
 
 def label_path(image: Path) -> Path:
@@ -99,10 +139,11 @@ def label_path(image: Path) -> Path:
     return Path(mapped).with_suffix(".txt")
 
 
-def read_labels(path: Path) -> NDArray[np.float64]:
+def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray[np.float64]:
     """Return the boxes of a label file, ``(N, 5)``: class, centre x, centre y, width, height in [0, 1].
 
     Polygon rows become their boxes and repeated rows are dropped, as in Ultralytics; a missing file is a background.
+    ``keypoints`` is the ``kpt_shape`` of a pose data set, whose rows go on after the box.
 
     Raises:
         ValueError: a row that Ultralytics wouldn't accept.
@@ -110,6 +151,8 @@ def read_labels(path: Path) -> NDArray[np.float64]:
     rows = _label_rows(path)
     if not rows:
         return np.zeros((0, 5))
+    if keypoints:
+        rows = [_without_keypoints(number, row, keypoints) for number, row in enumerate(rows, 1)]
     boxes = np.array([_row_to_box(number, row) for number, row in enumerate(rows, 1)])
     return np.asarray(np.unique(boxes, axis=0))
 
@@ -119,6 +162,7 @@ def check_dataset(
     *,
     need: Sequence[str] = ("train", "val"),
     model_names: dict[int, str] | None = None,
+    task: str = "detect",
     deep: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, SplitReport]:
@@ -128,6 +172,7 @@ def check_dataset(
         dataset: what :func:`load_dataset` returned.
         need: splits that must be there.
         model_names: the class names of the model; None skips the comparison.
+        task: Ultralytics' name of the task, which decides what a label is.
         deep: also decode every image, which finds truncated and corrupt files.
         progress: called with (images checked, images in all).
 
@@ -136,9 +181,11 @@ def check_dataset(
     """
     problems = [problem for split in need for problem in _split_problems(dataset, split)]
     problems += _name_problems(dataset.names, model_names)
+    problems += _task_problems(dataset, task)
     checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
     images = [image for split in checked for image in dataset.splits[split]]
-    findings = dict(zip(images, _inspect_all(images, len(dataset.names), deep, progress), strict=True))
+    inspect = partial(_inspect, dataset=dataset, task=task, deep=deep)
+    findings = dict(zip(images, _inspect_all(images, inspect, progress), strict=True))
     problems += [problem for image in images for problem in findings[image].problems]
     reports = {split: _report(dataset, [findings[image] for image in dataset.splits[split]]) for split in checked}
     problems += [problem for split in need if split in reports for problem in _no_boxes(dataset, split, reports[split])]
@@ -152,19 +199,23 @@ def check_dataset(
 
 
 def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
-    """Write a ``data.yaml`` that Ultralytics reads the same way from everywhere; return its absolute path.
+    """Write a ``data.yaml`` that Ultralytics reads the same way from everywhere; return what to give as its ``data``.
 
     Beside it, in ``<stem>_links/``, each split becomes a folder of links to the user's images and labels, in the same
     order. Ultralytics writes its caches, and its repaired copies of images, there: the user's folders stay as they are
-    and may be read-only.
+    and may be read-only. For class folders, that folder of links is all there is.
     """
     out = out.absolute()
     links = out.with_name(f"{out.stem}_links")
+    link = _link_classes if dataset.in_class_folders else _link_split
     with os_errors_explained(links), fresh_folder(links) as folder:
         for split, images in dataset.splits.items():
-            _link_split(folder, split, images)
+            link(folder, split, images)
+    if dataset.in_class_folders:
+        return links
     used = [split for split in dataset.splits if dataset.has(split)]
     described = {"path": str(links), **{split: f"images/{split}" for split in used}, "names": dataset.names}
+    described |= dataset.carried
     with os_errors_explained(out):
         write_text(out, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
     return out
@@ -221,7 +272,8 @@ def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dic
             sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
             splits[split] = sorted({image for source in sources for image in _images_in(source)}, key=str)
             problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
-    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems)
+    carried = {key: values[key] for key in CARRIED_KEYS if key in values}
+    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, carried=carried)
 
 
 def _resolve(root: Path, source: str) -> Path:
@@ -256,6 +308,24 @@ def _label_rows(path: Path) -> list[list[str]]:
         odd = next(number for number, row in enumerate(rows, 1) if len(row) != 5)
         raise ValueError(f"row {odd} has {len(rows[odd - 1])} columns; expected 5 (class x y width height)")
     return rows
+
+
+def _without_keypoints(number: int, row: list[str], shape: tuple[int, int]) -> list[str]:
+    """Return a pose row's class and box.
+
+    Raises:
+        ValueError: another number of columns than the data set's ``kpt_shape`` wants, or points outside the image.
+    """
+    points, values = shape
+    if len(row) != 5 + points * values:
+        raise ValueError(f"row {number} has {len(row)} columns; expected {5 + points * values} for kpt_shape {shape}")
+    try:
+        outside = [word for i, word in enumerate(row[5:]) if i % values < 2 and not _inside(float(word))]
+    except ValueError:
+        raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
+    if outside:
+        raise ValueError(f"row {number} lies outside the image: {', '.join(outside[:4])}; expected 0 to 1")
+    return row[:5]
 
 
 def _row_to_box(number: int, row: list[str]) -> list[float]:
@@ -303,35 +373,65 @@ def _name_problems(names: dict[int, str], model_names: dict[int, str] | None) ->
     return [f"{what} differ: the data has {len(names)} ({ours}), the model has {len(model_names)} ({theirs})"]
 
 
+def _task_problems(dataset: Dataset, task: str) -> list[str]:
+    """Return what keeps a data set from serving a task, before any image is read."""
+    if dataset.in_class_folders != (task == "classify"):
+        wanted = "a folder of class folders" if task == "classify" else "a data.yaml"
+        return [f"a {task} model wants {wanted}, this is {dataset.yaml}"]
+    if task == "pose" and keypoint_shape(dataset) is None:
+        return [f"kpt_shape: got {dataset.carried.get('kpt_shape')!r}; expected [points, 2 or 3]"]
+    return []
+
+
+def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
+    """Return the points of a pose label and the values of each, None where the description has none."""
+    match dataset.carried.get("kpt_shape"):
+        case [int(points), 2 | 3 as values]:
+            return points, values
+    return None
+
+
 def _shortened(words: list[str], most: int = 20) -> str:
     return ", ".join(words[:most]) + (f", ... {len(words) - most} more" if len(words) > most else "")
 
 
-def _inspect_all(images: list[Path], classes: int, deep: bool, progress: Progress | None) -> list[_Finding]:
+def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progress: Progress | None) -> list[_Finding]:
     findings = []
     with ThreadPoolExecutor() as pool:
-        for done, finding in enumerate(pool.map(lambda image: _inspect(image, classes, deep), images), 1):
+        for done, finding in enumerate(pool.map(inspect, images), 1):
             findings.append(finding)
             if progress:
                 progress(done, len(images))
     return findings
 
 
-def _inspect(image: Path, classes: int, deep: bool) -> _Finding:
+def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Finding:
     problem = f"{image}: listed, but there is no such file" if not image.is_file() else ""
     if deep and not problem:
         problem = _image_problem(image)
     problems = [problem] if problem else []
+    if task == "classify":
+        return _class_finding(image, dataset, problems)
     label = label_path(image)
     try:
-        boxes = read_labels(label)
-        rows = len(_label_rows(label))
+        rows = _label_rows(label)
+        boxes = read_labels(label, keypoint_shape(dataset) if task == "pose" else None)
+        if task in ("segment", "obb") and rows and len(rows[0]) == 5:
+            raise ValueError(f"rows have 5 columns; a {task} data set wants polygons (class x1 y1 x2 y2 x3 y3 ...)")
     except (ValueError, OSError) as error:
         return _Finding(problems=[*problems, f"{label}: {error}"], classes=np.zeros(0, np.int64), duplicates=0)
-    ids = boxes[:, 0].astype(np.int64)
+    ids, classes = boxes[:, 0].astype(np.int64), len(dataset.names)
     if ids.size and ids.max() >= classes:
         problems.append(f"{label}: class {ids.max()} is out of range; the data has {classes} (0 to {classes - 1})")
-    return _Finding(problems=problems, classes=ids, duplicates=rows - len(boxes))
+    return _Finding(problems=problems, classes=ids, duplicates=len(rows) - len(boxes))
+
+
+def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Finding:
+    """Return what an image in a class folder holds: one object of the folder's class."""
+    ids = [i for i, name in dataset.names.items() if name == image.parent.name]
+    if not ids:
+        problems = [*problems, f"{image}: {image.parent.name} is no class of the training images"]
+    return _Finding(problems=problems, classes=np.array(ids, np.int64), duplicates=0)
 
 
 def _image_problem(image: Path) -> str:
@@ -372,6 +472,14 @@ def _no_boxes(dataset: Dataset, split: str, report: SplitReport) -> list[str]:
     return [f"{split}: none of its {report.images} images has a box; labels are expected in {where}"]
 
 
+def _link_classes(folder: Path, split: str, images: list[Path]) -> None:
+    """Link a split's files into class folders, the class an image's folder names."""
+    for number, image in enumerate(images):
+        link = folder / split / image.parent.name / f"{number:06d}_{image.name}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(image.absolute())
+
+
 def _link_split(folder: Path, split: str, images: list[Path]) -> None:
     """Link a split's files; the number keeps Ultralytics' order and files of one name apart."""
     for kind in ("images", "labels"):
@@ -397,6 +505,8 @@ def digest(dataset: Dataset) -> str:
             total.update(image.name.encode() + _ends(image))
             label = label_path(image)
             total.update(label.read_bytes() if label.is_file() else b"-")
+            if dataset.in_class_folders:
+                total.update(image.parent.name.encode())
     return total.hexdigest()
 
 
