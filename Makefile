@@ -53,9 +53,8 @@ host: TARGET = host
 host: $(READY) ## The same for this workstation
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS)
 
-# NVIDIA's Python bindings of five TensorRT versions, and its CPU-only builder; without a network their tests skip.
+# NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.
 $(BINDINGS): scripts/trt_contract.py $(READY)
-	-@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[jetson]'
 	@$(BIN)/python scripts/trt_contract.py --fetch
 
 test: $(READY) $(BINDINGS) ## ruff, mypy and all tests

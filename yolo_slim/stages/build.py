@@ -166,8 +166,8 @@ def _preflights(
         progress.step(f"build: preflight of {key}", done, len(wanted))
         found = preflight(inputs.graph(needed[key]), profile, key.rsplit("-", 1)[1], layout)
         checks[key] = found.to_json()
-        if failures := found.failures():
-            refused[key] = "preflight failed: " + "; ".join(failures)
+        if not found.is_passed:
+            refused[key] = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
     return checks, refused
 
 
