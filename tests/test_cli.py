@@ -83,7 +83,15 @@ def test_targets_and_doctor() -> None:
     """The profiles are listed and shown, and the doctor finds nothing missing."""
     code, text, _ = run_cli("targets")
     assert code == 0
-    assert [line.split()[0] for line in text.splitlines()] == ["host", "rpi4", "rpi5"]
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "host",
+        "jetson-agx-orin",
+        "jetson-agx-thor",
+        "jetson-orin-nano",
+        "jetson-orin-nx",
+        "rpi4",
+        "rpi5",
+    ]
     assert "min_fps" in run_cli("targets", "rpi5")[1]
     assert run_cli("doctor", "--json")[0] == 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +58,8 @@ class TensorRtSession:
                 self._allocate()
                 self._graph_reason = self._capture()
         except BaseException:
-            self.close()
+            with suppress(SlimError):  # what failed first is what the user must hear
+                self.close()
             raise
 
     def infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -198,16 +199,21 @@ class TensorRtSession:
         plain = np.array(self._host_output, np.float32)
         self._host_output.fill(0)
         try:
-            graph = CudaGraph(self._stream.handle, self._enqueue)
-            graph.launch()
+            self._graph = CudaGraph(self._stream.handle, self._enqueue)
+            self._graph.launch()
         except GraphUnavailable as error:
-            return str(error)
+            return self._without_graph(str(error))
         self._stream.synchronize()
         if not np.allclose(plain, self._host_output, REPLAY_TOLERANCE, REPLAY_TOLERANCE, equal_nan=True):
-            graph.close()
-            return "a frame launched as a graph differs from one launched plainly"
-        self._graph = graph
+            return self._without_graph("a frame launched as a graph differs from one launched plainly")
         return ""
+
+    def _without_graph(self, reason: str) -> str:
+        """Drop the graph and return why."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+        return reason
 
     def _note(self, severity: int, text: str) -> None:
         """Keep TensorRT's errors for the message."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,14 @@ def test_syntax(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
         pytest.skip("bash -n passed; needs shellcheck for the rest")
     done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
     assert done.stdout == ""
+
+
+def test_wheel_carries_the_backend(tmp_path: Path) -> None:
+    """The wheel in a bundle has every module of the TensorRT backend."""
+    from yolo_slim import device_wheel
+
+    names = zipfile.ZipFile(device_wheel.write(tmp_path)).namelist()
+    sources = Path(device_wheel.__file__).parent / "backends"
+    wanted = {f"yolo_slim/backends/{path.name}" for path in [*sources.glob("_trt_*.py"), sources / "tensorrt.py"]}
+    assert len(wanted) == 8
+    assert wanted | {"yolo_slim/runtime/build.py"} <= set(names)
