@@ -34,8 +34,27 @@ def torch_infer(model: nn.Module, *, end2end: bool) -> Infer:
     return infer
 
 
+def torch_outputs(model: nn.Module, *, end2end: bool) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Return the inference of unfused weights of any task in PyTorch, fp32, with all outputs that an export has."""
+    network = fused(model, end2end=end2end)
+    network.model[-1].export = True  # type: ignore[index, union-attr]
+
+    def infer(blob: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        with torch.no_grad():
+            output = network(torch.from_numpy(blob))
+        return [part.numpy() for part in (output if isinstance(output, (tuple, list)) else [output])]
+
+    return infer
+
+
 def onnx_infer(onnx: Path) -> Infer:
-    """Return the inference of an ONNX file in ONNX Runtime, fp32."""
+    """Return the inference of an ONNX file in ONNX Runtime, fp32, as its first output."""
+    outputs = onnx_outputs(onnx)
+    return lambda blob: outputs(blob)[0]
+
+
+def onnx_outputs(onnx: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Return the inference of an ONNX file in ONNX Runtime, fp32, with all its outputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -43,7 +62,7 @@ def onnx_infer(onnx: Path) -> Infer:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda blob: np.asarray(session.run(None, {name: blob})[0], dtype=np.float32)
+    return lambda blob: [np.asarray(part, dtype=np.float32) for part in session.run(None, {name: blob})]
 
 
 def detect_all(

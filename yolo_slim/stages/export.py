@@ -14,7 +14,7 @@ from yolo_slim import checkpoint, ultra
 from yolo_slim.config import ExportConfig
 from yolo_slim.data import load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation.predict import onnx_infer, torch_infer
+from yolo_slim.evaluation.predict import onnx_outputs, torch_outputs
 from yolo_slim.files import write_atomic
 from yolo_slim.manifest import Job
 from yolo_slim.progress import Progress, Silent
@@ -26,6 +26,16 @@ MAX_BOX_PX = 0.1
 """Largest difference of a box coordinate between ONNX Runtime and PyTorch, pixels of the input."""
 MAX_SCORE = 0.001
 """Largest difference of a score."""
+MAX_REST = 0.005
+"""Largest difference of mask coefficients, prototypes, keypoints and angles, as a share of their largest value."""
+
+DESCRIPTIONS = {
+    "detect": "detection model",
+    "segment": "segmentation model",
+    "pose": "pose model",
+    "obb": "model of rotated boxes",
+    "classify": "classifier",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +71,7 @@ def run(
         SlimError: end2end asked of a model without a one-to-one head, or outputs that differ from PyTorch's.
     """
     progress = progress or Silent()
-    loaded = checkpoint.load(inputs.weights)
+    loaded = checkpoint.load(inputs.weights, checkpoint.TASKS)
     require_imgsz(imgsz, loaded.stride)
     require_end2end(loaded, config)
     job = Job(
@@ -96,7 +106,7 @@ def require_end2end(loaded: checkpoint.Checkpoint, config: ExportConfig) -> None
     if config.end2end and not loaded.dual_head:
         raise SlimError(
             f"{loaded.path} has no one-to-one head, so it can't be exported end2end.",
-            remedy="Leave export.end2end off; only yolo26 models have that head.",
+            remedy="Leave export.end2end off; only yolov10 and yolo26 models have that head.",
         )
 
 
@@ -127,7 +137,7 @@ def _settle_metadata(exported: Path, out: Path) -> None:
 
     graph = onnx.load(str(exported))
     kept = {item.key: item.value for item in graph.metadata_props if item.key != "date"}
-    kept["description"] = "Ultralytics detection model, exported by yolo_slim"
+    kept["description"] = f"Ultralytics {DESCRIPTIONS.get(kept.get('task', ''), 'model')}, exported by yolo_slim"
     del graph.metadata_props[:]
     for key, value in sorted(kept.items()):
         graph.metadata_props.add(key=key, value=value)
@@ -146,44 +156,76 @@ def measure_parity(
     End2end outputs are compared row by row where both scores exceed .05: below, equal scores may swap rows.
 
     Raises:
-        SlimError: a difference above :data:`MAX_BOX_PX` or :data:`MAX_SCORE`.
+        SlimError: a difference above :data:`MAX_BOX_PX`, :data:`MAX_SCORE` or, of what other tasks add,
+            :data:`MAX_REST`.
     """
-    ours, theirs = onnx_infer(onnx), torch_infer(loaded.model, end2end=end2end)
+    ours, theirs = onnx_outputs(onnx), torch_outputs(loaded.model, end2end=end2end)
     letterbox = Letterbox((imgsz, imgsz))
-    box_px = score = 0.0
+    worst = np.zeros(3)
     for path in images:
         blob = letterbox(read_image(path, convert_channels=True))[0].copy()
         got, wanted = ours(blob), theirs(blob)
-        if got.shape != wanted.shape:
-            raise SlimError(f"The ONNX output has shape {got.shape}, PyTorch's {wanted.shape}.")
-        boxes, scores = _differences(got[0], wanted[0], end2end=end2end)
-        box_px, score = max(box_px, boxes), max(score, scores)
+        shapes = [output.shape for output in got], [output.shape for output in wanted]
+        if shapes[0] != shapes[1]:
+            raise SlimError(f"The ONNX outputs have the shapes {shapes[0]}, PyTorch's {shapes[1]}.")
+        worst = np.maximum(worst, _all_differences(got, wanted, loaded, end2end=end2end))
+    return _judged(worst, len(images), loaded.task)
+
+
+def _judged(worst: np.ndarray, images: int, task: str) -> dict[str, Any]:
+    """Return the parity as a JSON value; raise where a difference is too large."""
+    box_px, score, rest = worst.tolist()
     parity = {
-        "images": len(images),
+        "images": images,
         "max_box_px": box_px,
         "max_score": score,
         "box_tolerance_px": MAX_BOX_PX,
         "score_tolerance": MAX_SCORE,
     }
-    if box_px > MAX_BOX_PX or score > MAX_SCORE:
+    if task not in ("detect", "classify"):
+        parity |= {"max_rest": rest, "rest_tolerance": MAX_REST}
+    if box_px > MAX_BOX_PX or score > MAX_SCORE or rest > MAX_REST:
         raise SlimError(
             "The ONNX graph and the PyTorch model disagree.",
-            culprits=[f"boxes by {box_px:.3g} px (tolerance {MAX_BOX_PX})", f"scores by {score:.3g} ({MAX_SCORE})"],
+            culprits=[
+                f"boxes by {box_px:.3g} px (tolerance {MAX_BOX_PX})",
+                f"scores by {score:.3g} ({MAX_SCORE})",
+                f"masks, keypoints or angles by {rest:.3g} of their largest value ({MAX_REST})",
+            ],
             remedy="Try another export.opset, and report the model if it stays.",
         )
     return parity
 
 
-def _differences(got: np.ndarray, wanted: np.ndarray, *, end2end: bool) -> tuple[float, float]:
-    """Return the largest difference of a box, where anything scores above .05, and of a score."""
+def _all_differences(
+    got: list[np.ndarray], wanted: list[np.ndarray], loaded: checkpoint.Checkpoint, *, end2end: bool
+) -> np.ndarray:
+    """Return the largest differences of boxes (px), scores and the rest (share), shape (3,)."""
+    if loaded.task == "classify":
+        return np.array([0.0, np.abs(got[0] - wanted[0]).max(), 0.0])
+    boxes, scores, rest = _differences(got[0][0], wanted[0][0], classes=len(loaded.names), end2end=end2end)
+    others = [_share(ours, theirs) for ours, theirs in zip(got[1:], wanted[1:], strict=True)]
+    return np.array([boxes, scores, max([rest, *others])])
+
+
+def _differences(got: np.ndarray, wanted: np.ndarray, *, classes: int, end2end: bool) -> tuple[float, float, float]:
+    """Return the largest difference of a box, where anything scores above .05, of a score and of what follows them."""
     if end2end:
         rows = (got[:, 4] > 0.05) & (wanted[:, 4] > 0.05)
         got, wanted = got[rows], wanted[rows]
         boxes, scores = np.abs(got[:, :4] - wanted[:, :4]), np.abs(got[:, 4] - wanted[:, 4])
+        rest = _share(got[:, 6:], wanted[:, 6:])
     else:
-        seen = wanted[4:].max(axis=0) > 0.05
-        boxes, scores = np.abs(got[:4, seen] - wanted[:4, seen]), np.abs(got[4:] - wanted[4:])
-    return float(boxes.max(initial=0.0)), float(scores.max(initial=0.0))
+        last = 4 + classes
+        seen = wanted[4:last].max(axis=0) > 0.05
+        boxes, scores = np.abs(got[:4, seen] - wanted[:4, seen]), np.abs(got[4:last] - wanted[4:last])
+        rest = _share(got[last:, seen], wanted[last:, seen])
+    return float(boxes.max(initial=0.0)), float(scores.max(initial=0.0)), rest
+
+
+def _share(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the largest difference as a share of the largest value, 0 where there is nothing."""
+    return float(np.abs(got - wanted).max(initial=0.0) / max(np.abs(wanted).max(initial=0.0), 1.0))
 
 
 def layout_of(onnx: Path) -> dict[str, Any]:
@@ -211,7 +253,10 @@ def layout_of(onnx: Path) -> dict[str, Any]:
             remedy="Make it with `yolo-slim export`.",
         ) from None
     if task != "detect":
-        raise SlimError(f"{onnx} is a {task} model.", remedy="yolo_slim handles detection models.")
+        raise SlimError(
+            f"{onnx} is a {task} model.",
+            remedy="Building for a device and validating there handle detection models; the ONNX file itself is whole.",
+        )
     shape = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim]
     wanted = 6 if layout == "end2end" else 4 + len(names)
     if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:

@@ -30,6 +30,14 @@ DEFAULTS: dict[str, Any] = {
 }
 """Ultralytics arguments that differ from its own defaults; each can be overridden. Measured in docs/benchmarks."""
 
+SCORES = {
+    "metrics/mAP50-95(B)": "mAP50-95",
+    "metrics/mAP50-95(M)": "mask mAP50-95",
+    "metrics/mAP50-95(P)": "pose mAP50-95",
+    "metrics/accuracy_top1": "top-1 accuracy",
+}
+"""Ultralytics' metrics of all tasks that are told after an epoch, with their names for people."""
+
 OURS = frozenset(
     [
         "model",
@@ -105,8 +113,8 @@ def run(
     """
     progress = progress or Silent()
     check_overrides(config.overrides)
-    pruned = checkpoint.load(inputs.weights)
-    teacher = checkpoint.load(inputs.teacher)
+    pruned = checkpoint.load(inputs.weights, checkpoint.TASKS)
+    teacher = checkpoint.load(inputs.teacher, (pruned.task,))
     job = Job(
         stage="recover",
         folder=out_dir,
@@ -122,7 +130,7 @@ def run(
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
-        best = _train(arguments, last, config.epochs, progress)
+        best = _train(pruned.task, arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs)
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
     return outputs
@@ -190,7 +198,7 @@ def _resumable(job: Job) -> Path | None:
     return None
 
 
-def _train(arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
+def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
     """Train, resume or, where only the manifest was missing, do nothing; return ``best.pt``."""
     if last is not None:
         epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
@@ -198,9 +206,9 @@ def _train(arguments: dict[str, Any], last: Path | None, epochs: int, progress: 
             return last.with_name("best.pt")
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, "resume": str(last)}
-    from yolo_slim.training.trainer import SlimTrainer
+    from yolo_slim.training.trainer import TRAINERS
 
-    trainer = SlimTrainer(overrides=arguments)
+    trainer = TRAINERS[task](overrides=arguments)
     for event, callback in _callbacks(progress).items():
         trainer.add_callback(event, callback)
     trainer.train()
@@ -219,9 +227,11 @@ def _callbacks(progress: Progress) -> dict[str, Any]:
         progress.step("recover: train", trainer.epoch * per_epoch + seen["batches"], trainer.epochs * per_epoch)
 
     def epoch_end(trainer: Any) -> None:
-        value = (trainer.metrics or {}).get("metrics/mAP50-95(B)")
-        if value is not None and trainer.epoch < trainer.epochs:
-            progress.say(f"recover: epoch {trainer.epoch + 1} of {trainer.epochs}, val mAP50-95 {value:.3f}")
+        metrics = trainer.metrics or {}
+        found = [(metrics[key], name) for key, name in SCORES.items() if key in metrics]
+        if found and trainer.epoch < trainer.epochs:
+            told = ", ".join(f"{name} {value:.3f}" for value, name in found)
+            progress.say(f"recover: epoch {trainer.epoch + 1} of {trainer.epochs}, val {told}")
 
     return {"on_train_batch_end": batch_end, "on_model_save": epoch_end}
 
@@ -230,7 +240,7 @@ def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutput
     """Write the best weights as a plain checkpoint, after a check that the widths are still the pruned ones."""
     from yolo_slim.training.trainer import widths
 
-    trained = checkpoint.load(best)
+    trained = checkpoint.load(best, (pruned.task,))
     before, after = widths(pruned.model), widths(trained.model)
     changed = [f"{name}: {before[name]} -> {after.get(name)}" for name in before if before[name] != after.get(name)]
     if changed:

@@ -1,16 +1,22 @@
-"""Training images as batches for scoring channels and re-estimating statistics: letterboxed, not augmented, seeded."""
+"""Training images as batches for scoring channels and re-estimating statistics: not augmented, seeded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from yolo_slim.data import label_path, read_labels
+from yolo_slim import ultra
+from yolo_slim.data import Dataset, label_path, read_labels, write_absolute_yaml
 from yolo_slim.runtime.letterbox import Geometry, Letterbox
+
+Batch = dict[str, torch.Tensor]
+"""An Ultralytics training batch."""
 
 
 def choose(images: list[Path], count: int, seed: int) -> list[Path]:
@@ -19,7 +25,7 @@ def choose(images: list[Path], count: int, seed: int) -> list[Path]:
     return [images[i] for i in order]
 
 
-def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[dict[str, torch.Tensor]]:
+def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[Batch]:
     """Yield Ultralytics training batches: ``img`` (N, 3, imgsz, imgsz) float32 in [0, 1] RGB, ``cls`` (boxes, 1),
     ``bboxes`` (boxes, 4) xywh as shares of the input, ``batch_idx`` (boxes,).
     """
@@ -48,3 +54,51 @@ def _move(labels: np.ndarray, geometry: Geometry, imgsz: int) -> np.ndarray:
     scale = np.array([width, height, width, height]) / imgsz
     offset = np.array([geometry.left, geometry.top, 0, 0]) / imgsz
     return np.concatenate([labels[:, :1], labels[:, 1:] * scale + offset], axis=1)
+
+
+def loader(task: str, dataset: Dataset, imgsz: int, folder: Path) -> Callable[[list[Path], int], Iterator[Batch]]:
+    """Return the function from images and a batch size to training batches of a task.
+
+    Detection batches are :func:`batches`. The other tasks' come from Ultralytics' own data sets, not augmented, with
+    whatever the task's loss reads; their links and caches go into ``folder``.
+    """
+    if task == "detect":
+        return lambda images, batch: batches(images, imgsz, batch)
+    return lambda images, batch: _task_batches(task, replace(dataset, splits={"train": images}), imgsz, batch, folder)
+
+
+def _task_batches(task: str, dataset: Dataset, imgsz: int, batch: int, folder: Path) -> Iterator[Batch]:
+    """Yield training batches; ``img`` (N, 3, imgsz, imgsz) float32 as the task's trainer has it."""
+    if not dataset.splits["train"]:
+        return
+    ultra.prepare()
+    source = write_absolute_yaml(dataset, folder / "scored.yaml")
+    samples, collate = (_classified if task == "classify" else _labelled)(task, dataset, source, imgsz, batch)
+    for start in range(0, len(samples), batch):
+        values = collate([samples[i] for i in range(start, min(start + batch, len(samples)))])
+        if values["img"].dtype == torch.uint8:
+            values["img"] = values["img"].float() / 255
+        yield values
+
+
+def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int) -> tuple[Any, Any]:
+    """Return Ultralytics' data set of labelled images, letterboxed, and what makes batches of it."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.build import build_yolo_dataset
+
+    arguments = get_cfg(overrides={"task": task, "imgsz": imgsz})
+    description = {**dataset.carried, "names": dataset.names, "nc": len(dataset.names)}
+    description = {"channels": 3, **description}
+    images = source.with_name(f"{source.stem}_links") / "images" / "train"
+    samples = build_yolo_dataset(arguments, str(images), batch, description, mode="val", rect=False, stride=32)
+    return samples, samples.collate_fn
+
+
+def _classified(_task: str, dataset: Dataset, source: Path, imgsz: int, _batch: int) -> tuple[Any, Any]:
+    """Return Ultralytics' data set of class folders, resized and cropped, and what makes batches of it."""
+    from torch.utils.data import default_collate
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.dataset import ClassificationDataset
+
+    arguments = get_cfg(overrides={"task": "classify", "imgsz": imgsz})
+    return ClassificationDataset(source / "train", arguments, names=dataset.names), default_collate

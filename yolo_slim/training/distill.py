@@ -4,7 +4,9 @@ A pruned network has the teacher's anchors, classes and box bins, so its raw hea
 Ultralytics' own ``distill_model`` compares neck features through trained projectors instead. Class term: binary
 cross-entropy against the teacher's class probabilities. Box term: for DFL heads the Kullback-Leibler divergence of the
 bin distributions (Zheng et al. 2022, Localization Distillation), for heads without bins the absolute difference of the
-four distances in grid units; both weighted by the teacher's confidence.
+four distances in grid units; both weighted by the teacher's confidence. The heads of segmentation, pose and rotated
+boxes have these two outputs as well; their mask coefficients, prototypes, keypoints and angles are not distilled.
+Classifiers: the Kullback-Leibler divergence of the class distributions (Hinton et al. 2015, at temperature 1).
 """
 
 from __future__ import annotations
@@ -51,33 +53,54 @@ def box_loss(student: Raw, teacher: Raw, reg_max: int) -> torch.Tensor:
     return (difference.mean(dim=1) * weight).sum() / mass
 
 
-class DistillationLoss:
-    """A detection model's own criterion plus the distance to a frozen teacher.
+class _WithTeacher:
+    """A model's own criterion and a frozen teacher.
 
-    It takes the place of ``model.criterion``, so the model stays a stock ``DetectionModel`` and so do its checkpoints.
+    It takes the place of ``model.criterion``, so the model stays a stock Ultralytics model and so do its checkpoints.
     """
 
     def __init__(self, criterion: Any, teacher: nn.Module, weight: float) -> None:
         self.criterion = criterion
         self.teacher = teacher.eval().requires_grad_(False)
         self.weight = weight
-        self.reg_max = int(teacher.model[-1].reg_max)  # type: ignore[index, union-attr]
 
     def __getattr__(self, name: str) -> Any:
         """Answer as the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
         return getattr(self.__dict__["criterion"], name)
+
+
+class DistillationLoss(_WithTeacher):
+    """A detection criterion, or that of segmentation, pose or rotated boxes, plus the distance to the teacher."""
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the losses, shape (terms + 1,), times the batch size, and the criterion's own items."""
         losses, items = self.criterion(preds, batch)
         with torch.no_grad():
             wanted = heads(self.teacher(batch["img"]))
-        ours = heads(preds)
+        ours, reg_max = heads(preds), int(self.teacher.model[-1].reg_max)  # type: ignore[index, union-attr]
         gains = getattr(self.criterion, "hyp", None) or self.criterion.one2one.hyp
         terms = [
-            gains.cls * class_loss(ours[name], wanted[name])
-            + gains.dfl * box_loss(ours[name], wanted[name], self.reg_max)
+            gains.cls * class_loss(ours[name], wanted[name]) + gains.dfl * box_loss(ours[name], wanted[name], reg_max)
             for name in ours
         ]
         distance = torch.stack(terms).mean() * self.weight * len(batch["img"])
         return torch.cat([losses, distance[None].to(losses.dtype)]), items
+
+
+class ClassDistillationLoss(_WithTeacher):
+    """A classifier's own criterion plus the divergence from the teacher's class distribution."""
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the mean loss over the images and the criterion's own items."""
+        loss, items = self.criterion(preds, batch)
+        with torch.no_grad():
+            wanted = self.teacher(batch["img"])[1].log_softmax(dim=1)
+        ours = (preds[1] if isinstance(preds, (list, tuple)) else preds).log_softmax(dim=1)
+        distance = functional.kl_div(ours, wanted, reduction="batchmean", log_target=True)
+        return loss + self.weight * distance.to(loss.dtype), items
+
+
+def distilled(criterion: Any, teacher: nn.Module, weight: float) -> DistillationLoss | ClassDistillationLoss:
+    """Return a task's criterion with the teacher's answers beside the labels."""
+    kind = DistillationLoss if hasattr(teacher.model[-1], "reg_max") else ClassDistillationLoss  # type: ignore[index, arg-type]
+    return kind(criterion, teacher, weight)

@@ -1,4 +1,4 @@
-"""The Ultralytics detection trainer, except that the network given is the network trained.
+"""Ultralytics' trainers, except that the network given is the network trained.
 
 Stock ``YOLO('pruned.pt').train()`` builds a new model from ``model.yaml`` and copies what fits, which takes a pruned
 network back to its full width without a word.
@@ -12,12 +12,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_slim.errors import SlimError
-from yolo_slim.training.distill import DistillationLoss
+from yolo_slim.training.distill import distilled
 
 
 def widths(model: nn.Module) -> dict[str, int]:
@@ -25,12 +29,19 @@ def widths(model: nn.Module) -> dict[str, int]:
     return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
 
-class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
-    """Trains a pruned detection model at its own widths.
+class _KeepsWidths:
+    """Trains a pruned model at its own widths; goes before one of Ultralytics' trainers.
 
-    ``distill_model`` names the teacher and ``dis`` the weight of :class:`~yolo_slim.training.distill.DistillationLoss`,
-    which replaces Ultralytics' feature distillation.
+    ``distill_model`` names the teacher and ``dis`` the weight of :func:`~yolo_slim.training.distill.distilled`, which
+    replaces Ultralytics' feature distillation.
     """
+
+    args: Any
+    data: Any
+    device: torch.device
+    last: Any
+    best: Any
+    model: Any
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:  # noqa: ARG002
         """Return the loaded network itself.
@@ -47,12 +58,13 @@ class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
                 culprits=[f"model: {ours}", f"data: {theirs}"],
                 remedy="Use the data.yaml that the model was trained with.",
             )
+        _require_keypoints(weights, self.data)
         return weights.float()
 
     def _setup_train(self) -> None:
         """Set up as Ultralytics does, on all cores, with the distillation as criterion in place of a wrapped model."""
         teacher, self.args.distill_model = self.args.distill_model, None
-        super()._setup_train()
+        super()._setup_train()  # type: ignore[misc]
         self.args.distill_model = teacher
         if self.device.type == "cpu":
             # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
@@ -66,14 +78,14 @@ class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
         network = load_checkpoint(teacher)[0].to(self.device).float()
         if getattr(student, "criterion", None) is None:
             student.criterion = student.init_criterion()
-        student.criterion = DistillationLoss(student.criterion, network, self.args.dis)
+        student.criterion = distilled(student.criterion, network, self.args.dis)
 
     def save_model(self) -> bool:
         """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""
-        last, best = Path(self.last), Path(self.best)  # type: ignore[has-type]
+        last, best = Path(self.last), Path(self.best)
         self.last, self.best = (path.with_name(f".{path.name}.tmp") for path in (last, best))
         try:
-            saved = bool(super().save_model())
+            saved = bool(super().save_model())  # type: ignore[misc]
         finally:
             partial = ((self.best, best), (self.last, last))
             self.last, self.best = last, best
@@ -82,6 +94,46 @@ class SlimTrainer(DetectionTrainer):  # type: ignore[misc]
                 _sync(temporary)
                 temporary.replace(final)
         return saved
+
+
+class SlimTrainer(_KeepsWidths, DetectionTrainer):  # type: ignore[misc]
+    """Trains a pruned detection model."""
+
+
+class SlimSegmentationTrainer(_KeepsWidths, SegmentationTrainer):  # type: ignore[misc]
+    """Trains a pruned segmentation model."""
+
+
+class SlimPoseTrainer(_KeepsWidths, PoseTrainer):  # type: ignore[misc]
+    """Trains a pruned pose model."""
+
+
+class SlimOBBTrainer(_KeepsWidths, OBBTrainer):  # type: ignore[misc]
+    """Trains a pruned model of rotated boxes."""
+
+
+class SlimClassificationTrainer(_KeepsWidths, ClassificationTrainer):  # type: ignore[misc]
+    """Trains a pruned classifier."""
+
+
+TRAINERS: dict[str, Any] = {
+    "detect": SlimTrainer,
+    "segment": SlimSegmentationTrainer,
+    "pose": SlimPoseTrainer,
+    "obb": SlimOBBTrainer,
+    "classify": SlimClassificationTrainer,
+}
+"""The trainer of every task."""
+
+
+def _require_keypoints(model: nn.Module, data: dict[str, Any]) -> None:
+    """Raise where a pose model's points aren't the data's."""
+    ours, theirs = getattr(model, "kpt_shape", None), data.get("kpt_shape")
+    if ours is not None and theirs is not None and list(ours) != list(theirs):
+        raise SlimError(
+            f"The model has keypoints of shape {list(ours)}, the data {list(theirs)}.",
+            remedy="Use the data.yaml that the model was trained with.",
+        )
 
 
 def _sync(path: Path) -> None:
