@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim import checkpoint, targets
-from yolo_slim.config import Profile, RunConfig
+from yolo_slim.config import Profile, PruneConfig, RunConfig
 from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_dataset
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
@@ -66,7 +66,14 @@ class Run:
 def default_name(config: RunConfig) -> str:
     """Return the run's name from what decides it: weights, target, input side and the share removed."""
     stem = Path(config.model).stem
-    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{round(config.prune.macs_removed * 100)}"
+    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+
+
+def _amount(config: PruneConfig) -> str:
+    """Return what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
+    budget, value = config.budget
+    percent = f"{round(value * 100)}"
+    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
 
 
 def run(

@@ -14,7 +14,6 @@ from yolo_slim import checkpoint
 from yolo_slim.config import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
-from yolo_slim.pruning.allocation import CostModel, Slot, allocate_global, allocate_local
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.macs import measure
 from yolo_slim.pruning.plan import PrunePlan, compose, make_plan
@@ -117,7 +116,7 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
     assert prune.conv_widths(replayed) == prune.conv_widths(pruned)
 
 
-@pytest.mark.parametrize("settings", [{"criterion": "l2", "scope": "local"}, {"criterion": "random"}])
+@pytest.mark.parametrize("settings", [{"criterion": "l2", "scope": "uniform"}, {"criterion": "random"}])
 def test_other_criteria(
     settings: dict[str, str], untrained: Callable[[str], Path], signs: Path, tmp_path: Path
 ) -> None:
@@ -127,38 +126,3 @@ def test_other_criteria(
     head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]
     assert head
     assert all(row["before"] == row["after"] for row in head)
-
-
-def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[list[Slot], CostModel]:
-    """Return slots and costs of convolutions in a row, of one pixel and kernel area 1."""
-    count = len(widths)
-    slots = [
-        Slot(name=f"conv{i}", spaces=(i,), width=w, floor=floor, unit_scores=np.array(s))
-        for i, (w, s) in enumerate(zip(widths, scores, strict=True))
-    ]
-    reads = np.eye(count, k=-1)
-    fixed = np.array([3.0] + [0.0] * (count - 1))
-    return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count))
-
-
-def test_global_takes_the_cheapest_first() -> None:
-    """The layer with the lower scores gives its channels up before the other loses one."""
-    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
-    full = cost.macs(np.array([16.0, 16.0]))
-    keep = allocate_global(slots, cost, target=0.8 * full, round_to=8, per_mac=0)
-    assert keep.tolist() == [8, 16]
-
-
-def test_local_takes_the_same_share() -> None:
-    """Every layer gives up the same share."""
-    slots, cost = chain([32, 32], [[1.0] * 32, [9.0] * 32], floor=8)
-    keep = allocate_local(slots, cost, target=400, round_to=8, share=lambda _: 1.0)
-    assert keep.tolist() == [16, 16]
-
-
-def test_unreachable_target_names_the_floors() -> None:
-    """A budget below the floors is refused with the layers that hit theirs."""
-    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
-    with pytest.raises(SlimError, match="below their floor") as caught:
-        allocate_global(slots, cost, target=10, round_to=8, per_mac=0.5)
-    assert "conv0 (16 channels, floor 8)" in str(caught.value)

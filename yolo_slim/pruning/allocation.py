@@ -1,12 +1,15 @@
-"""How many channels each layer keeps, so that the whole reaches a MACs budget at the least loss of score.
+"""How many channels each layer keeps, so that the whole reaches a budget at the least loss of score.
 
-Everything here is arithmetic on arrays: no model, no torch.
+Everything here is arithmetic on arrays: no model, no torch. A budget is a cost that may remain, in multiply-accumulates
+or parameters; :class:`CostModel` says what widths cost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from heapq import merge
 
 import numpy as np
 
@@ -26,11 +29,17 @@ class Slot:
     """Fewest channels that may stay; equals ``width`` where nothing may go."""
     unit_scores: np.ndarray
     """Score lost with the r-th channel to go, ascending, shape (width,)."""
+    head: bool = False
+    """It belongs to the last layer."""
+    least: int = 0
+    """The floor that it would have if the head gave up channels like the rest; 0: as ``floor``."""
+    kind: str = ""
+    """Its structure: equal for isomorphic slots."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostModel:
-    """MACs as a function of the kept channels of each slot."""
+    """What a network costs as a function of the kept channels of each slot."""
 
     reads: np.ndarray
     """Times that a convolution reads a slot's channels, shape (convs, slots)."""
@@ -39,31 +48,43 @@ class CostModel:
     reads_fixed: np.ndarray
     """Input channels that no slot governs, shape (convs,)."""
     unit: np.ndarray
-    """MACs for one input and one output channel, shape (convs,); 0 where the fused graph drops the convolution."""
+    """Cost of one input with one output channel, shape (convs,); 0 where the fused graph drops the convolution."""
+    per_output: np.ndarray | None = None
+    """Cost of an output channel whatever is read, shape (convs,): its bias. None: nothing."""
+    what: str = "MACs"
+    """What is counted, for people."""
 
-    def macs(self, keep: np.ndarray) -> float:
-        """Return the MACs for one image when slot s keeps ``keep[s]`` channels."""
-        return float((self.unit * self._inputs(keep) * (self.writes @ keep)).sum())
+    def total(self, keep: np.ndarray) -> float:
+        """Return the cost when slot s keeps ``keep[s]`` channels."""
+        outputs = self.writes @ keep
+        paired = float((self.unit * self._inputs(keep) * outputs).sum())
+        return paired if self.per_output is None else paired + float((self.per_output * outputs).sum())
 
     def saved(self, keep: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Return the MACs saved by removing ``step[s]`` channels from slot s alone, shape (slots,)."""
+        """Return the cost saved by removing ``step[s]`` channels from slot s alone, shape (slots,)."""
         inputs, outputs = self._inputs(keep)[:, None], (self.writes @ keep)[:, None]
         after = (inputs - self.reads * step) * (outputs - self.writes * step)
-        return np.asarray((self.unit[:, None] * (inputs * outputs - after)).sum(axis=0))
+        paired = np.asarray((self.unit[:, None] * (inputs * outputs - after)).sum(axis=0))
+        return paired if self.per_output is None else paired + self.per_output @ self.writes * step
+
+    def only(self, rows: np.ndarray) -> CostModel:
+        """Return the cost of some convolutions alone, ``rows`` of shape (convs,) bool."""
+        biases = None if self.per_output is None else self.per_output * rows
+        return replace(self, unit=self.unit * rows, per_output=biases)
 
     def _inputs(self, keep: np.ndarray) -> np.ndarray:
         """Return the input channels of every convolution, shape (convs,)."""
         return np.asarray(self.reads @ keep + self.reads_fixed)
 
 
+Allocate = Callable[[CostModel, float, np.ndarray, np.ndarray], np.ndarray]
+"""From a cost model, the cost that may remain, the widths to start from and which slots are free, to kept channels."""
+
+
 def make_slots(
-    graph: ChannelGraph,
-    scores: np.ndarray,
-    *,
-    round_to: int,
-    floor: Callable[[str, int], int],
+    graph: ChannelGraph, scores: np.ndarray, *, round_to: int, floor: Callable[[str, int], int]
 ) -> list[Slot]:
-    """Return one slot per set of tied spaces.
+    """Return one slot per set of tied spaces; a set with a channel that has no score (NaN) stays whole.
 
     Args:
         graph: the channel graph.
@@ -72,11 +93,13 @@ def make_slots(
         floor: from a writing convolution's name and its width to the fewest channels that may stay.
     """
     slots = []
-    for members in graph.tied:
+    kinds = structures(graph)
+    for members, kind in zip(graph.tied, kinds, strict=True):
         spaces = [graph.spaces[i] for i in members]
         width = len(spaces[0].channels)
         name = (graph.members(spaces[0]) or ["?"])[0]
-        frozen = any(space.frozen for space in spaces)
+        lost: np.ndarray = sum(np.sort(scores[space.channels]) for space in spaces)  # type: ignore[assignment]
+        frozen = any(space.frozen for space in spaces) or bool(np.isnan(lost).any())
         lowest = width if frozen else min(width, _round_up(floor(name, width), round_to))
         slots.append(
             Slot(
@@ -84,22 +107,55 @@ def make_slots(
                 spaces=tuple(members),
                 width=width,
                 floor=lowest,
-                unit_scores=sum(np.sort(scores[space.channels]) for space in spaces),  # type: ignore[arg-type]
+                unit_scores=np.zeros(width) if np.isnan(lost).any() else lost,
+                kind=kind,
             )
         )
     return slots
 
 
-def make_cost_model(graph: ChannelGraph, slots: list[Slot], counted: Callable[[str], bool]) -> CostModel:
-    """Return the MACs model of a graph; ``counted`` tells by its name whether the fused graph has a convolution."""
+def structures(graph: ChannelGraph) -> list[str]:
+    """Return for every set of tied spaces what writes and reads it, equal for isomorphic sets, shape (sets,).
+
+    As torch-pruning's ``isomorphic`` (Fang et al. 2024, Isomorphic Pruning for Vision Models): layer types and
+    directions, whatever the widths; here with the kernel's size.
+    """
+    home = {
+        int(label): i
+        for i, members in enumerate(graph.tied)
+        for space in members
+        for label in graph.spaces[space].channels
+    }
+    tags: list[Counter[str]] = [Counter() for _ in graph.tied]
+    for site in graph.convs.values():
+        kind = f"{'depthwise' if site.depthwise else 'transposed' if site.transposed else 'dense'}{site.kernel_area}"
+        for direction, labels in (("out", site.outputs), ("in", site.inputs)):
+            for i in {home[label] for label in np.unique(labels).tolist() if label in home}:
+                tags[i][f"{kind}-{direction}"] += 1
+    return [" ".join(f"{count}x{tag}" for tag, count in sorted(counted.items())) for counted in tags]
+
+
+def make_cost_model(
+    graph: ChannelGraph, slots: list[Slot], counted: Callable[[str], bool], *, what: str = "MACs"
+) -> CostModel:
+    """Return the cost model of a graph.
+
+    Args:
+        graph: the channel graph.
+        slots: the decisions.
+        counted: tells by its name whether the fused graph has a convolution.
+        what: ``MACs`` for one image, or ``parameters`` with one bias an output channel, as fusing leaves them.
+    """
     home = {
         int(label): s for s, slot in enumerate(slots) for space in slot.spaces for label in graph.spaces[space].channels
     }
     shape = (len(graph.convs), len(slots))
     reads, writes = np.zeros(shape), np.zeros(shape)
-    fixed, unit = np.zeros(shape[0]), np.zeros(shape[0])
+    fixed, unit, biases = np.zeros(shape[0]), np.zeros(shape[0]), np.zeros(shape[0])
     for row, site in enumerate(graph.convs.values()):
-        unit[row] = site.kernel_area * site.output_pixels * counted(site.name) / (1 if site.depthwise else site.groups)
+        times = site.output_pixels if what == "MACs" else 1
+        unit[row] = site.kernel_area * times * counted(site.name) / (1 if site.depthwise else site.groups)
+        biases[row] = counted(site.name)
         for label in site.outputs.tolist():
             writes[row, home[label]] += 1 / slots[home[label]].width
         if site.depthwise or site.inputs is None:
@@ -110,28 +166,49 @@ def make_cost_model(graph: ChannelGraph, slots: list[Slot], counted: Callable[[s
                 reads[row, home[label]] += 1 / slots[home[label]].width
             else:
                 fixed[row] += 1
-    return CostModel(reads=reads, writes=writes, reads_fixed=fixed, unit=unit)
+    per_output = None if what == "MACs" else biases
+    return CostModel(reads=reads, writes=writes, reads_fixed=fixed, unit=unit, per_output=per_output, what=what)
 
 
-def allocate_global(slots: list[Slot], cost: CostModel, *, target: float, round_to: int, per_mac: float) -> np.ndarray:
+def widths_of(slots: list[Slot]) -> np.ndarray:
+    """Return the width of every slot, shape (slots,)."""
+    return np.array([slot.width for slot in slots], dtype=float)
+
+
+def allocate_global(
+    slots: list[Slot],
+    cost: CostModel,
+    *,
+    target: float,
+    round_to: int,
+    per_mac: float,
+    value: CostModel | None = None,
+    start: np.ndarray | None = None,
+    free: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the kept channels of every slot, shape (slots,): the cheapest block of channels goes first.
 
     Args:
         slots: the decisions to make.
-        cost: the MACs model.
-        target: MACs that may remain.
+        cost: what the target is about.
+        target: cost that may remain.
         round_to: channels that go in one step.
-        per_mac: exponent of the saved MACs in the ranking; 0 ranks by score alone, 1 by score per MAC.
+        per_mac: exponent of what is saved in the ranking; 0 ranks by score alone, 1 by score per MAC.
+        value: what the ranking divides by where that isn't the cost.
+        start: kept channels to begin with; absent: all.
+        free: slots that may give channels up, shape (slots,) bool; absent: all.
 
     Raises:
         SlimError: every layer is at its floor and the target isn't met.
     """
-    keep = np.array([slot.width for slot in slots], dtype=float)
+    keep = widths_of(slots) if start is None else start.copy()
+    free = np.ones(len(slots), dtype=bool) if free is None else free
     lost = [np.concatenate([[0.0], np.cumsum(slot.unit_scores)]) for slot in slots]
     taken: list[tuple[int, float]] = []
-    while cost.macs(keep) > target:
+    while cost.total(keep) > target:
         step = np.array([_next_step(slot, int(k), round_to) for slot, k in zip(slots, keep, strict=True)], dtype=float)
-        saved = cost.saved(keep, step)
+        step *= free
+        saved = (value or cost).saved(keep, step)
         loss = np.array(
             [_loss(c, slot.width - int(k), int(d)) for c, slot, k, d in zip(lost, slots, keep, step, strict=True)]
         )
@@ -149,37 +226,153 @@ def _given_back(keep: np.ndarray, taken: list[tuple[int, float]], cost: CostMode
     for slot, step in reversed(taken):
         wider = keep.copy()
         wider[slot] += step
-        if cost.macs(wider) <= target:
+        if cost.total(wider) <= target:
             keep = wider
     return keep
 
 
-def allocate_local(
-    slots: list[Slot], cost: CostModel, *, target: float, round_to: int, share: Callable[[str], float]
+def allocate_uniform(
+    slots: list[Slot],
+    cost: CostModel,
+    *,
+    target: float,
+    round_to: int,
+    share: Callable[[Slot], float],
+    start: np.ndarray | None = None,
+    free: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the kept channels of every slot when each loses the same share, times ``share`` of its name.
+    """Return the kept channels of every slot when each loses the same share, times ``share`` of the slot.
 
     Raises:
         SlimError: the target isn't met though every layer is at its floor.
     """
 
     def keep_at(ratio: float) -> np.ndarray:
-        widths = [slot.width * (1 - ratio * share(slot.name)) for slot in slots]
+        wanted = [slot.width * (1 - ratio * share(slot)) for slot in slots]
         return np.array(
             [
                 max(slot.floor, min(slot.width, _round_up(int(w), round_to)))
-                for slot, w in zip(slots, widths, strict=True)
+                for slot, w in zip(slots, wanted, strict=True)
             ],
             dtype=float,
         )
 
+    return _bisect(slots, cost, target, _held(keep_at, slots, start, free))
+
+
+def allocate_isomorphic(
+    slots: list[Slot],
+    cost: CostModel,
+    *,
+    target: float,
+    round_to: int,
+    share: Callable[[Slot], float],
+    start: np.ndarray | None = None,
+    free: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the kept channels when isomorphic slots lose the same share together, the cheapest channels first.
+
+    Fang et al. 2024: scores of unlike structures aren't comparable, so each kind is ranked apart, at one common share.
+
+    Raises:
+        SlimError: the target isn't met though every layer is at its floor.
+    """
+    kinds: dict[tuple[str, bool], list[int]] = {}
+    for i, slot in enumerate(slots):
+        if slot.floor < slot.width:
+            kinds.setdefault((slot.kind, slot.head), []).append(i)
+    queues = {key: list(merge(*(_blocks(i, slots[i], round_to) for i in members))) for key, members in kinds.items()}
+
+    def keep_at(ratio: float) -> np.ndarray:
+        keep = widths_of(slots)
+        for key, members in kinds.items():
+            allowed = ratio * share(slots[members[0]]) * sum(slots[i].width for i in members)
+            for _, i, step in queues[key]:
+                allowed -= step
+                if allowed < 0 and ratio < 1:
+                    break
+                keep[i] -= step
+        return keep
+
+    return _bisect(slots, cost, target, _held(keep_at, slots, start, free))
+
+
+def _blocks(index: int, slot: Slot, round_to: int) -> list[tuple[float, int, int]]:
+    """Return a slot's steps as (mean score of the channels that go, slot, channels), in the order in which they go."""
+    blocks, keep = [], slot.width
+    cumulated = np.concatenate([[0.0], np.cumsum(slot.unit_scores)])
+    while step := _next_step(slot, keep, round_to):
+        blocks.append((_loss(cumulated, slot.width - keep, step) / step, index, step))
+        keep -= step
+    return blocks
+
+
+def _held(
+    keep_at: Callable[[float], np.ndarray], slots: list[Slot], start: np.ndarray | None, free: np.ndarray | None
+) -> Callable[[float], np.ndarray]:
+    """Return ``keep_at`` with the slots that aren't free held where they start."""
+    if free is None:
+        return keep_at
+    begun = widths_of(slots) if start is None else start
+    return lambda ratio: np.where(free, keep_at(ratio), begun)
+
+
+def _bisect(slots: list[Slot], cost: CostModel, target: float, keep_at: Callable[[float], np.ndarray]) -> np.ndarray:
+    """Return the widths at the smallest ratio that meets the target."""
     low, high = 0.0, 1.0
-    if cost.macs(keep_at(high)) > target:
+    if cost.total(keep_at(high)) > target:
         raise _unreachable(slots, cost, keep_at(high), target)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if cost.macs(keep_at(middle)) <= target else (middle, high)
+        low, high = (low, middle) if cost.total(keep_at(middle)) <= target else (middle, high)
     return keep_at(high)
+
+
+def allocate_apart(
+    allocate: Allocate,
+    slots: list[Slot],
+    cost: CostModel,
+    *,
+    target: float,
+    head_rows: np.ndarray,
+    head_target: float,
+) -> np.ndarray:
+    """Return the kept channels when the head is given a target of its own and the rest pays what is left.
+
+    The head reads the neck, so a narrower neck makes the head cheaper: both are allocated in turn until neither moves.
+
+    Args:
+        allocate: the allocation, over the slots that are free.
+        slots: the decisions to make.
+        cost: what the targets are about.
+        target: cost of the whole that may remain.
+        head_rows: the head's convolutions, shape (convs,) bool.
+        head_target: cost of the head that may remain.
+    """
+    full = widths_of(slots)
+    in_head = np.array([slot.head for slot in slots])
+    keep = full
+    for _ in range(MOST_TURNS):
+        before = keep
+        keep = allocate(cost.only(head_rows), head_target, np.where(in_head, full, keep), in_head)
+        keep = allocate(cost, target, np.where(in_head, keep, full), ~in_head)
+        if np.array_equal(before, keep):
+            break
+    return keep
+
+
+MOST_TURNS = 8
+"""Head and rest settle in two or three turns; a pair of neighbouring widths could go back and forth for ever."""
+
+
+def scheduled(removed: float, index: int, rounds: int, schedule: str) -> float:
+    """Return the share to have removed after round ``index`` of ``rounds``.
+
+    ``linear``: the same amount in each round; ``geometric``: the same share of what the last round left.
+    """
+    if schedule == "geometric":
+        return float(1 - (1 - removed) ** ((index + 1) / rounds))
+    return removed * (index + 1) / rounds
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -199,17 +392,31 @@ def _loss(cumulated: np.ndarray, removed: int, step: int) -> float:
 
 
 def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: float) -> SlimError:
-    """Return the error for a budget below what the floors allow."""
-    full = cost.macs(np.array([slot.width for slot in slots], dtype=float))
-    most = 1 - cost.macs(keep) / full
-    culprits = [
+    """Return the error for a budget below what the floors allow, or that only the head could pay."""
+    full = cost.total(widths_of(slots))
+    most = 1 - cost.total(keep) / full
+    opened = np.array([min(k, slot.least or k) for slot, k in zip(slots, keep, strict=True)])
+    reach = 1 - cost.total(opened) / full
+    if any(slot.head for slot in slots) and cost.total(opened) <= target:
+        return SlimError(
+            f"Removing {1 - target / full:.0%} of the {cost.what} is a ratio that only the head could pay: with "
+            f"everything else at its floor {most:.0%} can go, with the head at its floor too {reach:.0%}.",
+            culprits=_at_floor(slots, keep),
+            remedy=f"Set PRUNE below {most:.2f}, or raise prune.head_gentleness or prune.head_removed.",
+        )
+    return SlimError(
+        f"Removing {1 - target / full:.0%} of the {cost.what} would take layers below their floor; "
+        f"at most {most:.0%} can go with these settings.",
+        culprits=_at_floor(slots, keep),
+        remedy=f"Set PRUNE below {most:.2f}, or lower prune.min_width or prune.min_share, or raise "
+        "prune.head_gentleness.",
+    )
+
+
+def _at_floor(slots: Sequence[Slot], keep: np.ndarray) -> list[str]:
+    """Return the slots that hit their floor, the widest first."""
+    return [
         f"{slot.name} ({slot.width} channels, floor {slot.floor})"
         for slot, k in sorted(zip(slots, keep, strict=True), key=lambda pair: -pair[0].width)
         if 0 < slot.floor < slot.width and k <= slot.floor
     ]
-    return SlimError(
-        f"Removing {1 - target / full:.0%} of the MACs would take layers below their floor; "
-        f"at most {most:.0%} can go with these settings.",
-        culprits=culprits,
-        remedy=f"Set PRUNE below {most:.2f}, or lower prune.min_width or raise prune.head_gentleness.",
-    )

@@ -1,19 +1,25 @@
-"""The prune plan: which channels of which layers stay, as JSON that can be read, kept and replayed."""
+"""The prune plan: which channels of which layers stay, as JSON that can be read, edited, kept and replayed.
+
+:mod:`yolo_slim.pruning.planning` reads what a person changed in it and holds the result against the model.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import read_json, write_text
 from yolo_slim.pruning.allocation import Slot
 from yolo_slim.pruning.groups import ChannelGraph
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,39 +41,86 @@ class PrunePlan:
     settings: dict[str, Any]
     layers: dict[str, LayerCut]
     norms: dict[str, LayerCut]
+    ranks: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Layer to the rank of each of its unpruned outputs among the channels that can stand in for it; 0 is dearest."""
 
     def save(self, path: Path) -> None:
-        """Write the plan as JSON, atomically."""
-        write_json(
-            path,
-            {
-                "schema": PLAN_SCHEMA,
-                "model_sha256": self.model_sha256,
-                "settings": self.settings,
-                "layers": {name: _to_json(cut) for name, cut in self.layers.items()},
-                "norms": {name: _to_json(cut) for name, cut in self.norms.items()},
-            },
-        )
+        """Write the plan as JSON, one layer a line, atomically."""
+        layers = {
+            name: {"digest": digest_of(cut.outputs), **_to_json(cut), "ranks": list(self.ranks.get(name, ()))}
+            for name, cut in self.layers.items()
+        }
+        values = {
+            "schema": PLAN_SCHEMA,
+            "model_sha256": self.model_sha256,
+            "settings": self.settings,
+            "layers": layers,
+            "norms": {name: _to_json(cut) for name, cut in self.norms.items()},
+        }
+        write_text(path, "{\n" + ",\n".join(_lines(values)) + "\n}\n")
 
     @staticmethod
     def load(path: Path) -> PrunePlan:
-        """Read a plan.
+        """Read a plan as it is written, edits by hand aside.
 
         Raises:
-            SlimError: not a plan, or one of a newer schema.
+            SlimError: no plan, one of another schema, or a layer without its lists.
         """
-        values = read_json(path)
-        if not isinstance(values, dict) or values.get("schema") != PLAN_SCHEMA:
-            raise SlimError(
-                f"{path}: not a prune plan of schema {PLAN_SCHEMA}.",
-                remedy="Make it again with `yolo-slim prune`, or update yolo_slim.",
+        values = read_plan(path)
+        try:
+            return PrunePlan(
+                model_sha256=values["model_sha256"],
+                settings=values["settings"],
+                layers={name: _from_json(cut) for name, cut in values["layers"].items()},
+                norms={name: _from_json(cut) for name, cut in values["norms"].items()},
+                ranks={name: tuple(cut["ranks"]) for name, cut in values["layers"].items() if cut.get("ranks")},
             )
-        return PrunePlan(
-            model_sha256=values["model_sha256"],
-            settings=values["settings"],
-            layers={name: _from_json(cut) for name, cut in values["layers"].items()},
-            norms={name: _from_json(cut) for name, cut in values["norms"].items()},
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SlimError(
+                f"{path}: damaged: {type(error).__name__} {error}.", remedy="Make the plan again."
+            ) from None
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return a plan's JSON value.
+
+    Raises:
+        SlimError: no such file, no plan, or one of another schema.
+    """
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise SlimError(f"Plan not found: {path}", remedy="Make one with `yolo-slim plan make`.") from None
+    except ValueError as error:
+        raise SlimError(f"{path}: not JSON: {error}.", remedy="Correct the edit, or make the plan again.") from None
+    schema = values.get("schema") if isinstance(values, dict) and "layers" in values else None
+    if not isinstance(schema, int):
+        raise SlimError(f"{path}: not a prune plan.", remedy="Give the plan.json of `yolo-slim prune`.")
+    if schema != PLAN_SCHEMA:
+        newer = schema > PLAN_SCHEMA
+        raise SlimError(
+            f"{path}: a prune plan of {'newer' if newer else 'older'} schema {schema}; this yolo_slim reads "
+            f"{PLAN_SCHEMA}.",
+            remedy="Update yolo_slim." if newer else "Make it again with `yolo-slim plan make`.",
         )
+    return values
+
+
+def digest_of(outputs: Iterable[int]) -> str:
+    """Return a short digest of a list of kept outputs, by which an edit by hand is known."""
+    return hashlib.sha256(json.dumps(list(outputs)).encode()).hexdigest()[:8]
+
+
+def _lines(values: dict[str, Any]) -> list[str]:
+    """Return a plan's top-level entries as JSON texts, layers and normalisations one a line."""
+    entries = []
+    for key, value in values.items():
+        text = json.dumps(value)
+        if key in ("layers", "norms"):
+            rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(cut)}" for name, cut in value.items())
+            text = f"{{\n{rows}\n}}"
+        entries.append(f"{json.dumps(key)}: {text}")
+    return entries
 
 
 def _to_json(cut: LayerCut) -> dict[str, Any]:
@@ -87,6 +140,20 @@ def _from_json(values: dict[str, Any]) -> LayerCut:
         inputs=None if inputs is None else tuple(inputs),
         inputs_before=values.get("inputs_before"),
     )
+
+
+def ranks_of(graph: ChannelGraph, scores: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Return for every layer that writes channels of its own the rank of each output within its space."""
+    place = {}
+    for space in graph.spaces:
+        if not space.frozen:
+            order = space.channels[np.argsort(-scores[space.channels], kind="stable")]
+            place.update({int(label): rank for rank, label in enumerate(order.tolist())})
+    return {
+        name: tuple(place.get(label, 0) for label in site.outputs.tolist())
+        for name, site in graph.convs.items()
+        if not site.depthwise and any(label in place for label in site.outputs.tolist())
+    }
 
 
 def kept_labels(graph: ChannelGraph, slots: list[Slot], keep: np.ndarray, scores: np.ndarray) -> set[int]:
@@ -126,7 +193,20 @@ def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
     """Return the one cut that equals ``first`` and then ``second``, in channels of the model before both."""
     layers = {name: _compose(first.layers[name], cut) for name, cut in second.layers.items()}
     norms = {name: _compose(first.norms[name], cut) for name, cut in second.norms.items()}
-    return PrunePlan(model_sha256=first.model_sha256, settings=first.settings, layers=layers, norms=norms)
+    ranks = {
+        name: _compose_ranks(first.ranks[name], first.layers[name].outputs, second.ranks[name])
+        for name in first.ranks
+        if name in second.ranks
+    }
+    return PrunePlan(model_sha256=first.model_sha256, settings=first.settings, layers=layers, norms=norms, ranks=ranks)
+
+
+def _compose_ranks(first: tuple[int, ...], kept: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ranks in which the channels that ``second`` ranks anew come before those that were gone by then."""
+    ranks = list(first)
+    for channel, rank in zip(kept, second, strict=True):
+        ranks[channel] = rank
+    return tuple(ranks)
 
 
 def _compose(first: LayerCut, second: LayerCut) -> LayerCut:

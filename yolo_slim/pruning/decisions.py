@@ -1,0 +1,113 @@
+"""What may be cut at all: the slots of a network under the settings of a prune."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+from torch import nn
+
+from yolo_slim.config import PruneConfig
+from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.pruning.allocation import Slot, make_slots
+from yolo_slim.pruning.groups import ChannelGraph
+
+ROUND_TO = 8
+"""Multiple of the widths where neither the settings nor a target say one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What decides which slots may give channels up, and how many."""
+
+    config: PruneConfig
+    exported: frozenset[str]
+    """Convolutions that the fused graph has; the others stay as they are."""
+    head: str
+    """Start of the names of the last layer's modules."""
+    protected: frozenset[str]
+    """Convolutions whose outputs stay."""
+    widths: Mapping[str, int]
+    """Name of a slot to its width in the unpruned network; empty where that is the network at hand."""
+
+    @property
+    def round_to(self) -> int:
+        """Return what widths stay multiples of."""
+        return self.config.round_to or ROUND_TO
+
+    @property
+    def gentleness(self) -> float:
+        """Return the head's share; a ratio of its own takes its place."""
+        return 1.0 if self.config.head_removed is not None else self.config.head_gentleness
+
+    def in_head(self, name: str) -> bool:
+        """Tell whether a convolution belongs to the last layer."""
+        return name.startswith(self.head)
+
+    def floor(self, name: str, width: int) -> int:
+        """Return the fewest channels that a slot may keep, before rounding, gentleness aside."""
+        own = self.widths.get(name, width)
+        return min(width, max(self.config.min_width, math.ceil(self.config.min_share * own)))
+
+
+def make_terms(
+    model: nn.Module, graph: ChannelGraph, config: PruneConfig, exported: frozenset[str], widths: Mapping[str, int]
+) -> Terms:
+    """Return the terms of a network.
+
+    Raises:
+        SlimError: a pattern of ``prune.protect`` that fits no layer.
+    """
+    last = len(model.model) - 1  # type: ignore[arg-type]
+    return Terms(
+        config=config,
+        exported=exported,
+        head=f"model.{last}.",
+        protected=protected(list(graph.convs), config.protect),
+        widths=widths,
+    )
+
+
+def protected(names: list[str], patterns: list[str]) -> frozenset[str]:
+    """Return the layers that are named, lie in a named block or fit a pattern.
+
+    Raises:
+        SlimError: patterns that fit no layer, with the nearest name.
+    """
+    found = {p: [n for n in names if n == p or n.startswith(f"{p}.") or fnmatchcase(n, p)] for p in patterns}
+    known = [*names, *sorted({name.rsplit(".", i)[0] for name in names for i in (1, 2)})]
+    unknown = [f"{p}: no such layer.{did_you_mean(p, known)}" for p, fits in found.items() if not fits]
+    if unknown:
+        raise SlimError(
+            "prune.protect names layers that the model doesn't have.",
+            culprits=unknown,
+            remedy="`yolo-slim show MODEL` lists the layers; `model.2` stands for a block, `*` for any characters.",
+        )
+    return frozenset(name for fits in found.values() for name in fits)
+
+
+def decide(graph: ChannelGraph, scores: np.ndarray, terms: Terms) -> list[Slot]:
+    """Return the decisions, those of the head at the price that its gentleness sets."""
+    slots = make_slots(graph, scores, round_to=terms.round_to, floor=terms.floor)
+    return [_held(graph, slot, terms) for slot in slots]
+
+
+def _held(graph: ChannelGraph, slot: Slot, terms: Terms) -> Slot:
+    """Return a slot with what the settings hold of it."""
+    head = terms.in_head(slot.name)
+    writers = {name for space in slot.spaces for name in graph.members(graph.spaces[space])}
+    if not writers & terms.exported or writers & terms.protected:
+        return replace(slot, floor=slot.width, head=head)
+    share = terms.gentleness if head else 1.0
+    if share == 0:
+        return replace(slot, floor=slot.width, head=head, least=slot.floor)
+    scores = slot.unit_scores if share == 1 else slot.unit_scores / share
+    return replace(slot, head=head, unit_scores=scores)
+
+
+def slot_widths(slots: list[Slot]) -> dict[str, int]:
+    """Return the width of every slot by name."""
+    return {slot.name: slot.width for slot in slots}

@@ -1,0 +1,173 @@
+"""The sensitivity map: what each block costs in mAP and gains in milliseconds, as a file that allocation follows.
+
+Schema 1::
+
+    {"schema": 1, "kind": "sensitivity", "model_sha256": "...", "removed": 0.5, "runtime": "onnxruntime fp32",
+     "blocks": [{"name": "model.2", "map_cost": 0.012, "ms_gain": 0.31}, ...]}
+
+``removed`` is the share of its channels that each block lost, alone, when it was measured; ``map_cost`` the mAP50-95
+that this cost, ``ms_gain`` the milliseconds that an image got faster. ``name`` is a module's name and stands for all
+layers below it; the longest name decides. Other keys are for people.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
+from yolo_slim.pruning.allocation import CostModel, Slot, widths_of
+
+SCHEMA = 1
+LEAST_MAP_COST = 1e-4
+"""mAP that a block costs at least: below a hundredth of a point the sign is noise, and nothing is free."""
+LEAST_MS_GAIN = 1e-3
+"""Milliseconds that a block gains at least, so that one without a gain comes last instead of dividing by zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCost:
+    """One row of the map."""
+
+    name: str
+    map_cost: float
+    """mAP50-95 lost, as a fraction: .01 is one point."""
+    ms_gain: float
+    """Milliseconds an image gained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityMap:
+    """A measured map of one model."""
+
+    model_sha256: str
+    removed: float
+    """Share of its channels that each block lost when it was measured."""
+    blocks: tuple[BlockCost, ...]
+    about: dict[str, Any]
+    """Other keys: runtime, machine, image counts."""
+
+    def save(self, path: Path) -> None:
+        """Write the map as JSON, atomically."""
+        head = {"schema": SCHEMA, "kind": "sensitivity", "model_sha256": self.model_sha256, "removed": self.removed}
+        write_json(path, {**self.about, **head, "blocks": [vars(block) for block in self.blocks]})
+
+    def block_of(self, name: str) -> BlockCost | None:
+        """Return the row that stands for a layer, None where none does."""
+        rows = [block for block in self.blocks if name == block.name or name.startswith(f"{block.name}.")]
+        return max(rows, key=lambda block: len(block.name), default=None)
+
+
+def load_map(path: Path, model_sha256: str) -> SensitivityMap:
+    """Return a model's sensitivity map.
+
+    Raises:
+        SlimError: no such file, not a map, wrong values (all named), a newer schema, or a map of another model.
+    """
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise SlimError(f"Sensitivity map not found: {path}", remedy="Check prune.sensitivity.") from None
+    except ValueError as error:
+        raise SlimError(f"{path}: not JSON ({error}).", remedy="Make the sensitivity map again.") from None
+    problems = _problems(values)
+    if problems:
+        raise SlimError(
+            f"{path}: not a sensitivity map of schema {SCHEMA}.",
+            culprits=problems,
+            remedy="Correct these values, or make the map again with this yolo_slim.",
+        )
+    if values["model_sha256"] != model_sha256:
+        raise SlimError(
+            f"{path}: the map was measured on another model ({values['model_sha256'][:12]}, not {model_sha256[:12]}).",
+            remedy="Measure this model, or set prune.scope: global.",
+        )
+    own = ("schema", "kind", "model_sha256", "removed", "blocks")
+    rows = [{key: row[key] for key in ("name", "map_cost", "ms_gain")} for row in values["blocks"]]
+    return SensitivityMap(
+        model_sha256=model_sha256,
+        removed=float(values["removed"]),
+        blocks=tuple(BlockCost(**row) for row in rows),
+        about={key: value for key, value in values.items() if key not in own},
+    )
+
+
+def _problems(values: Any) -> list[str]:
+    """Return what is wrong with a map's JSON value, one line a problem."""
+    if not isinstance(values, dict) or values.get("kind") != "sensitivity":
+        return ['kind: expected "sensitivity"']
+    problems = []
+    if values.get("schema") != SCHEMA:
+        problems.append(f"schema: got {values.get('schema')!r}; expected {SCHEMA}")
+    if not isinstance(values.get("model_sha256"), str):
+        problems.append("model_sha256: expected the SHA-256 of the model's file")
+    if not _number(values.get("removed")) or not 0 < values["removed"] < 1:
+        problems.append(f"removed: got {values.get('removed')!r}; expected a fraction between 0 and 1")
+    blocks = values.get("blocks")
+    if not isinstance(blocks, list) or not blocks:
+        return [*problems, "blocks: expected a list of rows"]
+    for i, row in enumerate(blocks):
+        if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+            problems.append(f"blocks[{i}].name: expected a module's name")
+            continue
+        problems += [
+            f"blocks[{i}].{key} ({row['name']}): got {row.get(key)!r}; expected a number"
+            for key in ("map_cost", "ms_gain")
+            if not _number(row.get(key))
+        ]
+    return problems
+
+
+def _number(value: Any) -> bool:
+    """Tell whether a JSON value is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndarray:
+    """Return the factor of each slot's scores, shape (slots,), that makes score per MAC mean mAP per millisecond.
+
+    A block's scores are scaled so that losing ``removed`` of its channels costs its measured mAP, and its MACs so that
+    the same cut gains its measured milliseconds.
+
+    Args:
+        slots: the unpruned network's decisions.
+        cost: its MACs.
+        guide: the map.
+
+    Raises:
+        SlimError: slots that can give channels up but have no row.
+    """
+    rows = [guide.block_of(slot.name) for slot in slots]
+    missing = [slot.name for slot, row in zip(slots, rows, strict=True) if row is None and slot.floor < slot.width]
+    if missing:
+        raise SlimError(
+            "The sensitivity map has no row for some layers that can give channels up.",
+            culprits=missing,
+            remedy="Measure these blocks too, or name them in prune.protect.",
+        )
+    factors = np.ones(len(slots))
+    for row in {row for row in rows if row is not None}:
+        members = [i for i, own in enumerate(rows) if own is row and slots[i].floor < slots[i].width]
+        if members:
+            factors[members] = _price(row, guide.removed, slots, members, cost)
+    return factors
+
+
+def _price(row: BlockCost, removed: float, slots: list[Slot], members: list[int], cost: CostModel) -> float:
+    """Return one block's factor."""
+    keep = widths_of(slots)
+    full = cost.total(keep)
+    lost = 0.0
+    for i in members:
+        gone = round(slots[i].width * removed)
+        keep[i] -= gone
+        lost += float(slots[i].unit_scores[:gone].sum())
+    saved = full - cost.total(keep)
+    map_per_score = max(row.map_cost, LEAST_MAP_COST) / max(lost, 1e-30)
+    ms_per_mac = max(row.ms_gain, LEAST_MS_GAIN) / max(saved, 1.0)
+    return map_per_score / ms_per_mac

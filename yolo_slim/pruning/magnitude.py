@@ -1,0 +1,112 @@
+"""Scores that need no data: what the weights alone say about a channel.
+
+Coupled channels (equal labels) are scored as one: the sum over every layer that writes or reads them, as torch-pruning
+does with ``group_reduction="sum"``. Its importance classes walk its own dependency groups, to which stock YOLO blocks
+don't trace, so the sums are made here over labels; its normalisation works on plain tensors and is used as it is.
+
+``l1``, ``l2``: Li et al. 2017. ``bn``: Liu et al. 2017, Network Slimming. ``lamp``: Lee et al. 2021. ``fpgm``: He et
+al. 2019, on the weights themselves; torch-pruning squares them first, which makes w and -w the same filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.pruning.groups import ChannelGraph
+
+Scores = np.ndarray
+"""Score of every label, shape (labels,), float64; NaN where a criterion has nothing to say."""
+Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+
+NORMALIZERS = {"sum": "sum", "mean": "mean", "max": "max", "standard": "standarization", "median": "sentinel_0.5"}
+"""Setting to torch-pruning's own name (its spelling); its ``gaussian`` gives negative scores, which can't be summed."""
+
+
+def label_count(graph: ChannelGraph) -> int:
+    """Return one more than the largest label."""
+    return 1 + max(int(max(site.outputs.max(), site.inputs.max())) for site in graph.convs.values())
+
+
+def weighted(model: nn.Module, graph: ChannelGraph) -> list[tuple[str, Weighted]]:
+    """Return the graph's convolutions and linear layers by name."""
+    modules = model.named_modules()
+    return [(name, m) for name, m in modules if name in graph.convs and isinstance(m, Weighted)]
+
+
+def magnitude(model: nn.Module, graph: ChannelGraph, criterion: str) -> Scores:
+    """Return the score of every label under ``l1``, ``l2``, ``lamp``, ``bn`` or ``fpgm``."""
+    if criterion == "bn":
+        return bn_scale(model, graph)
+    if criterion == "fpgm":
+        return _summed(model, graph, _distances)
+    power = 1 if criterion == "l1" else 2
+    scores = _summed(model, graph, lambda rows: rows.abs().pow(power).sum(dim=1))
+    return lamp(graph, scores) if criterion == "lamp" else scores
+
+
+def lamp(graph: ChannelGraph, scores: Scores) -> Scores:
+    """Return scores as a share of the scores at least as large in the same space."""
+    scores = scores.copy()
+    for space in graph.spaces:
+        order = space.channels[np.argsort(scores[space.channels], kind="stable")]
+        tail = np.cumsum(scores[order][::-1])[::-1]
+        scores[order] = scores[order] / np.maximum(tail, 1e-30)
+    return scores
+
+
+def bn_scale(model: nn.Module, graph: ChannelGraph) -> Scores:
+    """Return the sum of |gamma| of the batch normalisations of every label, NaN where none follows."""
+    scores = np.full(label_count(graph), np.nan)
+    for name, module in model.named_modules():
+        if name in graph.norms and isinstance(module, nn.BatchNorm2d):
+            labels = graph.norms[name]
+            scores[np.unique(labels)] = np.nan_to_num(scores[np.unique(labels)])
+            np.add.at(scores, labels, module.weight.detach().abs().double().numpy())
+    return scores
+
+
+def normalized(graph: ChannelGraph, scores: Scores, normalize: str) -> Scores:
+    """Return scores relative to their own space, so that layers of another scale compare.
+
+    Args:
+        graph: the channel graph.
+        scores: score of every label.
+        normalize: ``none``, or a key of :data:`NORMALIZERS`.
+    """
+    if normalize == "none":
+        return scores
+    from torch_pruning.pruner.importance import GroupMagnitudeImportance
+
+    scale = GroupMagnitudeImportance()._normalize
+    scores = scores.copy()
+    for space in graph.spaces:
+        own = torch.from_numpy(scores[space.channels])
+        if own.sum() > 0:
+            scores[space.channels] = scale(own, NORMALIZERS[normalize]).numpy()
+    return scores
+
+
+def _summed(model: nn.Module, graph: ChannelGraph, rate: Callable[[torch.Tensor], torch.Tensor]) -> Scores:
+    """Return for every label the sum of ``rate`` over layers that write or read it.
+
+    ``rate`` goes from weights by channel, shape (channels, weights), to a score by channel.
+    """
+    scores = np.zeros(label_count(graph))
+    for name, module in weighted(model, graph):
+        site = graph.convs[name]
+        weight = module.weight.detach().double()
+        if site.transposed and site.groups == 1:
+            weight = weight.transpose(0, 1)
+        np.add.at(scores, site.outputs, rate(weight.flatten(1)).numpy())
+        if site.groups == 1:
+            np.add.at(scores, site.inputs, rate(weight.transpose(0, 1).flatten(1)).numpy())
+    return scores
+
+
+def _distances(rows: torch.Tensor) -> torch.Tensor:
+    """Return each row's summed distance to all others: small for what the others can stand in for."""
+    return torch.cdist(rows, rows).sum(dim=1)

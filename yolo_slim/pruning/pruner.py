@@ -1,0 +1,223 @@
+"""The cut in rounds: trace, score, allocate, cut, re-estimate; then the next round on what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yolo_slim.config import PruneConfig
+from yolo_slim.progress import Progress
+from yolo_slim.pruning.allocation import (
+    CostModel,
+    Slot,
+    allocate_apart,
+    allocate_global,
+    allocate_isomorphic,
+    allocate_uniform,
+    make_cost_model,
+    scheduled,
+    widths_of,
+)
+from yolo_slim.pruning.decisions import Terms, decide, make_terms, slot_widths
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
+from yolo_slim.pruning.guidance import load_map, prices
+from yolo_slim.pruning.importance import score
+from yolo_slim.pruning.macs import Size, exported_layers
+from yolo_slim.pruning.magnitude import label_count, normalized
+from yolo_slim.pruning.plan import PrunePlan, compose, kept_labels, make_plan, ranks_of
+from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
+from yolo_slim.training.batches import Batch, choose
+
+PER_MAC = 0.5
+"""Exponent of the saved MACs in the ranking; 0, .5 and 1 are compared in docs/benchmarks/recovery.md."""
+SCORING_GMACS = 210.0
+"""Forward passes that scoring may cost in all, in 10^9 MACs: about ten seconds on two cores."""
+BN_GMACS = 140.0
+"""The same for the batch-normalisation statistics, without backward passes."""
+LOSS_ARGUMENTS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle", "overlap_mask")
+"""Training arguments that the criteria of all tasks read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is cut out of which model; everything that decides the result."""
+
+    config: PruneConfig
+    model_sha256: str
+    settings: dict[str, Any]
+    """What the plan records."""
+    before: Size
+    removed: float
+    """Share of MACs or parameters to remove, see ``what``."""
+    what: str
+    """``MACs`` or ``parameters``."""
+    images: list[Path]
+    """Training images."""
+    load: Callable[[list[Path], int], Iterable[Batch]]
+    """From images and a batch size to the task's training batches, see :func:`yolo_slim.training.batches.loader`."""
+    imgsz: int
+    seed: int
+    end2end: bool
+
+
+@dataclass(kw_only=True)
+class Pruner:
+    """Cuts a model in place, round by round."""
+
+    task: Task
+    progress: Progress
+    exported: frozenset[str] = frozenset()
+    widths: dict[str, int] = field(default_factory=dict)
+    """Name of a slot to its width in the unpruned network."""
+    full: float = 0.0
+    """Cost of the unpruned network in the cost model's own terms."""
+    head_full: float = 0.0
+    prices: dict[str, float] = field(default_factory=dict)
+    """Name of a slot to the factor of its scores under scope ``sensitivity``; filled by the first round."""
+
+    def begin(self, model: nn.Module) -> None:
+        """Take the measure of the unpruned network."""
+        self.exported = exported_layers(model, end2end=self.task.end2end)
+        graph = trace_channels(model, self.task.imgsz)
+        terms = self._terms(model, graph)
+        slots = decide(graph, np.ones(label_count(graph)), terms)
+        self.widths = slot_widths(slots)
+        cost, keep = self._cost(graph, slots), widths_of(slots)
+        self.full = cost.total(keep)
+        self.head_full = cost.only(_head_rows(graph, terms)).total(keep)
+
+    @property
+    def rounds(self) -> int:
+        """Return in how many steps the cut is made; random scores don't get better by scoring anew."""
+        config = self.task.config
+        return 1 if config.criterion == "random" and not config.recover_epochs_between else config.rounds
+
+    def cut(self, model: nn.Module) -> PrunePlan:
+        """Prune in all rounds at once; return the plan in the unpruned network's channels."""
+        total: PrunePlan | None = None
+        for index in range(self.rounds):
+            total = self.round(model, index, total)
+            if index < self.rounds - 1:
+                self.restat(model, last=False)
+        assert total is not None
+        self.progress.step("prune: score and cut", self.rounds, self.rounds)
+        return total
+
+    def round(self, model: nn.Module, index: int, total: PrunePlan | None) -> PrunePlan:
+        """Cut once; return the composed plan of this round and those before it."""
+        self.progress.step("prune: score and cut", index, self.rounds)
+        graph = trace_channels(model, self.task.imgsz)
+        scores = normalized(graph, self._score(model, graph, index), self.task.config.normalize)
+        terms = self._terms(model, graph)
+        slots = decide(graph, scores, terms)
+        keep = self._keep(graph, slots, terms, index)
+        kept = kept_labels(graph, slots, keep, scores)
+        plan = make_plan(graph, kept, self.task.model_sha256, self.task.settings)
+        plan = replace(plan, ranks=ranks_of(graph, scores))
+        apply_plan(model, plan)
+        return plan if total is None else compose(total, plan)
+
+    def restat(self, model: nn.Module, *, last: bool) -> None:
+        """Re-estimate the batch-normalisation statistics."""
+        reestimate_batchnorm(model, self._inputs(self._bn_count() if last else self._score_count()))
+
+    def _terms(self, model: nn.Module, graph: ChannelGraph) -> Terms:
+        """Return what may be cut."""
+        return make_terms(model, graph, self.task.config, self.exported, self.widths)
+
+    def _cost(self, graph: ChannelGraph, slots: list[Slot], what: str | None = None) -> CostModel:
+        """Return the cost model of the budget, or of ``what``."""
+        return make_cost_model(graph, slots, self.exported.__contains__, what=what or self.task.what)
+
+    def _keep(self, graph: ChannelGraph, slots: list[Slot], terms: Terms, index: int) -> np.ndarray:
+        """Return the kept channels of every slot after round ``index``, shape (slots,)."""
+        config, cost = self.task.config, self._cost(graph, slots)
+        target = self.full * (1 - scheduled(self.task.removed, index, self.rounds, config.schedule))
+        slots, value = self._guided(graph, slots)
+
+        def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
+            given: dict[str, Any] = {"target": target, "round_to": terms.round_to, "start": start, "free": free}
+            if config.scope in ("global", "sensitivity"):
+                per_mac = PER_MAC if value is None else 1.0
+                return allocate_global(slots, cost, per_mac=per_mac, value=value, **given)
+            rule = allocate_uniform if config.scope == "uniform" else allocate_isomorphic
+            return rule(slots, cost, share=lambda slot: terms.gentleness if slot.head else 1.0, **given)
+
+        if config.head_removed is None:
+            return allocate(cost, target, widths_of(slots), np.ones(len(slots), dtype=bool))
+        share = scheduled(config.head_removed, index, self.rounds, config.schedule)
+        head_target = self.head_full * (1 - share)
+        rows = _head_rows(graph, terms)
+        return allocate_apart(allocate, slots, cost, target=target, head_rows=rows, head_target=head_target)
+
+    def _guided(self, graph: ChannelGraph, slots: list[Slot]) -> tuple[list[Slot], CostModel | None]:
+        """Return slots whose scores per MAC mean mAP per millisecond, and the MACs; unchanged without a map."""
+        config = self.task.config
+        if config.sensitivity is None:
+            return slots, None
+        macs = self._cost(graph, slots, "MACs")
+        if not self.prices:
+            guide = load_map(Path(config.sensitivity), self.task.model_sha256)
+            factors = prices(slots, macs, guide).tolist()
+            self.prices = {slot.name: factor for slot, factor in zip(slots, factors, strict=True)}
+        return [replace(s, unit_scores=s.unit_scores * self.prices.get(s.name, 1.0)) for s in slots], macs
+
+    def _score(self, model: nn.Module, graph: ChannelGraph, index: int) -> np.ndarray:
+        """Return the labels' scores on images of this round's own."""
+        task, count = self.task, self._score_count()
+        with _LossGains(model):
+            chosen = choose(task.images, count * (index + 1), task.seed)[-count:]
+            batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
+            return score(
+                model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index
+            )
+
+    def _score_count(self) -> int:
+        """Return the images of one round."""
+        affordable = SCORING_GMACS / self.task.config.rounds / (self.task.before.macs / 1e9)
+        return self.task.config.images or int(np.clip(affordable, 8, 64))
+
+    def _bn_count(self) -> int:
+        """Return the images of the last re-estimation."""
+        affordable = BN_GMACS / (self.task.before.macs / 1e9 * (1 - self.task.removed))
+        return self.task.config.bn_images or int(np.clip(affordable, 64, 256))
+
+    def _inputs(self, count: int) -> Iterable[torch.Tensor]:
+        """Yield batches of letterboxed training images (N, 3, imgsz, imgsz)."""
+        chosen = choose(self.task.images, count, self.task.seed + 1)
+        for done, batch in enumerate(self.task.load(chosen, 16)):
+            self.progress.step("prune: batch-normalisation statistics", done * 16, len(chosen))
+            yield batch["img"]
+        self.progress.step("prune: batch-normalisation statistics", len(chosen), len(chosen))
+
+
+def _head_rows(graph: ChannelGraph, terms: Terms) -> np.ndarray:
+    """Tell which convolutions belong to the head, shape (convs,) bool."""
+    return np.array([terms.in_head(name) for name in graph.convs])
+
+
+class _LossGains:
+    """Give a model the loss gains that its criterion reads; checkpoints carry them as a plain dict, or not at all."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.saved = model.__dict__.get("args")
+
+    def __enter__(self) -> None:
+        from ultralytics.cfg import get_cfg
+
+        saved = self.saved if isinstance(self.saved, dict) else getattr(self.saved, "__dict__", {})
+        gains = {key: saved[key] for key in LOSS_ARGUMENTS if key in saved}
+        self.model.args = get_cfg(overrides=gains)
+        self.model.criterion = None  # type: ignore[assignment]
+
+    def __exit__(self, *_: object) -> None:
+        self.model.criterion = None  # type: ignore[assignment]
+        if self.saved is not None:
+            self.model.args = self.saved
