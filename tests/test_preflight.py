@@ -260,6 +260,20 @@ def test_unreadable(tmp_path: Path) -> None:
         preflight(tmp_path / "no.onnx", targets.load(NANO), "fp32", "one2many")
 
 
+def test_float_part(plain: Path) -> None:
+    """An int8 graph whose other layers are fp32 is no failure, and says what that may cost."""
+    assert (
+        answer(preflight(plain, targets.load(NANO), "fp32", "one2many", rtx=False), "float part of int8")[0]
+        == "skipped"
+    )
+    int8 = preflight(quantized(plain), targets.load(NANO), "int8", "one2many", rtx=False)
+    assert answer(int8, "float part of int8")[0] == "unproven"
+    assert "1 of 1 convolutions" in answer(int8, "float part of int8")[1]
+    half = edited(plain, lambda model: model.graph.initializer.append(numpy_helper.from_array(np.float16(1), "half")))
+    passed = preflight(half, targets.load(NANO), "int8", "one2many", rtx=False)
+    assert answer(passed, "float part of int8") == ("pass", "float layers are fp16")
+
+
 def test_without_rtx(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TensorRT-RTX the build is skipped, says how to get it, and isn't counted as passed."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -299,3 +313,39 @@ def test_rtx_refuses(plain: Path) -> None:
     tiny_detector.write_onnx(plain)
     bias = build_ahead(quantized(plain, bias=True), "int8")
     assert (bias.status, "/conv/B" in bias.detail) == ("fail", True), bias.detail
+
+
+HEADS = [("yolov8n", "one2many"), ("yolo11n", "one2many"), ("yolo26n", "one2many"), ("yolo26n", "end2end")]
+
+
+@needs_rtx
+@pytest.mark.parametrize(("family", "layout"), HEADS)
+def test_rtx_builds_every_graph(untrained: Callable[[str], Path], tmp_path: Path, family: str, layout: str) -> None:
+    """NVIDIA's builder builds every family and head in fp32, fp16 and int8, as our own conversions write them."""
+    from yolo_slim.quantization import fp16, graph, qdq, ranges
+
+    plain = exported(untrained(family), tmp_path, layout)
+    model = graph.load(plain)
+    body = graph.parts(model).body
+    statistics = qdq.observers(model, body)
+    blobs = [np.random.default_rng(0).random((1, 3, 128, 128), np.float32)]
+    ranges.collect(model, statistics, blobs, lambda _: None)
+    graph.save(fp16.convert(model), tmp_path / "fp16.onnx")
+    graph.save(qdq.quantize(model, body, qdq.ranges_of(statistics, "max")), tmp_path / "int8.onnx")
+    for precision, path in {"fp32": plain, "fp16": tmp_path / "fp16.onnx", "int8": tmp_path / "int8.onnx"}.items():
+        result = preflight(path, targets.load(THOR), precision, layout)
+        result.raise_for_failure()
+        assert answer(result, "build ahead of time")[0] == "pass"
+
+
+def exported(weights: Path, folder: Path, layout: str) -> Path:
+    """Return Ultralytics' own ONNX export of a copy of the weights, 128 px."""
+    import shutil
+
+    from ultralytics import YOLO
+
+    copied = Path(shutil.copyfile(weights, folder / "model.pt"))
+    nms = False if layout == "end2end" else None
+    return Path(
+        YOLO(copied).export(format="onnx", imgsz=128, opset=17, simplify=True, nms=nms, device="cpu", verbose=False)
+    )

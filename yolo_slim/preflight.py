@@ -37,7 +37,7 @@ UNPROVEN = {
     "memory": "whether building and running fit into the memory that CPU and GPU share",
     "engine accuracy": "whether the engine's detections are those of the graph: the device's self-check and mAP tell",
 }
-_INT32, _UINT8 = 6, 2  # onnx.TensorProto.INT32, UINT8
+_FLOAT32, _UINT8, _INT32, _FLOAT16 = 1, 2, 6, 10  # onnx.TensorProto's numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +299,21 @@ def check_operators(graph: Graph) -> tuple[str, str]:
     return _verdict(not unknown, f"{kinds} kinds, none known to be missing", f"TensorRT lacks: {_some(unknown)}")
 
 
+def check_float_part(graph: Graph) -> tuple[str, str]:
+    """Return in which type the float layers of an int8 graph run: strongly typed TensorRT leaves fp32 as it is."""
+    if graph.precision != "int8":
+        return "skipped", "not an int8 graph"
+    weights = {tensor.name: tensor.data_type for tensor in graph.model.graph.initializer}
+    convolutions = [node for node in graph.model.graph.node if node.op_type == "Conv"]
+    single = [_name(node) for node in convolutions if weights.get(node.input[1]) == _FLOAT32]
+    if _FLOAT16 in weights.values():
+        return "pass", "float layers are fp16"
+    return "unproven", (
+        f"float layers are fp32, {len(single)} of {len(convolutions)} convolutions among them: TensorRT 10 and newer "
+        "runs them so, and whether int8 beats fp16 then, only the device can tell"
+    )
+
+
 CHECKS: tuple[tuple[str, Callable[[Graph], tuple[str, str]]], ...] = (
     ("fixed shape", check_shape),
     ("precision of the graph", check_precision),
@@ -310,6 +325,7 @@ CHECKS: tuple[tuple[str, Callable[[Graph], tuple[str, str]]], ...] = (
     ("int32 dequantization", check_int32),
     ("types of Concat", check_concat),
     ("operators", check_operators),
+    ("float part of int8", check_float_part),
 )
 """Name to the function that returns status and detail."""
 
