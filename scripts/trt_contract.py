@@ -135,19 +135,25 @@ def _dotted(node: ast.AST) -> str | None:
     return None if holder is None else f"{holder}.{node.attr}".strip(".")
 
 
-def fetch() -> None:
-    """Install the bindings of every version, each in its folder, and PyCUDA's sources; stamp when whole."""
+def fetch() -> list[str]:
+    """Install each version's bindings in its own folder, and PyCUDA's sources; return what isn't to be had."""
+    absent = []
     for version, package in PACKAGES.items():
-        if not (CACHE / version / "tensorrt_bindings").is_dir():
-            _pip("install", "--no-deps", "--target", str(CACHE / version), package)
-    if not list(CACHE.glob("pycuda-*.tar.gz")):
-        _pip("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(CACHE), PYCUDA)
-    (CACHE / ".ready").touch()
+        if missing(version) and not _pip("install", "--no-deps", "--target", str(CACHE / version), package):
+            absent.append(package)
+    wanted = ("download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation", "-d", str(CACHE), PYCUDA)
+    if not list(CACHE.glob("pycuda-*.tar.gz")) and not _pip(*wanted):
+        absent.append(PYCUDA)
+    if not absent:
+        (CACHE / ".ready").touch()
+    return absent
 
 
-def _pip(*arguments: str) -> None:
-    quiet = ("--quiet", "--disable-pip-version-check")
-    subprocess.run([sys.executable, "-m", "pip", *arguments, *quiet], check=True, stderr=subprocess.DEVNULL)
+def _pip(*arguments: str) -> bool:
+    """Return whether pip did it; offline, and for Pythons without a wheel, it doesn't."""
+    quiet = ("--quiet", "--disable-pip-version-check", "--retries", "1")
+    done = subprocess.run([sys.executable, "-m", "pip", *arguments, *quiet], check=False, stderr=subprocess.DEVNULL)
+    return done.returncode == 0
 
 
 def missing(version: str) -> bool:
@@ -294,10 +300,9 @@ def main() -> int:
         "--fetch", action="store_true", help="download the bindings; without a network: a note, no error"
     )
     if parser.parse_args().fetch:
-        try:
-            fetch()
-        except subprocess.CalledProcessError:
-            print("TensorRT's bindings can't be downloaded; the tests that need them will be skipped.")
+        absent = fetch()
+        if absent:
+            print(f"Not to be had: {', '.join(absent)}. The tests that need them will be skipped.")
         return 0
     probed = {version: probe(version) for version in PACKAGES}
     print(markdown(probed))
