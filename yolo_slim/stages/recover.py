@@ -19,7 +19,7 @@ from yolo_slim.progress import Progress, Silent
 
 DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",
-    "lr0": 0.0005,
+    "lr0": 0.001,
     "lrf": 0.01,
     "cos_lr": True,
     "warmup_epochs": 1.0,
