@@ -66,11 +66,11 @@ def test_search_stops_inside_the_budget() -> None:
     assert trials[-1] == {"float_layers": 2, "map50_95_drop": 0.01 / 3}
 
 
-def test_search_takes_the_best_when_none_is_good() -> None:
-    """Without a trial inside the budget the best one is last; with no layer allowed there is one trial."""
+def test_search_spends_everything_when_nothing_is_good() -> None:
+    """Without a trial inside the budget as many layers as allowed stay float; with none allowed there is one trial."""
     drops = {0: 0.03, 1: 0.01, 2: 0.02, 3: 0.015}
     trials = search(layers(0.1, 0.5, 0.3, 0.2), 3, lambda kept: drops[len(kept)], budget=0.001)
-    assert [trial["float_layers"] for trial in trials] == [0, 2, 3, 1]
+    assert [trial["float_layers"] for trial in trials] == [0, 1, 2, 3]
     assert len(search(layers(0.1), 0, lambda _: 0.5, budget=0.001)) == 1
 
 
