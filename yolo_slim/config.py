@@ -128,7 +128,7 @@ class RecoverConfig(Frozen):
     """Images per step."""
     patience: Positive = 30
     """Epochs without a better validation mAP before it stops."""
-    distill: Annotated[float, Field(ge=0)] = 1.0
+    distill: Annotated[float, Field(ge=0)] = 3.0
     """Weight of the distance to the unpruned teacher's answers in the loss; 0 turns distillation off."""
     device: str = ""
     """Ultralytics' own device string: empty chooses, ``cpu``, ``0``, ``0,1`` for several GPUs."""
