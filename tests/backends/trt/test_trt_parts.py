@@ -235,8 +235,11 @@ def test_timing_cache_is_merged(make_bundle: Make, fakes: Install, tmp_path: Pat
     tensorrt.build_engine(folder, spec, lambda _: None)
     (path,) = caches(tmp_path)
     value = json.loads(path.read_text())
-    path.write_text(json.dumps({**value, "entries": ["another"]}))
-    tensorrt.build_engine(folder, spec, lambda _: None, force=True)
+
+    def meanwhile(_: str) -> None:
+        path.write_text(json.dumps({**value, "entries": ["another"]}))
+
+    tensorrt.build_engine(folder, spec, meanwhile, force=True)
     assert json.loads(path.read_text())["entries"] == sorted(["another", *value["entries"]])
 
 
