@@ -15,6 +15,8 @@ from yolo_slim.config import Profile, RunConfig, parse, read_yaml
 from yolo_slim.data import digest, load_dataset
 from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.plan import PrunePlan
+from yolo_slim.pruning.planning import LayerDifference, differences
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
@@ -108,9 +110,47 @@ def prune(
             imgsz=chosen.imgsz,
             seed=chosen.seed,
             end2end=chosen.export.end2end,
+            training=prepared.config.recover,
             data_digest=prepared.data_digest,
             progress=progress,
         )
+
+
+def make_plan(
+    model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None, **arguments: Any
+) -> prune_stage.PlanOutputs:
+    """Write the plan and the table of widths that :func:`prune` would, without weights; arguments as of it."""
+    chosen = make_config(model, data, **arguments)
+    prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent())
+    with locked(Path(out)):
+        return prune_stage.dry_run(
+            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
+            prepared.config.prune,
+            Path(out),
+            imgsz=chosen.imgsz,
+            seed=chosen.seed,
+            end2end=chosen.export.end2end,
+            progress=progress,
+        )
+
+
+def apply_plan(
+    plan: PathLike, model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None
+) -> prune_stage.PruneOutputs:
+    """Prune a checkpoint by a plan, hand-edited or not; ``data`` re-estimates the batch-normalisation statistics."""
+    with locked(Path(out)):
+        return prune_stage.replay(
+            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
+            Path(plan),
+            Path(out),
+            data_digest=digest(load_dataset(Path(data))),
+            progress=progress,
+        )
+
+
+def diff_plans(first: PathLike, second: PathLike) -> list[LayerDifference]:
+    """Return the layers that two plans of one model treat differently."""
+    return differences(PrunePlan.load(Path(first)), PrunePlan.load(Path(second)))
 
 
 def recover(

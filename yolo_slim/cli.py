@@ -220,6 +220,81 @@ def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any)
     _answer(vars(outputs), as_json, f"{table(['layer', 'before', 'after'], rows)}\nweights: {outputs.weights}")
 
 
+@cli.group(cls=_Group)
+def plan() -> None:
+    r"""Make, show, compare and carry out prune plans.
+
+    \b
+    A plan says which channels of which layers stay. Edit plan.json by hand: set "keep": 48 in a layer, or change its
+    "outputs"; what goes with it follows, and `plan apply` holds the result against the model.
+    """
+
+
+@plan.command("make")
+@click.argument("model", type=EXISTING)
+@_options("data", "target", "imgsz", "prune", "settings", "config", "quiet", "json")
+@click.option("--out", required=True, type=EXISTING, help="Folder to write.")
+def plan_make(model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    """Dry run of `prune`: write plan.json and widths.json for MODEL, and no weights."""
+    from yolo_slim import api
+    from yolo_slim.files import read_json
+
+    with _listening(quiet) as listener:
+        outputs = api.make_plan(model, data, out, progress=listener, **arguments)
+    sizes = read_json(outputs.widths)
+    expected = {
+        key: f"{sizes['control'][key] / unit:.3f} -> {sizes['slim'][key] / unit:.3f}"
+        for key, unit in (("macs", 1e9), ("params", 1e6))
+    }
+    about = {"GMACs": expected["macs"], "M parameters": expected["params"]}
+    _answer({**vars(outputs), **sizes} if as_json else {**about, **vars(outputs)}, as_json)
+
+
+@plan.command("show")
+@click.argument("path", metavar="PLAN", type=EXISTING)
+@_options("json")
+def plan_show(path: Path, as_json: bool) -> None:
+    """Show a plan's settings and the widths before and after."""
+    from yolo_slim.pruning.plan import PrunePlan
+    from yolo_slim.reporting.text import table
+
+    shown = PrunePlan.load(path)
+    widths = {name: (cut.outputs_before, len(cut.outputs)) for name, cut in shown.layers.items()}
+    text = table(["layer", "before", "after"], [[name, str(a), str(b)] for name, (a, b) in widths.items()])
+    settings = " ".join(f"{key}={value}" for key, value in shown.settings.items() if value not in (None, [], 0))
+    about = {"model_sha256": shown.model_sha256, "settings": shown.settings, "widths": widths}
+    _answer(about, as_json, f"{text}\nmodel: {shown.model_sha256}\nsettings: {settings}")
+
+
+@plan.command("diff")
+@click.argument("first", type=EXISTING)
+@click.argument("second", type=EXISTING)
+@_options("json")
+def plan_diff(first: Path, second: Path, as_json: bool) -> None:
+    """Show the layers that two plans of one model treat differently."""
+    from yolo_slim import api
+    from yolo_slim.reporting.text import table
+
+    rows = [vars(row) for row in api.diff_plans(first, second)]
+    columns = ["layer", "before", "first", "second", "common"]
+    text = table(columns, [[str(row[column]) for column in columns] for row in rows])
+    _answer({"layers": rows}, as_json, text if rows else "The plans keep the same channels.")
+
+
+@plan.command("apply")
+@click.argument("path", metavar="PLAN", type=EXISTING)
+@click.argument("model", type=EXISTING)
+@_options("data", "quiet", "json")
+@click.option("--out", required=True, type=EXISTING, help="Folder to write.")
+def plan_apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_json: bool) -> None:
+    """Verify PLAN against MODEL and cut it: pruned.pt as `prune` makes it by the same plan, byte for byte."""
+    from yolo_slim import api
+
+    with _listening(quiet) as listener:
+        outputs = api.apply_plan(path, model, data, out, progress=listener)
+    _answer(vars(outputs), as_json)
+
+
 @cli.command()
 @click.argument("weights", type=EXISTING)
 @click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint.")

@@ -196,6 +196,7 @@ def _chain(this: Run) -> Outcome:
         folder / "prune",
         seed=config.seed,
         end2end=config.export.end2end,
+        training=config.recover,
         **common,
     )
     recovered = recover.run(

@@ -50,6 +50,9 @@ class Task:
 
     config: PruneConfig
     model_sha256: str
+    """Of the checkpoint that is cut."""
+    source_sha256: str
+    """Of the user's checkpoint: the same unless it was trained sparse first."""
     settings: dict[str, Any]
     """What the plan records."""
     before: Size
@@ -163,7 +166,7 @@ class Pruner:
             return slots, None
         macs = self._cost(graph, slots, "MACs")
         if not self.prices:
-            guide = load_map(Path(config.sensitivity), self.task.model_sha256)
+            guide = load_map(Path(config.sensitivity), self.task.source_sha256)
             factors = prices(slots, macs, guide).tolist()
             self.prices = {slot.name: factor for slot, factor in zip(slots, factors, strict=True)}
         return [replace(s, unit_scores=s.unit_scores * self.prices.get(s.name, 1.0)) for s in slots], macs
@@ -174,9 +177,7 @@ class Pruner:
         with _LossGains(model):
             chosen = choose(task.images, count * (index + 1), task.seed)[-count:]
             batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
-            return score(
-                model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index
-            )
+            return score(model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index)
 
     def _score_count(self) -> int:
         """Return the images of one round."""

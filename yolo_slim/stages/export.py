@@ -87,7 +87,7 @@ def run(
     job.begin()
     progress.step(f"export: {inputs.weights.name}", 0, 2)
     with ultra.log_to(out_dir / "export.log"):
-        write_atomic(outputs.onnx, lambda path: _export(inputs.weights, config, imgsz, path))
+        write_atomic(outputs.onnx, lambda path: export_onnx(inputs.weights, config, imgsz, path))
     progress.step(f"export: {inputs.weights.name}", 1, 2)
     dataset = load_dataset(inputs.data)
     images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
@@ -110,7 +110,7 @@ def require_end2end(loaded: checkpoint.Checkpoint, config: ExportConfig) -> None
         )
 
 
-def _export(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:
+def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:
     """Let Ultralytics export a copy in a folder of its own, and take out what depends on the day and the machine."""
     from ultralytics import YOLO
 

@@ -9,19 +9,22 @@ from typing import Any
 from torch import nn
 
 from yolo_slim import checkpoint, ultra
-from yolo_slim.config import PruneConfig
-from yolo_slim.data import load_dataset
-from yolo_slim.errors import SlimError
-from yolo_slim.files import write_json
+from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import sha256, write_json
 from yolo_slim.manifest import Job
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning import planning
+from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.macs import Size, measure
+from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
+from yolo_slim.pruning.surgery import apply_plan
+from yolo_slim.stages.goal import Goal, make_goal, require_goal, require_size
+from yolo_slim.stages.phases import Phases
 from yolo_slim.training.batches import loader
-
-MAX_MACS_ERROR = 0.03
-"""Largest distance between the MACs asked for and got, as a share of the unpruned MACs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,14 @@ class PruneOutputs:
     """``widths.json``: width of every convolution before and after, MACs and parameters."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanOutputs:
+    """What a dry run wrote."""
+
+    plan: Path
+    widths: Path
+
+
 def outputs_in(folder: Path) -> PruneOutputs:
     """Return where the stage writes."""
     return PruneOutputs(weights=folder / "pruned.pt", plan=folder / "plan.json", widths=folder / "widths.json")
@@ -59,6 +70,7 @@ def run(
     imgsz: int,
     seed: int = 0,
     end2end: bool = False,
+    training: RecoverConfig | None = None,
     data_digest: str = "",
     progress: Progress | None = None,
 ) -> PruneOutputs:
@@ -71,48 +83,202 @@ def run(
         imgsz: input side in pixels: MACs and scores are computed at it.
         seed: seed of the choice of images.
         end2end: yolo26's one-to-one head is the one that will be exported.
+        training: how the network is trained before the cut or between its rounds, where the settings ask for it.
         data_digest: digest of the data set, see :func:`yolo_slim.data.digest`.
         progress: listener.
 
     Raises:
-        SlimError: an unusable checkpoint, or MACs that can't be reached.
+        SlimError: an unusable checkpoint, too few images, or a budget that can't be reached.
     """
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
     require_imgsz(imgsz, loaded.stride)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
-    job = Job(stage="prune", folder=out_dir, config=settings, inputs={"model": loaded.sha256, "data": data_digest})
-    outputs = outputs_in(out_dir)
+    trains = bool(config.sparse_epochs or config.recover_epochs_between)
+    training = training or RecoverConfig()
+    job = Job(
+        stage="prune",
+        folder=out_dir,
+        config={**settings, **({"training": training.model_dump()} if trains else {})},
+        inputs={"model": loaded.sha256, "data": data_digest, **_map_digest(config)},
+    )
     if job.is_done():
         progress.say("prune: done before, kept")
-        return outputs
+        return outputs_in(out_dir)
+    told = trace_channels(loaded.model, imgsz).blocks_kept()  # refuses, before any work, what it can't follow
     job.begin()
+    for block, why in told.items():
+        progress.say(f"prune: {block} stays as wide as it is: {why}")
     ultra.use_all_cores()
-    dataset = load_dataset(inputs.data)
-    images = dataset.splits.get("train", [])
-    before = measure(loaded.model, imgsz, end2end=end2end)
-    widths_before = conv_widths(loaded.model)
-    task = Task(
-        config=config, model_sha256=loaded.sha256, settings=settings, before=before, removed=config.budget[1],
-        what="MACs", images=images, imgsz=imgsz, seed=seed, end2end=end2end,
-        load=loader(loaded.task, dataset, imgsz, out_dir),
+    phases = Phases(
+        config=config, training=training, model=inputs.model, data=inputs.data, folder=out_dir, settings=settings,
+        inputs=dict(job.inputs), imgsz=imgsz, seed=seed, progress=progress,
     )  # fmt: skip
-    require_images(config.criterion, len(images))
-    pruner = Pruner(task=task, progress=progress)
+    work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
+    base = phases.sparse(loaded) if config.sparse_epochs else loaded
+    pruner = work.pruner(base.sha256)
+    pruner.begin(base.model)
+    between = config.recover_epochs_between > 0
+    model, plan = phases.rounds(pruner, base) if between else (base.model, pruner.cut(base.model))
+    return work.finish(job, pruner, model, plan)
+
+
+def dry_run(
+    inputs: PruneInputs,
+    config: PruneConfig,
+    out_dir: Path,
+    *,
+    imgsz: int,
+    seed: int = 0,
+    end2end: bool = False,
+    progress: Progress | None = None,
+) -> PlanOutputs:
+    """Write the plan and the table of widths that :func:`run` would, without weights.
+
+    Raises:
+        SlimError: as :func:`run`; and settings that train, because a dry run doesn't.
+    """
+    progress = progress or Silent()
+    if config.sparse_epochs or config.recover_epochs_between:
+        raise SlimError(
+            "A plan can't be made without training where sparse_epochs or recover_epochs_between is set.",
+            remedy="Set both to 0, or run `yolo-slim prune`, which writes the plan too.",
+        )
+    loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
+    require_imgsz(imgsz, loaded.stride)
+    settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
+    with os_errors_explained(out_dir):
+        out_dir.mkdir(parents=True, exist_ok=True)
+    ultra.use_all_cores()
+    work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
+    pruner = work.pruner(loaded.sha256)
     pruner.begin(loaded.model)
     plan = pruner.cut(loaded.model)
-    pruner.restat(loaded.model, last=True)
+    outputs = outputs_in(out_dir)
     after = measure(loaded.model, imgsz, end2end=end2end)
-    _require_target(before, after, config.budget[1])
     plan.save(outputs.plan)
-    checkpoint.save(outputs.weights, loaded, loaded.model)
-    write_json(outputs.widths, width_table(widths_before, loaded.model, before, after))
-    job.finish([outputs.weights, outputs.plan, outputs.widths], {"before": before.to_json(), "after": after.to_json()})
-    progress.say(
-        f"prune: {before.macs / 1e9:.2f} -> {after.macs / 1e9:.2f} GMACs ({1 - after.macs / before.macs:.0%} removed), "
-        f"{before.params / 1e6:.2f} -> {after.params / 1e6:.2f} M parameters"
+    write_json(outputs.widths, width_table(work.widths, loaded.model, work.before, after))
+    return PlanOutputs(plan=outputs.plan, widths=outputs.widths)
+
+
+def replay(
+    inputs: PruneInputs, plan_path: Path, out_dir: Path, *, data_digest: str = "", progress: Progress | None = None
+) -> PruneOutputs:
+    """Prune a checkpoint by a plan, hand-edited or not: the weights that :func:`run` made by it, byte for byte.
+
+    A plan whose rounds were recovered in between gives its widths, but not what those trainings did to the weights.
+
+    Args:
+        inputs: the checkpoint that the plan was made for, and the data for the batch-normalisation statistics.
+        plan_path: ``plan.json``.
+        out_dir: folder to write, laid out as the stage's.
+        data_digest: digest of the data set.
+        progress: listener.
+
+    Raises:
+        SlimError: a plan for another model, or with widths that can't be.
+    """
+    progress = progress or Silent()
+    loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
+    plan, edits = planning.load_for(plan_path, loaded.model, loaded.sha256)
+    config = planning.config_of(plan)
+    if config.recover_epochs_between:
+        progress.say("plan: its rounds were recovered in between; this cuts the weights given, without those trainings")
+    job = Job(
+        stage="prune",
+        folder=out_dir,
+        config={**plan.settings, "plan": {name: list(cut.outputs) for name, cut in plan.layers.items()}},
+        inputs={"model": loaded.sha256, "data": data_digest},
     )
-    return outputs
+    if job.is_done():
+        progress.say("prune: done before, kept")
+        return outputs_in(out_dir)
+    job.begin()
+    ultra.use_all_cores()
+    work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress)
+    apply_plan(loaded.model, plan)
+    return work.finish(job, work.pruner(loaded.sha256), loaded.model, plan, judged=not edits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What cutting by search and cutting by plan share."""
+
+    loaded: checkpoint.Checkpoint
+    config: PruneConfig
+    settings: dict[str, Any]
+    dataset: Dataset
+    out_dir: Path
+    before: Size
+    widths: dict[str, int]
+    goal: Goal
+    progress: Progress
+
+    @classmethod
+    def of(
+        cls,
+        inputs: PruneInputs,
+        loaded: checkpoint.Checkpoint,
+        config: PruneConfig,
+        settings: dict[str, Any],
+        out_dir: Path,
+        progress: Progress,
+    ) -> _Work:
+        """Measure the unpruned network and the budget."""
+        before = measure(loaded.model, settings["imgsz"], end2end=settings["end2end"])
+        return cls(
+            loaded=loaded,
+            config=config,
+            settings=settings,
+            dataset=load_dataset(inputs.data),
+            out_dir=out_dir,
+            before=before,
+            widths=conv_widths(loaded.model),
+            goal=make_goal(config, before, inputs.model, settings),
+            progress=progress,
+        )
+
+    def pruner(self, model_sha256: str) -> Pruner:
+        """Return the pruner of a network; enough images for it are checked here."""
+        images = self.dataset.splits.get("train", [])
+        require_images(self.config.criterion, len(images))
+        imgsz = self.settings["imgsz"]
+        task = Task(
+            config=self.config, model_sha256=model_sha256, source_sha256=self.loaded.sha256, settings=self.settings,
+            before=self.before, removed=self.goal.removed, what=self.goal.what, images=images, imgsz=imgsz,
+            seed=self.settings["seed"], end2end=self.settings["end2end"],
+            load=loader(self.loaded.task, self.dataset, imgsz, self.out_dir),
+        )  # fmt: skip
+        return Pruner(task=task, progress=self.progress)
+
+    def finish(
+        self, job: Job, pruner: Pruner, model: nn.Module, plan: PrunePlan, *, judged: bool = True
+    ) -> PruneOutputs:
+        """Re-estimate the statistics, check the result against the budget where it is ``judged``, write everything."""
+        pruner.restat(model, last=True)
+        outputs, before = outputs_in(self.out_dir), self.before
+        after = measure(model, self.settings["imgsz"], end2end=self.settings["end2end"])
+        if judged:
+            require_goal(self.goal, before, after)
+        plan.save(outputs.plan)
+        checkpoint.save(outputs.weights, self.loaded, model)
+        if judged:
+            require_size(self.config, outputs.weights, self.settings)
+        write_json(outputs.widths, width_table(self.widths, model, before, after))
+        written = [outputs.weights, outputs.plan, outputs.widths]
+        job.finish(written, {"before": before.to_json(), "after": after.to_json()})
+        self.progress.say(
+            f"prune: {before.macs / 1e9:.2f} -> {after.macs / 1e9:.2f} GMACs "
+            f"({1 - after.macs / before.macs:.0%} removed), "
+            f"{before.params / 1e6:.2f} -> {after.params / 1e6:.2f} M parameters"
+        )
+        return outputs
+
+
+def _map_digest(config: PruneConfig) -> dict[str, str]:
+    """Return the digest of the sensitivity map among the inputs, where there is one."""
+    path = Path(config.sensitivity) if config.sensitivity else None
+    return {"sensitivity": sha256(path)} if path and path.is_file() else {}
 
 
 def require_imgsz(imgsz: int, stride: int) -> None:
@@ -135,18 +301,3 @@ def width_table(before: dict[str, int], model: nn.Module, size_before: Size, siz
     after = conv_widths(model)
     layers = [{"layer": name, "before": width, "after": after[name]} for name, width in before.items()]
     return {"control": size_before.to_json(), "slim": size_after.to_json(), "layers": layers}
-
-
-def _require_target(before: Size, after: Size, removed: float) -> None:
-    """Raise unless the MACs fell, and to what was asked."""
-    got = 1 - after.macs / before.macs
-    if got <= 0:
-        raise SlimError(
-            "The MACs did not fall: nothing was pruned.",
-            remedy="Raise PRUNE, or lower prune.round_to for small models.",
-        )
-    if abs(got - removed) > MAX_MACS_ERROR:
-        raise SlimError(
-            f"Asked to remove {removed:.1%} of the MACs, got {got:.1%}: more than {MAX_MACS_ERROR:.0%} apart.",
-            remedy="Lower prune.round_to, so that smaller steps are possible.",
-        )

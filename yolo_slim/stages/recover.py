@@ -126,7 +126,7 @@ def run(
         progress.say("recover: done before, kept")
         return outputs
     job.begin()
-    last = _resumable(job)
+    last = resumable(job)
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
@@ -183,7 +183,7 @@ def training_arguments(
     return {**DEFAULTS, **given, **config.overrides}
 
 
-def _resumable(job: Job) -> Path | None:
+def resumable(job: Job) -> Path | None:
     """Return the last checkpoint of the same job if there is one; otherwise clear what another job left."""
     train, record = job.folder / "train", job.folder / "job.json"
     last = train / "weights" / "last.pt"

@@ -1,0 +1,95 @@
+"""The budget of a prune: which share of what must go, and whether it went."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_slim import ultra
+from yolo_slim.config import ExportConfig, PruneConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.pruning.macs import Size
+
+MAX_ERROR = 0.03
+"""Largest distance between what was asked for and got, as a share of the unpruned network."""
+SIZE_MARGIN = 0.995
+"""Share of the size that is planned for: what isn't weights depends a little on the widths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What must go."""
+
+    removed: float
+    """Share, between 0 and 1."""
+    what: str
+    """``MACs`` or ``parameters``."""
+
+
+def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str, Any]) -> Goal:
+    """Return the budget as a share of the unpruned network.
+
+    Raises:
+        SlimError: a file size that the unpruned network has already, or that no network could have.
+    """
+    budget, value = config.budget
+    if budget == "macs_removed":
+        return Goal(removed=value, what="MACs")
+    if budget == "params_removed":
+        return Goal(removed=value, what="parameters")
+    size = onnx_bytes(model, settings)
+    wanted, rest = value * 1e6, size - 4 * before.params
+    if size <= wanted:
+        raise SlimError(
+            f"The ONNX file has {size / 1e6:.2f} MB unpruned, no more than prune.max_size_mb {value:g}.",
+            remedy=f"Set prune.max_size_mb below {size / 1e6:.2f}, or choose another budget.",
+        )
+    left = (wanted * SIZE_MARGIN - rest) / 4
+    if left <= 0:
+        raise SlimError(
+            f"prune.max_size_mb {value:g} leaves nothing for weights: the graph alone has {rest / 1e6:.2f} MB.",
+            remedy=f"Set prune.max_size_mb above {rest / 1e6:.2f}.",
+        )
+    return Goal(removed=1 - left / before.params, what="parameters")
+
+
+def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:
+    """Return the size of a checkpoint's fp32 ONNX file, exported as the export stage does."""
+    # The export stage imports the prune stage, which imports this module.
+    from yolo_slim.stages.export import export_onnx
+
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-size-") as folder:
+        out = Path(folder) / "model.onnx"
+        with ultra.log_to(Path(folder) / "export.log"):
+            export_onnx(weights, ExportConfig(end2end=settings["end2end"]), settings["imgsz"], out)
+        return out.stat().st_size
+
+
+def require_goal(goal: Goal, before: Size, after: Size) -> None:
+    """Raise unless the cost fell, and to what was asked."""
+    ratio = after.macs / before.macs if goal.what == "MACs" else after.params / before.params
+    got = 1 - ratio
+    if got <= 0:
+        raise SlimError(
+            f"The {goal.what} did not fall: nothing was pruned.",
+            remedy="Raise PRUNE, or lower prune.round_to for small models.",
+        )
+    if abs(got - goal.removed) > MAX_ERROR:
+        raise SlimError(
+            f"Asked to remove {goal.removed:.1%} of the {goal.what}, got {got:.1%}: more than {MAX_ERROR:.0%} apart.",
+            remedy="Lower prune.round_to, so that smaller steps are possible.",
+        )
+
+
+def require_size(config: PruneConfig, weights: Path, settings: dict[str, Any]) -> None:
+    """Raise where the pruned network's ONNX file is larger than the budget, if that is one of size."""
+    if config.max_size_mb is None:
+        return
+    size = onnx_bytes(weights, settings) / 1e6
+    if size > config.max_size_mb:
+        raise SlimError(
+            f"The pruned ONNX file has {size:.3f} MB, above prune.max_size_mb {config.max_size_mb:g}.",
+            remedy=f"Set prune.max_size_mb to {config.max_size_mb * 2 - size:.2f}.",
+        )

@@ -1,0 +1,153 @@
+"""Trainings that belong to the prune stage: sparse training before the cut, recovery between its rounds.
+
+Each has a folder and a manifest of its own, so that a killed prune goes on with the last whole round and epoch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim import checkpoint, ultra
+from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.manifest import Job
+from yolo_slim.progress import Progress
+from yolo_slim.pruning.plan import PrunePlan
+from yolo_slim.pruning.pruner import Pruner
+from yolo_slim.stages import recover
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phases:
+    """What the trainings of one prune share."""
+
+    config: PruneConfig
+    training: RecoverConfig
+    """Batch, device, distillation and Ultralytics' arguments, as in the recover stage."""
+    model: Path
+    """The user's checkpoint, which is also the teacher."""
+    data: Path
+    folder: Path
+    """Of the prune stage."""
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    """Role to SHA-256 of what the prune stage reads."""
+    imgsz: int
+    seed: int
+    progress: Progress
+
+    def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
+        """Return the unpruned network after training with the penalty on its scales (``sparse/sparse.pt``)."""
+        folder = self.folder / "sparse"
+        keys = ("sparse_epochs", "sparse_strength")
+        own = {key: getattr(self.config, key) for key in keys}
+        job = self._job("prune-sparse", folder, own, {})
+        weights = folder / "sparse.pt"
+        if not job.is_done():
+            job.begin()
+            training = self.training.model_copy(update={"distill": 0.0})
+            before = gamma_of(loaded.model)
+            model = self._trained(loaded, self.model, training, job, self.config.sparse_epochs)
+            checkpoint.save(weights, loaded, model)
+            job.finish([weights], {"gamma": {"before": before, "after": gamma_of(model)}})
+            shutil.rmtree(folder / "train")
+        return checkpoint.load(weights, (loaded.task,))
+
+    def rounds(self, pruner: Pruner, base: checkpoint.Checkpoint) -> tuple[nn.Module, PrunePlan]:
+        """Cut and recover in turn; return the network after the last cut, which is not recovered, and the plan."""
+        model, plan = base.model, None
+        previous = base.sha256
+        for index in range(pruner.rounds - 1):
+            folder = self.folder / "rounds" / str(index + 1)
+            own = {**self.settings, "round": index + 1, "base": base.sha256}
+            job = self._job("prune-round", folder, own, {"previous": previous})
+            if job.is_done():
+                self.progress.say(f"prune: round {index + 1} of {pruner.rounds} done before, kept")
+            else:
+                self._round(pruner, base, model, plan, index, job)
+            plan = PrunePlan.load(folder / "plan.json")
+            pruner.prices = read_json(folder / "state.json")["prices"]
+            model = checkpoint.load(folder / "recovered.pt", (base.task,)).model
+            previous = sha256(folder / "recovered.pt")
+        return model, pruner.round(model, pruner.rounds - 1, plan)
+
+    def _round(
+        self,
+        pruner: Pruner,
+        base: checkpoint.Checkpoint,
+        model: nn.Module,
+        plan: PrunePlan | None,
+        index: int,
+        job: Job,
+    ) -> None:
+        """Cut once, recover, and leave both networks and the plan so far in the round's folder."""
+        job.begin()
+        total = pruner.round(model, index, plan)
+        pruner.restat(model, last=False)
+        pruned, recovered = job.folder / "pruned.pt", job.folder / "recovered.pt"
+        checkpoint.save(pruned, base, model)
+        total.save(job.folder / "plan.json")
+        write_json(job.folder / "state.json", {"prices": pruner.prices})
+        cut = checkpoint.load(pruned, (base.task,))
+        trained = self._trained(cut, pruned, self.training, job, self.config.recover_epochs_between)
+        checkpoint.save(recovered, base, trained)
+        job.finish([pruned, recovered, job.folder / "plan.json", job.folder / "state.json"])
+        shutil.rmtree(job.folder / "train")
+
+    def _job(self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str]) -> Job:
+        """Return a phase's job."""
+        training = self.training.model_dump()
+        config = {**own, "training": training, "imgsz": self.imgsz, "seed": self.seed}
+        return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **inputs})
+
+    def _trained(
+        self, loaded: checkpoint.Checkpoint, weights: Path, training: RecoverConfig, job: Job, epochs: int
+    ) -> nn.Module:
+        """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on."""
+        from yolo_slim.training.phase import BEST_FLOAT32
+
+        config = training.model_copy(update={"epochs": epochs, "patience": epochs, "device": _one(training.device)})
+        data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
+        given = recover.RecoverInputs(weights=weights, teacher=self.model, data=self.data)
+        arguments = recover.training_arguments(given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed)
+        last = recover.resumable(job)
+        l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
+        with ultra.log_to(job.folder / "train.log"):
+            _train(loaded.task, arguments, last, epochs, l1, self.progress)
+        state = torch.load(job.folder / "train" / "weights" / BEST_FLOAT32, weights_only=True)
+        loaded.model.load_state_dict(state)
+        return loaded.model
+
+
+def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int, l1: float, progress: Progress) -> None:
+    """Train, or go on after the last whole epoch, or do nothing where all are done."""
+    from yolo_slim.training.phase import phase_trainer
+
+    if last is not None:
+        epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+        if epoch < 0 or epoch + 1 >= epochs:
+            return
+        progress.say(f"prune: training goes on after epoch {epoch + 1} of {epochs}")
+        arguments = {**arguments, "resume": str(last)}
+    trainer = phase_trainer(task, l1)(overrides=arguments)
+    trainer.add_callback("on_train_epoch_end", lambda t: progress.step("prune: train", t.epoch + 1, t.epochs))
+    trainer.train()
+
+
+def _one(device: str) -> str:
+    """Return the first of several GPUs: these trainings are short, and a class made here can't be sent to others."""
+    return device.split(",")[0]
+
+
+def gamma_of(model: nn.Module) -> dict[str, float]:
+    """Return the mean |gamma| of all batch normalisations, and the share of them below a hundredth."""
+    norms = [m.weight.detach().abs() for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.affine]
+    scales = torch.cat(norms)
+    return {"mean": float(scales.mean()), "below_0.01": float((scales < 0.01).float().mean())}

@@ -1,0 +1,72 @@
+"""Trainings inside the prune stage: they keep their best weights in float32, and can pull batch-norm scales to zero.
+
+Ultralytics writes checkpoints in float16. Between rounds that would round the weights again and again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.utils.torch_utils import unwrap_model
+
+from yolo_slim.files import write_atomic
+from yolo_slim.training.trainer import TRAINERS
+
+BEST_FLOAT32 = "best-float32.pt"
+"""Beside Ultralytics' ``best.pt``: the state of the epoch with the best validation score."""
+
+
+class _Phase:
+    """Goes before a trainer that keeps widths."""
+
+    l1 = 0.0
+    """Weight of the sum of |gamma| in the loss of one image."""
+    args: Any
+    best: Any
+    ema: Any
+    fitness: Any
+    best_fitness: Any
+    model: Any
+    scaler: Any
+
+    def optimizer_step(self) -> None:
+        """Add the subgradient of the penalty (Liu et al. 2017, Network Slimming), then step as Ultralytics does."""
+        if self.l1:
+            # Ultralytics' loss is summed over the batch, and scaled where it trains in float16.
+            add_l1_gradient(unwrap_model(self.model), self.l1 * self.args.batch * self.scaler.get_scale())
+        super().optimizer_step()  # type: ignore[misc]
+
+    def save_model(self) -> bool:
+        """Save the best float32 state before the checkpoints that make its epoch count as done."""
+        if self.best_fitness == self.fitness:
+            state = {key: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
+                     for key, value in self.ema.ema.state_dict().items()}  # fmt: skip
+            write_atomic(Path(self.best).with_name(BEST_FLOAT32), lambda path: _save(state, path))
+        return bool(super().save_model())  # type: ignore[misc]
+
+
+def _save(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a state dictionary to the disk."""
+    torch.save(state, path)
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def add_l1_gradient(model: nn.Module, strength: float) -> None:
+    """Add ``strength`` * sign(gamma) to the gradient of every batch normalisation's scale.
+
+    What torch-pruning's ``BNScalePruner.regularize`` does; that class traces the network first, which fails on stock
+    YOLO blocks.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine and module.weight.grad is not None:
+            module.weight.grad.add_(module.weight.detach().sign(), alpha=strength)
+
+
+def phase_trainer(task: str, l1: float) -> Any:
+    """Return the trainer class of a task for one phase."""
+    return type("PhaseTrainer", (_Phase, TRAINERS[task]), {"l1": l1})
