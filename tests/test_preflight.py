@@ -266,9 +266,16 @@ def test_float_part(plain: Path) -> None:
         answer(preflight(plain, targets.load(NANO), "fp32", "one2many", rtx=False), "float part of int8")[0]
         == "skipped"
     )
-    int8 = preflight(quantized(plain), targets.load(NANO), "int8", "one2many", rtx=False)
-    assert answer(int8, "float part of int8")[0] == "unproven"
+    nano = targets.load(NANO)
+    assert nano.jetson is not None
+    int8 = preflight(quantized(plain), nano, "int8", "one2many", rtx=False)
+    assert answer(int8, "float part of int8")[0] == "pass"
     assert "1 of 1 convolutions" in answer(int8, "float part of int8")[1]
+    newer = [pack.model_copy(update={"tensorrt": "11.4.1"}) for pack in nano.jetson.jetpacks[:1]]
+    eleven = nano.model_copy(update={"jetson": nano.jetson.model_copy(update={"jetpacks": newer})})
+    strict = preflight(quantized(plain), eleven, "int8", "one2many", rtx=False)
+    assert answer(strict, "float part of int8")[0] == "unproven"
+    assert "11.4.1" in answer(strict, "float part of int8")[1]
     half = edited(plain, lambda model: model.graph.initializer.append(numpy_helper.from_array(np.float16(1), "half")))
     passed = preflight(half, targets.load(NANO), "int8", "one2many", rtx=False)
     assert answer(passed, "float part of int8") == ("pass", "float layers are fp16")

@@ -300,7 +300,7 @@ def check_operators(graph: Graph) -> tuple[str, str]:
 
 
 def check_float_part(graph: Graph) -> tuple[str, str]:
-    """Return in which type the float layers of an int8 graph run: strongly typed TensorRT leaves fp32 as it is."""
+    """Return in which type the float layers of an int8 graph run: TensorRT 11 leaves fp32 as it is."""
     if graph.precision != "int8":
         return "skipped", "not an int8 graph"
     weights = {tensor.name: tensor.data_type for tensor in graph.model.graph.initializer}
@@ -308,9 +308,13 @@ def check_float_part(graph: Graph) -> tuple[str, str]:
     single = [_name(node) for node in convolutions if weights.get(node.input[1]) == _FLOAT32]
     if _FLOAT16 in weights.values():
         return "pass", "float layers are fp16"
+    strict = [pack for pack in graph.jetpacks if _version(pack) >= (11,)]
+    what = f"float layers are fp32, {len(single)} of {len(convolutions)} convolutions among them"
+    if graph.jetpacks and not strict:
+        return "pass", f"{what}; TensorRT below 11 is allowed to run them in fp16"
     return "unproven", (
-        f"float layers are fp32, {len(single)} of {len(convolutions)} convolutions among them: TensorRT 10 and newer "
-        "runs them so, and whether int8 beats fp16 then, only the device can tell"
+        f"{what}: TensorRT 11 and newer runs them so ({_named(strict) or 'no JetPack known'}), and whether int8 beats "
+        "fp16 then, only the device can tell"
     )
 
 

@@ -1,7 +1,8 @@
 """ONNX to a TensorRT plan, from TensorRT 8.6 to 11, by what the version at hand offers and not by its number.
 
 The precision lives in the graph (FP16-typed, or with Q/DQ nodes). Where networks can be strongly typed, TensorRT
-follows those types; where they can't (8.6), builder flags must allow them too.
+follows those types; where they can't (8.6), builder flags must allow them too. An int8 graph's float layers are fp32 by
+type: as long as precision flags exist (up to 10), it stays weakly typed, so that those layers may run in fp16.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from yolo_slim.errors import SlimError
 Tell = Callable[[str], object]
 MESSAGES_SHOWN = 6
 PRECISION_FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
-"""Builder flags that a weakly typed network needs; INT8 graphs run their float layers in FP16 there."""
+"""Builder flags of a weakly typed network; an int8 graph's float layers may run in fp16 there."""
 _SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 """By the value of ``ILogger.Severity``."""
 
@@ -93,12 +94,13 @@ def build_plan(
 def choose_flags(trt: Any, precision: str, settings: Settings) -> tuple[list[str], list[str]]:
     """Return the names of the network and the builder flags for a precision on this TensorRT.
 
-    A DLA build stays weakly typed where precision flags exist: NVIDIA documents strongly typed DLA networks only for
-    versions without those flags.
+    Int8 and DLA builds stay weakly typed where precision flags exist: for int8's float layers, and because NVIDIA
+    documents strongly typed DLA networks only for versions without those flags.
     """
     kinds, flags = trt.NetworkDefinitionCreationFlag, trt.BuilderFlag
     has_flags = offered(flags, "FP16") is not None and offered(flags, "INT8") is not None
-    is_strong = offered(kinds, "STRONGLY_TYPED") is not None and not (settings.dla_core is not None and has_flags)
+    wants_flags = has_flags and (precision == "int8" or settings.dla_core is not None)
+    is_strong = offered(kinds, "STRONGLY_TYPED") is not None and not wants_flags
     network_flags = ["STRONGLY_TYPED"] if is_strong else []
     if not is_strong and offered(kinds, "EXPLICIT_BATCH") is not None:
         network_flags = ["EXPLICIT_BATCH"]

@@ -193,7 +193,7 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
             output_name=built.output_name,
             files={},
             provenance=_provenance(inputs, onnx),
-            build=profile.tensorrt.model_dump() if runtime == "tensorrt" and profile.tensorrt else {},
+            build=profile.build_settings(runtime),
             **about,
         )
         with Detector(Bundle(folder=temporary, spec=_runnable(spec))) as detector:
