@@ -1,19 +1,24 @@
-"""Tiny rendered data sets of every task: bright shapes on dark noise, with polygons, keypoints, rotated boxes or class
-folders as Ultralytics reads them.
+"""Tiny rendered data sets of every task, and networks of every family with random weights for them.
+
+Bright shapes on dark noise, with polygons, keypoints, rotated boxes or class folders as Ultralytics reads them.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-NAMES = ("square", "disc", "triangle")
+from yolo_slim.checkpoint import MODELS
+
+NAMES = ("disc", "square", "triangle")
 KEYPOINTS = (4, 3)
-TASK_SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb", "classify": "-cls"}
+"""Task to the end of its yaml's name."""
 
 
 def make(folder: Path, task: str, *, images: int = 16, imgsz: int = 64) -> Path:
@@ -29,6 +34,34 @@ def make(folder: Path, task: str, *, images: int = 16, imgsz: int = 64) -> Path:
     lines += [f"kpt_shape: {list(KEYPOINTS)}", f"flip_idx: {[1, 0, 3, 2]}"] if task == "pose" else []
     (folder / "data.yaml").write_text("\n".join(lines) + "\n")
     return folder / "data.yaml"
+
+
+def network(config: str, task: str) -> Any:
+    """Return an Ultralytics model with random weights and statistics: ``network("yolo11n", "pose")``."""
+    import torch
+    from ultralytics.nn import tasks
+
+    torch.manual_seed(0)
+    description = tasks.yaml_model_load(f"{config}{SUFFIX[task]}.yaml")
+    if task == "pose":
+        description["kpt_shape"] = list(KEYPOINTS)
+    model = getattr(tasks, MODELS[task][0])(description, nc=len(NAMES), verbose=False)
+    model.names, model.args = dict(enumerate(NAMES)), {"task": task, "imgsz": 64}
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    return model.float().eval().requires_grad_(False)
+
+
+def save(model: Any, path: Path) -> Path:
+    """Write a network as Ultralytics does."""
+    import torch
+
+    torch.save({"model": model, "ema": None, "epoch": -1, "train_args": model.args, "version": "8"}, path)
+    return path
 
 
 def _write(folder: Path, split: str, index: int, picture: NDArray[np.uint8], rows: list[str], task: str) -> None:

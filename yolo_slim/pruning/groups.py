@@ -17,7 +17,7 @@ from torch import nn
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning import tracing
 from yolo_slim.pruning.blocks import RULES, SPLITS_BY_ATTRIBUTE
-from yolo_slim.pruning.tracing import ConvSite, Labels, Merger, Trace
+from yolo_slim.pruning.tracing import INPUT, OUTPUT, ConvSite, Labels, Merger, Trace
 
 __all__ = ["ChannelGraph", "ConvSite", "Labels", "Space", "trace_channels"]
 
@@ -54,6 +54,11 @@ class ChannelGraph:
     def kept_whole(self) -> dict[str, str]:
         """Return the convolutions whose outputs can't be cut, with the reason."""
         return {name: space.why for space in self.spaces if space.frozen for name in self.members(space)}
+
+    def blocks_kept(self) -> dict[str, str]:
+        """Return the blocks that keep channels whole, with what they do to them; the network's own answers aside."""
+        reasons = dict.fromkeys(why for why in self.kept_whole().values() if why not in (OUTPUT, INPUT))
+        return {block: what for block, _, what in (why.partition(": ") for why in reasons)}
 
     @cached_property
     def _writers(self) -> dict[int, list[str]]:

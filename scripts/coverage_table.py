@@ -1,0 +1,185 @@
+"""Prune every family, task and size, and let plain Ultralytics load, validate and export the result.
+
+    python scripts/coverage_table.py --sizes n                       # docs/coverage.md
+    python scripts/coverage_table.py --sizes s m l x --families yolo11 yolo12 --tasks detect
+
+Each row runs in a process of its own and is kept as JSON below ``--keep``; a row that is there isn't run again.
+Networks have random weights and channels are scored by l2, so nothing is downloaded or trained: the table shows what
+can be cut, saved and used, and what it costs, not what accuracy is left. Seconds are CPU seconds of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests import tiny_data  # noqa: E402
+from yolo_slim import ultra  # noqa: E402
+from yolo_slim.files import read_json, write_json, write_text  # noqa: E402
+from yolo_slim.manifest import versions  # noqa: E402
+from yolo_slim.runtime.machine import device_model, peak_memory_mb  # noqa: E402
+
+SIZES = "n s m l x".split()  # noqa: SIM905
+FAMILIES = {
+    "yolov5": (SIZES, ["detect"]),
+    "yolov8": (SIZES, list(tiny_data.SUFFIX)),
+    "yolov9": (["t", "s", "m", "c", "e"], ["detect", "segment"]),
+    "yolov10": (["n", "s", "m", "b", "l", "x"], ["detect"]),
+    "yolo11": (SIZES, list(tiny_data.SUFFIX)),
+    "yolo12": (SIZES, list(tiny_data.SUFFIX)),
+    "yolo26": (SIZES, list(tiny_data.SUFFIX)),
+}
+"""Sizes and tasks that ultralytics 8.4.190 has a yaml for."""
+LIKE = {"t": "n", "c": "l", "b": "m", "e": "x"}
+"""Letters of other families' sizes among n to x."""
+COLUMNS = "network;task;params, M;GMACs;trace, s;trace, MB;prune, s;prune, MB;loads;validates;exports".split(";")  # noqa: SIM905
+
+
+def rows(families: list[str], tasks: list[str], sizes: list[str]) -> list[tuple[str, str]]:
+    """Return the wanted networks and tasks, small ones first."""
+    found = [
+        (SIZES.index(LIKE.get(size, size)), f"{family}{size}", task)
+        for family in families
+        for size in FAMILIES[family][0]
+        for task in FAMILIES[family][1]
+        if LIKE.get(size, size) in sizes and task in tasks
+        if family != "yolov9" or task == "detect" or size in ("c", "e")
+    ]
+    return [(network, task) for _, network, task in sorted(found, key=lambda row: row[0])]
+
+
+def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
+    """Trace, prune and hand over one network; write its row."""
+    ultra.prepare()
+    from yolo_slim.config import PruneConfig
+    from yolo_slim.pruning.groups import trace_channels
+    from yolo_slim.stages import prune
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = tiny_data.network(network, task)
+        before = peak_memory_mb() or 0
+        start = time.process_time()
+        graph = trace_channels(model, imgsz)
+        traced, trace_mb = time.process_time() - start, (peak_memory_mb() or 0) - before
+        path = tiny_data.save(model, folder / f"{network}.pt")
+        del model
+        data = tiny_data.make(folder / "data", task)
+        config = PruneConfig(macs_removed=0.5, criterion="l2", rounds=1, images=8, bn_images=8)
+        start = time.process_time()
+        outputs = prune.run(prune.PruneInputs(model=path, data=data), config, folder / "out", imgsz=imgsz)
+        row = {
+            "network": network,
+            "task": task,
+            "imgsz": imgsz,
+            "trace_s": traced,
+            "trace_mb": trace_mb,
+            "prune_s": time.process_time() - start,
+            "prune_mb": peak_memory_mb() or 0,
+            "kept": graph.blocks_kept(),
+            **{key: read_json(outputs.widths)[key] for key in ("control", "slim")},
+            **_bare(data, imgsz, outputs.weights),
+            "versions": versions(),
+            "machine": device_model(),
+            "date": date.today().isoformat(),
+        }
+    write_json(out, row)
+
+
+def _bare(data: Path, imgsz: int, weights: Path) -> dict[str, Any]:
+    """Return what plain Ultralytics manages with the pruned file, in a process without yolo_slim."""
+    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(data), str(imgsz), str(weights)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=weights.parent, env=environment, check=False)
+    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
+    return dict(found[0]) if found else {"error": done.stderr[-500:]}
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [list(COLUMNS), ["---"] * len(COLUMNS), *(_cells(row) for row in found)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """Return a row's cells."""
+    if "failed" in row:
+        return [row["network"], row["task"], row["failed"], *[""] * 8]
+    control, slim = row["control"], row["slim"]
+    return [
+        row["network"],
+        row["task"],
+        f"{control['params'] / 1e6:.2f} → {slim['params'] / 1e6:.2f}",
+        f"{control['macs'] / 1e9:.2f} → {slim['macs'] / 1e9:.2f}",
+        f"{row['trace_s']:.1f}",
+        f"{row['trace_mb']:.0f}",
+        f"{row['prune_s']:.1f}",
+        f"{row['prune_mb']:.0f}",
+        *("yes" if row.get(key) else "no" for key in ("loads", "validates", "exports")),
+    ]
+
+
+def run_row(network: str, task: str, imgsz: int, keep: Path) -> dict[str, Any]:
+    """Return a row, from its file if there is one, else from a process of its own."""
+    path = keep / f"{network}-{task}-{imgsz}.json"
+    if not path.is_file():
+        command = [sys.executable, __file__, "--row", network, task, "--imgsz", str(imgsz), "--keep", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+            return {"network": network, "task": task, "failed": f"failed: {last[:200]}"}
+    return dict(read_json(path))
+
+
+def main() -> None:
+    """Run the missing rows and print or write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--tasks", nargs="+", choices=list(tiny_data.SUFFIX), default=list(tiny_data.SUFFIX))
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["n"])
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--keep", type=Path, default=Path("runs/coverage"))
+    parser.add_argument("--write", type=Path, help="replace the table in this Markdown file, below its line '## Table'")
+    parser.add_argument("--kept-only", action="store_true", help="leave out the rows that haven't been run")
+    parser.add_argument("--row", nargs=2, metavar=("NETWORK", "TASK"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        measure_row(*options.row, options.imgsz, options.keep)
+        return
+    options.keep.mkdir(parents=True, exist_ok=True)
+    found = []
+    for network, task in rows(options.families, options.tasks, options.sizes):
+        if options.kept_only and not (options.keep / f"{network}-{task}-{options.imgsz}.json").is_file():
+            continue
+        found.append(run_row(network, task, options.imgsz, options.keep))
+        print(table(found[-1:]).splitlines()[-1], flush=True)
+    if options.write:
+        text = options.write.read_text(encoding="utf-8").partition("## Table")[0]
+        write_text(options.write, f"{text}## Table\n\n{_provenance(found)}\n\n{table(found)}")
+
+
+def _provenance(found: list[dict[str, Any]]) -> str:
+    """Return machine, versions and dates of the rows that ran."""
+    ran = [row for row in found if "failed" not in row]
+    days = sorted({row["date"] for row in ran})
+    used = {f"{name} {version}" for row in ran for name, version in row["versions"].items()}
+    sides = {str(row["imgsz"]) for row in ran}
+    machines = {str(row["machine"]) for row in ran}
+    return (
+        f"{', '.join(sorted(sides))} px; {', '.join(sorted(machines))}; {', '.join(sorted(used))}; {' to '.join(days)}."
+    )
+
+
+if __name__ == "__main__":
+    main()
