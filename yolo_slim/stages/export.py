@@ -168,7 +168,7 @@ def measure_parity(
         shapes = [output.shape for output in got], [output.shape for output in wanted]
         if shapes[0] != shapes[1]:
             raise SlimError(f"The ONNX outputs have the shapes {shapes[0]}, PyTorch's {shapes[1]}.")
-        worst = np.maximum(worst, _all_differences(got, wanted, loaded, end2end=end2end))
+        worst = np.maximum(worst, _all_differences(got, wanted, loaded, imgsz=imgsz, end2end=end2end))
     return _judged(worst, len(images), loaded.task)
 
 
@@ -198,29 +198,39 @@ def _judged(worst: np.ndarray, images: int, task: str) -> dict[str, Any]:
 
 
 def _all_differences(
-    got: list[np.ndarray], wanted: list[np.ndarray], loaded: checkpoint.Checkpoint, *, end2end: bool
+    got: list[np.ndarray], wanted: list[np.ndarray], loaded: checkpoint.Checkpoint, *, imgsz: int, end2end: bool
 ) -> np.ndarray:
     """Return the largest differences of boxes (px), scores and the rest (share), shape (3,)."""
     if loaded.task == "classify":
         return np.array([0.0, np.abs(got[0] - wanted[0]).max(), 0.0])
-    boxes, scores, rest = _differences(got[0][0], wanted[0][0], classes=len(loaded.names), end2end=end2end)
+    boxes, scores, rest = _differences(got[0][0], wanted[0][0], classes=len(loaded.names), imgsz=imgsz, end2end=end2end)
     others = [_share(ours, theirs) for ours, theirs in zip(got[1:], wanted[1:], strict=True)]
     return np.array([boxes, scores, max([rest, *others])])
 
 
-def _differences(got: np.ndarray, wanted: np.ndarray, *, classes: int, end2end: bool) -> tuple[float, float, float]:
+def _differences(
+    got: np.ndarray, wanted: np.ndarray, *, classes: int, imgsz: int, end2end: bool
+) -> tuple[float, float, float]:
     """Return the largest difference of a box, where anything scores above .05, of a score and of what follows them."""
     if end2end:
         rows = (got[:, 4] > 0.05) & (wanted[:, 4] > 0.05)
         got, wanted = got[rows], wanted[rows]
-        boxes, scores = np.abs(got[:, :4] - wanted[:, :4]), np.abs(got[:, 4] - wanted[:, 4])
+        boxes, scores = _box_px(got[:, :4], wanted[:, :4], imgsz), np.abs(got[:, 4] - wanted[:, 4])
         rest = _share(got[:, 6:], wanted[:, 6:])
     else:
         last = 4 + classes
         seen = wanted[4:last].max(axis=0) > 0.05
-        boxes, scores = np.abs(got[:4, seen] - wanted[:4, seen]), np.abs(got[4:last] - wanted[4:last])
+        boxes, scores = _box_px(got[:4, seen], wanted[:4, seen], imgsz), np.abs(got[4:last] - wanted[4:last])
         rest = _share(got[last:, seen], wanted[last:, seen])
     return float(boxes.max(initial=0.0)), float(scores.max(initial=0.0)), rest
+
+
+def _box_px(got: np.ndarray, wanted: np.ndarray, imgsz: int) -> np.ndarray:
+    """Return the differences of coordinates in pixels; beyond the input they are scaled down to its side.
+
+    An untrained head without bins draws boxes of 10^5 px, whose float32 steps alone exceed the tolerance.
+    """
+    return np.asarray(np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted) / imgsz))
 
 
 def _share(got: np.ndarray, wanted: np.ndarray) -> float:
