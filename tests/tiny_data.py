@@ -30,7 +30,12 @@ def make(folder: Path, task: str, *, images: int = 16, imgsz: int = 64) -> Path:
             _write(folder, split, index, picture, rows, task)
     if task == "classify":
         return folder
-    lines = ["path: .", "train: images/train", "val: images/val", f"names: {json.dumps(list(NAMES))}"]
+    lines = [
+        f"path: {folder.absolute()}",
+        "train: images/train",
+        "val: images/val",
+        f"names: {json.dumps(list(NAMES))}",
+    ]
     lines += [f"kpt_shape: {list(KEYPOINTS)}", f"flip_idx: {[1, 0, 3, 2]}"] if task == "pose" else []
     (folder / "data.yaml").write_text("\n".join(lines) + "\n")
     return folder / "data.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,30 +11,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAMILIES
+from tests import tiny_data
+from tests.conftest import FAMILIES, ROOT
 from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.config import ExportConfig, PruneConfig, RecoverConfig
 from yolo_slim.data import load_dataset, write_absolute_yaml
-from yolo_slim.stages import prune, recover
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
+from yolo_slim.progress import Silent
+from yolo_slim.stages import export, prune, recover
 
-BARE = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("yolo_slim", "torch_pruning"):
-            raise ImportError(name)
-sys.meta_path.insert(0, Block())
-from ultralytics import YOLO
-for weights in sys.argv[2:]:
-    model = YOLO(weights)
-    model.val(data=sys.argv[1], imgsz=64, batch=8, plots=False, workers=0, verbose=False, project=sys.argv[1] + "_val")
-    exported = YOLO(weights).export(format="onnx", imgsz=64, simplify=False)
-    print("EXPORTED", exported)
-try:
-    import yolo_slim
-except ImportError:
-    print("BLOCKED")
-"""
+ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers": 0})
+
+
+def bare(data: Path, *weights: Path) -> None:
+    """Let plain Ultralytics load, validate and export every file, with yolo_slim out of reach."""
+    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(data), "64", *map(str, weights)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=weights[0].parent, env=environment, check=False)
+    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
+    assert [row["exports"] for row in found] == [True] * len(weights), f"{found} {done.stderr[-2000:]}"
+
+
+def widths(path: Path) -> dict[str, int]:
+    """Return the widths of all convolutions in a file."""
+    return prune.conv_widths(checkpoint.load(path, checkpoint.TASKS).model)
 
 
 @pytest.mark.slow
@@ -53,12 +55,71 @@ def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: 
         tmp_path / "recover",
         imgsz=64,
     )
-    before, after = checkpoint.load(pruned.weights).model, checkpoint.load(recovered.weights).model
-    assert prune.conv_widths(before) == prune.conv_widths(after) != prune.conv_widths(checkpoint.load(model).model)
-    data = write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml")
-    command = [sys.executable, "-c", BARE, str(data), str(pruned.weights), str(recovered.weights)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("EXPORTED") == 2
-    assert "BLOCKED" in done.stdout
+    assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
+    bare(write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml"), pruned.weights, recovered.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "task"), [("yolo26n", "segment"), ("yolo11n", "pose"), ("yolo11n", "obb"), ("yolo11n", "classify")]
+)
+def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
+    """The task's own loss scores, training keeps the widths, the ONNX equals PyTorch, and Ultralytics takes it."""
+    data = tiny_data.make(tmp_path / "data", task)
+    model = tiny_data.save(tiny_data.network(family, task), tmp_path / "model.pt")
+    config = PruneConfig(macs_removed=0.4, rounds=1, images=16, bn_images=8)
+    pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
+    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model, data=data)
+    recovered = recover.run(inputs, ONE_EPOCH, tmp_path / "recover", imgsz=64)
+    assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
+    export.run(export.ExportInputs(weights=recovered.weights, data=data), ExportConfig(), tmp_path / "export", imgsz=64)
+    parity = read_json(tmp_path / "export" / "manifest.json")
+    assert "parity" in json.dumps(parity)
+    with pytest.raises(SlimError, match=f"is a {task} model"):
+        export.layout_of(tmp_path / "export" / "model.onnx")
+    bare(data, recovered.weights)
+
+
+class Interrupting(Silent):
+    """Stops the training when its first epoch is reported."""
+
+    def say(self, text: str) -> None:
+        """Interrupt."""
+        if "epoch 1 of 2" in text:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_another_task_resumes(tmp_path: Path) -> None:
+    """A classifier's training that was stopped after an epoch goes on from it, at the pruned widths."""
+    data = tiny_data.make(tmp_path / "data", "classify")
+    model = tiny_data.save(tiny_data.network("yolov8n", "classify"), tmp_path / "model.pt")
+    config = PruneConfig(macs_removed=0.4, rounds=1, criterion="l2", images=8, bn_images=8)
+    pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
+    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model, data=data)
+    two = ONE_EPOCH.model_copy(update={"epochs": 2})
+    with pytest.raises(KeyboardInterrupt):
+        recover.run(inputs, two, tmp_path / "recover", imgsz=64, progress=Interrupting())
+    recovered = recover.run(inputs, two, tmp_path / "recover", imgsz=64)
+    assert '"resumed": true' in (tmp_path / "recover" / "manifest.json").read_text()
+    assert len(recovered.results.read_text().strip().splitlines()) == 3
+    assert widths(pruned.weights) == widths(recovered.weights)
+
+
+def test_wrong_data_for_the_task(tmp_path: Path) -> None:
+    """Class folders given to a detector, boxes to a segmenter and points of another shape are refused by name."""
+    from yolo_slim.data import check_dataset
+
+    folders = load_dataset(tiny_data.make(tmp_path / "classify", "classify"))
+    with pytest.raises(SlimError, match=r"a detect model wants a data\.yaml"):
+        check_dataset(folders, task="detect")
+    boxes = load_dataset(tiny_data.make(tmp_path / "detect", "detect"))
+    with pytest.raises(SlimError, match="a segment data set wants polygons"):
+        check_dataset(boxes, task="segment")
+    with pytest.raises(SlimError, match="kpt_shape: got None"):
+        check_dataset(boxes, task="pose")
+    pose = load_dataset(tiny_data.make(tmp_path / "pose", "pose"))
+    check_dataset(pose, task="pose")
+    pose.carried["kpt_shape"] = [17, 3]
+    with pytest.raises(SlimError, match=r"17 columns; expected 56"):
+        check_dataset(pose, task="pose")
