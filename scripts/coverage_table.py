@@ -155,7 +155,8 @@ def main() -> None:
     parser.add_argument("--row", nargs=2, metavar=("NETWORK", "TASK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        measure_row(*options.row, options.imgsz, options.keep)
+        network, task = options.row
+        measure_row(network, task, options.imgsz, options.keep)
         return
     options.keep.mkdir(parents=True, exist_ok=True)
     found = []

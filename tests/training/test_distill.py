@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import tiny_data
 from yolo_slim import checkpoint
 from yolo_slim.config import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.stages import recover
-from yolo_slim.training.distill import box_loss, class_loss, heads
+from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
 
 
 @pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
@@ -53,3 +55,17 @@ def test_every_argument_is_passed_through(tmp_path: Path) -> None:
     assert arguments["mosaic"] == 0.0
     assert arguments["close_mosaic"] == 6
     assert "distill_model" not in arguments
+
+
+def test_classifier_distillation_is_zero_for_the_teacher_itself() -> None:
+    """A student that answers as its teacher has no distance, another one has; the own loss stays in."""
+    teacher = tiny_data.network("yolov8n", "classify")
+    other = copy.deepcopy(teacher)
+    other.model[-1].linear.weight.data.mul_(-3)
+    batch = {"img": torch.rand(4, 3, 64, 64), "cls": torch.tensor([0, 1, 2, 0])}
+    loss = distilled(teacher.init_criterion(), teacher, 1.0)
+    assert isinstance(loss, ClassDistillationLoss)
+    own = [float(network.init_criterion()(network(batch["img"]), batch)[0]) for network in (teacher, other)]
+    with_teacher = [float(loss(network(batch["img"]), batch)[0]) for network in (teacher, other)]
+    assert with_teacher[0] == pytest.approx(own[0], abs=1e-5)
+    assert with_teacher[1] > own[1] + 1e-4

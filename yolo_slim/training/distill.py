@@ -102,5 +102,5 @@ class ClassDistillationLoss(_WithTeacher):
 
 def distilled(criterion: Any, teacher: nn.Module, weight: float) -> DistillationLoss | ClassDistillationLoss:
     """Return a task's criterion with the teacher's answers beside the labels."""
-    kind = DistillationLoss if hasattr(teacher.model[-1], "reg_max") else ClassDistillationLoss  # type: ignore[index, arg-type]
+    kind = DistillationLoss if hasattr(teacher.model[-1], "reg_max") else ClassDistillationLoss  # type: ignore[index]
     return kind(criterion, teacher, weight)
