@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def test_a_ruined_layer_is_found(exported: Path, blobs: list[np.ndarray]) -> Non
     ruined = some[3]
     read = graph.nodes_named(model, [ruined])[0].input[0]
     ranges[read] = ranges[read] / 100
-    found = sensitivity.scan(model, some, ranges, blobs[:4], layout="one2many", tick=lambda _: None)
+    make = partial(qdq.quantize, model, ranges=ranges)
+    found = sensitivity.scan(model, some, make, blobs[:4], layout="one2many", tick=lambda _: None)
     ranked = sorted(found, key=lambda layer: -layer.error)
     assert ranked[0].node == ruined
     assert ranked[0].error > 1.5 * ranked[1].error

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.quantization import graph as graphs
-from yolo_slim.quantization.ranges import LEVELS, METHODS, ChannelPeaks, Histogram
+from yolo_slim.quantization.ranges import LEVELS, METHODS, ChannelPeaks, Histogram, InputMeans
 
 EXTRA_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 """Of ``onnxruntime.quantization``; what makes the graph acceptable to both runtimes."""
@@ -43,8 +43,42 @@ def ranges_of(statistics: Mapping[str, Histogram | ChannelPeaks], method: str) -
     return {name: np.maximum(limits, LEAST_LIMIT) for name, limits in found.items()}
 
 
+def input_means(model: Any, layers: Collection[str], ranges: Ranges) -> dict[str, InputMeans]:
+    """Return empty statistics for what the layers read, from which :func:`bias_shifts` are computed."""
+    read = dict.fromkeys(node.input[0] for node in graphs.nodes_named(model, layers))
+    return {name: InputMeans(float(ranges[name][0])) for name in read}
+
+
+def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMeans]) -> dict[str, NDArray[np.float64]]:
+    """Return what each layer's bias must gain so that int8 leaves the mean of its output where it was, (channels,).
+
+    Rounded weights and clipped inputs move whole channels (Nagel et al., "Data-Free Quantization Through Weight
+    Equalization and Bias Correction", 2019). Borders, where padding takes part, are left out of the account.
+    """
+    stored = {item.name: item for item in model.graph.initializer}
+    found = {}
+    for node in graphs.nodes_named(model, layers):
+        if len(node.input) < 3:
+            continue
+        weight = numpy_of(stored[node.input[1]]).astype(np.float64)
+        step = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / LEVELS, LEAST_LIMIT**2)
+        exact, rounded = weight.sum(axis=(2, 3)), (np.rint(weight / step) * step).sum(axis=(2, 3))
+        before, after = means[node.input[0]].means()
+        if weight.shape[1] == len(before):
+            found[node.name] = exact @ before - rounded @ after
+        elif weight.shape[1] == 1:  # depthwise
+            found[node.name] = exact[:, 0] * before - rounded[:, 0] * after
+    return found
+
+
 def quantize(
-    model: Any, layers: Collection[str], ranges: Ranges, *, outputs: bool = True, weight_scales: Ranges | None = None
+    model: Any,
+    layers: Collection[str],
+    ranges: Ranges,
+    *,
+    outputs: bool = True,
+    shifts: Ranges | None = None,
+    weight_scales: Ranges | None = None,
 ) -> Any:
     """Return a graph whose named convolutions are int8.
 
@@ -54,6 +88,7 @@ def quantize(
         ranges: of these layers' tensors at least.
         outputs: also quantize what the convolutions write. ONNX Runtime needs that to run them as integers; TensorRT
             doesn't, and each skipped rounding is accuracy kept.
+        shifts: layer to what its bias gains, see :func:`bias_shifts`.
         weight_scales: weight to its scale per output channel, where training has fixed it; else from its largest value.
     """
     import onnx
@@ -61,6 +96,9 @@ def quantize(
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     nodes = graphs.nodes_named(copied, layers)
+    for node in nodes:
+        if shifts and node.name in shifts:
+            _shift_bias(copied, node.input[2], shifts[node.name])
     written = {node.output[0]: node for node in nodes if outputs and len(ranges[node.output[0]]) > 1}
     factors = {node.input[1]: 1 / ranges[name] for name, node in written.items()}
     for name, node in written.items():
@@ -130,6 +168,14 @@ def _insert_pairs(
     for name, scale in weight_scales.items():
         _fix_weight_scale(quantized, name, weights[name], scale)
     return quantized
+
+
+def _shift_bias(model: Any, name: str, shift: NDArray[np.float64]) -> None:
+    """Add to a bias."""
+    from onnx import numpy_helper
+
+    stored = next(item for item in model.graph.initializer if item.name == name)
+    stored.CopyFrom(numpy_helper.from_array((numpy_of(stored) + shift).astype(np.float32), name))
 
 
 def _scale_channels(model: Any, node: Any, factors: NDArray[np.float64]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,33 @@ class ChannelPeaks:
         self.largest = np.maximum(self.largest, np.maximum(flat.max(axis=1), -flat.min(axis=1)))
 
 
+class InputMeans:
+    """The mean of every channel of a tensor over many images, before and after it becomes int8."""
+
+    def __init__(self, limit: float) -> None:
+        self._step = np.float32(limit / LEVELS)
+        self._images = 0
+        self._sums: Floats = np.zeros((2, 1))
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Take in one image's values (1, channels, h, w)."""
+        flat = values.reshape(values.shape[1], -1)
+        rounded = np.clip(np.rint(flat / self._step), -LEVELS - 1, LEVELS) * self._step
+        self._sums = self._sums + np.stack([flat.mean(axis=1), rounded.mean(axis=1)])
+        self._images += 1
+
+    def means(self) -> Floats:
+        """Return (2, channels): float, int8."""
+        return np.asarray(self._sums / max(self._images, 1))
+
+
+class Observer(Protocol):
+    """What takes in a tensor's values, image by image."""
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Take in one image's values."""
+
+
 def by_max(histogram: Histogram) -> float:
     """Return the largest absolute value: nothing is clipped."""
     return histogram.largest
@@ -104,7 +131,7 @@ METHODS: Mapping[str, Callable[[Histogram], float]] = {
 
 def collect(
     model: Any,
-    tensors: Mapping[str, Histogram | ChannelPeaks],
+    tensors: Mapping[str, Observer],
     blobs: Iterable[NDArray[np.float32]],
     tick: Callable[[int], object],
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.quantization.graph import layer_name
-from yolo_slim.quantization.qdq import quantize
 from yolo_slim.quantization.ranges import open_session
 
 SCHEMA = 1
@@ -41,7 +40,7 @@ class Layer:
 def scan(
     model: Any,
     layers: Sequence[str],
-    ranges: Mapping[str, NDArray[np.float64]],
+    make: Callable[[Sequence[str]], Any],
     blobs: Sequence[Floats],
     *,
     layout: str,
@@ -52,7 +51,7 @@ def scan(
     Args:
         model: float ``ModelProto``.
         layers: names of convolutions.
-        ranges: of all their tensors.
+        make: from the names of layers to the graph in which those are int8.
         blobs: inputs (1, 3, h, w).
         layout: ``one2many`` or ``end2end``.
         tick: called with the number of layers that are done.
@@ -62,7 +61,7 @@ def scan(
     wanted = [session.run(None, {name: blob})[0] for blob in blobs]
     found = []
     for done, node in enumerate(layers, 1):
-        session = open_session(quantize(model, [node], ranges))
+        session = open_session(make([node]))
         got = [session.run(None, {name: blob})[0] for blob in blobs]
         errors = [output_error(a, b, layout=layout) for a, b in zip(wanted, got, strict=True)]
         found.append(Layer(node=node, layer=layer_name(node), error=float(np.mean(errors))))

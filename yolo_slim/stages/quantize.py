@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from yolo_slim.quantization import carried, fp16, qdq, sensitivity
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.calibration import Calibration
 from yolo_slim.quantization.integer import integer_convolutions
-from yolo_slim.quantization.ranges import collect, open_session
+from yolo_slim.quantization.ranges import Observer, collect, open_session
 from yolo_slim.runtime.decode import VAL, decode
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
@@ -31,6 +32,10 @@ from yolo_slim.stages.export import layout_of
 
 PRECISIONS = ("int8", "fp16")
 TENSORRT_INT8 = "int8-tensorrt"
+MEAN_IMAGES = 64
+"""Calibration images on which the mean errors are measured that the biases make up for."""
+Make = Callable[..., Any]
+"""From the names of layers (and ``outputs=``) to the graph in which those are int8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,61 +174,69 @@ class _Int8:
 
     def write(self, outputs: QuantizeOutputs) -> None:
         """Write both int8 graphs, and ``sensitivity.json`` unless the graph came quantized."""
-        model, layers, weight_scales = self.model, graphs.parts(self.model).body, None
-        if graphs.is_quantized(self.model):
-            taken = carried.take_apart(self.model)
-            model, layers, weight_scales = taken.model, taken.layers, taken.weight_scales
-            ranges = self._ranges(model, layers) | taken.inputs
-        else:
-            ranges = self._ranges(model, layers)
-            layers = self._without_sensitive(layers, ranges, outputs.sensitivity)
+        layers, make = self._carried() if graphs.is_quantized(self.model) else self._calibrated(outputs.sensitivity)
         for name, pairs_after in (("int8", True), (TENSORRT_INT8, False)):
-            made = qdq.quantize(model, layers, ranges, outputs=pairs_after, weight_scales=weight_scales)
+            made = make(layers, outputs=pairs_after)
             _require_portable(made)
             graphs.save(made, outputs.graphs[name])
         _require_integer(outputs.graphs["int8"], len(layers))
 
+    def _carried(self) -> tuple[Sequence[str], Make]:
+        """Return the layers of a graph that came quantized, and how it is written anew."""
+        taken = carried.take_apart(self.model)
+        ranges = self._ranges(taken.model, taken.layers) | taken.inputs
+        return taken.layers, partial(qdq.quantize, taken.model, ranges=ranges, weight_scales=taken.weight_scales)
+
+    def _calibrated(self, report: Path | None) -> tuple[Sequence[str], Make]:
+        """Return the layers that become int8, and how; write what was found of each."""
+        layers = graphs.parts(self.model).body
+        ranges = self._ranges(self.model, layers)
+        means = qdq.input_means(self.model, layers, ranges)
+        self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
+        shifts = qdq.bias_shifts(self.model, layers, means)
+        make = partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
+        return self._without_sensitive(layers, make, report), make
+
     def _ranges(self, model: Any, layers: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Return the ranges of the layers' tensors over the calibration images."""
         statistics = qdq.observers(model, layers)
-        images = self.calibration.images
-        blobs = calibrations.blobs(images, self.calibration.imgsz)
-        collect(model, statistics, blobs, self._tick("quantize: activation ranges", len(images)))
+        self._collect(model, statistics, self.calibration.images, "quantize: activation ranges")
         return qdq.ranges_of(statistics, self.config.ranges)
 
-    def _without_sensitive(self, layers: Sequence[str], ranges: qdq.Ranges, report: Path | None) -> tuple[str, ...]:
+    def _collect(self, model: Any, tensors: Mapping[str, Observer], images: Sequence[Path], text: str) -> None:
+        """Show what the tensors hold on some images."""
+        collect(model, tensors, calibrations.blobs(images, self.calibration.imgsz), self._tick(text, len(images)))
+
+    def _without_sensitive(self, layers: Sequence[str], make: Make, report: Path | None) -> tuple[str, ...]:
         """Return the layers that become int8, and write what was found."""
         images = self.calibration.images[: self.config.scan_images]
         found = sensitivity.scan(
             self.model,
             layers,
-            ranges,
+            make,
             [blob.copy() for blob in calibrations.blobs(images, self.calibration.imgsz)],
             layout=self.layout,
             tick=self._tick("quantize: each layer's own error", len(layers)),
         )
-        trials = self._trials(found, layers, ranges)
+        trials = self._trials(found, layers, make)
         kept = sensitivity.float_layers(found, trials[-1]["float_layers"] if trials else 0)
         if report:
             sensitivity.save(report, found, kept, trials)
         self.progress.say(f"quantize: {len(layers) - len(kept)} layers int8, {len(kept)} sensitive ones stay float")
         return tuple(layer for layer in layers if layer not in kept)
 
-    def _trials(
-        self, found: Sequence[sensitivity.Layer], layers: Sequence[str], ranges: qdq.Ranges
-    ) -> list[dict[str, Any]]:
-        """Return how mAP falls with fewer and fewer sensitive layers in int8."""
+    def _trials(self, found: Sequence[sensitivity.Layer], layers: Sequence[str], make: Make) -> list[dict[str, Any]]:
+        """Return how much mAP int8 costs with more and more sensitive layers in float."""
         images = self.calibration.check
         if not images:
             return []
+        self.progress.say(f"quantize: trying mAP on {len(images)} training images outside the calibration")
         judge = _Judge(images, self.dataset, self.layout, self.calibration.imgsz)
         control = judge(self.model)
 
         def drop(kept: list[str]) -> float:
-            int8 = [layer for layer in layers if layer not in kept]
-            return round(control - judge(qdq.quantize(self.model, int8, ranges)), 5)
+            return round(control - judge(make([layer for layer in layers if layer not in kept])), 5)
 
-        self.progress.say(f"quantize: trying mAP on {len(images)} training images outside the calibration")
         most = min(self.config.max_float_layers, len(layers) - 1)
         return sensitivity.search(found, most, drop, self.config.max_drop)
 
