@@ -121,6 +121,8 @@ class Phases:
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
         with ultra.log_to(job.folder / "train.log"):
             _train(loaded.task, arguments, last, epochs, l1, self.progress)
+        # Ultralytics leaves another number of threads behind, and sums depend on it in their last bits.
+        ultra.use_all_cores()
         state = torch.load(job.folder / "train" / "weights" / BEST_FLOAT32, weights_only=True)
         loaded.model.load_state_dict(state)
         return loaded.model
