@@ -19,6 +19,7 @@ from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_data
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
 
 STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
@@ -110,6 +111,12 @@ def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress
         dataset, model_names=loaded.names, progress=lambda done, total: progress.step("check the data", done, total)
     )
     validate.choose_split(dataset, config.validate_)
+    if "int8" in build.precisions_needed(profile):
+        # Better refused now than after hours of training.
+        wanted = config.quantize
+        calibrations.choose(
+            dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
+        )
     return Run(
         config=config,
         folder=folder,
