@@ -1,0 +1,90 @@
+"""Competing builds: one that loses more than its own budget is out, and the result says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from yolo_slim import targets
+from yolo_slim.config import Budget, ExportConfig, QuantizeConfig, RuntimeChoice, ValidateConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.files import read_json
+from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.stages import build, export, quantize, validate
+
+IMGSZ = 128
+
+
+def spoil(path: Path) -> None:
+    """Make the weights of an int8 graph's first quantized layers four times as large."""
+    model = onnx.load(str(path))
+    scales = {n.input[1] for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    per_channel = [t for t in model.graph.initializer if t.name in scales and np.prod(t.dims) > 1]
+    for tensor in per_channel[:3]:
+        tensor.CopyFrom(numpy_helper.from_array(4 * numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, str(path))
+
+
+@pytest.fixture(scope="module")
+def judged(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the result of a target that tries a spoiled int8 build first, then fp32."""
+    out = tmp_path_factory.mktemp("judged")
+    inputs = export.ExportInputs(weights=trained, data=signs)
+    graph = export.run(inputs, ExportConfig(parity_images=2), out / "export", imgsz=IMGSZ).onnx
+    config = QuantizeConfig(images=32, scan_images=1, check_images=0, parity_images=2)
+    quantized = quantize.run(
+        quantize.QuantizeInputs(onnx=graph, data=signs), config, out / "quantize", imgsz=IMGSZ, precisions=["int8"]
+    )
+    spoil(quantized.graphs["int8"])
+    profile = targets.load("host").model_copy(
+        update={
+            "runtimes": [RuntimeChoice(runtime="onnxruntime", precisions=["int8", "fp32"])],
+            "budget": Budget(max_map50_95_drop=0.9),
+        }
+    )
+    built = build.run(
+        build.BuildInputs(onnx=graph, images=selfcheck_images(load_dataset(signs)), graphs=quantized.graphs),
+        profile,
+        out / "build",
+        name="t",
+    )
+    outputs = validate.run(
+        validate.ValidateInputs(
+            control=trained,
+            data=signs,
+            onnx=graph,
+            bundles={f"slim/{key}": folder for key, folder in built.bundles.items()},
+            sensitivity=quantized.sensitivity,
+        ),
+        ValidateConfig(min_seconds=0.1, min_queries=10),
+        profile,
+        out / "validate",
+        imgsz=IMGSZ,
+        name="judged",
+    )
+    return dict(read_json(outputs.result))
+
+
+def test_the_other_build_wins(judged: dict[str, Any]) -> None:
+    """Though int8 stands first and inside the target's budget, fp32 wins, and the verdict isn't spoiled."""
+    assert {build["name"]: build["winner"] for build in judged["builds"]} == {
+        "slim/onnxruntime-int8": False,
+        "slim/onnxruntime-fp32": True,
+    }
+    rungs = {rung["rung"]: rung["status"] for rung in judged["ladder"]}
+    assert (rungs["onnxruntime-int8"], rungs["onnxruntime-fp32"]) == ("fail", "pass")
+    assert judged["verdict"]["status"] == "pass"
+    assert "rung:onnxruntime-int8" not in {gate["name"] for gate in judged["verdict"]["gates"]}
+
+
+def test_the_note_says_why(judged: dict[str, Any]) -> None:
+    """The note names the build, what it lost, the class that lost most and the layer to look at first."""
+    (note,) = [note for note in judged["notes"] if note.startswith("onnxruntime-int8 is out")]
+    assert "0.0050 allowed" in note
+    assert "most in class" in note
+    assert "the first layer to look at is model." in note
