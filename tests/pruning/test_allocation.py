@@ -1,0 +1,230 @@
+"""How much goes where: scopes, budgets, floors, protected layers, and errors that name the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolo_slim import checkpoint
+from yolo_slim.config import PruneConfig, parse
+from yolo_slim.errors import SlimError
+from yolo_slim.pruning.allocation import (
+    CostModel,
+    Slot,
+    allocate_apart,
+    allocate_global,
+    allocate_isomorphic,
+    allocate_uniform,
+    make_cost_model,
+    scheduled,
+    structures,
+    widths_of,
+)
+from yolo_slim.pruning.decisions import decide, make_terms, slot_widths
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
+from yolo_slim.pruning.guidance import BlockCost, SensitivityMap, load_map, prices
+from yolo_slim.pruning.macs import exported_layers, measure
+from yolo_slim.pruning.magnitude import label_count
+
+
+def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[list[Slot], CostModel]:
+    """Return slots and costs of convolutions in a row, of one pixel and kernel area 1."""
+    count = len(widths)
+    slots = [
+        Slot(name=f"conv{i}", spaces=(i,), width=w, floor=floor, unit_scores=np.array(s))
+        for i, (w, s) in enumerate(zip(widths, scores, strict=True))
+    ]
+    reads = np.eye(count, k=-1)
+    fixed = np.array([3.0] + [0.0] * (count - 1))
+    return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count))
+
+
+def slots_of(path: Path, config: PruneConfig) -> tuple[ChannelGraph, list[Slot]]:
+    """Return a checkpoint's channel graph and decisions at 64 px, all scores equal."""
+    model = checkpoint.load(path).model
+    graph = trace_channels(model, 64)
+    terms = make_terms(model, graph, config, exported_layers(model, end2end=False), {})
+    return graph, decide(graph, np.ones(label_count(graph)), terms)
+
+
+def test_global_takes_the_cheapest_first() -> None:
+    """The layer with the lower scores gives its channels up before the other loses one."""
+    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
+    full = cost.total(np.array([16.0, 16.0]))
+    keep = allocate_global(slots, cost, target=0.8 * full, round_to=8, per_mac=0)
+    assert keep.tolist() == [8, 16]
+
+
+def test_uniform_takes_the_same_share() -> None:
+    """Every layer gives up the same share."""
+    slots, cost = chain([32, 32], [[1.0] * 32, [9.0] * 32], floor=8)
+    keep = allocate_uniform(slots, cost, target=400, round_to=8, share=lambda _: 1.0)
+    assert keep.tolist() == [16, 16]
+
+
+def test_isomorphic_ranks_within_a_kind() -> None:
+    """Each kind loses the same share, whatever its scale, and within a kind the cheaper layer pays."""
+    scores = [[1.0] * 32, [2.0] * 32, [900.0] * 32, [1000.0] * 32]
+    slots, cost = chain([32] * 4, scores, floor=8)
+    slots = [replace(slot, kind="a" if i < 2 else "b") for i, slot in enumerate(slots)]
+    target = 0.6 * cost.total(widths_of(slots))
+    keep = allocate_isomorphic(slots, cost, target=target, round_to=8, share=lambda _: 1.0)
+    assert keep[:2].sum() == keep[2:].sum()
+    assert keep[0] < keep[1]
+    assert keep[2] < keep[3]
+    globally = allocate_global(slots, cost, target=target, round_to=8, per_mac=0)
+    assert globally[:2].sum() < globally[2:].sum()
+
+
+def test_structures_tell_kinds_apart(untrained: Callable[[str], Path]) -> None:
+    """Bottlenecks of equal make share a kind whatever their width, and a block's last layer has another."""
+    graph, slots = slots_of(untrained("yolov8n"), PruneConfig())
+    kinds = {slot.name: kind for slot, kind in zip(slots, structures(graph), strict=True)}
+    assert kinds["model.2.m.0.cv1.conv"] == kinds["model.6.m.1.cv1.conv"]
+    assert kinds["model.2.cv2.conv"] != kinds["model.2.m.0.cv1.conv"]
+
+
+def test_head_with_a_ratio_of_its_own() -> None:
+    """The head loses its own share, and what the whole still owes is paid by the rest."""
+    slots, cost = chain([32, 32, 32], [[1.0] * 32, [1.0] * 32, [9.0] * 32], floor=8)
+    slots[2] = replace(slots[2], head=True)
+    rows = np.array([False, False, True])
+    full, head_full = (c.total(widths_of(slots)) for c in (cost, cost.only(rows)))
+
+    def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
+        return allocate_global(slots, cost, target=target, round_to=8, per_mac=0, start=start, free=free)
+
+    keep = allocate_apart(allocate, slots, cost, target=0.4 * full, head_rows=rows, head_target=0.3 * head_full)
+    assert cost.total(keep) <= 0.4 * full
+    assert cost.only(rows).total(keep) <= 0.3 * head_full
+    whole = allocate_apart(allocate, slots, cost, target=0.7 * full, head_rows=rows, head_target=head_full)
+    assert whole[2] == 32
+
+
+def test_schedules() -> None:
+    """Both end at the whole ratio; the geometric one removes the same share of what is left."""
+    linear = [scheduled(0.75, i, 2, "linear") for i in range(2)]
+    geometric = [scheduled(0.75, i, 2, "geometric") for i in range(2)]
+    assert linear == [0.375, 0.75]
+    assert geometric == pytest.approx([0.5, 0.75])
+
+
+@pytest.mark.parametrize("what", ["MACs", "parameters"])
+def test_cost_model_agrees_with_the_fused_graph(what: str, untrained: Callable[[str], Path]) -> None:
+    """MACs and parameters of the cost model are those counted on the fused graph, the DFL's constants aside."""
+    path = untrained("yolov8n")
+    model = checkpoint.load(path).model
+    graph, slots = slots_of(path, PruneConfig())
+    exported = exported_layers(model, end2end=False)
+    got = make_cost_model(graph, slots, exported.__contains__, what=what).total(widths_of(slots))
+    size = measure(model, 64)
+    assert got == pytest.approx(size.macs if what == "MACs" else size.params, rel=2e-3)
+
+
+def test_floors_and_protected_layers(untrained: Callable[[str], Path]) -> None:
+    """min_share raises floors, protected layers and what is coupled to them stay whole, others don't."""
+    path = untrained("yolov8n")
+    free, shared, held = (
+        {slot.name: slot for slot in slots_of(path, config)[1]}
+        for config in (
+            PruneConfig(),
+            PruneConfig(min_share=0.5),
+            PruneConfig(protect=["model.4.*.cv1.conv", "model.0"]),
+        )
+    )
+    assert free["model.1.conv"].floor == 8
+    assert shared["model.1.conv"].floor == 16
+    assert held["model.4.m.0.cv1.conv"].floor == held["model.4.m.0.cv1.conv"].width
+    assert held["model.0.conv"].floor == held["model.0.conv"].width
+    assert held["model.1.conv"].floor == 8
+
+
+def test_unknown_protected_layers_are_named(untrained: Callable[[str], Path]) -> None:
+    """A pattern that fits nothing is an error with the nearest name."""
+    with pytest.raises(SlimError, match=r"model\.2\.cv9: no such layer\. Did you mean 'model\.\d\.cv"):
+        slots_of(untrained("yolov8n"), PruneConfig(protect=["model.0.conv", "model.2.cv9"]))
+
+
+def test_unreachable_target_names_the_floors() -> None:
+    """A budget below the floors is refused with the layers that hit theirs."""
+    slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
+    with pytest.raises(SlimError, match="below their floor") as caught:
+        allocate_global(slots, cost, target=10, round_to=8, per_mac=0.5)
+    assert "conv0 (16 channels, floor 8)" in str(caught.value)
+
+
+def test_ratio_that_only_the_head_could_pay() -> None:
+    """Where a frozen head alone stands in the way, the error says how far the rest goes and how far the head would."""
+    slots, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
+    slots[1] = replace(slots[1], head=True, floor=64, least=8)
+    full = cost.total(widths_of(slots))
+    with pytest.raises(SlimError, match="only the head could pay") as caught:
+        allocate_global(slots, cost, target=0.3 * full, round_to=8, per_mac=0)
+    assert "Removing 70%" in str(caught.value)
+    assert "50% can go" in str(caught.value)
+
+
+def test_one_budget_decides() -> None:
+    """Another budget takes the default's place; two at once, and none, are refused."""
+    assert PruneConfig(params_removed=0.3).budget == ("params_removed", 0.3)
+    stored = PruneConfig(max_size_mb=3.0).model_dump()
+    assert PruneConfig.model_validate(stored).budget == ("max_size_mb", 3.0)
+    with pytest.raises(SlimError, match="macs_removed decides already"):
+        parse(PruneConfig, {"macs_removed": 0.5, "params_removed": 0.3}, "settings")
+    with pytest.raises(SlimError, match="a value here"):
+        parse(PruneConfig, {"macs_removed": None}, "settings")
+
+
+def test_sensitivity_map_decides_who_pays() -> None:
+    """With equal scores the block that costs less mAP per millisecond is cut, and turning the map round turns it."""
+    slots, cost = chain([32, 32, 32], [[1.0] * 32] * 3, floor=8)
+
+    def cut(costs: tuple[float, float, float]) -> list[float]:
+        rows = tuple(BlockCost(name=f"conv{i}", map_cost=c, ms_gain=1.0) for i, c in enumerate(costs))
+        guide = SensitivityMap(model_sha256="0", removed=0.5, blocks=rows, about={})
+        priced = [
+            replace(slot, unit_scores=slot.unit_scores * factor)
+            for slot, factor in zip(slots, prices(slots, cost, guide), strict=True)
+        ]
+        target = 0.8 * cost.total(widths_of(slots))
+        return allocate_global(priced, cost, target=target, round_to=8, per_mac=1, value=cost).tolist()
+
+    assert cut((0.5, 0.001, 0.5))[1] < 32
+    assert cut((0.001, 0.5, 0.5))[1] == 32
+
+
+def test_bad_sensitivity_maps(tmp_path: Path) -> None:
+    """Wrong values are all named, and so are a map of another model and layers without a row."""
+    path = tmp_path / "map.json"
+    good = SensitivityMap(
+        model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2),), about={}
+    )
+    good.save(path)
+    assert load_map(path, "a" * 64) == good
+    with pytest.raises(SlimError, match="another model"):
+        load_map(path, "b" * 64)
+    slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
+    with pytest.raises(SlimError, match="no row for some layers") as missing:
+        prices(slots, cost, good)
+    assert missing.value.culprits == ("conv1",)
+    path.write_text('{"schema": 2, "kind": "sensitivity", "removed": 2, "blocks": [{"name": "x", "map_cost": "low"}]}')
+    with pytest.raises(SlimError) as wrong:
+        load_map(path, "a" * 64)
+    assert len(wrong.value.culprits) == 5
+
+
+def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
+    """A slot is known by its name from round to round, which min_share and the sensitivity map rely on."""
+    from tests.pruning.test_prune import random_plan
+    from yolo_slim.pruning.surgery import apply_plan
+
+    model = checkpoint.load(untrained("yolo11n")).model
+    names = slot_widths(slots_of(untrained("yolo11n"), PruneConfig())[1]).keys()
+    apply_plan(model, random_plan(model, seed=1))
+    graph = trace_channels(model, 64)
+    terms = make_terms(model, graph, PruneConfig(), exported_layers(model, end2end=False), {})
+    assert slot_widths(decide(graph, np.ones(label_count(graph)), terms)).keys() == names

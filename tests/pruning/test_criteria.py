@@ -1,0 +1,157 @@
+"""Scores: equal to torch-pruning's where both can score, right on filters made to measure, and on enough data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch_pruning as tp
+from torch import nn
+
+from yolo_slim import checkpoint
+from yolo_slim.config import PruneConfig
+from yolo_slim.data import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.pruning import importance
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
+from yolo_slim.pruning.importance import require_images, score
+from yolo_slim.pruning.magnitude import bn_scale, label_count, magnitude, normalized
+from yolo_slim.pruning.pruner import _LossGains
+from yolo_slim.stages import prune
+from yolo_slim.training.batches import batches
+from yolo_slim.training.phase import add_l1_gradient
+
+ROOTS = ("model.0.conv", "model.2.cv1.conv", "model.4.m.0.cv1.conv", "model.8.cv3.conv", "model.13.cv2.conv")
+"""Convolutions of yolov5n whose groups are small and large, with and without shortcut and concatenation."""
+WEIGHTS = [nn.modules.conv._ConvNd, nn.Linear]
+
+
+@pytest.fixture(scope="module")
+def traced(untrained: Callable[[str], Path]) -> tuple[nn.Module, ChannelGraph, Any]:
+    """Return a yolov5n, which has no block that torch-pruning fails on, with both graphs."""
+    model = checkpoint.load(untrained("yolov5n")).model
+    graph = trace_channels(model, 64)
+    model.requires_grad_(True)
+    theirs = tp.DependencyGraph().build_dependency(model, example_inputs=torch.zeros(1, 3, 64, 64))
+    return model, graph, theirs
+
+
+def group_scores(model: nn.Module, theirs: Any, rate: Any, root: str) -> np.ndarray:
+    """Return torch-pruning's score of every output of a convolution."""
+    layer = model.get_submodule(root)
+    group = theirs.get_pruning_group(layer, tp.prune_conv_out_channels, idxs=list(range(layer.out_channels)))
+    return np.asarray(rate(group).detach().double().numpy())
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_magnitudes_equal_torch_prunings(root: str, traced: tuple[nn.Module, ChannelGraph, Any]) -> None:
+    """Sums of |w|, w^2 and |gamma| over a coupled group are torch-pruning's."""
+    model, graph, theirs = traced
+    plain = {"group_reduction": "sum", "normalizer": None}
+    rates = {
+        "l1": tp.importance.GroupMagnitudeImportance(p=1, target_types=WEIGHTS, **plain),
+        "l2": tp.importance.GroupMagnitudeImportance(p=2, target_types=WEIGHTS, **plain),
+        "bn": tp.importance.BNScaleImportance(**plain),
+    }
+    for criterion, rate in rates.items():
+        ours = magnitude(model, graph, criterion)[graph.convs[root].outputs]
+        assert ours == pytest.approx(group_scores(model, theirs, rate, root), rel=1e-4), criterion
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "hessian"])
+def test_gradients_equal_torch_prunings(
+    criterion: str, traced: tuple[nn.Module, ChannelGraph, Any], signs: Path
+) -> None:
+    """Taylor and Hessian scores of one batch are torch-pruning's on the same gradients."""
+    model, graph, theirs = traced
+    images = load_dataset(signs).splits["train"][:4]
+    rates = {"taylor": tp.importance.GroupTaylorImportance, "hessian": tp.importance.GroupHessianImportance}
+    rate = rates[criterion](group_reduction="sum", normalizer=None, target_types=WEIGHTS)
+    with _LossGains(model):
+        ours = score(model, graph, criterion, lambda: batches(images, 64, 4), 0)
+        with importance._gradients_enabled(model):
+            for loss, _ in importance._losses(model, batches(images, 64, 4)):
+                loss.backward()  # type: ignore[no-untyped-call]
+            for parameter in model.parameters():
+                if criterion == "hessian" and parameter.grad is not None:
+                    parameter.grad.pow_(2)
+            wanted = {root: group_scores(model, theirs, rate, root) for root in ROOTS}
+    model.requires_grad_(True)
+    for root, values in wanted.items():
+        assert ours[graph.convs[root].outputs] == pytest.approx(values, rel=1e-3, abs=1e-12)
+
+
+def test_fpgm_finds_the_filter_that_others_stand_in_for(untrained: Callable[[str], Path]) -> None:
+    """Among equal filters and one apart, FPGM keeps the one apart, where L2 keeps the larger ones."""
+    model = checkpoint.load(untrained("yolov8n")).model
+    graph = trace_channels(model, 64)
+    model.get_submodule("model.0.conv").weight.data[:] = 1.0  # type: ignore[operator, union-attr]
+    model.get_submodule("model.0.conv").weight.data[5] = 0.1  # type: ignore[operator, union-attr]
+    model.get_submodule("model.1.conv").weight.data[:] = 1.0  # type: ignore[operator, union-attr]
+    labels = graph.convs["model.0.conv"].outputs
+    assert magnitude(model, graph, "fpgm")[labels].argmax() == 5
+    assert magnitude(model, graph, "l2")[labels].argmin() == 5
+
+
+def test_bn_scale_has_nothing_to_say_without_normalisation(untrained: Callable[[str], Path]) -> None:
+    """Labels that no batch normalisation reads are NaN, all others are their scales."""
+    model = checkpoint.load(untrained("yolov8n")).model
+    graph = trace_channels(model, 64)
+    scores = bn_scale(model, graph)
+    assert np.isnan(scores[graph.convs["model.22.cv3.0.2"].outputs]).all()
+    wanted = model.get_submodule("model.0.bn").weight.detach().abs().double().numpy()  # type: ignore[operator, union-attr]
+    assert scores[graph.convs["model.0.conv"].outputs] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("normalize", "reduce"), [("sum", np.sum), ("mean", np.mean), ("max", np.max)])
+def test_normalisation_is_per_space(
+    normalize: str, reduce: Callable[..., float], untrained: Callable[[str], Path]
+) -> None:
+    """Scores are relative to their own space, so that a layer of another scale is no longer ahead."""
+    model = checkpoint.load(untrained("yolov8n")).model
+    graph = trace_channels(model, 64)
+    raw = np.random.default_rng(0).random(label_count(graph)) + 0.5
+    raw[graph.convs["model.0.conv"].outputs] *= 1000
+    scaled = normalized(graph, raw, normalize)
+    assert all(reduce(scaled[space.channels]) == pytest.approx(1.0) for space in graph.spaces)
+    assert normalized(graph, raw, "none") is raw
+
+
+def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path) -> None:
+    """Criteria with gradients say how many images they want before any work; the others don't mind."""
+    require_images("lamp", 3)
+    require_images("fisher", 16)
+    with pytest.raises(SlimError, match="has 15 images; criterion taylor wants at least 16"):
+        require_images("taylor", 15)
+    root = tmp_path / "few"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for image in load_dataset(signs).splits["train"][:5]:
+        (root / "images" / image.name).write_bytes(image.read_bytes())
+        (root / "labels" / f"{image.stem}.txt").write_bytes(
+            (image.parents[2] / "labels/train" / f"{image.stem}.txt").read_bytes()
+        )
+    text = signs.read_text().replace("images/train", "images").replace("images/val", "images")
+    (root / "data.yaml").write_text(
+        "\n".join(line for line in text.splitlines() if not line.startswith(("test", "path")))
+    )
+    inputs = prune.PruneInputs(model=trained, data=root / "data.yaml")
+    with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
+        prune.run(inputs, PruneConfig(), tmp_path / "out", imgsz=64)
+    assert not (tmp_path / "out" / "pruned.pt").exists()
+
+
+def test_l1_penalty_pulls_scales_to_zero() -> None:
+    """Each step moves every scale towards zero by its strength, and leaves convolutions alone."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    model[1].weight.data = torch.tensor([2.0, -2.0, 0.5, 0.0])  # type: ignore[union-attr]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    add_l1_gradient(model, 0.1)
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert model[1].weight.tolist() == pytest.approx([1.9, -1.9, 0.4, 0.0])  # type: ignore[operator, union-attr]
+    assert model[0].weight.grad.abs().sum() == 0  # type: ignore[operator, union-attr]

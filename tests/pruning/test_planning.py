@@ -1,0 +1,217 @@
+"""Plans: what a dry run says, a replay repeats byte for byte; edits are followed or refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+from yolo_slim.pruning.plan import PrunePlan
+from yolo_slim.pruning.planning import differences
+from yolo_slim.stages import prune
+
+CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
+Edit = Callable[..., prune.PruneOutputs]
+
+
+@pytest.fixture(scope="module")
+def pruned(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> prune.PruneOutputs:
+    """Return a finished prune of the shipped yolo11n."""
+    folder = tmp_path_factory.mktemp("planned") / "prune"
+    return prune.run(prune.PruneInputs(model=trained, data=signs), CONFIG, folder, imgsz=64)
+
+
+@pytest.fixture
+def edited(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> Edit:
+    """Return a function that changes layers of the plan and carries it out."""
+
+    def carry_out(**changes: dict[str, Any]) -> prune.PruneOutputs:
+        values = read_json(pruned.plan)
+        for name, change in changes.items():
+            values["layers"][name.replace("__", ".")].update(change)
+        path = tmp_path / "edited.json"
+        path.write_text(json.dumps(values))
+        return prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+
+    return carry_out
+
+
+def widths(outputs: prune.PruneOutputs) -> dict[str, int]:
+    """Return the widths after the cut."""
+    return {row["layer"]: row["after"] for row in read_json(outputs.widths)["layers"]}
+
+
+def test_replay_gives_the_same_bytes(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A stage's own plan makes its own pruned.pt again, statistics included, and a dry run writes that plan."""
+    inputs = prune.PruneInputs(model=trained, data=signs)
+    again = prune.replay(inputs, pruned.plan, tmp_path / "again")
+    assert sha256(again.weights) == sha256(pruned.weights)
+    assert sha256(again.plan) == sha256(pruned.plan)
+    dry = prune.dry_run(inputs, CONFIG, tmp_path / "dry", imgsz=64)
+    assert sha256(dry.plan) == sha256(pruned.plan)
+    assert sha256(dry.widths) == sha256(pruned.widths)
+    assert not list((tmp_path / "dry").glob("*.pt"))
+
+
+def test_keep_is_followed_by_what_is_coupled(pruned: prune.PruneOutputs, edited: Edit) -> None:
+    """A new width of one layer moves its halves, the shortcut's other writer and all readers along."""
+    before = widths(pruned)
+    assert before["model.2.cv1.conv"] == 32
+    after = widths(edited(model__2__cv1__conv={"keep": 16}))
+    changed = {name: (before[name], after[name]) for name in before if before[name] != after[name]}
+    assert changed == {"model.2.cv1.conv": (32, 16), "model.2.m.0.cv2.conv": (16, 8)}
+
+
+def test_keep_drops_the_lowest_ranks(pruned: prune.PruneOutputs, edited: Edit) -> None:
+    """A narrower layer keeps the channels that the criterion ranked highest, a wider one takes the next best back."""
+    plan = PrunePlan.load(pruned.plan)
+    name = next(
+        n
+        for n, cut in plan.layers.items()
+        if n in plan.ranks
+        and 16 <= len(cut.outputs) < cut.outputs_before
+        and len(set(plan.ranks[n])) == len(plan.ranks[n])
+    )
+    width, ranks = len(plan.layers[name].outputs), plan.ranks[name]
+    for keep in (width - 8, width + 8):
+        outputs = PrunePlan.load(edited(**{name.replace(".", "__"): {"keep": keep}}).plan).layers[name].outputs
+        assert sorted(ranks[i] for i in outputs) == list(range(keep))
+
+
+def test_edited_lists_are_followed(edited: Edit) -> None:
+    """A changed list decides which channels stay, and what is coupled keeps the same."""
+    chosen = [*range(8), *range(16, 24)]
+    plan = PrunePlan.load(edited(model__2__cv1__conv={"outputs": chosen}).plan)
+    assert list(plan.layers["model.2.cv1.conv"].outputs) == chosen
+    assert list(plan.layers["model.2.m.0.cv2.conv"].outputs) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__2__cv1__conv": {"outputs": list(range(24))}}, "model.2.cv1.conv has halves that keep 8 and 16"),
+        ({"model__2__cv1__conv": {"keep": 17}}, "its 2 parts keep equal counts"),
+        ({"model__2__cv1__conv": {"keep": 48}}, "keep is 48, expected a number from 1 to 32"),
+        ({"model__2__cv1__conv": {"outputs": [3, 1]}}, "must be increasing numbers from 0 to 31"),
+        ({"model__2__cv2__conv": {"keep": 4}}, "model.2.cv2.conv: 4 channels are below its floor of 8"),
+        ({"model__1__conv": {"keep": 12}}, "not a multiple of round_to 8; take 8 or 16"),
+        ({"model__2__cv1__conv": {"keep": 16}, "model__2__m__0__cv2__conv": {"keep": 16}}, "must keep equal counts"),
+        (
+            {
+                "model__2__cv1__conv": {"outputs": [*range(8), *range(16, 24)]},
+                "model__2__m__0__cv2__conv": {"outputs": list(range(8, 16))},
+            },
+            "are coupled and must keep the same channels",
+        ),
+        ({"model__23__cv3__0__2": {"keep": 2}}, "model.23.cv3.0.2: keep 2, but it must stay whole"),
+        ({"model__3__conv": {"inputs": [0]}}, "inputs and normalisations follow"),
+    ],
+)
+def test_impossible_edits_are_named(changes: dict[str, Any], message: str, edited: Edit, tmp_path: Path) -> None:
+    """Every impossible width is refused with its layer, and nothing is written."""
+    with pytest.raises(SlimError) as caught:
+        edited(**changes)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out" / "pruned.pt").exists()
+
+
+def test_plans_of_another_model_or_schema(
+    pruned: prune.PruneOutputs, untrained: Callable[[str], Path], trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """Another model, a newer and an older schema, and files that are no plan are each told apart."""
+    other = prune.PruneInputs(model=untrained("yolo11n"), data=signs)
+    with pytest.raises(SlimError, match="made for another model"):
+        prune.replay(other, pruned.plan, tmp_path / "out")
+    values, path = read_json(pruned.plan), tmp_path / "plan.json"
+    for content, message in (
+        ({**values, "schema": 99}, "newer schema 99"),
+        ({**values, "schema": 1}, "older schema 1"),
+        ({"a": 1}, "not a prune plan"),
+        ({**values, "layers": {"model.0.conv": {}}}, "damaged"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(SlimError, match=message):
+            prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+
+
+def test_differences_of_two_plans(pruned: prune.PruneOutputs, edited: Edit) -> None:
+    """Only layers that keep other channels are listed, with what both keep; a plan doesn't differ from itself."""
+    first = PrunePlan.load(pruned.plan)
+    assert differences(first, first) == []
+    second = PrunePlan.load(edited(model__2__cv1__conv={"keep": 16}).plan)
+    found = {row.layer: (row.before, row.first, row.second, row.common) for row in differences(first, second)}
+    assert found["model.2.cv1.conv"] == (32, 32, 16, 16)
+    assert set(found) == {"model.2.cv1.conv", "model.2.m.0.cv2.conv"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "removed"),
+    [
+        ({"params_removed": 0.4}, "params", 0.4),
+        ({"scope": "isomorphic"}, "macs", 0.5),
+        ({"scope": "uniform"}, "macs", 0.5),
+    ],
+)
+def test_budgets_and_scopes_reach_their_target(
+    settings: dict[str, Any], key: str, removed: float, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """What is counted falls as asked."""
+    config = PruneConfig(criterion="l2", normalize="mean", rounds=2, schedule="geometric", **settings)
+    dry = prune.dry_run(prune.PruneInputs(model=trained, data=signs), config, tmp_path, imgsz=64)
+    table = read_json(dry.widths)
+    assert 1 - table["slim"][key] / table["control"][key] == pytest.approx(removed, abs=0.03)
+
+
+@pytest.mark.slow
+def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The exported ONNX file of the pruned network is no larger than asked, and not needlessly small."""
+    from yolo_slim.stages.goal import onnx_bytes
+
+    inputs = prune.PruneInputs(model=trained, data=signs)
+    config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", rounds=1, bn_images=8)
+    outputs = prune.run(inputs, config, tmp_path / "out", imgsz=64)
+    assert 5.5e6 < onnx_bytes(outputs.weights, {"imgsz": 64, "end2end": False}) <= 6.0e6
+    with pytest.raises(SlimError, match="MB unpruned"):
+        prune.run(inputs, config.model_copy(update={"max_size_mb": 60.0}), tmp_path / "large", imgsz=64)
+
+
+class _Stops:
+    """A listener that stops the run in the second epoch of a training, as a kill would."""
+
+    def __init__(self, stop: bool) -> None:
+        self.stop, self.said = stop, ""
+
+    def step(self, text: str, done: int, total: int) -> None:  # noqa: ARG002
+        if self.stop and text == "prune: train" and done == 2:
+            raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        self.said += text
+
+
+@pytest.mark.slow
+def test_recovery_between_rounds_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A stopped round trains on from its last epoch; a finished one is kept, and the rest repeats byte for byte."""
+    config = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8, recover_epochs_between=2)
+    training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0})
+    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
+    with pytest.raises(KeyboardInterrupt):
+        prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
+    listener = _Stops(stop=False)
+    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+    once, stored = sha256(outputs.weights), read_json(folder / "rounds/1/manifest.json")["outputs"]
+    assert set(stored) == {"pruned.pt", "recovered.pt", "plan.json", "state.json"}
+    (folder / "manifest.json").unlink()
+    listener = _Stops(stop=True)
+    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    assert "round 1 of 2 done before, kept" in listener.said
+    assert sha256(outputs.weights) == once
+    shutil.rmtree(folder)
