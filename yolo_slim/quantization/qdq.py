@@ -53,7 +53,7 @@ def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMe
     """Return what each layer's bias must gain so that int8 leaves the mean of its output where it was, (channels,).
 
     Rounded weights and clipped inputs move whole channels (Nagel et al., "Data-Free Quantization Through Weight
-    Equalization and Bias Correction", 2019). Borders, where padding takes part, are left out of the account.
+    Equalization and Bias Correction", 2019). Taps that lie on padding count as 0.
     """
     stored = {item.name: item for item in model.graph.initializer}
     found = {}
@@ -62,13 +62,28 @@ def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMe
             continue
         weight = numpy_of(stored[node.input[1]]).astype(np.float64)
         step = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / LEVELS, LEAST_LIMIT**2)
-        exact, rounded = weight.sum(axis=(2, 3)), (np.rint(weight / step) * step).sum(axis=(2, 3))
-        before, after = means[node.input[0]].means()
+        held = means[node.input[0]]
+        inside = _inside_share(node, held.size_hw, (weight.shape[2], weight.shape[3]))
+        exact, rounded = (weight * inside).sum(axis=(2, 3)), (np.rint(weight / step) * step * inside).sum(axis=(2, 3))
+        before, after = held.means()
         if weight.shape[1] == len(before):
             found[node.name] = exact @ before - rounded @ after
         elif weight.shape[1] == 1:  # depthwise
             found[node.name] = exact[:, 0] * before - rounded[:, 0] * after
     return found
+
+
+def _inside_share(node: Any, size_hw: tuple[int, int], kernel_hw: tuple[int, int]) -> NDArray[np.float64]:
+    """Return how often each tap of a kernel lies inside its input and not on padding, (kernel height, width)."""
+    settings = {item.name: list(item.ints) for item in node.attribute}
+    strides, pads = settings.get("strides", [1, 1]), settings.get("pads", [0, 0, 0, 0])
+    shares = []
+    for axis in range(2):
+        size, kernel = size_hw[axis], kernel_hw[axis]
+        starts = np.arange(-pads[axis], size + pads[axis + 2] - kernel + 1, strides[axis])[:, None]
+        taps = starts + np.arange(kernel)
+        shares.append(((taps >= 0) & (taps < size)).mean(axis=0))
+    return np.outer(*shares)
 
 
 def quantize(

@@ -65,6 +65,7 @@ class InputMeans:
     def __init__(self, limit: float) -> None:
         self._step = np.float32(limit / LEVELS)
         self._images = 0
+        self.size_hw = (0, 0)
         self._sums: Floats = np.zeros((2, 1))
 
     def add(self, values: NDArray[np.float32]) -> None:
@@ -73,6 +74,7 @@ class InputMeans:
         rounded = np.clip(np.rint(flat / self._step), -LEVELS - 1, LEVELS) * self._step
         self._sums = self._sums + np.stack([flat.mean(axis=1), rounded.mean(axis=1)])
         self._images += 1
+        self.size_hw = (values.shape[2], values.shape[3])
 
     def means(self) -> Floats:
         """Return (2, channels): float, int8."""
