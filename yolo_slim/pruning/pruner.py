@@ -26,7 +26,7 @@ from yolo_slim.pruning.allocation import (
 )
 from yolo_slim.pruning.decisions import Terms, decide, make_terms, slot_widths
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.guidance import load_map, prices
+from yolo_slim.pruning.guidance import SensitivityMap, load_map, prices
 from yolo_slim.pruning.importance import score
 from yolo_slim.pruning.macs import Size, exported_layers
 from yolo_slim.pruning.magnitude import label_count, normalized
@@ -81,11 +81,14 @@ class Pruner:
     full: float = 0.0
     """Cost of the unpruned network in the cost model's own terms."""
     head_full: float = 0.0
+    guide: SensitivityMap | None = None
     prices: dict[str, float] = field(default_factory=dict)
     """Name of a slot to the factor of its scores under scope ``sensitivity``; filled by the first round."""
 
     def begin(self, model: nn.Module) -> None:
         """Take the measure of the unpruned network."""
+        if self.task.config.sensitivity is not None:
+            self.guide = load_map(Path(self.task.config.sensitivity), self.task.source_sha256)
         self.exported = exported_layers(model, end2end=self.task.end2end)
         graph = trace_channels(model, self.task.imgsz)
         terms = self._terms(model, graph)
@@ -161,13 +164,11 @@ class Pruner:
 
     def _guided(self, graph: ChannelGraph, slots: list[Slot]) -> tuple[list[Slot], CostModel | None]:
         """Return slots whose scores per MAC mean mAP per millisecond, and the MACs; unchanged without a map."""
-        config = self.task.config
-        if config.sensitivity is None:
+        if self.guide is None:
             return slots, None
         macs = self._cost(graph, slots, "MACs")
         if not self.prices:
-            guide = load_map(Path(config.sensitivity), self.task.source_sha256)
-            factors = prices(slots, macs, guide).tolist()
+            factors = prices(slots, macs, self.guide).tolist()
             self.prices = {slot.name: factor for slot, factor in zip(slots, factors, strict=True)}
         return [replace(s, unit_scores=s.unit_scores * self.prices.get(s.name, 1.0)) for s in slots], macs
 

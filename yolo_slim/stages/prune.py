@@ -115,6 +115,9 @@ def run(
         inputs=dict(job.inputs), imgsz=imgsz, seed=seed, progress=progress,
     )  # fmt: skip
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
+    if config.sparse_epochs:
+        # Wrong names and maps are found before an hour of training, not after it.
+        work.pruner(loaded.sha256).begin(loaded.model)
     base = phases.sparse(loaded) if config.sparse_epochs else loaded
     pruner = work.pruner(base.sha256)
     pruner.begin(base.model)
@@ -224,13 +227,15 @@ class _Work:
         out_dir: Path,
         progress: Progress,
     ) -> _Work:
-        """Measure the unpruned network and the budget."""
+        """Measure the unpruned network and the budget; enough images for the criterion are checked here."""
+        dataset = load_dataset(inputs.data)
+        require_images(config.criterion, len(dataset.splits.get("train", [])))
         before = measure(loaded.model, settings["imgsz"], end2end=settings["end2end"])
         return cls(
             loaded=loaded,
             config=config,
             settings=settings,
-            dataset=load_dataset(inputs.data),
+            dataset=dataset,
             out_dir=out_dir,
             before=before,
             widths=conv_widths(loaded.model),
@@ -239,9 +244,8 @@ class _Work:
         )
 
     def pruner(self, model_sha256: str) -> Pruner:
-        """Return the pruner of a network; enough images for it are checked here."""
+        """Return the pruner of a network."""
         images = self.dataset.splits.get("train", [])
-        require_images(self.config.criterion, len(images))
         imgsz = self.settings["imgsz"]
         task = Task(
             config=self.config, model_sha256=model_sha256, source_sha256=self.loaded.sha256, settings=self.settings,
