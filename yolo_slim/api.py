@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import pipeline, targets
+from yolo_slim import checkpoint, pipeline, targets
 from yolo_slim.config import Profile, RunConfig, parse, read_yaml
 from yolo_slim.data import digest, load_dataset
 from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
@@ -101,7 +101,7 @@ def prune(
     """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
     chosen = make_config(model, data, **arguments)
     folder = Path(out or f"runs/slim/{default_name(chosen)}/prune")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent())
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(folder):
         return prune_stage.run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
@@ -121,7 +121,7 @@ def make_plan(
 ) -> prune_stage.PlanOutputs:
     """Write the plan and the table of widths that :func:`prune` would, without weights; arguments as of it."""
     chosen = make_config(model, data, **arguments)
-    prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent())
+    prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(Path(out)):
         return prune_stage.dry_run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
@@ -165,7 +165,7 @@ def recover(
     """Train a pruned checkpoint back; arguments as of :func:`make_config`."""
     chosen = make_config(teacher, data, **arguments)
     folder = Path(out or f"runs/slim/{default_name(chosen)}/recover")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent())
+    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(folder):
         return recover_stage.run(
             recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),

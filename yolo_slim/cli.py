@@ -488,7 +488,7 @@ def main() -> None:
     """Run the command line; a user's error is one message and exit code 2, never a traceback."""
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="yolo-slim", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except SlimError as error:
         click.echo(f"error: {error}", err=True)

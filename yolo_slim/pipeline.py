@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,30 +93,38 @@ def run(
     folder = project / (name or default_name(config))
     listener = progress or Silent()
     prepared = prepare(config, folder, command=command, progress=listener)
+    _require_calibration(prepared)
     with locked(folder), os_errors_explained(folder):
         claim(folder, prepared)
         return _chain(prepared)
 
 
-def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress) -> Run:
-    """Check every input at once: profile, model, stride, data set; nothing is written."""
+def prepare(
+    config: RunConfig,
+    folder: Path,
+    *,
+    command: str,
+    progress: Progress,
+    tasks: Sequence[str] = checkpoint.DETECTION,
+) -> Run:
+    """Check every input at once: profile, model, stride, data set; nothing is written.
+
+    ``tasks`` are those that the caller's stages handle: the whole chain handles detection alone.
+    """
     profile = targets.load(config.target)
-    loaded = checkpoint.load(Path(config.model))
+    loaded = checkpoint.load(Path(config.model), tasks)
     prune.require_imgsz(config.imgsz, loaded.stride)
     export.require_end2end(loaded, config.export)
     recover.check_overrides(config.recover.overrides)
     config = _with_multiple(profile, config)
     dataset = load_dataset(Path(config.data))
     check_dataset(
-        dataset, model_names=loaded.names, progress=lambda done, total: progress.step("check the data", done, total)
+        dataset,
+        model_names=loaded.names,
+        task=loaded.task,
+        progress=lambda done, total: progress.step("check the data", done, total),
     )
     validate.choose_split(dataset, config.validate_)
-    if "int8" in build.precisions_needed(profile):
-        # Better refused now than after hours of training.
-        wanted = config.quantize
-        calibrations.choose(
-            dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
-        )
     return Run(
         config=config,
         folder=folder,
@@ -126,6 +134,15 @@ def prepare(config: RunConfig, folder: Path, *, command: str, progress: Progress
         command=command,
         progress=progress,
     )
+
+
+def _require_calibration(run: Run) -> None:
+    """Raise where int8 can't be calibrated on the data: better now than after hours of training."""
+    if "int8" in build.precisions_needed(run.profile):
+        config, wanted = run.config, run.config.quantize
+        calibrations.choose(
+            run.dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
+        )
 
 
 def _with_multiple(profile: Profile, config: RunConfig) -> RunConfig:

@@ -55,7 +55,7 @@ def test_pass_fail_and_unproven() -> None:
 
 
 def test_a_build_that_fails_its_own_rung_is_out() -> None:
-    """The int8 build is fastest, but lost more than its budget: fp16 wins, and int8's gate doesn't spoil the verdict."""
+    """The int8 build is fastest, but lost more than its budget: fp16 wins, and int8's gate spoils no verdict."""
     fp16 = build("slim", 20, 0.49, runtime="tensorrt")
     int8 = build("slim", 40, 0.485, runtime="tensorrt", precision="int8")
     assert winner([fp16, int8], control=0.5, max_drop=0.02, on_device=True) is int8

@@ -6,6 +6,7 @@ or parameters; :class:`CostModel` says what widths cost.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,12 @@ class Slot:
     """The floor that it would have if the head gave up channels like the rest; 0: as ``floor``."""
     kind: str = ""
     """Its structure: equal for isomorphic slots."""
+    unit: int = 1
+    """Channels of a tensor that one of ``width`` stands for: the size of an attention head, which goes as a whole."""
+
+    def multiple(self, round_to: int) -> int:
+        """Return what its count must be a multiple of, so that tensors are ``round_to`` channels wide."""
+        return round_to // math.gcd(round_to, self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +107,17 @@ def make_slots(
         name = (graph.members(spaces[0]) or ["?"])[0]
         lost: np.ndarray = sum(np.sort(scores[space.channels]) for space in spaces)  # type: ignore[assignment]
         frozen = any(space.frozen for space in spaces) or bool(np.isnan(lost).any())
-        lowest = width if frozen else min(width, _round_up(floor(name, width), round_to))
-        slots.append(
-            Slot(
-                name=name,
-                spaces=tuple(members),
-                width=width,
-                floor=lowest,
-                unit_scores=np.zeros(width) if np.isnan(lost).any() else lost,
-                kind=kind,
-            )
+        slot = Slot(
+            name=name,
+            spaces=tuple(members),
+            width=width,
+            floor=width,
+            unit_scores=np.zeros(width) if np.isnan(lost).any() else lost,
+            kind=kind,
+            unit=max(space.unit for space in spaces),
         )
+        lowest = _round_up(-(-floor(name, width * slot.unit) // slot.unit), slot.multiple(round_to))
+        slots.append(slot if frozen else replace(slot, floor=min(width, lowest)))
     return slots
 
 
@@ -251,7 +258,7 @@ def allocate_uniform(
         wanted = [slot.width * (1 - ratio * share(slot)) for slot in slots]
         return np.array(
             [
-                max(slot.floor, min(slot.width, _round_up(int(w), round_to)))
+                max(slot.floor, min(slot.width, _round_up(int(w), slot.multiple(round_to))))
                 for slot, w in zip(slots, wanted, strict=True)
             ],
             dtype=float,
@@ -382,7 +389,8 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _next_step(slot: Slot, keep: int, round_to: int) -> int:
     """Return how many channels the next step removes: down to a multiple, 0 where the floor forbids it."""
-    step = keep % round_to or round_to
+    multiple = slot.multiple(round_to)
+    step = keep % multiple or multiple
     return step if keep - step >= max(slot.floor, 1) else 0
 
 

@@ -109,5 +109,5 @@ def _held(graph: ChannelGraph, slot: Slot, terms: Terms) -> Slot:
 
 
 def slot_widths(slots: list[Slot]) -> dict[str, int]:
-    """Return the width of every slot by name."""
-    return {slot.name: slot.width for slot in slots}
+    """Return the width of every slot by name, in channels."""
+    return {slot.name: slot.width * slot.unit for slot in slots}

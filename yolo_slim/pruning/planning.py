@@ -160,11 +160,11 @@ def _broken_rules(graph: ChannelGraph, slots: list[Slot], terms: Terms, kept: np
             yield f"{slot.name}: keeps {count} of {slot.width}, but must stay whole ({why or 'by the plan settings'})"
         elif count < slot.floor:
             yield f"{slot.name}: {count} channels are below its floor of {slot.floor} (min_width, min_share)"
-        elif count != slot.width and count % terms.round_to:
-            low = count // terms.round_to * terms.round_to
+        elif count != slot.width and count % (multiple := slot.multiple(terms.round_to)):
+            low = count // multiple * multiple
             yield (
                 f"{slot.name}: {count} channels are not a multiple of round_to {terms.round_to}; take "
-                f"{low} or {low + terms.round_to}"
+                f"{low} or {low + multiple}"
             )
 
 
