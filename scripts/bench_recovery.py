@@ -43,14 +43,15 @@ def rows(result: dict[str, Any], name: str) -> list[str]:
             f"{size['macs'] / 1e9:.3f} | {fps[0]:.1f} | {fps[1]:.1f} |"
         )
     drop = ladder["recovered"]["drop"] * 100
+    ratios = {f"{row['runtime']}-{row['precision']}": row for row in result["speedups"]}
     gain = [
-        builds[f"slim/{key}"]["bench"]["fps"] / builds[f"control/{key}"]["bench"]["fps"]
+        f"{ratios[key]['ratio']:.2f}x ({ratios[key]['lowest']:.2f} to {ratios[key]['highest']:.2f})"
         for key in ("onnxruntime-fp32", "ncnn-fp16")
     ]
     pruned = ladder["pruned"]["map50_95"]
     lines.append(
         f"| {name} difference (pruned, untrained: {pruned:.3f}) | {-drop:+.2f} points | | | "
-        f"{gain[0]:.2f}x | {gain[1]:.2f}x |"
+        f"{gain[0]} | {gain[1]} |"
     )
     return lines
 
