@@ -50,8 +50,7 @@ def rows(result: dict[str, Any], name: str) -> list[str]:
     ]
     pruned = ladder["pruned"]["map50_95"]
     lines.append(
-        f"| {name} difference (pruned, untrained: {pruned:.3f}) | {-drop:+.2f} points | | | "
-        f"{gain[0]} | {gain[1]} |"
+        f"| {name} difference (pruned, untrained: {pruned:.3f}) | {-drop:+.2f} points | | | {gain[0]} | {gain[1]} |"
     )
     return lines
 

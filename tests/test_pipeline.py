@@ -17,7 +17,16 @@ from yolo_slim import checkpoint
 from yolo_slim.files import read_json, sha256
 
 pytestmark = pytest.mark.slow
-QUICK = ["--set", "validate.min_seconds=0.2", "--set", "prune.rounds=1", "--set", "prune.images=8"]
+QUICK = [
+    "--set",
+    "validate.min_seconds=0.2",
+    "--set",
+    "validate.rounds=1",
+    "--set",
+    "prune.rounds=1",
+    "--set",
+    "prune.images=8",
+]
 QUICK += ["--set", "prune.bn_images=8", "--set", "export.parity_images=2", "--train", "workers=0"]
 STAGE_FILES = ("prune/pruned.pt", "export/control/model.onnx", "build/control/ncnn-fp16.tar.gz")
 

@@ -175,6 +175,8 @@ class ValidateConfig(Frozen):
     """Least duration of one timing."""
     min_queries: Positive = 64
     """Least number of timed frames."""
+    rounds: Positive = 5
+    """Turns in which every bundle is timed once; control and slim are compared turn by turn."""
     max_images: Annotated[int, Field(ge=0)] = 0
     """Score only the first so many images; 0 takes all."""
 

@@ -14,9 +14,6 @@ import numpy as np
 
 from yolo_slim.runtime.bench import summarize
 
-ROUNDS = 5
-"""Rounds of a comparison; the order of the builds turns around with each."""
-
 
 def merged(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return several rounds of one build as one timing: all samples kept, statistics over all of them.

@@ -364,8 +364,8 @@ class _Measurement:
         """Return the timing of every bundle that runs here, in rounds in which each has its turn."""
         order = [key for key in order if self._runs_here(key)]
         rounds: dict[str, list[Any]] = {key: [] for key in order}
-        total = len(order) * timing.ROUNDS
-        for index in range(timing.ROUNDS):
+        total = len(order) * self.config.rounds
+        for index in range(self.config.rounds):
             for key in order if index % 2 else reversed(order):
                 self.progress.step("validate: time the bundles in turns", sum(map(len, rounds.values())), total)
                 rounds[key].append(self._timed(self.inputs.bundles[key]))
@@ -377,8 +377,8 @@ class _Measurement:
         return local.bench(
             folder,
             self.folder,
-            seconds=self.config.min_seconds / timing.ROUNDS,
-            queries=-(-self.config.min_queries // timing.ROUNDS),
+            seconds=self.config.min_seconds / self.config.rounds,
+            queries=-(-self.config.min_queries // self.config.rounds),
             threads=min(read_spec(folder).threads, ultra.cores()),
             celsius=self.profile.thermal.max_celsius,
         )
