@@ -30,7 +30,7 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     """Copy a checked ONNX file into ``out``.
 
     Raises:
-        SlimError: unknown precision, unreadable graph, an input that isn't (1, 3, *imgsz) float32, or a graph of another
+        SlimError: unknown precision, unreadable graph, an input that isn't (1, 3, *imgsz) float32, or one of another
             precision than asked for.
     """
     require_precision(NAME, precision, PRECISIONS)
