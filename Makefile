@@ -61,7 +61,7 @@ test: $(READY) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n logical --dist loadfile
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
