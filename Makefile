@@ -37,7 +37,7 @@ install: $(READY) ## Make the environment (.venv)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,qat,dev]'
 	touch $(READY)
 
 # A verdict other than pass ends with its own exit code (1 fail, 2 bad input, 3 unproven). Without the device on the

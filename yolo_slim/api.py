@@ -205,6 +205,7 @@ def quantize(
     data: PathLike,
     out: PathLike,
     *,
+    trained: PathLike | None = None,
     calibration: PathLike | None = None,
     precisions: Sequence[str] = quantize_stage.PRECISIONS,
     imgsz: int | None = None,
@@ -212,13 +213,19 @@ def quantize(
     settings: Settings = None,
     progress: Progress | None = None,
 ) -> quantize_stage.QuantizeOutputs:
-    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images."""
+    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images.
+
+    ``trained`` is the export with the Q/DQ nodes of quantization-aware training (``model-qat.onnx``).
+    """
     side = imgsz or layout_of(Path(onnx))["imgsz"][0]
     chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
     with locked(Path(out)):
         return quantize_stage.run(
             quantize_stage.QuantizeInputs(
-                onnx=Path(onnx), data=Path(data), calibration=Path(calibration) if calibration else None
+                onnx=Path(onnx),
+                trained=Path(trained) if trained else None,
+                data=Path(data),
+                calibration=Path(calibration) if calibration else None,
             ),
             chosen.quantize,
             Path(out),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import pickle
 import zipfile
@@ -61,6 +62,14 @@ class Checkpoint:
         return task_of(self.model)
 
     @property
+    def quantization(self) -> dict[str, Any] | None:
+        """Ranges of quantization-aware training (Ultralytics' ``train(quantize=8)``), None without; not in ``model``.
+
+        Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
+        """
+        return self.content.get("modelopt") or None
+
+    @property
     def dual_head(self) -> bool:
         """Tell whether the model has a one-to-one head beside its one-to-many head (yolov10, yolo26)."""
         return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index]
@@ -98,10 +107,29 @@ def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
     return Checkpoint(path=path, sha256=sha256(path), content=content, model=model)
 
 
-def save(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
+def require_float(checkpoint: Checkpoint) -> None:
+    """Raise for weights of quantization-aware training, whose ranges neither a cut nor more float training keeps."""
+    if checkpoint.quantization:
+        raise SlimError(
+            f"{checkpoint.path} was trained quantized (quantize=8): its ranges hold for these weights only.",
+            remedy="Prune and train the float checkpoint, and quantize in the recovery: --train quantize=8.",
+        )
+
+
+def require_modelopt(fact: str) -> None:
+    """Raise with a fact unless NVIDIA ModelOpt is there, without which Ultralytics can't train or export int8."""
+    if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
+        raise SlimError(
+            f"{fact}, which needs NVIDIA ModelOpt.",
+            remedy="Install it: pip install -c constraints.txt 'yolo-slim[qat]'",
+        )
+
+
+def save(path: Path, checkpoint: Checkpoint, model: nn.Module, quantization: dict[str, Any] | None = None) -> None:
     """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
 
-    The bytes depend on the weights and the original alone: no date, no path of the output.
+    ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. The bytes depend on the weights and
+    the original alone: no date, no path of the output.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     model.criterion = None  # type: ignore[assignment]
@@ -116,6 +144,8 @@ def save(path: Path, checkpoint: Checkpoint, model: nn.Module) -> None:
         "optimizer": None,
         "train_args": {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS},
     }
+    if quantization:
+        content["modelopt"] = quantization
     with os_errors_explained(path):
         write_atomic(path, lambda temporary: _write(content, temporary))
 

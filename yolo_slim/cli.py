@@ -324,6 +324,7 @@ def export(weights: Path, data: Path, quiet: bool, as_json: bool, **arguments: A
 
 @cli.command()
 @click.argument("onnx", type=EXISTING)
+@click.option("--trained", type=EXISTING, help="model-qat.onnx of the same export, after --train quantize=8.")
 @click.option("--calibration", type=EXISTING, help="calibration.json of an earlier run [default: a new choice].")
 @click.option(
     "--precision",

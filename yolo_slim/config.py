@@ -76,8 +76,8 @@ class PruneConfig(Frozen):
     """No layer is cut below this fraction of its own width."""
     images: Positive | None = None
     """Training images that score the channels in each round; absent: 8 to 64, fewer for larger models and inputs."""
-    bn_images: Positive | None = None
-    """Training images that re-estimate the batch-normalisation statistics after the cut; absent: 64 to 256."""
+    bn_images: Annotated[int, Field(ge=0)] | None = None
+    """Training images that re-estimate the batch-normalisation statistics after the cut; 0: none; absent: 64 to 256."""
 
     @model_validator(mode="before")
     @classmethod

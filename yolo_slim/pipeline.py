@@ -113,6 +113,7 @@ def prepare(
     """
     profile = targets.load(config.target)
     loaded = checkpoint.load(Path(config.model), tasks)
+    checkpoint.require_float(loaded)
     prune.require_imgsz(config.imgsz, loaded.stride)
     export.require_end2end(loaded, config.export)
     recover.check_overrides(config.recover.overrides)
@@ -289,7 +290,7 @@ class _Models:
             folder / "export" / kind,
             **self.common,
         )
-        quantized = self._quantized(exported.onnx, folder / "quantize" / kind, calibration)
+        quantized = self._quantized(exported, folder / "quantize" / kind, calibration)
         built = build.run(
             build.BuildInputs(
                 onnx=exported.onnx,
@@ -310,13 +311,17 @@ class _Models:
             preflight=built.preflight,
         )
 
-    def _quantized(self, onnx: Path, folder: Path, calibration: Path | None) -> quantize.QuantizeOutputs | None:
+    def _quantized(
+        self, exported: export.ExportOutputs, folder: Path, calibration: Path | None
+    ) -> quantize.QuantizeOutputs | None:
         """Return the graphs of the precisions that the profile's builds need, None where fp32 is enough."""
         wanted = build.precisions_needed(self.run.profile)
         if not wanted:
             return None
         return quantize.run(
-            quantize.QuantizeInputs(onnx=onnx, data=self.run.data, calibration=calibration),
+            quantize.QuantizeInputs(
+                onnx=exported.onnx, trained=exported.trained_int8, data=self.run.data, calibration=calibration
+            ),
             self.run.config.quantize,
             folder,
             seed=self.run.config.seed,

@@ -84,13 +84,15 @@ class Pruner:
     guide: SensitivityMap | None = None
     prices: dict[str, float] = field(default_factory=dict)
     """Name of a slot to the factor of its scores under scope ``sensitivity``; filled by the first round."""
+    graph: ChannelGraph | None = None
+    """Of the unpruned network, until the first round has used it."""
 
-    def begin(self, model: nn.Module) -> None:
-        """Take the measure of the unpruned network."""
+    def begin(self, model: nn.Module, graph: ChannelGraph) -> None:
+        """Take the measure of the unpruned network, of which ``graph`` is the trace."""
         if self.task.config.sensitivity is not None:
             self.guide = load_map(Path(self.task.config.sensitivity), self.task.source_sha256)
         self.exported = exported_layers(model, end2end=self.task.end2end)
-        graph = trace_channels(model, self.task.imgsz)
+        self.graph = graph
         terms = self._terms(model, graph)
         slots = decide(graph, np.ones(label_count(graph)), terms)
         self.widths = slot_widths(slots)
@@ -118,7 +120,8 @@ class Pruner:
     def round(self, model: nn.Module, index: int, total: PrunePlan | None) -> PrunePlan:
         """Cut once; return the composed plan of this round and those before it."""
         self.progress.step("prune: score and cut", index, self.rounds)
-        graph = trace_channels(model, self.task.imgsz)
+        graph = (self.graph if index == 0 else None) or trace_channels(model, self.task.imgsz)
+        self.graph = None
         scores = normalized(graph, self._score(model, graph, index), self.task.config.normalize)
         terms = self._terms(model, graph)
         slots = decide(graph, scores, terms)
@@ -130,7 +133,9 @@ class Pruner:
         return plan if total is None else compose(total, plan)
 
     def restat(self, model: nn.Module, *, last: bool) -> None:
-        """Re-estimate the batch-normalisation statistics."""
+        """Re-estimate the batch-normalisation statistics, unless the settings leave them as they are."""
+        if self.task.config.bn_images == 0:
+            return
         reestimate_batchnorm(model, self._inputs(self._bn_count() if last else self._score_count()))
 
     def _terms(self, model: nn.Module, graph: ChannelGraph) -> Terms:

@@ -18,6 +18,7 @@ from yolo_slim.evaluation.predict import onnx_outputs, torch_outputs
 from yolo_slim.files import write_atomic
 from yolo_slim.manifest import Job
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.quantization import graph as graphs
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
 from yolo_slim.stages.prune import require_imgsz
@@ -53,7 +54,9 @@ class ExportOutputs:
     """What the stage wrote."""
 
     onnx: Path
-    """``model.onnx``."""
+    """``model.onnx``, float."""
+    trained_int8: Path | None = None
+    """``model-qat.onnx`` with the Q/DQ nodes of quantization-aware training, where the weights come from one."""
 
 
 def run(
@@ -80,20 +83,24 @@ def run(
         config={**config.model_dump(), "imgsz": imgsz},
         inputs={"weights": loaded.sha256, "data": data_digest},
     )
-    outputs = ExportOutputs(onnx=out_dir / "model.onnx")
+    outputs = ExportOutputs(
+        onnx=out_dir / "model.onnx", trained_int8=out_dir / "model-qat.onnx" if loaded.quantization else None
+    )
     if job.is_done():
         progress.say("export: done before, kept")
         return outputs
+    if loaded.quantization:
+        checkpoint.require_modelopt(f"{inputs.weights} was trained quantized")
     job.begin()
     progress.step(f"export: {inputs.weights.name}", 0, 2)
     with ultra.log_to(out_dir / "export.log"):
-        write_atomic(outputs.onnx, lambda path: export_onnx(inputs.weights, config, imgsz, path))
+        _export_all(loaded, config, imgsz, outputs)
     progress.step(f"export: {inputs.weights.name}", 1, 2)
     dataset = load_dataset(inputs.data)
     images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
     parity = measure_parity(loaded, outputs.onnx, images, imgsz=imgsz, end2end=config.end2end)
     progress.step(f"export: {inputs.weights.name}", 2, 2)
-    job.finish([outputs.onnx], {"parity": parity})
+    job.finish([path for path in (outputs.onnx, outputs.trained_int8) if path], {"parity": parity})
     progress.say(
         f"export: {inputs.weights.name} -> ONNX; on {parity['images']} images boxes within "
         f"{parity['max_box_px']:.3g} px and scores within {parity['max_score']:.1g} of PyTorch"
@@ -107,6 +114,27 @@ def require_end2end(loaded: checkpoint.Checkpoint, config: ExportConfig) -> None
         raise SlimError(
             f"{loaded.path} has no one-to-one head, so it can't be exported end2end.",
             remedy="Leave export.end2end off; only yolov10 and yolo26 models have that head.",
+        )
+
+
+def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int, outputs: ExportOutputs) -> None:
+    """Write the float graph and, of weights that were trained quantized, the graph with their Q/DQ nodes too.
+
+    Raises:
+        SlimError: Ultralytics left the Q/DQ nodes out.
+    """
+    if outputs.trained_int8 is None:
+        write_atomic(outputs.onnx, lambda path: export_onnx(loaded.path, config, imgsz, path))
+        return
+    plain = outputs.onnx.with_name("float.pt.tmp")
+    checkpoint.save(plain, loaded, loaded.model)
+    write_atomic(outputs.onnx, lambda path: export_onnx(plain, config, imgsz, path))
+    plain.unlink()
+    write_atomic(outputs.trained_int8, lambda path: export_onnx(loaded.path, config, imgsz, path))
+    if not graphs.is_quantized(graphs.load(outputs.trained_int8)):
+        raise SlimError(
+            f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
+            remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
         )
 
 

@@ -92,6 +92,7 @@ def run(
     """
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
+    checkpoint.require_float(loaded)
     require_imgsz(imgsz, loaded.stride)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
     trains = bool(config.sparse_epochs or config.recover_epochs_between)
@@ -105,9 +106,9 @@ def run(
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
-    told = trace_channels(loaded.model, imgsz).blocks_kept()  # refuses, before any work, what it can't follow
+    graph = trace_channels(loaded.model, imgsz)  # refuses, before any work, what it can't follow
     job.begin()
-    for block, why in told.items():
+    for block, why in graph.blocks_kept().items():
         progress.say(f"prune: {block} stays as wide as it is: {why}")
     ultra.use_all_cores()
     phases = Phases(
@@ -117,10 +118,10 @@ def run(
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
     if config.sparse_epochs:
         # Wrong names and maps are found before an hour of training, not after it.
-        work.pruner(loaded.sha256).begin(loaded.model)
+        work.pruner(loaded.sha256).begin(loaded.model, graph)
     base = phases.sparse(loaded) if config.sparse_epochs else loaded
     pruner = work.pruner(base.sha256)
-    pruner.begin(base.model)
+    pruner.begin(base.model, graph)
     between = config.recover_epochs_between > 0
     model, plan = phases.rounds(pruner, base) if between else (base.model, pruner.cut(base.model))
     return work.finish(job, pruner, model, plan)
@@ -148,6 +149,7 @@ def dry_run(
             remedy="Set both to 0, or run `yolo-slim prune`, which writes the plan too.",
         )
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
+    checkpoint.require_float(loaded)
     require_imgsz(imgsz, loaded.stride)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
     with os_errors_explained(out_dir):
@@ -155,7 +157,7 @@ def dry_run(
     ultra.use_all_cores()
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
     pruner = work.pruner(loaded.sha256)
-    pruner.begin(loaded.model)
+    pruner.begin(loaded.model, trace_channels(loaded.model, imgsz))
     plan = pruner.cut(loaded.model)
     outputs = outputs_in(out_dir)
     after = measure(loaded.model, imgsz, end2end=end2end)
@@ -183,6 +185,7 @@ def replay(
     """
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
+    checkpoint.require_float(loaded)
     plan, edits = planning.load_for(plan_path, loaded.model, loaded.sha256)
     config = planning.config_of(plan)
     if config.recover_epochs_between:

@@ -44,6 +44,8 @@ class QuantizeInputs:
 
     onnx: Path
     """Exported graph, float; or with Q/DQ nodes from quantization-aware training, which are carried through."""
+    trained: Path | None = None
+    """Export of the same weights with those nodes (``model-qat.onnx``), where ``onnx`` is the float one."""
     data: Path
     """Data set whose training images calibrate int8."""
     calibration: Path | None = None
@@ -87,17 +89,19 @@ def run(
     about = layout_of(inputs.onnx)
     _require(about, imgsz, precisions)
     model = graphs.load(inputs.onnx)
+    trained = _trained(inputs, about) or model
     job = Job(
         stage="quantize",
         folder=out_dir,
         config={**config.model_dump(), "imgsz": imgsz, "seed": seed, "precisions": sorted(precisions)},
         inputs={
             "onnx": sha256(inputs.onnx),
+            **({"trained": sha256(inputs.trained)} if inputs.trained else {}),
             "data": data_digest,
             "calibration": sha256(inputs.calibration) if inputs.calibration and inputs.calibration.is_file() else "",
         },
     )
-    outputs = planned(out_dir, precisions, quantized=graphs.is_quantized(model))
+    outputs = planned(out_dir, precisions, quantized=graphs.is_quantized(trained))
     if job.is_done():
         progress.say("quantize: done before, kept")
         return outputs
@@ -106,7 +110,7 @@ def run(
     job.begin()
     if outputs.calibration and calibration:
         _freeze(inputs.calibration, calibration, dataset, outputs.calibration)
-        _Int8(config, model, about["layout"], dataset, calibration, progress).write(outputs)
+        _Int8(config, trained, about["layout"], dataset, calibration, progress).write(outputs)
     if "fp16" in outputs.graphs:
         graphs.save(fp16.convert(model), outputs.graphs["fp16"])
     extra = _measure(inputs.onnx, outputs, config, dataset, about["layout"], imgsz)
@@ -142,6 +146,25 @@ def _require(about: dict[str, Any], imgsz: int, precisions: Sequence[str]) -> No
             f"The quantize stage makes {' and '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}.",
             remedy="Build fp32 from the export itself.",
         )
+
+
+def _trained(inputs: QuantizeInputs, about: dict[str, Any]) -> Any:
+    """Return the graph of quantization-aware training, None where there is none.
+
+    Raises:
+        SlimError: a graph without Q/DQ nodes, or of another size or layout than the float one.
+    """
+    if inputs.trained is None:
+        return None
+    other, model = layout_of(inputs.trained), graphs.load(inputs.trained)
+    same = all(other[key] == about[key] for key in ("imgsz", "layout", "names"))
+    if not graphs.is_quantized(model) or not same:
+        fact = "has another size, layout or classes than" if graphs.is_quantized(model) else "has no Q/DQ nodes, as"
+        raise SlimError(
+            f"{inputs.trained} {fact} {inputs.onnx}.",
+            remedy="Give the model-qat.onnx that the export stage wrote beside the float graph.",
+        )
+    return model
 
 
 def _calibration(

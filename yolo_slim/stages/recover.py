@@ -114,6 +114,7 @@ def run(
     progress = progress or Silent()
     check_overrides(config.overrides)
     pruned = checkpoint.load(inputs.weights, checkpoint.TASKS)
+    checkpoint.require_float(pruned)
     teacher = checkpoint.load(inputs.teacher, (pruned.task,))
     job = Job(
         stage="recover",
@@ -154,6 +155,8 @@ def check_overrides(overrides: dict[str, Any]) -> None:
             remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience and device are "
             "settings of recover itself.",
         )
+    if overrides.get("quantize") == 8:
+        checkpoint.require_modelopt("quantize: 8 asks for quantization-aware training")
 
 
 def training_arguments(
@@ -249,5 +252,5 @@ def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutput
             culprits=changed,
             remedy="Report this with your Ultralytics version; the pruned weights are untouched.",
         )
-    checkpoint.save(outputs.weights, pruned, trained.model)
+    checkpoint.save(outputs.weights, pruned, trained.model, trained.quantization)
     shutil.copyfile(best.parents[1] / "results.csv", outputs.results)

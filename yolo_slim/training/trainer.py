@@ -18,7 +18,7 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import strip_qat, unwrap_model
 
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
@@ -59,6 +59,8 @@ class _KeepsWidths:
                 remedy="Use the data.yaml that the model was trained with.",
             )
         _require_keypoints(weights, self.data)
+        # A resumed quantization-aware training arrives with its quantizers, which Ultralytics is about to put back.
+        strip_qat(weights)
         return weights.float()
 
     def _setup_train(self) -> None:

@@ -1,0 +1,238 @@
+"""Compare settings of pruning and recovery on one data set, cell by cell; what is measured stays, so the grid can grow.
+
+    python scripts/bench_grid.py criteria --data data.yaml --shares .3 .5 .7 yolov8n.pt yolo11n.pt yolo26n.pt
+    python scripts/bench_grid.py ablations --data data.yaml --epochs 5 yolo11n.pt
+
+``criteria`` scores every criterion's cut without any training; ``ablations`` changes one setting of the defaults at a
+time, before training and, with --epochs, after it. mAP50-95 of the PyTorch weights on --split (val: settings are chosen
+on it; test is for the result). Cells are in ``runs/bench/grid.json``; a killed call goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yolo_slim
+from yolo_slim import checkpoint, ultra
+from yolo_slim.data import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.evaluation.accuracy import read_truth, score
+from yolo_slim.evaluation.predict import detect_all, torch_infer
+from yolo_slim.files import read_json, sha256, sha256_json, write_json
+from yolo_slim.manifest import versions
+from yolo_slim.progress import Silent
+from yolo_slim.pruning.macs import measure
+from yolo_slim.runtime.machine import device_model
+
+Settings = dict[str, Any]
+
+CRITERIA: dict[str, Settings] = {
+    **{name: {"prune.criterion": name} for name in ("fisher", "hessian", "taylor", "lamp", "random")},
+    # Magnitudes of layers of other scales can't be ranked together as they are.
+    **{name: {"prune.criterion": name, "prune.normalize": "mean"} for name in ("l1", "l2", "bn", "fpgm")},
+    "l2, not normalized": {"prune.criterion": "l2"},
+    "l2, uniform": {"prune.criterion": "l2", "prune.scope": "uniform"},
+    "random, uniform": {"prune.criterion": "random", "prune.scope": "uniform"},
+}
+ABLATIONS: dict[str, Settings] = {
+    "defaults": {},
+    "distillation off": {"recover.distill": 0.0},
+    "distillation 1": {"recover.distill": 1.0},
+    "distillation 6": {"recover.distill": 6.0},
+    "lr0 .0005": {"recover.overrides.lr0": 0.0005},
+    "lr0 .002": {"recover.overrides.lr0": 0.002},
+    "statistics not re-estimated": {"prune.bn_images": 0},
+    "head untouched": {"prune.head_gentleness": 0.0},
+    "head gentleness .5": {"prune.head_gentleness": 0.5},
+    "head like the rest": {"prune.head_gentleness": 1.0},
+    "one shot": {"prune.rounds": 1},
+    "six rounds": {"prune.rounds": 6},
+    "an epoch between rounds": {"prune.recover_epochs_between": 1},
+    "batch gradients (hessian)": {"prune.criterion": "hessian"},
+    "isomorphic": {"prune.scope": "isomorphic"},
+    "uniform": {"prune.scope": "uniform"},
+}
+GRIDS = {"criteria": CRITERIA, "ablations": ABLATIONS}
+
+
+def main() -> None:
+    """Measure what is missing and print Markdown tables."""
+    options = _options()
+    ultra.prepare()
+    ultra.use_all_cores()
+    options.out.mkdir(parents=True, exist_ok=True)
+    grid = _Grid(options)
+    try:
+        for cell in grid.cells():
+            grid.fill(cell)
+    except SlimError as error:
+        sys.exit(f"error: {error}")
+    grid.print()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("grid", choices=list(GRIDS))
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.5], help="fractions of the MACs to remove")
+    parser.add_argument("--epochs", type=int, default=0, help="recovery; 0: none")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--rows", nargs="+", help="only these rows")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    return parser.parse_args()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cell:
+    """One figure."""
+
+    model: Path
+    row: str
+    settings: Settings
+    share: float
+    seed: int
+    epochs: int
+
+    @property
+    def cut(self) -> Settings:
+        """Return what decides the pruned network."""
+        return {**{k: v for k, v in self.settings.items() if k.startswith("prune.")}, "seed": self.seed}
+
+    @property
+    def training(self) -> Settings:
+        """Return what decides its recovery."""
+        return {**{k: v for k, v in self.settings.items() if k.startswith("recover.")}, "seed": self.seed}
+
+
+class _Grid:
+    """The cells of a call and what is known of them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.store = Path(options.out) / "grid.json"
+        self.kept: dict[str, Any] = read_json(self.store) if self.store.is_file() else {}
+        self.dataset = load_dataset(options.data)
+        self.images = self.dataset.splits[options.split]
+        self.truths = [read_truth(image) for image in self.images]
+        self.digests = {model: sha256(model)[:8] for model in options.models}
+
+    def rows(self) -> dict[str, Settings]:
+        """Return the rows asked for; without training those that change the cut alone."""
+        every, trains = GRIDS[self.options.grid], self.options.epochs > 0
+        rows = {k: v for k, v in every.items() if k in (self.options.rows or every)}
+        return {k: v for k, v in rows.items() if trains or not any(key.startswith("recover.") for key in v)}
+
+    def cells(self) -> Iterator[_Cell]:
+        """Yield the cells, all of one seed before the next."""
+        options = self.options
+        for seed in options.seeds:
+            for model in options.models:
+                for row, settings in self.rows().items():
+                    for share in options.shares:
+                        for epochs in sorted({0, options.epochs}):
+                            yield _Cell(model=model, row=row, settings=settings, share=share, seed=seed, epochs=epochs)
+
+    def key(self, cell: _Cell) -> str:
+        """Return a cell's name in the store."""
+        trained = f"{cell.epochs}ep-{_short(cell.training)}" if cell.epochs else "0ep"
+        return f"{self.folder(cell).name}/{trained}/{self.options.split}"
+
+    def folder(self, cell: _Cell) -> Path:
+        """Return where a cell's pruned network lives."""
+        options = self.options
+        name = f"{options.data.parent.name}-{cell.model.stem}-{self.digests[cell.model]}-{options.imgsz}"
+        return Path(options.out) / "grid" / f"{name}-{cell.share:g}-{_short(cell.cut)}"
+
+    def fill(self, cell: _Cell) -> None:
+        """Measure a cell unless it is known."""
+        key, control = self.key(cell), self.control(cell.model)
+        self._known(control, lambda: self._scored(cell.model))
+        self._known(key, lambda: self._scored(self._weights(cell)))
+        found = f"{self.kept[key]['map50_95']:.4f}"
+        print(
+            f"{cell.model.stem} {cell.row} {cell.share:g}, {cell.epochs} epochs: {found}", file=sys.stderr, flush=True
+        )
+
+    def control(self, model: Path) -> str:
+        """Return the name of the unpruned network in the store."""
+        options = self.options
+        return f"{options.data.parent.name}-{model.stem}-{self.digests[model]}-{options.imgsz}/{options.split}"
+
+    def _known(self, key: str, make: Callable[[], Any]) -> None:
+        if key not in self.kept:
+            self.kept[key] = make()
+            write_json(self.store, self.kept)
+
+    def _weights(self, cell: _Cell) -> Path:
+        """Return a cell's checkpoint."""
+        options, folder = self.options, self.folder(cell)
+        pruned = yolo_slim.prune(
+            cell.model, options.data, folder / "prune", imgsz=options.imgsz, prune=cell.share, settings=cell.cut
+        ).weights
+        if not cell.epochs:
+            return pruned
+        return yolo_slim.recover(
+            pruned,
+            cell.model,
+            options.data,
+            folder / f"recover-{cell.epochs}-{_short(cell.training)}",
+            imgsz=options.imgsz,
+            epochs=cell.epochs,
+            settings=cell.training,
+        ).weights
+
+    def _scored(self, weights: Path) -> dict[str, Any]:
+        """Return the figures of a checkpoint."""
+        model = checkpoint.load(weights).model
+        infer = torch_infer(model, end2end=False)
+        found = detect_all(self.images, infer, layout="one2many", imgsz=self.options.imgsz, progress=Silent(), text="")
+        size = measure(model, self.options.imgsz, end2end=False)
+        accuracy = score(self.truths, found, self.dataset.names)
+        return {"map50_95": accuracy.map50_95, "macs": size.macs, "params": size.params, "date": str(date.today())}
+
+    def print(self) -> None:
+        """Print a table for every checkpoint."""
+        options = self.options
+        for model in options.models:
+            control = self.kept[self.control(model)]
+            shares = [f"{share:.0%} removed" for share in options.shares]
+            titles = [f"{title}, {e} epochs" if e else title for title in shares for e in sorted({0, options.epochs})]
+            print(f"\n{model.stem}, control {control['map50_95']:.3f}\n")
+            print(f"| | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
+            for row in self.rows():
+                print(f"| {row} | {' | '.join(self._row(model, row))} |")
+        about = ", ".join(f"{key} {value}" for key, value in versions().items())
+        print(f"\n`python scripts/bench_grid.py {' '.join(sys.argv[1:])}`: mAP50-95 of")
+        print(f"{len(self.images)} {options.split} images, {options.imgsz} px, seeds {options.seeds},")
+        print(f"{date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+
+    def _row(self, model: Path, row: str) -> list[str]:
+        """Return a row's figures: the mean over the seeds, and their range where there are several."""
+        texts: dict[tuple[float, int], list[float]] = {}
+        for cell in self.cells():
+            if (cell.model, cell.row) == (model, row):
+                texts.setdefault((cell.share, cell.epochs), []).append(self.kept[self.key(cell)]["map50_95"])
+        return [_spread(values) for values in texts.values()]
+
+
+def _spread(values: list[float]) -> str:
+    """Return the mean of one figure's seeds, with their range."""
+    mean = sum(values) / len(values)
+    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _short(settings: Settings) -> str:
+    return sha256_json(settings)[:8]
+
+
+if __name__ == "__main__":
+    main()

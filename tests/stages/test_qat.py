@@ -1,0 +1,129 @@
+"""Quantization-aware training in the recovery: its ranges reach the int8 graph, and get lost nowhere without a word."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolo_slim import checkpoint
+from yolo_slim.config import ExportConfig, PruneConfig, QuantizeConfig, RecoverConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
+from yolo_slim.quantization import carried, graph
+from yolo_slim.stages import export, prune, quantize, recover
+
+MODELOPT = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")),
+    reason="needs NVIDIA ModelOpt (the extra 'qat')",
+)
+CONFIG = RecoverConfig(epochs=2, distill=1.0, device="cpu", overrides={"quantize": 8, "mosaic": 0.0})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this module's stages."""
+    return tmp_path_factory.mktemp("qat")
+
+
+@pytest.fixture(scope="module")
+def quantized(trained: Path, signs: Path, folder: Path) -> Path:
+    """Return a checkpoint after two epochs of quantization-aware training, the second one resumed."""
+    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    stopped = _Killed(after=1)
+    with pytest.raises(KeyboardInterrupt):
+        recover.run(inputs, CONFIG, folder / "recover", imgsz=128, progress=stopped)
+    outputs = recover.run(inputs, CONFIG, folder / "recover", imgsz=128)
+    assert read_json(folder / "recover" / "manifest.json")["resumed"]
+    return outputs.weights
+
+
+class _Killed:
+    """A listener that ends the run when so many epochs are told."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def say(self, text: str) -> None:
+        """Count epochs."""
+        self.left -= text.startswith("recover: epoch")
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def exported(quantized: Path, signs: Path, folder: Path) -> export.ExportOutputs:
+    """Return both graphs of that checkpoint."""
+    inputs = export.ExportInputs(weights=quantized, data=signs)
+    return export.run(inputs, ExportConfig(parity_images=2), folder / "export", imgsz=128)
+
+
+@MODELOPT
+def test_ranges_stay_beside_the_weights(quantized: Path) -> None:
+    """The recovered checkpoint is what Ultralytics itself writes: plain layers, and ranges that YOLO() puts back."""
+    from ultralytics import YOLO
+    from ultralytics.utils.torch_utils import is_qat
+
+    loaded = checkpoint.load(quantized)
+    assert loaded.quantization
+    assert not is_qat(loaded.model)
+    assert is_qat(YOLO(quantized).model)
+
+
+@MODELOPT
+def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
+    """Every convolution that was trained int8 is an integer one in the int8 graph; the float graph stays float."""
+    assert exported.trained_int8 is not None
+    assert not graph.is_quantized(graph.load(exported.onnx))
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8, data=signs)
+    config = QuantizeConfig(images=32, check_images=0, parity_images=2)
+    made = quantize.run(inputs, config, folder / "quantize", imgsz=128)
+    assert made.sensitivity is None
+    trained = carried.take_apart(graph.load(exported.trained_int8))
+    assert read_json(folder / "quantize" / "manifest.json")["convolutions"]["integer"] == len(trained.layers) > 60
+
+
+@MODELOPT
+def test_float_graph_is_no_trained_one(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
+    """A float graph in the place of the trained one is refused: its int8 would not be what was trained."""
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.onnx, data=signs)
+    with pytest.raises(SlimError, match="has no Q/DQ nodes"):
+        quantize.run(inputs, QuantizeConfig(), folder / "refused", imgsz=128)
+
+
+@pytest.fixture(scope="module")
+def marked(trained: Path, folder: Path) -> Path:
+    """Return a checkpoint that says it was trained quantized, which needs no ModelOpt to read."""
+    content: dict[str, Any] = torch.load(trained, weights_only=False)
+    path = folder / "marked.pt"
+    torch.save({**content, "modelopt": {"modelopt": {}, "ranges": {}}}, path)
+    return path
+
+
+def test_cut_and_float_training_are_refused(marked: Path, trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Neither prune nor recover takes weights whose ranges it would drop."""
+    with pytest.raises(SlimError, match="trained quantized"):
+        prune.run(prune.PruneInputs(model=marked, data=signs), PruneConfig(), tmp_path / "prune", imgsz=128)
+    inputs = recover.RecoverInputs(weights=marked, teacher=trained, data=signs)
+    with pytest.raises(SlimError, match="trained quantized"):
+        recover.run(inputs, RecoverConfig(), tmp_path / "recover", imgsz=128)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_modelopt_is_named(
+    marked: Path, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ModelOpt neither the training nor the export begins."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SlimError, match="ModelOpt"):
+        export.run(export.ExportInputs(weights=marked, data=signs), ExportConfig(), tmp_path / "export", imgsz=128)
+    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    with pytest.raises(SlimError, match="ModelOpt"):
+        recover.run(inputs, CONFIG, tmp_path / "recover", imgsz=128)
+    assert not list(tmp_path.iterdir())
