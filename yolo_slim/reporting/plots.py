@@ -114,7 +114,7 @@ def _panel(x: Axis, y: Axis, samples: NDArray[np.float64], name: str, kind: str)
     ]
     p50, p99 = (float(v) for v in np.percentile(samples, [50, 99]))
     slower = int((samples > x.high).sum())
-    more = f", {slower} slower than {x.high:.3g} ms in the last bar" if slower else ""
+    more = f" ({slower} in the last bar)" if slower else ""
     text = f"{name}: {len(samples)} frames, p50 {p50:.2f} ms, p99 {p99:.2f} ms, slowest {samples.max():.2f} ms{more}"
     lines = [_line(LEFT, RIGHT, base, base, "base")]
     for tick in y.ticks(2)[1:]:
