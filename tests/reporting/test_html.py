@@ -196,7 +196,7 @@ def test_histogram_counts_every_frame(result: dict[str, Any]) -> None:
     result["builds"][3]["bench"]["samples_ms"]["total"][7] = 5000.0
     text = part(render(result, []), "Latency of single frames")
     assert "300 frames" in text
-    assert "slowest 5000.00 ms, 1 slower than" in text
+    assert "slowest 5000.00 ms (1 in the last bar)" in text
 
 
 def test_one_sample_is_drawn(result: dict[str, Any]) -> None:
