@@ -17,13 +17,13 @@ from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import LayerDifference, differences
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
 from yolo_slim.stages import quantize as quantize_stage
 from yolo_slim.stages import recover as recover_stage
 from yolo_slim.stages import validate as validate_stage
-from yolo_slim.stages.export import layout_of
 
 PathLike = str | Path
 Settings = Mapping[str, Any] | None

@@ -178,7 +178,7 @@ def test_yolo26(
     assert integer_convolutions(int8).integer == len(body)
     check_types(model, graph.load(half))
     for path in (int8, half):
-        assert export.layout_of(path) == export.layout_of(exported)
+        assert graph.layout_of(path) == graph.layout_of(exported)
         assert open_session(graph.load(path)).run(None, {"images": blobs[0]})[0].dtype == np.float32
 
 

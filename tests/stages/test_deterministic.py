@@ -13,6 +13,7 @@ from yolo_slim.data import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
 from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.bundle import open_bundle
 from yolo_slim.runtime.selfcheck import check
 from yolo_slim.stages import build, export
@@ -38,7 +39,7 @@ def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) 
     """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
     inputs = export.ExportInputs(weights=untrained("yolo26n"), data=signs)
     onnx = export.run(inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", imgsz=64).onnx
-    assert export.layout_of(onnx)["layout"] == "end2end"
+    assert layout_of(onnx)["layout"] == "end2end"
     images = selfcheck_images(load_dataset(signs))
     built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / "build", name="t")
     assert set(built.bundles) == {"onnxruntime-fp32"}

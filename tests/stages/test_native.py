@@ -19,6 +19,7 @@ from yolo_slim.data import load_dataset, write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.progress import Silent
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import export, prune, recover
 
 ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers": 0})
@@ -76,7 +77,7 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     parity = read_json(tmp_path / "export" / "manifest.json")
     assert "parity" in json.dumps(parity)
     with pytest.raises(SlimError, match=f"is a {task} model"):
-        export.layout_of(tmp_path / "export" / "model.onnx")
+        layout_of(tmp_path / "export" / "model.onnx")
     bare(data, recovered.weights)
 
 

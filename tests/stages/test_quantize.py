@@ -80,7 +80,7 @@ def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> 
     """Three graphs with the export's metadata, a calibration that loads, and a manifest with what was measured."""
     assert set(made.graphs) == {"int8", "int8-tensorrt", "fp16"}
     for path in made.graphs.values():
-        assert export.layout_of(path) == export.layout_of(exported)
+        assert graph.layout_of(path) == graph.layout_of(exported)
     assert made.calibration is not None
     assert made.sensitivity is not None
     frozen = calibration.load(made.calibration, load_dataset(data), imgsz=64)

@@ -6,13 +6,13 @@ right numbers, about half the speed of fp32 (never time a Pi's int8 there).
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolo_slim.backends import Built, require_precision
+from yolo_slim.backends._ort_graph import speed_up_dfl
 from yolo_slim.errors import SlimError
 
 if TYPE_CHECKING:
@@ -27,18 +27,22 @@ _PROVIDER = "CPUExecutionProvider"
 
 
 def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> Built:
-    """Copy a checked ONNX file into ``out``.
+    """Write a checked ONNX graph into ``out``, its DFL as ONNX Runtime computes it fastest.
 
     Raises:
         SlimError: unknown precision, unreadable graph, an input that isn't (1, 3, *imgsz) float32, or one of another
             precision than asked for.
     """
+    import onnx as onnx_package
+
     require_precision(NAME, precision, PRECISIONS)
     session = _load(onnx, threads=1)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _require_one_image(onnx, inputs, outputs, imgsz)
-    _require_graph_of(onnx, precision)
-    shutil.copyfile(onnx, out / MODEL)
+    model = onnx_package.load(str(onnx))
+    _require_graph_of(onnx, model, precision)
+    speed_up_dfl(model)
+    onnx_package.save(model, str(out / MODEL))
     return Built(model={"onnx": MODEL}, input_name=inputs[0].name, output_name=outputs[0].name)
 
 
@@ -142,12 +146,9 @@ def _require_one_image(onnx: Path, inputs: list[Any], outputs: list[Any], imgsz:
         raise SlimError(f"{onnx} isn't a fixed-shape detector.", culprits=problems, remedy=remedy)
 
 
-def _require_graph_of(onnx: Path, precision: str) -> None:
+def _require_graph_of(onnx: Path, model: Any, precision: str) -> None:
     """Raise unless a graph has Q/DQ nodes for int8, and none for fp32."""
-    import onnx as onnx_package
-
-    nodes = onnx_package.load(str(onnx)).graph.node
-    got = "int8" if any(node.op_type == "QuantizeLinear" for node in nodes) else "fp32"
+    got = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
     if got != precision:
         remedy = "Build int8 from the quantize stage's graph, fp32 from the export."
         raise SlimError(f"{onnx} is an {got} graph, but {precision} was asked for.", remedy=remedy)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import SlimError
-from yolo_slim.stages.export import layout_of
 
 QUANTIZED_OPS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -35,6 +34,42 @@ def load(onnx: Path) -> Any:
 
     layout_of(onnx)
     return onnx_package.load(str(onnx))
+
+
+def layout_of(onnx: Path) -> dict[str, Any]:
+    """Return what an exported graph says of itself: imgsz (h, w), stride, names, layout.
+
+    Raises:
+        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
+    """
+    import ast
+
+    import onnx as onnx_package
+
+    if not onnx.is_file():
+        raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
+    try:
+        graph = onnx_package.load(str(onnx))
+        found = {item.key: item.value for item in graph.metadata_props}
+        height, width = ast.literal_eval(found["imgsz"])
+        names = {int(key): str(value) for key, value in ast.literal_eval(found["names"]).items()}
+        layout = "end2end" if found.get("end2end") == "True" else "one2many"
+        stride, task = int(found["stride"]), found["task"]
+    except Exception as error:  # protobuf's decoder has its own exception classes
+        raise SlimError(
+            f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
+            remedy="Make it with `yolo-slim export`.",
+        ) from None
+    if task != "detect":
+        raise SlimError(
+            f"{onnx} is a {task} model.",
+            remedy="Building for a device and validating there handle detection models; the ONNX file itself is whole.",
+        )
+    shape = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim]
+    wanted = 6 if layout == "end2end" else 4 + len(names)
+    if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:
+        raise SlimError(f"{onnx}: its output {shape} doesn't fit {len(names)} classes in layout {layout}.")
+    return {"imgsz": (height, width), "names": names, "layout": layout, "stride": stride}
 
 
 def save(model: Any, path: Path) -> None:

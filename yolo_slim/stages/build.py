@@ -15,10 +15,10 @@ from yolo_slim.files import fresh_folder, sha256, sha256_json
 from yolo_slim.manifest import Job, read_manifest, versions
 from yolo_slim.preflight import preflight
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle_json
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
-from yolo_slim.stages.export import layout_of
 
 SELFCHECK_IMAGES = 3
 NO_END2END = ("ncnn",)

@@ -123,6 +123,8 @@ def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int,
     Raises:
         SlimError: Ultralytics left the Q/DQ nodes out.
     """
+    import onnx
+
     if outputs.trained_int8 is None:
         write_atomic(outputs.onnx, lambda path: export_onnx(loaded.path, config, imgsz, path))
         return
@@ -131,7 +133,7 @@ def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int,
     write_atomic(outputs.onnx, lambda path: export_onnx(plain, config, imgsz, path))
     plain.unlink()
     write_atomic(outputs.trained_int8, lambda path: export_onnx(loaded.path, config, imgsz, path))
-    if not graphs.is_quantized(graphs.load(outputs.trained_int8)):
+    if not graphs.is_quantized(onnx.load(str(outputs.trained_int8))):
         raise SlimError(
             f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
             remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
@@ -264,39 +266,3 @@ def _box_px(got: np.ndarray, wanted: np.ndarray, imgsz: int) -> np.ndarray:
 def _share(got: np.ndarray, wanted: np.ndarray) -> float:
     """Return the largest difference as a share of the largest value, 0 where there is nothing."""
     return float(np.abs(got - wanted).max(initial=0.0) / max(np.abs(wanted).max(initial=0.0), 1.0))
-
-
-def layout_of(onnx: Path) -> dict[str, Any]:
-    """Return what an exported graph says of itself: imgsz (h, w), stride, names, layout.
-
-    Raises:
-        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
-    """
-    import ast
-
-    import onnx as onnx_package
-
-    if not onnx.is_file():
-        raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
-    try:
-        graph = onnx_package.load(str(onnx))
-        found = {item.key: item.value for item in graph.metadata_props}
-        height, width = ast.literal_eval(found["imgsz"])
-        names = {int(key): str(value) for key, value in ast.literal_eval(found["names"]).items()}
-        layout = "end2end" if found.get("end2end") == "True" else "one2many"
-        stride, task = int(found["stride"]), found["task"]
-    except Exception as error:  # protobuf's decoder has its own exception classes
-        raise SlimError(
-            f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
-            remedy="Make it with `yolo-slim export`.",
-        ) from None
-    if task != "detect":
-        raise SlimError(
-            f"{onnx} is a {task} model.",
-            remedy="Building for a device and validating there handle detection models; the ONNX file itself is whole.",
-        )
-    shape = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim]
-    wanted = 6 if layout == "end2end" else 4 + len(names)
-    if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:
-        raise SlimError(f"{onnx}: its output {shape} doesn't fit {len(names)} classes in layout {layout}.")
-    return {"imgsz": (height, width), "names": names, "layout": layout, "stride": stride}

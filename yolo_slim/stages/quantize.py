@@ -23,12 +23,12 @@ from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.quantization import carried, fp16, qdq, sensitivity
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.calibration import Calibration
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.integer import integer_convolutions
 from yolo_slim.quantization.ranges import Observer, collect, open_session
 from yolo_slim.runtime.decode import VAL, decode
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.export import layout_of
 
 PRECISIONS = ("int8", "fp16")
 TENSORRT_INT8 = "int8-tensorrt"

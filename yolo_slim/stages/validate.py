@@ -25,6 +25,7 @@ from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import Job, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.sensitivity import first_bad_layer
 from yolo_slim.reporting.html import Example, write_report
 from yolo_slim.runtime.bundle import open_bundle, read_spec
@@ -32,7 +33,6 @@ from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.machine import describe_machine
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.export import layout_of
 from yolo_slim.stages.prune import conv_widths
 
 RESULT_SCHEMA = 1
