@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -102,17 +103,22 @@ def _cut_norm(norm: nn.Module, cut: LayerCut) -> None:
 def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
     """Replace the running statistics by plain averages over ``images``, batches (N, 3, H, W) float32 in [0, 1].
 
-    Removing input channels shifts every later layer's mean and variance (FACTS of every pruning paper; here it is the
-    difference between a usable and an unusable network before training).
+    Removing input channels shifts every later layer's mean and variance (as every pruning paper says; here it is the
+    difference between a usable and an unusable network before training). A copy with channels last does the work, a
+    third faster on a CPU; the model's own tensors keep their layout, in which they are saved.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
+    copied = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    norms, copies = _norms(model), _norms(copied)
+    for norm in copies:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
     for batch in images:
-        model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+        copied(batch.contiguous(memory_format=torch.channels_last))
+    for norm, found in zip(norms, copies, strict=True):
+        norm.load_state_dict(found.state_dict())
+
+
+def _norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the batch normalisations, in order."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
