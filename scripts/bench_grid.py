@@ -45,6 +45,7 @@ ABLATIONS: dict[str, Settings] = {
     "distillation off": {"recover.distill": 0.0},
     "distillation 1": {"recover.distill": 1.0},
     "distillation 6": {"recover.distill": 6.0},
+    "Ultralytics' feature distillation": {"recover.distill_on": "features", "recover.distill": 6.0},
     "lr0 .0005": {"recover.overrides.lr0": 0.0005},
     "lr0 .002": {"recover.overrides.lr0": 0.002},
     "statistics not re-estimated": {"prune.bn_images": 0},

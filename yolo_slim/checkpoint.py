@@ -194,7 +194,8 @@ def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
             f"{path} is not an Ultralytics checkpoint: it holds no model (perhaps only weights).",
             remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
         )
-    return model
+    # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
+    return getattr(model, "student_model", model)
 
 
 def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:

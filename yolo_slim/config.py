@@ -130,6 +130,8 @@ class RecoverConfig(Frozen):
     """Epochs without a better validation mAP before it stops."""
     distill: Annotated[float, Field(ge=0)] = 3.0
     """Weight of the distance to the unpruned teacher's answers in the loss; 0 turns distillation off."""
+    distill_on: Literal["answers", "features"] = "answers"
+    """What is compared with the teacher: boxes and scores, or the neck's features (Ultralytics' own distillation)."""
     device: str = ""
     """Ultralytics' own device string: empty chooses, ``cpu``, ``0``, ``0,1`` for several GPUs."""
     overrides: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from yolo_slim.config import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.stages import recover
 from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
+from yolo_slim.training.trainer import trainer_of
 
 
 @pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
@@ -69,3 +70,18 @@ def test_classifier_distillation_is_zero_for_the_teacher_itself() -> None:
     with_teacher = [float(loss(network(batch["img"]), batch)[0]) for network in (teacher, other)]
     assert with_teacher[0] == pytest.approx(own[0], abs=1e-5)
     assert with_teacher[1] > own[1] + 1e-4
+
+
+def test_features_of_ultralytics(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Ultralytics' own distillation works on the same terms: its loss is there, the result is a plain checkpoint."""
+    config = RecoverConfig(epochs=1, distill=6.0, distill_on="features", device="cpu", overrides={"workers": 0})
+    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    outputs = recover.run(inputs, config, tmp_path / "recover", imgsz=64)
+    assert "train/dis_loss" in outputs.results.read_text(encoding="utf-8").splitlines()[0]
+    assert type(checkpoint.load(outputs.weights).model).__name__ == "DetectionModel"
+
+
+def test_classifiers_have_no_features_to_compare() -> None:
+    """A classifier has no neck, and says so."""
+    with pytest.raises(SlimError, match="no neck"):
+        trainer_of("classify", "features")

@@ -120,7 +120,7 @@ class Phases:
         last = recover.resumable(job)
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
         with ultra.log_to(job.folder / "train.log"):
-            _train(loaded.task, arguments, last, epochs, l1, self.progress)
+            _train(loaded.task, arguments, last, epochs, l1, config.distill_on, self.progress)
         # Ultralytics leaves another number of threads behind, and sums depend on it in their last bits.
         ultra.use_all_cores()
         state = torch.load(job.folder / "train" / "weights" / BEST_FLOAT32, weights_only=True)
@@ -128,7 +128,15 @@ class Phases:
         return loaded.model
 
 
-def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int, l1: float, progress: Progress) -> None:
+def _train(
+    task: str,
+    arguments: dict[str, Any],
+    last: Path | None,
+    epochs: int,
+    l1: float,
+    distill_on: str,
+    progress: Progress,
+) -> None:
     """Train, or go on after the last whole epoch, or do nothing where all are done."""
     from yolo_slim.training.phase import phase_trainer
 
@@ -138,7 +146,7 @@ def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int,
             return
         progress.say(f"prune: training goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, "resume": str(last)}
-    trainer = phase_trainer(task, l1)(overrides=arguments)
+    trainer = phase_trainer(task, l1, distill_on)(overrides=arguments)
     trainer.add_callback("on_train_epoch_end", lambda t: progress.step("prune: train", t.epoch + 1, t.epochs))
     trainer.train()
 

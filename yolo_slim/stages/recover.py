@@ -113,6 +113,8 @@ def run(
     """
     progress = progress or Silent()
     check_overrides(config.overrides)
+    from yolo_slim.training.trainer import trainer_of
+
     pruned = checkpoint.load(inputs.weights, checkpoint.TASKS)
     checkpoint.require_float(pruned)
     teacher = checkpoint.load(inputs.teacher, (pruned.task,))
@@ -131,7 +133,7 @@ def run(
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
-        best = _train(pruned.task, arguments, last, config.epochs, progress)
+        best = _train(trainer_of(pruned.task, config.distill_on), arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs)
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
     return outputs
@@ -201,7 +203,7 @@ def resumable(job: Job) -> Path | None:
     return None
 
 
-def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
+def _train(kind: Any, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
     """Train, resume or, where only the manifest was missing, do nothing; return ``best.pt``."""
     if last is not None:
         epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
@@ -209,9 +211,7 @@ def _train(task: str, arguments: dict[str, Any], last: Path | None, epochs: int,
             return last.with_name("best.pt")
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, "resume": str(last)}
-    from yolo_slim.training.trainer import TRAINERS
-
-    trainer = TRAINERS[task](overrides=arguments)
+    trainer = kind(overrides=arguments)
     for event, callback in _callbacks(progress).items():
         trainer.add_callback(event, callback)
     trainer.train()

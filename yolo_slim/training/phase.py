@@ -14,7 +14,7 @@ from torch import nn
 from ultralytics.utils.torch_utils import unwrap_model
 
 from yolo_slim.files import write_atomic
-from yolo_slim.training.trainer import TRAINERS
+from yolo_slim.training.trainer import trainer_of
 
 BEST_FLOAT32 = "best-float32.pt"
 """Beside Ultralytics' ``best.pt``: the state of the epoch with the best validation score."""
@@ -43,8 +43,9 @@ class _Phase:
     def save_model(self) -> bool:
         """Save the best float32 state before the checkpoints that make its epoch count as done."""
         if self.best_fitness == self.fitness:
+            network = getattr(self.ema.ema, "student_model", self.ema.ema)
             state = {key: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
-                     for key, value in self.ema.ema.state_dict().items()}  # fmt: skip
+                     for key, value in network.state_dict().items()}  # fmt: skip
             write_atomic(Path(self.best).with_name(BEST_FLOAT32), lambda path: _save(state, path))
         return bool(super().save_model())  # type: ignore[misc]
 
@@ -67,6 +68,6 @@ def add_l1_gradient(model: nn.Module, strength: float) -> None:
             module.weight.grad.add_(module.weight.detach().sign(), alpha=strength)
 
 
-def phase_trainer(task: str, l1: float) -> Any:
+def phase_trainer(task: str, l1: float, distill_on: str) -> Any:
     """Return the trainer class of a task for one phase."""
-    return type("PhaseTrainer", (_Phase, TRAINERS[task]), {"l1": l1})
+    return type("PhaseTrainer", (_Phase, trainer_of(task, distill_on)), {"l1": l1})

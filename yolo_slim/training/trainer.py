@@ -33,8 +33,10 @@ class _KeepsWidths:
     """Trains a pruned model at its own widths; goes before one of Ultralytics' trainers.
 
     ``distill_model`` names the teacher and ``dis`` the weight of :func:`~yolo_slim.training.distill.distilled`, which
-    replaces Ultralytics' feature distillation.
+    replaces Ultralytics' feature distillation unless ``by_features``.
     """
+
+    by_features = False
 
     args: Any
     data: Any
@@ -64,14 +66,16 @@ class _KeepsWidths:
         return weights.float()
 
     def _setup_train(self) -> None:
-        """Set up as Ultralytics does, on all cores, with the distillation as criterion in place of a wrapped model."""
-        teacher, self.args.distill_model = self.args.distill_model, None
+        """Set up as Ultralytics does, on all cores, with our distillation as criterion in place of a wrapped model."""
+        teacher = self.args.distill_model
+        if not self.by_features:
+            self.args.distill_model = None
         super()._setup_train()  # type: ignore[misc]
         self.args.distill_model = teacher
         if self.device.type == "cpu":
             # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
             torch.set_num_threads(len(os.sched_getaffinity(0)))
-        if teacher and self.args.dis > 0:
+        if teacher and self.args.dis > 0 and not self.by_features:
             self._distill_from(teacher)
 
     def _distill_from(self, teacher: str) -> None:
@@ -118,6 +122,30 @@ class SlimClassificationTrainer(_KeepsWidths, ClassificationTrainer):  # type: i
     """Trains a pruned classifier."""
 
 
+class SlimFeatureTrainer(SlimTrainer):
+    """Trains a pruned detection model with Ultralytics' own distillation."""
+
+    by_features = True
+
+
+class SlimFeatureSegmentationTrainer(SlimSegmentationTrainer):
+    """The same for segmentation."""
+
+    by_features = True
+
+
+class SlimFeaturePoseTrainer(SlimPoseTrainer):
+    """The same for pose."""
+
+    by_features = True
+
+
+class SlimFeatureOBBTrainer(SlimOBBTrainer):
+    """The same for rotated boxes."""
+
+    by_features = True
+
+
 TRAINERS: dict[str, Any] = {
     "detect": SlimTrainer,
     "segment": SlimSegmentationTrainer,
@@ -126,6 +154,28 @@ TRAINERS: dict[str, Any] = {
     "classify": SlimClassificationTrainer,
 }
 """The trainer of every task."""
+FEATURE_TRAINERS: dict[str, Any] = {
+    "detect": SlimFeatureTrainer,
+    "segment": SlimFeatureSegmentationTrainer,
+    "pose": SlimFeaturePoseTrainer,
+    "obb": SlimFeatureOBBTrainer,
+}
+"""Those with Ultralytics' own distillation, which needs a head that reads a neck."""
+
+
+def trainer_of(task: str, distill_on: str) -> Any:
+    """Return the trainer class of a task.
+
+    Raises:
+        SlimError: feature distillation of a classifier.
+    """
+    table = FEATURE_TRAINERS if distill_on == "features" else TRAINERS
+    if task not in table:
+        raise SlimError(
+            f"recover.distill_on: features isn't possible for the task {task}: there is no neck to compare.",
+            remedy="Leave recover.distill_on at answers.",
+        )
+    return table[task]
 
 
 def _require_keypoints(model: nn.Module, data: dict[str, Any]) -> None:
