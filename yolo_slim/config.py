@@ -119,6 +119,21 @@ BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
 """Settings of prune of which one decides."""
 
 
+class SensitivityConfig(Frozen):
+    """How `yolo-slim sensitivity` measures blocks; no other command reads it."""
+
+    removed: Fraction = 0.5
+    """Fraction of its channels that each block loses, alone, while it is measured."""
+    runtime: str = "onnxruntime"
+    """Where milliseconds are measured: `onnxruntime` (fp32) or `ncnn` (fp16)."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Measure mAP on the first so many validation images; 0 takes all."""
+    rounds: Positive = 7
+    """Turns in which the unpruned and the cut network are timed once each, right after one another."""
+    frames: Positive = 20
+    """Timed frames of one network in one turn."""
+
+
 class RecoverConfig(Frozen):
     """How the pruned network is trained back."""
 
@@ -328,6 +343,8 @@ class RunConfig(Frozen):
     """Seed of every random choice."""
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
+    sensitivity: SensitivityConfig = SensitivityConfig()
+    """How blocks are measured one by one, for `prune.scope: sensitivity`."""
     recover: RecoverConfig = RecoverConfig()
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()
