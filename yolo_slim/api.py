@@ -34,6 +34,7 @@ SHORT = {
     "epochs": "recover.epochs",
     "device": "recover.device",
     "train": "recover.overrides",
+    "teacher": "recover.teacher",
     "removed": "sensitivity.removed",
     "runtime": "sensitivity.runtime",
     "images": "sensitivity.images",
@@ -79,6 +80,7 @@ def run(
     epochs: int | None = None,
     device: str | None = None,
     train: Mapping[str, Any] | None = None,
+    teacher: PathLike | None = None,
     config: PathLike | None = None,
     settings: Settings = None,
     project: PathLike = "runs/slim",
@@ -89,7 +91,7 @@ def run(
     """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, prune=prune, epochs=epochs,
-        device=device, train=dict(train) if train else None,
+        device=device, train=dict(train) if train else None, teacher=str(teacher) if teacher else None,
     )  # fmt: skip
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
 
@@ -206,7 +208,9 @@ def recover(
     prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(folder):
         return recover_stage.run(
-            recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
+            recover_stage.RecoverInputs(
+                weights=Path(weights), teacher=recover_stage.teacher_of(chosen.recover, Path(teacher)), data=Path(data)
+            ),
             chosen.recover,
             folder,
             imgsz=chosen.imgsz,

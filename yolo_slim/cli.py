@@ -165,6 +165,7 @@ def cli() -> None:
 @click.option("--model", type=EXISTING, help="Trained checkpoint [default: the quickstart's].")
 @click.option("--data", type=EXISTING, help="Ultralytics data.yaml [default: the quickstart's].")
 @_options("target", "imgsz", "prune", "epochs", "device", "train", "settings", "config", "quiet", "json")
+@click.option("--teacher", type=EXISTING, help="Larger checkpoint that teaches recovery [default: the model itself].")
 @click.option("--project", type=EXISTING, default=Path("runs/slim"), show_default=True, help="Folder of all runs.")
 @click.option("--name", help="Name of this run [default: from its settings].")
 def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arguments: Any) -> None:
@@ -328,7 +329,7 @@ def plan_apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_j
 
 @cli.command()
 @click.argument("weights", type=EXISTING)
-@click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint.")
+@click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint, or a larger one like it.")
 @_options("data", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
 @click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/recover].")
 def recover(weights: Path, teacher: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:

@@ -144,7 +144,9 @@ class RecoverConfig(Frozen):
     patience: Positive = 30
     """Epochs without a better validation mAP before it stops."""
     distill: Annotated[float, Field(ge=0)] = 3.0
-    """Weight of the distance to the unpruned teacher's answers in the loss; 0 turns distillation off."""
+    """Weight of the distance to the teacher's answers in the loss; 0 turns distillation off."""
+    teacher: str | None = None
+    """Checkpoint that teaches: larger, but with the same classes, levels and box bins; absent: the unpruned model."""
     device: str = ""
     """Ultralytics' own device string: empty chooses, ``cpu``, ``0``, ``0,1`` for several GPUs."""
     overrides: dict[str, Any] = {}
