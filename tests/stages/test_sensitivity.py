@@ -31,7 +31,8 @@ QUICK = SensitivityConfig(rounds=2, frames=2)
 
 def only(*blocks: str, **settings: Any) -> PruneConfig:
     """Return settings of prune under which no other blocks give channels up."""
-    others = [f"model.{i}" for i in range(23) if f"model.{i}" not in blocks]
+    layers = (*range(11), 13, 16, 17, 19, 20, 22)
+    others = [f"model.{i}" for i in layers if f"model.{i}" not in blocks]
     return PruneConfig(protect=[*others, "model.23.cv2", "model.23.cv3"], images=16, bn_images=16, **settings)
 
 
@@ -73,7 +74,7 @@ def test_idle_block_costs_nothing(measured: Path) -> None:
     found = read_json(measured / "sensitivity.json")
     rows = {row["name"]: row for row in found["blocks"]}
     assert set(rows) == {IDLE, BUSY}
-    assert found["control"]["map50_95"] > 0.3
+    assert found["control"]["map50_95"] > 0.2
     assert abs(rows[IDLE]["map_cost"]) < 0.005
     assert rows[BUSY]["map_cost"] > 0.05
     for row in rows.values():
@@ -174,16 +175,16 @@ def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp
     """A finished block isn't measured again, an interrupted one is, and a finished map is kept whole."""
     pruning = only("model.0", "model.1", "model.8")
     with pytest.raises(KeyboardInterrupt):
-        measure(trained, signs, tmp_path, pruning)
+        measure(trained, signs, tmp_path, pruning, images=4)
     assert not (tmp_path / "manifest.json").exists()
     first = (tmp_path / "blocks/model.0.json").read_bytes()
-    found = measure(trained, signs, tmp_path, pruning)
+    found = measure(trained, signs, tmp_path, pruning, images=4)
     assert counted == ["model.0", "model.1", "stop", "model.1", "model.8"]
     assert (tmp_path / "blocks/model.0.json").read_bytes() == first
     assert [row["name"] for row in found["blocks"]] == ["model.0", "model.1", "model.8"]
-    assert measure(trained, signs, tmp_path, pruning) == found
+    assert measure(trained, signs, tmp_path, pruning, images=4) == found
     assert len(counted) == 5
-    measure(trained, signs, tmp_path, pruning, removed=0.25)
+    measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
     assert counted[5:] == ["model.0", "model.1", "model.8"]
     assert read_json(tmp_path / "sensitivity.json")["removed"] == 0.25
 

@@ -145,13 +145,14 @@ def run(
         return outputs
     dataset = load_dataset(inputs.data)
     require_images(pruning.criterion, len(dataset.splits.get("train", [])))
+    judge = _Judge.of(dataset, config.images)
+    pruner = _pruner(loaded, pruning, dataset, out_dir, imgsz, seed, end2end)
     job.begin()
     ultra.use_all_cores()
     with tempfile.TemporaryDirectory(prefix="yolo-slim-sensitivity-") as folder, os_errors_explained(out_dir):
         meter = _Meter(
             job=job, loaded=loaded, config=config, threads=threads, end2end=end2end, imgsz=imgsz,
-            judge=_Judge.of(dataset, config.images), scratch=Path(folder), progress=progress,
-            pruner=_pruner(loaded, pruning, dataset, out_dir, imgsz, seed, end2end),
+            judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
         )  # fmt: skip
         control, rows = meter.measured()
     about = {

@@ -1,4 +1,4 @@
-"""What stops a recovery, told so that a user can go on: a loss that is no number, too little memory, a wrong teacher."""
+"""What stops a recovery, told with a way out: a loss that is no number, too little memory, a wrong teacher."""
 
 from __future__ import annotations
 
