@@ -128,9 +128,9 @@ class SensitivityConfig(Frozen):
     """Where milliseconds are measured: `onnxruntime` (fp32) or `ncnn` (fp16)."""
     images: Annotated[int, Field(ge=0)] = 0
     """Measure mAP on the first so many validation images; 0 takes all."""
-    rounds: Positive = 7
-    """Turns in which the unpruned and the cut network are timed once each, right after one another."""
-    frames: Positive = 20
+    rounds: Positive = 25
+    """Turns in which unpruned and cut network are timed once each; many short ones ride out a machine that drifts."""
+    frames: Positive = 6
     """Timed frames of one network in one turn."""
 
 

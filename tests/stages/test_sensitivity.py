@@ -24,7 +24,7 @@ from yolo_slim.reporting.sensitivity import csv_text, render, text
 from yolo_slim.stages import export, prune, sensitivity
 
 IMGSZ = 160
-IDLE, BUSY = "model.8", "model.1"
+IDLE, BUSY = "model.8", "model.2"
 """The block whose weakest half nothing reads, and one that everything rests on."""
 QUICK = SensitivityConfig(rounds=2, frames=2)
 

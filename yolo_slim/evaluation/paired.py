@@ -20,7 +20,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.runtime.bundle import BundleSpec
 from yolo_slim.runtime.machine import read_state, throttle_reasons
 
-WARMUP = 3
+WARMUP = 2
 """Frames of every turn that don't count: the other network has had the caches."""
 
 Blob = NDArray[np.float32]
