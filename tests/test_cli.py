@@ -18,7 +18,20 @@ import yaml
 
 from yolo_slim import cli
 
-COMMANDS = ("run", "prune", "recover", "export", "quantize", "build", "validate", "plan", "show", "targets", "doctor")
+COMMANDS = (
+    "run",
+    "prune",
+    "sensitivity",
+    "recover",
+    "export",
+    "quantize",
+    "build",
+    "validate",
+    "plan",
+    "show",
+    "targets",
+    "doctor",
+)
 
 
 def run_cli(*arguments: str) -> tuple[int, str, str]:

@@ -23,6 +23,7 @@ from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
 from yolo_slim.stages import quantize as quantize_stage
 from yolo_slim.stages import recover as recover_stage
+from yolo_slim.stages import sensitivity as sensitivity_stage
 from yolo_slim.stages import validate as validate_stage
 
 PathLike = str | Path
@@ -33,6 +34,10 @@ SHORT = {
     "epochs": "recover.epochs",
     "device": "recover.device",
     "train": "recover.overrides",
+    "teacher": "recover.teacher",
+    "removed": "sensitivity.removed",
+    "runtime": "sensitivity.runtime",
+    "images": "sensitivity.images",
 }
 """Short argument to configuration key."""
 
@@ -75,6 +80,7 @@ def run(
     epochs: int | None = None,
     device: str | None = None,
     train: Mapping[str, Any] | None = None,
+    teacher: PathLike | None = None,
     config: PathLike | None = None,
     settings: Settings = None,
     project: PathLike = "runs/slim",
@@ -85,7 +91,7 @@ def run(
     """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, prune=prune, epochs=epochs,
-        device=device, train=dict(train) if train else None,
+        device=device, train=dict(train) if train else None, teacher=str(teacher) if teacher else None,
     )  # fmt: skip
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
 
@@ -111,6 +117,40 @@ def prune(
             seed=chosen.seed,
             end2end=chosen.export.end2end,
             training=prepared.config.recover,
+            data_digest=prepared.data_digest,
+            progress=progress,
+        )
+
+
+def sensitivity(
+    model: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+    **arguments: Any,
+) -> sensitivity_stage.SensitivityOutputs:
+    """Measure what each block costs in mAP and gains in milliseconds when it alone loses ``removed`` of its channels.
+
+    The map it writes is what ``prune.scope: sensitivity`` follows. Arguments as of :func:`make_config`, and
+    ``removed``, ``runtime`` and ``images``.
+    """
+    chosen = make_config(model, data, **arguments)
+    name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-sensitivity"
+    folder = Path(out or f"runs/slim/{name}")
+    prepared = pipeline.prepare(chosen, folder, command=command, progress=progress or Silent())
+    with locked(folder):
+        return sensitivity_stage.run(
+            sensitivity_stage.SensitivityInputs(model=Path(model), data=Path(data)),
+            chosen.sensitivity,
+            prepared.config.prune,
+            prepared.profile,
+            folder,
+            imgsz=chosen.imgsz,
+            seed=chosen.seed,
+            end2end=chosen.export.end2end,
+            command=command,
             data_digest=prepared.data_digest,
             progress=progress,
         )
@@ -168,7 +208,9 @@ def recover(
     prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(folder):
         return recover_stage.run(
-            recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
+            recover_stage.RecoverInputs(
+                weights=Path(weights), teacher=recover_stage.teacher_of(chosen.recover, Path(teacher)), data=Path(data)
+            ),
             chosen.recover,
             folder,
             imgsz=chosen.imgsz,

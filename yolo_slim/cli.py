@@ -165,6 +165,7 @@ def cli() -> None:
 @click.option("--model", type=EXISTING, help="Trained checkpoint [default: the quickstart's].")
 @click.option("--data", type=EXISTING, help="Ultralytics data.yaml [default: the quickstart's].")
 @_options("target", "imgsz", "prune", "epochs", "device", "train", "settings", "config", "quiet", "json")
+@click.option("--teacher", type=EXISTING, help="Larger checkpoint that teaches recovery [default: the model itself].")
 @click.option("--project", type=EXISTING, default=Path("runs/slim"), show_default=True, help="Folder of all runs.")
 @click.option("--name", help="Name of this run [default: from its settings].")
 def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arguments: Any) -> None:
@@ -218,6 +219,37 @@ def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any)
         outputs = api.prune(model, data, progress=listener, **arguments)
     rows = [[r["layer"], str(r["before"]), str(r["after"])] for r in read_json(outputs.widths)["layers"]]
     _answer(vars(outputs), as_json, f"{table(['layer', 'before', 'after'], rows)}\nweights: {outputs.weights}")
+
+
+@cli.command()
+@click.option("--model", required=True, type=EXISTING, help="Trained detection checkpoint.")
+@_options("data", "target", "imgsz")
+@click.option("--removed", type=float, help="Fraction of its channels that a block loses [default: 0.5].")
+@click.option("--runtime", help="Where milliseconds are measured: onnxruntime or ncnn [default: onnxruntime].")
+@click.option("--images", type=int, help="Measure mAP on the first so many validation images [default: all].")
+@_options("settings", "config", "quiet", "json")
+@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/MODEL-TARGET-IMGSZ-sensitivity].")
+def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+    r"""Measure what each block costs in mAP and gains in milliseconds when it alone is narrowed.
+
+    \b
+    Prune by what was measured:
+      yolo-slim sensitivity --model best.pt --data data.yaml --imgsz 320 --out out/map
+      yolo-slim prune best.pt --data data.yaml --imgsz 320 \\
+        --set prune.scope=sensitivity --set prune.sensitivity=out/map/sensitivity.json
+
+    Accuracy is measured on validation images, milliseconds on this machine, block against unpruned network in turns.
+    A stopped run goes on with the missing blocks.
+    """
+    from yolo_slim import api
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.sensitivity import text
+
+    with _listening(quiet) as listener:
+        outputs = api.sensitivity(model, data, command=_command(), progress=listener, **arguments)
+    paths = "\n".join(f"{key}: {path}" for key, path in vars(outputs).items())
+    found = read_json(outputs.map)
+    _answer({**vars(outputs), "blocks": found["blocks"]}, as_json, f"{text(found)}\n{paths}")
 
 
 @cli.group(cls=_Group)
@@ -297,7 +329,7 @@ def plan_apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_j
 
 @cli.command()
 @click.argument("weights", type=EXISTING)
-@click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint.")
+@click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint, or a larger one like it.")
 @_options("data", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
 @click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/recover].")
 def recover(weights: Path, teacher: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:

@@ -119,6 +119,21 @@ BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
 """Settings of prune of which one decides."""
 
 
+class SensitivityConfig(Frozen):
+    """How `yolo-slim sensitivity` measures blocks; no other command reads it."""
+
+    removed: Fraction = 0.5
+    """Fraction of its channels that each block loses, alone, while it is measured."""
+    runtime: str = "onnxruntime"
+    """Where milliseconds are measured: `onnxruntime` (fp32) or `ncnn` (fp16)."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Measure mAP on the first so many validation images; 0 takes all."""
+    rounds: Positive = 25
+    """Turns in which unpruned and cut network are timed once each; many short ones ride out a machine that drifts."""
+    frames: Positive = 6
+    """Timed frames of one network in one turn."""
+
+
 class RecoverConfig(Frozen):
     """How the pruned network is trained back."""
 
@@ -129,9 +144,11 @@ class RecoverConfig(Frozen):
     patience: Positive = 30
     """Epochs without a better validation mAP before it stops."""
     distill: Annotated[float, Field(ge=0)] = 3.0
-    """Weight of the distance to the unpruned teacher's answers in the loss; 0 turns distillation off."""
+    """Weight of the distance to the teacher's answers in the loss; 0 turns distillation off."""
     distill_on: Literal["answers", "features"] = "answers"
     """What is compared with the teacher: boxes and scores, or the neck's features (Ultralytics' own distillation)."""
+    teacher: str | None = None
+    """Checkpoint that teaches: larger, but with the same classes, levels and box bins; absent: the unpruned model."""
     device: str = ""
     """Ultralytics' own device string: empty chooses, ``cpu``, ``0``, ``0,1`` for several GPUs."""
     overrides: dict[str, Any] = {}
@@ -330,6 +347,8 @@ class RunConfig(Frozen):
     """Seed of every random choice."""
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
+    sensitivity: SensitivityConfig = SensitivityConfig()
+    """How blocks are measured one by one, for `prune.scope: sensitivity`."""
     recover: RecoverConfig = RecoverConfig()
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()

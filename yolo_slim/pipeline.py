@@ -117,6 +117,7 @@ def prepare(
     prune.require_imgsz(config.imgsz, loaded.stride)
     export.require_end2end(loaded, config.export)
     recover.check_overrides(config.recover.overrides)
+    recover.check_teacher(config.recover, loaded)
     config = _with_multiple(profile, config)
     dataset = load_dataset(Path(config.data))
     check_dataset(
@@ -225,7 +226,9 @@ def _chain(this: Run) -> Outcome:
         **common,
     )
     recovered = recover.run(
-        recover.RecoverInputs(weights=pruned.weights, teacher=this.model, data=this.data),
+        recover.RecoverInputs(
+            weights=pruned.weights, teacher=recover.teacher_of(config.recover, this.model), data=this.data
+        ),
         config.recover,
         folder / "recover",
         seed=config.seed,

@@ -7,13 +7,15 @@ Schema 1::
 
 ``removed`` is the share of its channels that each block lost, alone, when it was measured; ``map_cost`` the mAP50-95
 that this cost, ``ms_gain`` the milliseconds that an image got faster. ``name`` is a module's name and stands for all
-layers below it; the longest name decides. Other keys are for people.
+layers below it; the longest name decides. Other keys, of a row or of the whole, are for people. ``yolo-slim
+sensitivity`` measures such a map (:mod:`yolo_slim.stages.sensitivity`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,16 @@ class BlockCost:
     """mAP50-95 lost, as a fraction: .01 is one point."""
     ms_gain: float
     """Milliseconds an image gained."""
+    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Other keys of the row: spread, MACs saved and so on."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a JSON value."""
+        return {**{key: getattr(self, key) for key in ROW_KEYS}, **self.details}
+
+
+ROW_KEYS = ("name", "map_cost", "ms_gain")
+"""Keys of a row that allocation reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +67,7 @@ class SensitivityMap:
     def save(self, path: Path) -> None:
         """Write the map as JSON, atomically."""
         head = {"schema": SCHEMA, "kind": "sensitivity", "model_sha256": self.model_sha256, "removed": self.removed}
-        write_json(path, {**self.about, **head, "blocks": [vars(block) for block in self.blocks]})
+        write_json(path, {**self.about, **head, "blocks": [block.to_json() for block in self.blocks]})
 
     def block_of(self, name: str) -> BlockCost | None:
         """Return the row that stands for a layer, None where none does."""
@@ -85,16 +97,21 @@ def load_map(path: Path, model_sha256: str) -> SensitivityMap:
     if values["model_sha256"] != model_sha256:
         raise SlimError(
             f"{path}: the map was measured on another model ({values['model_sha256'][:12]}, not {model_sha256[:12]}).",
-            remedy="Measure this model, or set prune.scope: global.",
+            remedy="Measure this model with `yolo-slim sensitivity`, or set prune.scope: global.",
         )
     own = ("schema", "kind", "model_sha256", "removed", "blocks")
-    rows = [{key: row[key] for key in ("name", "map_cost", "ms_gain")} for row in values["blocks"]]
     return SensitivityMap(
         model_sha256=model_sha256,
         removed=float(values["removed"]),
-        blocks=tuple(BlockCost(**row) for row in rows),
+        blocks=tuple(_row(row) for row in values["blocks"]),
         about={key: value for key, value in values.items() if key not in own},
     )
+
+
+def _row(values: Mapping[str, Any]) -> BlockCost:
+    """Return a row from its JSON value."""
+    details = {key: value for key, value in values.items() if key not in ROW_KEYS}
+    return BlockCost(**{key: values[key] for key in ROW_KEYS}, details=details)
 
 
 def _problems(values: Any) -> list[str]:
@@ -148,7 +165,7 @@ def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndar
         raise SlimError(
             "The sensitivity map has no row for some layers that can give channels up.",
             culprits=missing,
-            remedy="Measure these blocks too, or name them in prune.protect.",
+            remedy="Measure them too (`yolo-slim sensitivity` does), or name them in prune.protect.",
         )
     factors = np.ones(len(slots))
     for row in {row for row in rows if row is not None}:

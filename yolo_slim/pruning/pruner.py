@@ -69,6 +69,17 @@ class Task:
     end2end: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A network whose channels have scores."""
+
+    graph: ChannelGraph
+    scores: np.ndarray
+    """Of every label, shape (labels,)."""
+    terms: Terms
+    slots: list[Slot]
+
+
 @dataclass(kw_only=True)
 class Pruner:
     """Cuts a model in place, round by round."""
@@ -120,17 +131,22 @@ class Pruner:
     def round(self, model: nn.Module, index: int, total: PrunePlan | None) -> PrunePlan:
         """Cut once; return the composed plan of this round and those before it."""
         self.progress.step("prune: score and cut", index, self.rounds)
+        ranked = self.rank(model, index)
+        graph = ranked.graph
+        keep = self._keep(graph, ranked.slots, ranked.terms, index)
+        kept = kept_labels(graph, ranked.slots, keep, ranked.scores)
+        plan = make_plan(graph, kept, self.task.model_sha256, self.task.settings)
+        plan = replace(plan, ranks=ranks_of(graph, ranked.scores))
+        apply_plan(model, plan)
+        return plan if total is None else compose(total, plan)
+
+    def rank(self, model: nn.Module, index: int) -> Ranked:
+        """Trace a network and score its channels on the images of round ``index``."""
         graph = (self.graph if index == 0 else None) or trace_channels(model, self.task.imgsz)
         self.graph = None
         scores = normalized(graph, self._score(model, graph, index), self.task.config.normalize)
         terms = self._terms(model, graph)
-        slots = decide(graph, scores, terms)
-        keep = self._keep(graph, slots, terms, index)
-        kept = kept_labels(graph, slots, keep, scores)
-        plan = make_plan(graph, kept, self.task.model_sha256, self.task.settings)
-        plan = replace(plan, ranks=ranks_of(graph, scores))
-        apply_plan(model, plan)
-        return plan if total is None else compose(total, plan)
+        return Ranked(graph=graph, scores=scores, terms=terms, slots=decide(graph, scores, terms))
 
     def restat(self, model: nn.Module, *, last: bool) -> None:
         """Re-estimate the batch-normalisation statistics, unless the settings leave them as they are."""

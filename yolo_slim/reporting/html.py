@@ -108,6 +108,12 @@ def write_report(path: Path, result: dict[str, Any], examples: Sequence[Example]
         write_text(path, render(result, examples))
 
 
+def stylesheet() -> Markup:
+    """Return the report's style, so that other pages look alike."""
+    style = TEMPLATE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
+    return Markup(style)
+
+
 def _gate_meaning(name: str) -> str:
     """Return a gate's name in words."""
     if name.startswith("rung:"):

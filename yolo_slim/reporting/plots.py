@@ -70,6 +70,37 @@ def accuracy_vs_fps(
     return _svg(Markup("").join(parts), height, "mAP50-95 against frames per second of every build")
 
 
+def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the scatter plot of a sensitivity map: mAP50-95 that a block costs against milliseconds that it gains.
+
+    A horizontal line spans the turns' smallest and largest gain, where a row has them.
+    """
+    height = 460
+    gains = [value for row in rows for value in _span(row)]
+    costs = [row["map_cost"] for row in rows]
+    x, y = _padded([0.0, *gains], LEFT, RIGHT), _padded([0.0, *costs], height - 52, 30)
+    points = [(x.px(row["ms_gain"]), y.px(row["map_cost"])) for row in rows]
+    parts = [_grid(x, y, "milliseconds gained per image", "mAP50-95 lost")]
+    parts += [_line(x.px(0), x.px(0), y.start, y.end, "limit"), _line(LEFT, RIGHT, y.px(0), y.px(0), "limit")]
+    for row, (_, py) in zip(rows, points, strict=True):
+        low, high = _span(row)
+        parts.append(_line(x.px(low), x.px(high), py, py, "link"))
+    parts += [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="slim"/>').format(*point) for point in points]
+    parts += _labels([row["name"] for row in rows], points)
+    return _svg(Markup("").join(parts), height, "mAP50-95 lost against milliseconds gained by every block")
+
+
+def _span(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the smallest and largest gain of a row's turns, milliseconds."""
+    return row.get("ms_gain_lowest", row["ms_gain"]), row.get("ms_gain_highest", row["ms_gain"])
+
+
+def _padded(values: Sequence[float], start: float, end: float) -> Axis:
+    """Return an axis with some room around all values."""
+    pad = 0.08 * (max(values) - min(values)) or 0.01
+    return Axis(low=min(values) - pad, high=max(values) + pad, start=start, end=end)
+
+
 def latency_histogram(series: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> Markup:
     """Return one panel per build with the histogram of its raw samples, all on one axis of milliseconds.
 

@@ -32,7 +32,7 @@ class Phases:
     training: RecoverConfig
     """Batch, device, distillation and Ultralytics' arguments, as in the recover stage."""
     model: Path
-    """The user's checkpoint, which is also the teacher."""
+    """The user's checkpoint, which is also the teacher unless ``training`` names one."""
     data: Path
     folder: Path
     """Of the prune stage."""
@@ -101,11 +101,17 @@ class Phases:
         job.finish([pruned, recovered, job.folder / "plan.json", job.folder / "state.json"])
         shutil.rmtree(job.folder / "train")
 
+    @property
+    def _teacher(self) -> Path:
+        """Return the checkpoint that teaches."""
+        return recover.teacher_of(self.training, self.model)
+
     def _job(self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str]) -> Job:
         """Return a phase's job."""
-        training = self.training.model_dump()
+        training = recover.settings_of(self.training)
         config = {**own, "training": training, "imgsz": self.imgsz, "seed": self.seed}
-        return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **inputs})
+        teacher = {"teacher": sha256(self._teacher)} if self.training.teacher else {}
+        return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **teacher, **inputs})
 
     def _trained(
         self, loaded: checkpoint.Checkpoint, weights: Path, training: RecoverConfig, job: Job, epochs: int
@@ -115,7 +121,7 @@ class Phases:
 
         config = training.model_copy(update={"epochs": epochs, "patience": epochs, "device": _one(training.device)})
         data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
-        given = recover.RecoverInputs(weights=weights, teacher=self.model, data=self.data)
+        given = recover.RecoverInputs(weights=weights, teacher=self._teacher, data=self.data)
         arguments = recover.training_arguments(given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed)
         last = recover.resumable(job)
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
@@ -148,7 +154,7 @@ def _train(
         arguments = {**arguments, "resume": str(last)}
     trainer = phase_trainer(task, l1, distill_on)(overrides=arguments)
     trainer.add_callback("on_train_epoch_end", lambda t: progress.step("prune: train", t.epoch + 1, t.epochs))
-    trainer.train()
+    recover.train_guarded(trainer)
 
 
 def _one(device: str) -> str:

@@ -24,6 +24,7 @@ from yolo_slim.pruning.pruner import Pruner, Task
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages.goal import Goal, make_goal, require_goal, require_size
 from yolo_slim.stages.phases import Phases
+from yolo_slim.stages.recover import settings_of
 from yolo_slim.training.batches import loader
 
 
@@ -100,8 +101,13 @@ def run(
     job = Job(
         stage="prune",
         folder=out_dir,
-        config={**settings, **({"training": training.model_dump()} if trains else {})},
-        inputs={"model": loaded.sha256, "data": data_digest, **_map_digest(config)},
+        config={**settings, **({"training": settings_of(training)} if trains else {})},
+        inputs={
+            "model": loaded.sha256,
+            "data": data_digest,
+            **_map_digest(config),
+            **({"teacher": sha256(Path(training.teacher))} if trains and training.teacher else {}),
+        },
     )
     if job.is_done():
         progress.say("prune: done before, kept")

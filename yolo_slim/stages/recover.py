@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from yolo_slim import checkpoint, ultra
+from yolo_slim import __version__, checkpoint, ultra
 from yolo_slim.config import RecoverConfig
 from yolo_slim.data import load_dataset, write_absolute_yaml
-from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
 from yolo_slim.files import read_json, write_json
-from yolo_slim.manifest import Job
+from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.training.guards import is_out_of_memory, out_of_memory, require_teacher
 
 DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",
@@ -67,7 +71,7 @@ class RecoverInputs:
     weights: Path
     """``pruned.pt``."""
     teacher: Path
-    """The unpruned checkpoint."""
+    """The unpruned checkpoint, or a larger one with the same classes and head."""
     data: Path
     """Ultralytics data set description."""
 
@@ -109,7 +113,8 @@ def run(
         progress: listener.
 
     Raises:
-        SlimError: unknown training arguments, or widths that changed in training.
+        SlimError: unknown training arguments, a teacher that can't be compared, an unfinished training with other
+            arguments in the folder, a loss that isn't finite, too little memory, or widths that changed in training.
     """
     progress = progress or Silent()
     check_overrides(config.overrides)
@@ -121,15 +126,18 @@ def run(
     job = Job(
         stage="recover",
         folder=out_dir,
-        config={**config.model_dump(), "imgsz": imgsz, "seed": seed},
+        config={**settings_of(config), "imgsz": imgsz, "seed": seed},
         inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
     )
     outputs = outputs_in(out_dir)
     if job.is_done():
         progress.say("recover: done before, kept")
         return outputs
-    job.begin()
+    if config.distill > 0:
+        require_teacher(pruned.model, teacher.model, inputs.teacher)
+    _require_multi_gpu(config.device)
     last = resumable(job)
+    job.begin()
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
@@ -137,6 +145,32 @@ def run(
     _keep_best(best, pruned, outputs)
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
     return outputs
+
+
+def settings_of(config: RecoverConfig) -> dict[str, Any]:
+    """Return the settings that decide a training; the teacher counts by its content, among the inputs."""
+    return config.model_dump(exclude={"teacher"})
+
+
+def teacher_of(config: RecoverConfig, model: Path) -> Path:
+    """Return the checkpoint that teaches: the one of the settings, else the unpruned model."""
+    return Path(config.teacher) if config.teacher else model
+
+
+def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None:
+    """Raise where the settings name a teacher that can't teach a model or what is left of it."""
+    if config.teacher and config.distill > 0:
+        path = Path(config.teacher)
+        require_teacher(student.model, checkpoint.load(path, (student.task,)).model, path)
+
+
+def _require_multi_gpu(device: str) -> None:
+    """Raise where several GPUs are asked for without what Ultralytics sends the trainer to them with."""
+    if "," in device and importlib.util.find_spec("cloudpickle") is None:
+        raise SlimError(
+            f"Training on several GPUs ({device}) needs the package cloudpickle.",
+            remedy="Install it: pip install 'cloudpickle>=3.1.1', or train on one GPU.",
+        )
 
 
 def check_overrides(overrides: dict[str, Any]) -> None:
@@ -189,18 +223,62 @@ def training_arguments(
 
 
 def resumable(job: Job) -> Path | None:
-    """Return the last checkpoint of the same job if there is one; otherwise clear what another job left."""
+    """Return the last checkpoint of the same job if there is one; otherwise clear what a finished job left.
+
+    Call it before :meth:`~yolo_slim.manifest.Job.begin`, which withdraws the manifest that says "finished".
+
+    Raises:
+        SlimError: an unfinished training with whole epochs, of other arguments; it is left alone.
+    """
     train, record = job.folder / "train", job.folder / "job.json"
     last = train / "weights" / "last.pt"
     try:
-        same = read_json(record)["fingerprint"] == job.fingerprint
-    except (OSError, ValueError, KeyError):
-        same = False
+        found = read_json(record)
+        same = found["fingerprint"] == job.fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
+        found, same = {}, False
     if same and last.is_file():
         return last
-    shutil.rmtree(train, ignore_errors=True)
-    write_json(record, {"fingerprint": job.fingerprint})
+    if last.is_file() and not read_manifest(job.folder):
+        raise _another_training(found, job)
+    with os_errors_explained(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(train, ignore_errors=True)
+        write_json(record, {"fingerprint": job.fingerprint, **_identity(job)})
     return None
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """Return what a fingerprint is made of, readable."""
+    return {"config": dict(job.config), "inputs": dict(job.inputs), "version": __version__}
+
+
+def _another_training(found: dict[str, Any], job: Job) -> SlimError:
+    """Return the error for a folder whose unfinished training had other arguments, each with its old and new value."""
+    old, new = flat(found), flat({"fingerprint": job.fingerprint, **_identity(job)})
+    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
+    changed = [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+    known = "config" in found
+    return SlimError(
+        f"{job.folder / 'train'} holds an unfinished training with other arguments.",
+        culprits=changed if known else ["it doesn't say which: its job.json is missing or of an earlier version"],
+        remedy="Nothing was touched. Give the old values back to go on with it, choose another folder (NAME or --out), "
+        "or move or remove that folder yourself to start anew.",
+    )
+
+
+def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
+    return found
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message: a digest by its beginning, an absent one as such."""
+    text = "not set" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text
 
 
 def _train(kind: Any, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
@@ -212,10 +290,31 @@ def _train(kind: Any, arguments: dict[str, Any], last: Path | None, epochs: int,
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, "resume": str(last)}
     trainer = kind(overrides=arguments)
-    for event, callback in _callbacks(progress).items():
-        trainer.add_callback(event, callback)
-    trainer.train()
+    if not getattr(trainer, "ddp", False):
+        # Several GPUs get the callbacks as a pickle, and a terminal's progress bars can't be one.
+        for event, callback in _callbacks(progress).items():
+            trainer.add_callback(event, callback)
+    train_guarded(trainer)
     return Path(trainer.best)
+
+
+def train_guarded(trainer: Any) -> None:
+    """Train.
+
+    Raises:
+        SlimError: too little memory, with a batch that fits; or a process of several GPUs that failed.
+    """
+    try:
+        trainer.train()
+    except subprocess.CalledProcessError as error:
+        raise SlimError(
+            f"The training on several GPUs ended with status {error.returncode}.",
+            remedy="Its own message stands above; try one GPU, and the same command goes on from the last whole epoch.",
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(trainer.batch_size, trainer.args.imgsz, trainer.device) from error
 
 
 def _callbacks(progress: Progress) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ultralytics.utils.torch_utils import strip_qat, unwrap_model
 
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
+from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 
 
 def widths(model: nn.Module) -> dict[str, int]:
@@ -44,6 +45,11 @@ class _KeepsWidths:
     last: Any
     best: Any
     model: Any
+    loss: Any
+    tloss: Any
+    fitness: Any
+    epoch: int
+    batch_size: int
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:  # noqa: ARG002
         """Return the loaded network itself.
@@ -85,6 +91,37 @@ class _KeepsWidths:
         if getattr(student, "criterion", None) is None:
             student.criterion = student.init_criterion()
         student.criterion = distilled(student.criterion, network, self.args.dis)
+
+    def optimizer_step(self) -> None:
+        """Step as Ultralytics does, but never by a loss that isn't finite: weights and averages stay good.
+
+        Raises:
+            SlimError: a loss of this step, or of this epoch so far, is NaN or infinite.
+        """
+        terms = self.tloss.values() if isinstance(self.tloss, dict) else [self.tloss]
+        if not all_finite([self.loss, *terms]):
+            raise not_finite("loss", self.epoch, Path(self.best))
+        super().optimizer_step()  # type: ignore[misc]
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Stop where Ultralytics would train on from ``last.pt`` with the settings that led there.
+
+        Raises:
+            SlimError: a validation score that isn't finite.
+        """
+        if not all_finite([self.fitness]):
+            raise not_finite("validation score", epoch, Path(self.best))
+        return False
+
+    def _build_train_pipeline(self) -> None:
+        """Build the loaders; not a second time, with a smaller batch than was asked for.
+
+        Raises:
+            SlimError: memory ran out; Ultralytics has halved the batch and would go on.
+        """
+        if getattr(self, "_oom_retries", 0):
+            raise out_of_memory(self.batch_size * 2, self.args.imgsz, self.device)
+        super()._build_train_pipeline()  # type: ignore[misc]
 
     def save_model(self) -> bool:
         """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""

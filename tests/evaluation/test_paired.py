@@ -1,0 +1,54 @@
+"""Two networks timed in turns: who runs when, and that a machine that slows down doesn't change the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yolo_slim.errors import SlimError
+from yolo_slim.evaluation.paired import WARMUP, Paired, precision_of, time_paired
+
+
+class _Named:
+    """A session that notes its name for every frame."""
+
+    def __init__(self, name: str, seen: list[str]) -> None:
+        self.name, self.seen = name, seen
+
+    def infer(self, blob: Any) -> Any:
+        self.seen.append(self.name)
+        return blob
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_turns_alternate() -> None:
+    """Both networks run the same frames in every turn, and the one that begins changes."""
+    seen: list[str] = []
+    found = time_paired(_Named("a", seen), _Named("b", seen), [np.zeros(1, np.float32)], rounds=2, frames=2)
+    frames = WARMUP + 2
+    assert seen == ["a"] * frames + ["b"] * 2 * frames + ["a"] * frames
+    assert len(found.before) == len(found.after) == 2
+
+
+def test_gain_ignores_a_machine_that_slows_down() -> None:
+    """The difference is taken turn by turn, so minutes that are slower for both hide nothing."""
+    found = Paired(before=(10.0, 10.0, 31.0), after=(9.0, 9.0, 30.0)).to_json()
+    assert (found["ms_gain"], found["ms_gain_lowest"], found["ms_gain_highest"]) == (1.0, 1.0, 1.0)
+    assert np.mean([10.0, 10.0, 31.0]) - np.median([9.0, 9.0, 30.0]) > 7
+
+
+def test_runtimes_that_can_be_timed() -> None:
+    """ONNX Runtime is timed in fp32, NCNN in what it has; an engine or an unknown name is refused."""
+    assert precision_of("onnxruntime") == "fp32"
+    assert precision_of("ncnn") == "fp16"
+    with pytest.raises(SlimError, match="on the device"):
+        precision_of("tensorrt")
+    with pytest.raises(SlimError, match="Did you mean 'onnxruntime'"):
+        precision_of("onnxruntim")

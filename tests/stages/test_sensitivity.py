@@ -1,0 +1,237 @@
+"""The sensitivity map: what it measures, that pruning follows it, and that a stopped run loses no block."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_cli import run_cli
+from yolo_slim import checkpoint, targets
+from yolo_slim.config import ExportConfig, PruneConfig, SensitivityConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
+from yolo_slim.pruning.blockwise import blocks_of
+from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.guidance import load_map
+from yolo_slim.reporting.sensitivity import csv_text, render, text
+from yolo_slim.stages import export, prune, sensitivity
+
+IMGSZ = 160
+IDLE, BUSY = "model.8", "model.2"
+"""The block whose weakest half nothing reads, and one that everything rests on."""
+QUICK = SensitivityConfig(rounds=2, frames=2)
+
+
+def only(*blocks: str, **settings: Any) -> PruneConfig:
+    """Return settings of prune under which no other blocks give channels up."""
+    layers = (*range(11), 13, 16, 17, 19, 20, 22)
+    others = [f"model.{i}" for i in layers if f"model.{i}" not in blocks]
+    return PruneConfig(protect=[*others, "model.23.cv2", "model.23.cv3"], images=16, bn_images=16, **settings)
+
+
+def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **settings: Any) -> dict[str, Any]:
+    """Return the map that the stage writes."""
+    config = QUICK.model_copy(update=settings)
+    given = sensitivity.SensitivityInputs(model=model, data=data)
+    outputs = sensitivity.run(given, config, pruning, targets.load("host"), out, imgsz=IMGSZ)
+    return read_json(outputs.map)
+
+
+@pytest.fixture(scope="module")
+def idle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the shipped yolo11n with half of every space of :data:`IDLE` read by nothing."""
+    loaded = checkpoint.load(trained)
+    graph = trace_channels(loaded.model, 64)
+    spaces = [s for s in graph.spaces if not s.frozen and any(n.startswith(f"{IDLE}.") for n in graph.members(s))]
+    gone = {label for s in spaces for label in s.channels[: len(s.channels) // 2].tolist()}
+    modules = dict(loaded.model.named_modules())
+    for name, site in graph.convs.items():
+        if site.inputs is not None and not site.depthwise:
+            columns = [i for i, label in enumerate(site.inputs.tolist()) if label in gone]
+            modules[name].weight.data[:, columns] = 0
+    path = tmp_path_factory.mktemp("idle") / "idle.pt"
+    checkpoint.save(path, loaded, loaded.model)
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(idle: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a measured map of two blocks."""
+    folder = tmp_path_factory.mktemp("measured") / "map"
+    measure(idle, signs, folder, only(IDLE, BUSY))
+    return folder
+
+
+def test_idle_block_costs_nothing(measured: Path) -> None:
+    """Cutting what nothing reads costs no mAP, cutting as much of a block that matters does; both save MACs."""
+    found = read_json(measured / "sensitivity.json")
+    rows = {row["name"]: row for row in found["blocks"]}
+    assert set(rows) == {IDLE, BUSY}
+    assert found["control"]["map50_95"] > 0.2
+    assert abs(rows[IDLE]["map_cost"]) < 0.005
+    assert rows[BUSY]["map_cost"] > 0.05
+    for row in rows.values():
+        assert row["map50_95"] == pytest.approx(found["control"]["map50_95"] - row["map_cost"])
+        assert row["macs_saved"] > 0
+        assert row["channels_kept"] == row["channels"] / 2
+        assert row["ms_gain_lowest"] <= row["ms_gain"] <= row["ms_gain_highest"]
+        assert len(row["round_ms"]["cut"]) == QUICK.rounds
+
+
+def test_map_says_where_it_comes_from(measured: Path, signs: Path) -> None:
+    """Accuracy is of validation images, and runtime, threads, machine, versions and date stand in the file."""
+    found = read_json(measured / "sensitivity.json")
+    assert found["data"] == {"yaml": signs.name, "split": "val", "images": 16}
+    assert found["runtime"] == "onnxruntime fp32"
+    assert found["threads"] >= 1
+    assert {"machine", "versions", "measured_at", "ms_of", "criterion"} <= set(found)
+
+
+def test_outputs_for_people(measured: Path) -> None:
+    """The table has a block a line, and the page loads nothing from elsewhere and draws every block."""
+    found = read_json(measured / "sensitivity.json")
+    assert (measured / "sensitivity.csv").read_text() == csv_text(found)
+    assert [line.split(",")[0] for line in csv_text(found).splitlines()] == ["name", BUSY, IDLE]
+    page = (measured / "sensitivity.html").read_text()
+    assert page == render(found)
+    assert "http" not in page
+    assert page.count('class="slim"') == len(found["blocks"])
+    assert all(f">{name}</text>" in page for name in (IDLE, BUSY))
+    assert IDLE in text(found)
+    assert "unproven" not in text(found)
+    assert "This machine is no host" in text({**found, "target_is_this_machine": False})
+
+
+def test_prune_follows_a_measured_map(measured: Path, idle: Path, signs: Path, tmp_path: Path) -> None:
+    """With the map as it was written, pruning takes from the block that costs nothing and reaches its budget."""
+    guided = only(IDLE, BUSY, macs_removed=0.02, scope="sensitivity", sensitivity=str(measured / "sensitivity.json"))
+    outputs = prune.dry_run(prune.PruneInputs(model=idle, data=signs), guided, tmp_path, imgsz=IMGSZ)
+    table = read_json(outputs.widths)
+    assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.02, abs=0.01)
+    narrowed = {row["layer"].split(".")[1] for row in table["layers"] if row["after"] < row["before"]}
+    assert narrowed == {IDLE.split(".")[1]}
+
+
+@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
+def test_whole_map_decides_allocation(
+    family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path
+) -> None:
+    """A map with a row for every block makes other widths than the global scope, at the same budget."""
+    from tests.pruning.test_blockwise import ranked
+
+    model = untrained(family)
+    config = PruneConfig(criterion="l2", normalize="mean", rounds=1)
+    names = [block.name for block in blocks_of(ranked(checkpoint.load(model).model, config))]
+    rows = [{"name": name, "map_cost": 0.1 / (i + 1), "ms_gain": 0.1} for i, name in enumerate(names)]
+    path = tmp_path / "map.json"
+    head = {"schema": 1, "kind": "sensitivity", "model_sha256": checkpoint.load(model).sha256, "removed": 0.5}
+    path.write_text(json.dumps({**head, "blocks": rows}))
+    guided = config.model_copy(update={"scope": "sensitivity", "sensitivity": str(path)})
+    tables = []
+    for scope, settings in (("global", config), ("sensitivity", guided)):
+        inputs = prune.PruneInputs(model=model, data=signs)
+        tables.append(read_json(prune.dry_run(inputs, settings, tmp_path / scope, imgsz=64).widths))
+    for table in tables:
+        assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.5, abs=0.03)
+    assert tables[0]["layers"] != tables[1]["layers"]
+
+
+def test_details_survive_the_file(measured: Path, idle: Path, tmp_path: Path) -> None:
+    """Reading a map and writing it again loses nothing."""
+    path = measured / "sensitivity.json"
+    load_map(path, checkpoint.load(idle).sha256).save(tmp_path / "again.json")
+    assert read_json(tmp_path / "again.json") == read_json(path)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the list of measured blocks; every network is exported as the same file, which is quick."""
+    onnx = tmp_path_factory.getbasetemp() / f"shared-{IMGSZ}.onnx"
+    if not onnx.exists():
+        export.export_onnx(trained, ExportConfig(), IMGSZ, onnx)
+    monkeypatch.setattr(sensitivity, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
+    seen: list[str] = []
+    measure_block = sensitivity._Meter._block
+
+    def count(self: Any, ranked: Any, block: Any, *rest: Any) -> Any:
+        seen.append(block.name)
+        if seen.count("stop") < 1 and len(seen) == 2:
+            seen.append("stop")
+            raise KeyboardInterrupt
+        return measure_block(self, ranked, block, *rest)
+
+    monkeypatch.setattr(sensitivity._Meter, "_block", count)
+    return seen
+
+
+def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A finished block isn't measured again, an interrupted one is, and a finished map is kept whole."""
+    pruning = only("model.0", "model.1", "model.8")
+    with pytest.raises(KeyboardInterrupt):
+        measure(trained, signs, tmp_path, pruning, images=4)
+    assert not (tmp_path / "manifest.json").exists()
+    first = (tmp_path / "blocks/model.0.json").read_bytes()
+    found = measure(trained, signs, tmp_path, pruning, images=4)
+    assert counted == ["model.0", "model.1", "stop", "model.1", "model.8"]
+    assert (tmp_path / "blocks/model.0.json").read_bytes() == first
+    assert [row["name"] for row in found["blocks"]] == ["model.0", "model.1", "model.8"]
+    assert measure(trained, signs, tmp_path, pruning, images=4) == found
+    assert len(counted) == 5
+    measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
+    assert counted[5:] == ["model.0", "model.1", "model.8"]
+    assert read_json(tmp_path / "sensitivity.json")["removed"] == 0.25
+
+
+def test_folder_of_another_map(counted: list[str], measured: Path, trained: Path, signs: Path) -> None:
+    """A folder that holds another model's map is refused and keeps it."""
+    before = (measured / "sensitivity.json").read_bytes()
+    with pytest.raises(SlimError, match="holds the map of another model"):
+        measure(trained, signs, measured, only("model.0"))
+    assert (measured / "sensitivity.json").read_bytes() == before
+    assert not counted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--removed", "0"], "sensitivity.removed: got 0.0; expected: greater than 0"),
+        (["--removed", "1"], "sensitivity.removed: got 1.0; expected: less than 1"),
+        (["--images", "-1"], "sensitivity.images: got -1"),
+        (["--runtime", "onnxruntim"], "Unknown runtime 'onnxruntim'. Did you mean 'onnxruntime'?"),
+        (["--runtime", "tensorrt"], "builds its engines on the device"),
+        (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
+        (["--set", "sensitivity.round=3"], "Did you mean 'rounds'?"),
+    ],
+)
+def test_bad_settings(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    """Impossible settings are refused before anything is measured."""
+    out = tmp_path / "map"
+    given = ["--model", str(trained), "--data", str(signs), "--out", str(out), "--imgsz", "64"]
+    code, _, err = run_cli("sensitivity", *given, *options)
+    assert code == 2
+    assert message in err
+    assert not (out / "blocks").exists()
+
+
+def test_other_tasks_and_few_images(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only detection has the mAP that is measured, and gradients want images."""
+    from ultralytics.nn.tasks import SegmentationModel
+
+    path = tmp_path / "segment.pt"
+    torch.save({"model": SegmentationModel("yolo11n-seg.yaml", verbose=False)}, path)
+    with pytest.raises(SlimError, match="not a detection checkpoint"):
+        measure(path, signs, tmp_path / "out", PruneConfig())
+    whole = sensitivity.load_dataset(signs)
+    few = replace(whole, splits={**whole.splits, "train": whole.splits["train"][:15]})
+    monkeypatch.setattr(sensitivity, "load_dataset", lambda _: few)
+    with pytest.raises(SlimError, match="wants at least 16"):
+        measure(trained, signs, tmp_path / "out", PruneConfig())

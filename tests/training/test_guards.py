@@ -1,0 +1,251 @@
+"""What stops a recovery is told with a way out, and nothing that was trained is lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from yolo_slim import checkpoint
+from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+from yolo_slim.stages import prune, recover
+from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
+
+QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
+Recover = Callable[..., recover.RecoverOutputs]
+
+
+@pytest.fixture(scope="module")
+def cut(untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a pruned yolov8n."""
+    inputs = prune.PruneInputs(model=untrained("yolov8n"), data=signs)
+    config = PruneConfig(macs_removed=0.6, criterion="l2", normalize="mean", rounds=1, bn_images=8)
+    return prune.run(inputs, config, tmp_path_factory.mktemp("cut"), imgsz=64).weights
+
+
+@pytest.fixture
+def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> Recover:
+    """Return a function that trains the pruned network in one folder; settings beside :data:`QUICK`'s."""
+
+    def run(*, teacher: Path | None = None, progress: Any = None, **settings: Any) -> recover.RecoverOutputs:
+        inputs = recover.RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"), data=signs)
+        config = QUICK.model_copy(update=settings)
+        return recover.run(inputs, config, tmp_path / "recover", imgsz=64, progress=progress)
+
+    return run
+
+
+class _Says:
+    """A listener that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def step(self, text: str, done: int, total: int) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        self.said += text + "\n"
+
+
+def in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, spoil: Callable[[Any], None]) -> None:
+    """Let ``spoil`` have every batch of one epoch before it is trained on."""
+    from yolo_slim.training.trainer import SlimTrainer
+
+    whole = SlimTrainer.preprocess_batch
+
+    def preprocess(self: Any, batch: Any) -> Any:
+        batch = whole(self, batch)
+        if self.epoch == epoch:
+            spoil(batch)
+        return batch
+
+    monkeypatch.setattr(SlimTrainer, "preprocess_batch", preprocess)
+
+
+def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that isn't finite stops the training; best.pt holds finite weights, and the same command goes on."""
+    weights = tmp_path / "recover" / "train" / "weights"
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError, match=r"loss became NaN or infinite in epoch 2") as caught:
+            train()
+    assert str(weights / "best.pt") in str(caught.value)
+    assert all(word in caught.value.remedy for word in ("lr0", "distill", "amp"))
+    good = checkpoint.load(weights / "best.pt").model
+    assert all_finite(good.state_dict().values())
+    listener = _Says()
+    outputs = train(progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+    assert all_finite(checkpoint.load(outputs.weights).model.state_dict().values())
+
+
+def test_nan_in_the_first_epoch(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was trained yet, nothing is claimed to be kept."""
+    in_epoch(monkeypatch, 0, lambda batch: batch["img"].fill_(float("inf")))
+    with pytest.raises(SlimError, match="No epoch was finished before"):
+        train()
+
+
+def test_out_of_memory_names_a_batch(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that doesn't fit is never halved silently, whatever the error says it with."""
+
+    def refuse(error: BaseException) -> Callable[[Any], None]:
+        def spoil(_: Any) -> None:
+            raise error
+
+        return spoil
+
+    gpu, cpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError()
+    for error in (gpu, cpu):
+        with monkeypatch.context() as patched:
+            in_epoch(patched, 0, refuse(error))
+            with pytest.raises(SlimError, match="with 8 images of 64 px") as caught:
+                train()
+        assert "recover.batch to 4" in caught.value.remedy
+    in_epoch(monkeypatch, 0, refuse(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train()
+
+
+def test_memory_errors_and_batches() -> None:
+    """What means too little memory is told apart, and a batch is halved until it fits what is known."""
+    allocator = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+    assert is_out_of_memory(allocator)
+    assert is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+    assert batch_that_fits(16) == 8
+    assert batch_that_fits(16, used=40e9, available=8e9) == 2
+    assert batch_that_fits(3) == 1
+    assert "smaller IMGSZ" in str(out_of_memory(1, 640))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "difference"),
+    [
+        ("yolo26n", "box bins (reg_max): 1 in the teacher, 16 here"),
+        ("yolo26n", "one-to-one head: True in the teacher, False here"),
+        ("yolov8n-p2", "strides of the levels: [4, 8, 16, 32] in the teacher, [8, 16, 32] here"),
+    ],
+)
+def test_teachers_that_cannot_teach(
+    teacher: str, difference: str, train: Recover, untrained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Another head is refused by name before training."""
+    with pytest.raises(SlimError, match="can't teach") as caught:
+        train(teacher=untrained(teacher))
+    assert difference in caught.value.culprits
+    assert not (tmp_path / "recover").exists()
+
+
+def test_teacher_of_other_classes(untrained: Callable[[str], Path]) -> None:
+    """Other names are refused even where their number is the same; the model itself is not."""
+    student, other = (checkpoint.load(untrained("yolov8n")).model for _ in range(2))
+    require_teacher(student, other, Path("t.pt"))
+    other.names = {i: f"{name}!" for i, name in other.names.items()}
+    with pytest.raises(SlimError, match="classes: "):
+        require_teacher(student, other, Path("t.pt"))
+
+
+def test_larger_teacher(train: Recover, untrained: Callable[[str], Path], tmp_path: Path) -> None:
+    """A wider network teaches; it counts by its content, wherever its file lies, and another one trains anew."""
+    larger = untrained("yolov8s")
+    once = train(teacher=larger, epochs=1)
+    stamp = once.weights.stat().st_mtime_ns
+    moved = shutil.copyfile(larger, tmp_path / "moved.pt")
+    listener = _Says()
+    train(teacher=Path(moved), epochs=1, progress=listener)
+    assert "done before, kept" in listener.said
+    train(epochs=1)
+    assert once.weights.stat().st_mtime_ns != stamp
+
+
+def test_settings_name_the_teacher(untrained: Callable[[str], Path]) -> None:
+    """The setting takes the model's place as teacher, and one that can't teach is refused with the other inputs."""
+    student = checkpoint.load(untrained("yolov8n"))
+    named = RecoverConfig(teacher=str(untrained("yolov8s")))
+    assert recover.teacher_of(named, student.path) == untrained("yolov8s")
+    assert recover.teacher_of(RecoverConfig(), student.path) == student.path
+    assert "teacher" not in recover.settings_of(named)
+    recover.check_teacher(named, student)
+    wrong = RecoverConfig(teacher=str(untrained("yolo26n")))
+    with pytest.raises(SlimError, match="can't teach"):
+        recover.check_teacher(wrong, student)
+    recover.check_teacher(wrong.model_copy(update={"distill": 0.0}), student)
+
+
+def test_frozen_layers_stay(train: Recover, cut: Path) -> None:
+    """Ultralytics' freeze holds a pruned network's first layers while it is distilled, and no others."""
+    outputs = train(epochs=1, overrides={**QUICK.overrides, "freeze": 3, "lr0": 0.01})
+    before, after = checkpoint.load(cut).model.state_dict(), checkpoint.load(outputs.weights).model.state_dict()
+    weights = [key for key in before if key.endswith("conv.weight")]
+    same = {key for key in weights if torch.equal(before[key].half(), after[key].half())}
+    assert same == {key for key in weights if int(key.split(".")[1]) < 3} | {"model.22.dfl.conv.weight"}
+    statistics = "model.1.bn.running_mean"
+    assert torch.equal(before[statistics].half(), after[statistics].half())
+
+
+def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unfinished training of other arguments is refused by name and kept; with the old ones it goes on."""
+    folder = tmp_path / "recover"
+    last = folder / "train" / "weights" / "last.pt"
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError):
+            train()
+    kept = sha256(last)
+    with pytest.raises(SlimError, match="unfinished training with other arguments") as caught:
+        train(epochs=3, overrides={**QUICK.overrides, "lr0": 0.0003})
+    assert caught.value.culprits == ("epochs: 2 -> 3", "overrides.lr0: not set -> 0.0003")
+    assert sha256(last) == kept
+    listener = _Says()
+    train(progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+    assert (folder / "manifest.json").exists()
+    again = train(epochs=1)
+    assert read_json(folder / "manifest.json")["config"]["epochs"] == 1
+    assert again.weights.exists()
+
+
+def test_trainer_travels_to_other_processes(
+    cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that Ultralytics starts on every GPU finds our trainer and its settings in a fresh process."""
+    pytest.importorskip("cloudpickle")
+    from ultralytics.utils import dist
+
+    from yolo_slim.training.trainer import SlimTrainer
+
+    monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
+    inputs = recover.RecoverInputs(weights=cut, teacher=untrained("yolov8n"), data=signs)
+    arguments = recover.training_arguments(inputs, QUICK, tmp_path / "out", data=signs, imgsz=64, seed=0)
+    script = Path(dist.generate_ddp_file(SlimTrainer(overrides=arguments)))
+    state = script.with_suffix(".pt")
+    assert "trainer.train()" in script.read_text()
+    code = (
+        "import sys; from ultralytics.utils.patches import torch_load\n"
+        "state = torch_load(sys.argv[1], map_location='cpu')\n"
+        "print(state['trainer'].__module__, state['trainer'].__name__, state['args']['dis'], state['model'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(state)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["yolo_slim.training.trainer", "SlimTrainer", "3.0", str(cut)]
+
+
+def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package that sends the trainer to them is asked for before anything is trained."""
+    monkeypatch.setattr(recover.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SlimError, match="needs the package cloudpickle"):
+        train(device="0,1")
+    assert not (tmp_path / "recover").exists()

@@ -1,0 +1,79 @@
+"""A sensitivity map for people: the terminal's table, a CSV file, a page with the plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from yolo_slim.reporting import facts
+from yolo_slim.reporting.html import stylesheet
+from yolo_slim.reporting.plots import cost_against_gain
+from yolo_slim.reporting.text import table
+
+TEMPLATE = Path(__file__).with_name("sensitivity.html.j2")
+COLUMNS = (
+    "name", "map_cost", "ms_gain", "ms_gain_lowest", "ms_gain_highest", "ms_control", "ms_cut", "map50_95",
+    "macs_saved", "params_saved", "channels", "channels_kept",
+)  # fmt: skip
+"""Columns of the CSV file: keys of a row of the map."""
+
+Json = Mapping[str, Any]
+
+
+def csv_text(found: Json) -> str:
+    """Return the rows of a ``sensitivity.json`` value as CSV with a head."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found["blocks"])
+    return stream.getvalue()
+
+
+def text(found: Json) -> str:
+    """Return a ``sensitivity.json`` value for the terminal."""
+    head = ["block", "channels", "mAP50-95", "points lost", "ms gained", "turns", "MACs", "parameters"]
+    rows = [
+        [
+            row["name"],
+            f"{row['channels']} -> {row['channels_kept']}",
+            facts.number(row["map50_95"]),
+            facts.number(100 * row["map_cost"], "+.2f"),
+            facts.number(row["ms_gain"], "+.3f"),
+            f"{row['ms_gain_lowest']:+.3f} .. {row['ms_gain_highest']:+.3f}",
+            f"-{row['macs_saved']:.1%}",
+            f"-{row['params_saved']:.1%}",
+        ]
+        for row in found["blocks"]
+    ]
+    return "\n".join([table(head, rows), *remarks(found)])
+
+
+def remarks(found: Json) -> list[str]:
+    """Return what a reader must know of a map's figures, one fact a line."""
+    control, data = found["control"], found["data"]
+    lines = [
+        f"Each block alone lost {found['removed']:.0%} of its channels, the lowest by {found['criterion']}, untrained.",
+        f"mAP50-95 on {data['images']} {data['split']} images of {data['yaml']} at {found['imgsz']} px; unpruned "
+        f"{control['map50_95_trained']:.4f}, with statistics re-estimated {control['map50_95']:.4f}: costs are against "
+        "that.",
+        f"Milliseconds: {found['ms_of']}, in {found['runtime']}, {found['threads']} threads, on "
+        f"{found['machine']['model']}, {found['measured_at']}.",
+    ]
+    if not found["target_is_this_machine"]:
+        lines.append(f"This machine is no {found['target']}: the gains there are unproven.")
+    reasons = sorted({reason for row in found["blocks"] for reason in row["invalid_reasons"]})
+    return [*lines, *([f"Timings that don't count: {', '.join(reasons)}."] if reasons else [])]
+
+
+def render(found: Json) -> str:
+    """Return the page for a ``sensitivity.json`` value; it loads nothing from elsewhere."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": facts.number, "signed": facts.signed}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    plot = cost_against_gain(found["blocks"])
+    return template.render(m=found, style=stylesheet(), plot=plot, remarks=remarks(found))

@@ -1,0 +1,120 @@
+"""What stops a recovery, told with a way out: a loss that is no number, too little memory, a wrong teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import SlimError
+
+FULL = 0.9
+"""Share of the memory that a batch may plan with: the next one can be a little larger."""
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "bad_alloc",
+)
+"""What torch says where memory ran out, on CUDA and on the CPU."""
+
+
+def all_finite(values: Iterable[Any]) -> bool:
+    """Tell whether every loss, a number or tensor of any shape, is finite; None is none."""
+    return all(bool(torch.isfinite(torch.as_tensor(value)).all()) for value in values if value is not None)
+
+
+def not_finite(what: str, epoch: int, best: Path) -> SlimError:
+    """Return the error for a training whose loss or score is no number any more.
+
+    Args:
+        what: ``loss`` or ``validation score``.
+        epoch: that was being trained, from 0.
+        best: ``best.pt`` of the training; told as kept where it exists.
+    """
+    kept = f"The best epoch so far is kept: {best}." if best.is_file() else "No epoch was finished before."
+    return SlimError(
+        f"The {what} became NaN or infinite in epoch {epoch + 1}, so training stopped. {kept}",
+        remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off on a GPU (--train "
+        "amp=false); then start in another folder (NAME or --out): a training goes on with its own settings only.",
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in OUT_OF_MEMORY)
+
+
+def batch_that_fits(batch: int, used: float | None = None, available: float | None = None) -> int:
+    """Return a batch for less memory: half, halved again as long as what was used, in proportion, doesn't fit.
+
+    Args:
+        batch: images per step that didn't fit; more than 1.
+        used: memory that it wanted, bytes; None: unknown.
+        available: memory that there is, bytes; None: unknown.
+    """
+    fits = batch // 2
+    while used and available and fits > 1 and used * fits / batch > FULL * available:
+        fits //= 2
+    return max(fits, 1)
+
+
+def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) -> SlimError:
+    """Return the error for a batch that didn't fit into memory, with one that does."""
+    where = "GPU memory" if device is not None and device.type == "cuda" else "memory"
+    used, available = _memory(device)
+    known = "" if used is None or available is None else f" ({used / 1e9:.1f} of {available / 1e9:.1f} GB were taken)"
+    fact = f"Training ran out of {where} with {batch} image{'s' if batch > 1 else ''} of {imgsz} px a step{known}."
+    if batch == 1:
+        return SlimError(fact, remedy="Train with a smaller IMGSZ, or on a machine with more memory.")
+    fits = batch_that_fits(batch, used, available)
+    return SlimError(
+        fact,
+        remedy=f"Set recover.batch to {fits} (--set recover.batch={fits}); on the CPU --train cache=false saves memory "
+        "too. Whole epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
+    )
+
+
+def _memory(device: torch.device | None) -> tuple[float | None, float | None]:
+    """Return the most that this process took of a GPU's memory and all of it, bytes; None where nobody tells."""
+    if device is None or device.type != "cuda" or not torch.cuda.is_available():
+        return None, None
+    return float(torch.cuda.max_memory_reserved(device)), float(torch.cuda.mem_get_info(device)[1])
+
+
+def require_teacher(student: nn.Module, teacher: nn.Module, path: Path) -> None:
+    """Raise unless a teacher's answers can be compared with a student's one to one.
+
+    Widths and depths may differ, a yolov8s teaches a yolov8n; classes, strides, box bins and heads may not.
+
+    Raises:
+        SlimError: every difference, by name.
+    """
+    ours, theirs = _answers(student), _answers(teacher)
+    differing = [f"{key}: {theirs[key]} in the teacher, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise SlimError(
+            f"{path} can't teach this network: their outputs can't be compared.",
+            culprits=differing,
+            remedy="Take a teacher of the same family that was trained on the same classes, or the unpruned model "
+            "itself (leave recover.teacher away), or set recover.distill: 0.",
+        )
+
+
+def _answers(model: nn.Module) -> dict[str, Any]:
+    """Return what decides the shape and meaning of a model's outputs."""
+    head: Any = model.model[-1]  # type: ignore[index]
+    stride = getattr(head, "stride", None)
+    return {
+        "classes": dict(model.names),  # type: ignore[arg-type]
+        "head": type(head).__name__,
+        "strides of the levels": [int(value) for value in stride] if isinstance(stride, torch.Tensor) else None,
+        "box bins (reg_max)": getattr(head, "reg_max", None),
+        "one-to-one head": getattr(head, "one2one_cv2", None) is not None,
+    }
