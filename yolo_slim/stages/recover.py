@@ -149,7 +149,9 @@ def run(
 
 def settings_of(config: RecoverConfig) -> dict[str, Any]:
     """Return the settings that decide a training; the teacher counts by its content, among the inputs."""
-    return config.model_dump(exclude={"teacher"})
+    # At its default it is left out, so that what was trained before it could be chosen still counts as done.
+    without = {"teacher"} | ({"distill_on"} if config.distill_on == "answers" else set())
+    return config.model_dump(exclude=without)
 
 
 def teacher_of(config: RecoverConfig, model: Path) -> Path:
