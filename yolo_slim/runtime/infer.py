@@ -92,16 +92,21 @@ def load_detections(path: Path) -> list[ImageDetections]:
 
 
 def image_to_json(image: ImageDetections) -> dict[str, Any]:
-    """Return the JSON value of one image's answer; boxes to .001 pixels, scores to 7 digits."""
+    """Return the JSON value of one image's answer; all digits of its float32 numbers, so that mAP can't differ."""
     found = image.detections
     return {
         "file": image.file,
         "image_hw": list(image.image_hw),
-        "boxes": [[round(value, 3) for value in box] for box in found.boxes.tolist()],
-        "scores": [round(score, 7) for score in found.scores.tolist()],
+        "boxes": [_exact(box) for box in found.boxes.tolist()],
+        "scores": _exact(found.scores.tolist()),
         "class_ids": found.class_ids.tolist(),
         "times_ms": {key.removesuffix("_ms"): value for key, value in asdict(image.times).items()},
     }
+
+
+def _exact(values: list[float]) -> list[float]:
+    """Return float32 values as the shortest decimals that are sure to give them back: nine digits (IEEE 754)."""
+    return [float(f"{value:.9g}") for value in values]
 
 
 def _infer(detector: Detector, path: Path, mode: str, root: Path | None) -> ImageDetections:
