@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from yolo_slim.api import build, export, prune, quantize, recover, run, validate
+    from yolo_slim.api import build, compare, export, prune, quantize, recover, run, validate
 
-__all__ = ["__version__", "build", "export", "prune", "quantize", "recover", "run", "validate"]
+__all__ = ["__version__", "build", "compare", "export", "prune", "quantize", "recover", "run", "validate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.config import Profile
+from yolo_slim import ultra
+from yolo_slim.config import Profile, ValidateConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
+from yolo_slim.runtime.bundle import read_spec
 from yolo_slim.runtime.infer import ImageDetections, load_detections
 from yolo_slim.runtime.machine import device_model
 
@@ -45,6 +47,18 @@ def bench(bundle: Path, images: Path, *, seconds: float, queries: int, threads: 
         arguments = ["--images", str(images), "--seconds", str(seconds), "--queries", str(queries), "--quiet"]
         _run("bench", str(bundle), *arguments, "--threads", str(threads), *limits, "--json", str(out), allowed=(0, 1))
         return read_json(out)
+
+
+def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: float | None) -> Any:
+    """Return the JSON value of one of ``config.rounds`` timings, which share the frames and seconds."""
+    return bench(
+        bundle,
+        images,
+        seconds=config.min_seconds / config.rounds,
+        queries=-(-config.min_queries // config.rounds),
+        threads=min(read_spec(bundle).threads, ultra.cores()),
+        celsius=celsius,
+    )
 
 
 def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
