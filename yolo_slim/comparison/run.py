@@ -121,6 +121,7 @@ def run(
     """
     chosen, listener = require_arms(arms), progress or Silent()
     _require_seeds(seeds)
+    _require_shares(removed)
     _require_runtimes(runtimes)
     config = fair(config)
     folder = project / (name or default_name(config))
@@ -165,6 +166,15 @@ def _require_seeds(seeds: Sequence[int]) -> None:
         raise SlimError(
             f"No training can be made with the seeds {list(seeds)}.",
             remedy="Give how many (--seeds 3), or the seeds themselves, 0 or more (--seeds 0 1 2).",
+        )
+
+
+def _require_shares(removed: Sequence[float]) -> None:
+    """Raise for sizes that aren't a share of the MACs."""
+    wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
+    if wrong or not removed:
+        raise SlimError(
+            "Some sizes aren't a share of the MACs.", culprits=wrong, remedy="Give fractions, such as --prune 0.3 0.5."
         )
 
 
