@@ -97,7 +97,7 @@ def compare(
     data: PathLike,
     *,
     arms: Sequence[str] | None = None,
-    prune: float | Sequence[float] = 0.5,
+    prune: float | Sequence[float] | None = None,
     seeds: int | Sequence[int] = 3,
     runtimes: Sequence[str] = ("onnxruntime-fp32",),
     target: str | None = None,
@@ -120,10 +120,11 @@ def compare(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
         train=dict(train) if train else None,
     )  # fmt: skip
+    shares = prune if prune is not None else chosen.prune.macs_removed or 0.5
     return comparison.run(
         chosen,
         arms=DEFAULT_ARMS if arms is None else arms,
-        removed=[prune] if isinstance(prune, (int, float)) else list(prune),
+        removed=[shares] if isinstance(shares, (int, float)) else list(shares),
         seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         runtimes=runtimes,
         project=Path(project),

@@ -252,7 +252,7 @@ def compare(
         outcome = api.compare(
             model,
             data,
-            prune=list(shares) or 0.5,
+            prune=list(shares) or None,
             seeds=3 if not seeds else seeds[0] if len(seeds) == 1 else list(seeds),
             command=_command(),
             progress=listener,

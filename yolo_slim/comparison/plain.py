@@ -28,6 +28,7 @@ from ultralytics.nn.modules import block
 
 from yolo_slim import checkpoint, ultra
 from yolo_slim.comparison.narrow import HALVED, nearest
+from yolo_slim.devices.local import own_environment
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.blocks import update_attributes
 from yolo_slim.pruning.macs import measure
@@ -65,16 +66,10 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
     Raises:
         SlimError: it failed, with torch-pruning's own words, or took more time or memory than it may.
     """
-    command = [sys.executable, "-m", "yolo_slim.comparison.plain", json.dumps(asdict(task))]
-    limit = int(memory_gb * 1e9)
+    command = [sys.executable, "-m", "yolo_slim.comparison.plain", json.dumps(asdict(task)), str(memory_gb)]
     try:
         done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            command, env=own_environment(), capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
         raise SlimError(f"torch-pruning took more than {seconds:.0f} s on this network.") from None
@@ -264,5 +259,12 @@ def _join(into: nn.Module, first: nn.Module, second: nn.Module) -> None:
             setattr(into, name, torch.cat([getattr(first, name), getattr(second, name)]).clone())
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Carry out the task in the first argument within the memory of the second one; print the answer."""
+    limit = int(float(sys.argv[2]) * 1e9)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(json.dumps({"ratio": cut(PlainTask(**json.loads(sys.argv[1])))}))
+
+
+if __name__ == "__main__":
+    main()

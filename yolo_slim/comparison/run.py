@@ -205,7 +205,7 @@ def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str])
     Returns:
         All cells, those of earlier calls included, in the order of the tables; all runtimes.
     """
-    settings = prepared.config.model_dump(by_alias=True, exclude={"validate_", "quantize", "seed", "model", "data"})
+    settings = prepared.config.model_dump(by_alias=True, exclude={"validate_", "quantize", "model", "data"})
     identity = {
         "schema": 1,
         "kind": KIND,
@@ -304,8 +304,7 @@ class _Comparison:
         built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained else None)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
-        bundles = {key: built.bundles[f"{arm.name}/{key}"] for key in self.runtimes
-                   if f"{arm.name}/{key}" in built.bundles}  # fmt: skip
+        bundles = {key: _bundle(built, arm.name, key) for key in self.runtimes}
         return Measured(
             cell=cell,
             start=start,
@@ -396,6 +395,21 @@ class _Comparison:
             timed={key: timed_key(representative(one, measured), key) for key in one.bundles or {}},
         ) for one in measured]  # fmt: skip
         return summary.value(about, rows, timings)
+
+
+def _bundle(built: pipeline.Built, arm: str, key: str) -> Path:
+    """Return a network's bundle.
+
+    Raises:
+        SlimError: it wasn't possible.
+    """
+    name = f"{arm}/{key}"
+    if name not in built.bundles:
+        raise SlimError(
+            f"{key} can't be compared here: {built.skipped.get(name, 'it was not built')}.",
+            remedy="Leave it out of --runtimes.",
+        )
+    return built.bundles[name]
 
 
 def representatives(measured: Sequence[Measured]) -> list[Measured]:

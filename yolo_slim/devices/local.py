@@ -61,13 +61,18 @@ def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: floa
     )
 
 
-def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
-    """Run the device's command line here."""
+def own_environment() -> dict[str, str]:
+    """Return the environment of a process of its own that imports this very yolo_slim and may use every core."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     environment.pop("OMP_NUM_THREADS", None)
+    return environment
+
+
+def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
+    """Run the device's command line here."""
     command = [sys.executable, "-m", "yolo_slim.runtime", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False)
     if done.returncode not in allowed:
         raise SlimError(
             f"The bundle failed here: `python -m yolo_slim.runtime {' '.join(arguments[:2])}` "
