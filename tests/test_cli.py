@@ -20,19 +20,6 @@ from yolo_slim import cli
 
 COMMANDS = ("run", "compare", "prune", "recover", "export", "quantize", "build", "validate", "plan", "show")
 COMMANDS += ("targets", "doctor")
-    "run",
-    "compare",
-    "prune",
-    "recover",
-    "export",
-    "quantize",
-    "build",
-    "validate",
-    "plan",
-    "show",
-    "targets",
-    "doctor",
-)
 
 
 def run_cli(*arguments: str) -> tuple[int, str, str]:

@@ -129,7 +129,8 @@ def prune(model: Any, ratio: float, round_to: int, stride: int) -> None:
 
 def forward(model: Any, image: torch.Tensor) -> list[torch.Tensor]:
     """Return what all branches of the head write for an image, without decoding."""
-    x, outputs = image, []
+    x: Any = image
+    outputs: list[Any] = []
     for layer in model.model[:-1]:
         x = layer(_inputs(layer, x, outputs))
         outputs.append(x if layer.i in model.save else None)
@@ -181,7 +182,7 @@ def taken_apart(model: nn.Module) -> Iterator[list[nn.Module]]:
         for name, module in [*blocks, *attentions]:
             _put(model, name, module)
     for name, module in blocks:
-        halves[name].merge_into(module.cv1, name)  # type: ignore[arg-type]
+        halves[name].merge_into(module.cv1, name)
 
 
 def _put(model: nn.Module, name: str, module: nn.Module) -> None:
