@@ -103,14 +103,20 @@ def _macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> fl
 
 
 def _require_stock(checkpoint: Checkpoint) -> None:
-    """Raise where the checkpoint's widths aren't those of its yaml: it was pruned before."""
+    """Raise where the checkpoint is narrower than its yaml says: it was pruned before.
+
+    It may be wider: fine-tuning keeps the class branch of the head as wide as the pretraining's classes made it.
+    """
     wanted, found = conv_widths(stock_model(checkpoint)), conv_widths(checkpoint.model)
-    if wanted != found:
-        odd = [f"{name}: {found.get(name)}, its yaml says {width}" for name, width in wanted.items()
-               if found.get(name) != width]  # fmt: skip
+    narrower = [
+        f"{name}: {found.get(name, 0)}, its yaml says {width}"
+        for name, width in wanted.items()
+        if found.get(name, 0) < width
+    ]
+    if narrower:
         raise SlimError(
             "The checkpoint isn't the network that its yaml describes, so its family has no narrower member.",
-            culprits=odd,
+            culprits=narrower,
             remedy="Give a checkpoint that was never pruned.",
         )
 
