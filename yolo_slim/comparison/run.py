@@ -235,8 +235,9 @@ def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str])
 
 def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise where a folder holds another comparison, or something else."""
-    differing = [f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items()
-                 if found.get(key) != value]  # fmt: skip
+    differing = [
+        f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items() if found.get(key) != value
+    ]
     if found.get("kind") != KIND:
         differing = ["it is a run, no comparison"]
     if differing:
@@ -285,9 +286,13 @@ class _Comparison:
         write_json(result, value)
         verdict = value["verdict"]
         return Outcome(
-            folder=self.folder, status=verdict["status"], verdict=verdict["text"],
-            result=result, report=report, table=table,
-        )  # fmt: skip
+            folder=self.folder,
+            status=verdict["status"],
+            verdict=verdict["text"],
+            result=result,
+            report=report,
+            table=table,
+        )
 
     def _measure(self, cell: Cell) -> Measured:
         """Make one network, take it the way of all, and score its bundles."""
@@ -346,8 +351,11 @@ class _Comparison:
 
     def _timings(self, measured: Sequence[Measured]) -> dict[str, Any]:
         """Return the timings of all networks that differ in shape, taken in one go, by cell and runtime."""
-        bundles = {timed_key(one, key): bundle for one in representatives(measured)
-                   for key, bundle in (one.bundles or {}).items()}  # fmt: skip
+        bundles = {
+            timed_key(one, key): bundle
+            for one in representatives(measured)
+            for key, bundle in (one.bundles or {}).items()
+        }
         config = self.run.config.validate_
         how = config.model_dump(include={"min_seconds", "min_queries", "rounds"})
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
@@ -369,8 +377,14 @@ class _Comparison:
 
     def _value(self, measured: Sequence[Measured], timings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the JSON value of ``compare.json``."""
+        return summary.value(self._about(), [_row(one, measured) for one in measured], timings)
+
+    def _about(self) -> dict[str, Any]:
+        """Return what is compared on what."""
         run = self.run
-        about = {
+        training = run.config.recover.model_dump(include={"epochs", "batch", "distill", "overrides"})
+        share = float(training["overrides"].get("fraction", 1.0))
+        return {
             "name": self.folder.name,
             "command": run.command,
             "model": {"file": run.model.name, "sha256": self.setting.control.sha256},
@@ -381,20 +395,27 @@ class _Comparison:
             },
             "data": {"yaml": run.data.name, "split": self.split, "images": len(self.images)},
             "imgsz": run.config.imgsz,
-            "training": {
-                **run.config.recover.model_dump(include={"epochs", "batch", "distill", "overrides"}),
-                "images_seen": run.config.recover.epochs * self.train_images,
-            },
+            "training": {**training, "images_seen": training["epochs"] * round(share * self.train_images)},
             "runtimes": list(self.runtimes),
             "machine": describe_machine(),
         }
-        rows = [summary.Row(
-            arm=one.cell.arm, removed=one.cell.removed, seed=one.cell.seed, reason=one.reason,
-            imgsz=one.start.imgsz if one.start else None, implementation=one.start.implementation if one.start else "",
-            macs=one.macs, params=one.params, scores=one.scores or {}, folder=one.cell.folder.as_posix(),
-            timed={key: timed_key(representative(one, measured), key) for key in one.bundles or {}},
-        ) for one in measured]  # fmt: skip
-        return summary.value(about, rows, timings)
+
+
+def _row(one: Measured, measured: Sequence[Measured]) -> summary.Row:
+    """Return one network's row of the result."""
+    return summary.Row(
+        arm=one.cell.arm,
+        removed=one.cell.removed,
+        seed=one.cell.seed,
+        reason=one.reason,
+        imgsz=one.start.imgsz if one.start else None,
+        implementation=one.start.implementation if one.start else "",
+        macs=one.macs,
+        params=one.params,
+        scores=one.scores or {},
+        timed={key: timed_key(representative(one, measured), key) for key in one.bundles or {}},
+        folder=one.cell.folder.as_posix(),
+    )
 
 
 def _bundle(built: pipeline.Built, arm: str, key: str) -> Path:

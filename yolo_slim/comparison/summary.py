@@ -103,8 +103,8 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
 def _seed(row: Row) -> dict[str, Any]:
     """Return one seed's figures."""
     scores = {key: {name: found[name] for name in ("map50_95", "map50")} for key, found in row.scores.items()}
-    return {"seed": None if row.seed < 0 else row.seed, "scores": scores, "timed": dict(row.timed),
-            "folder": row.folder}  # fmt: skip
+    seed = None if row.seed < 0 else row.seed
+    return {"seed": seed, "scores": scores, "timed": dict(row.timed), "folder": row.folder}
 
 
 def _runtime(rows: Sequence[Row], control: Row, key: str, timings: Mapping[str, Any]) -> dict[str, Any]:
