@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,10 +14,14 @@ from torch import nn
 from ultralytics import YOLO
 
 from tests.conftest import FAMILIES
-from yolo_slim import checkpoint
+from yolo_slim import checkpoint, pipeline
+from yolo_slim.api import make_config
 from yolo_slim.comparison import narrow, plain
+from yolo_slim.comparison.arms import ARMS, Place, Setting
 from yolo_slim.errors import SlimError
+from yolo_slim.progress import Silent
 from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.stages.prune import conv_widths
 
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -125,6 +130,55 @@ def test_bounded(untrained: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(SlimError, match="torch-pruning failed on this network"):
         plain.run_apart(task, memory_gb=0.3)
     assert not (tmp_path / "out.pt").exists()
+
+
+def place(model: Path, data: Path, folder: Path, removed: float = 0.4) -> Place:
+    """Return where an arm's start is made, with few images for the statistics."""
+    settings = {"prune.bn_images": 8, "prune.images": 8, "prune.macs_removed": removed, "prune.round_to": 16}
+    config = make_config(model, data, imgsz=64, target="host", settings=settings)
+    run = pipeline.prepare(config, folder, command="", progress=Silent())
+    return Place(setting=Setting(run), folder=folder, removed=removed, seed=1)
+
+
+def test_stand_in_is_named(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Where torch-pruning can't, our own l2 takes its place under its own name and with the reason, and is kept."""
+    with patch.object(plain, "run_apart", side_effect=SlimError("torch-pruning took more than 600 s.")) as tried:
+        spots = [place(trained, signs, tmp_path), place(trained, signs, tmp_path)]
+        starts = [ARMS["uniform-l2"].make(spot) for spot in spots]
+    assert tried.call_count == 1
+    assert starts[0] == starts[1]
+    assert "yolo_slim: criterion l2, scope uniform, one round" in starts[0].implementation
+    assert "torch-pruning took more than 600 s." in starts[0].implementation
+    assert measure(checkpoint.load(starts[0].weights).model, 64).macs < 0.7 * spots[0].setting.full_macs
+
+
+def test_random_depends_on_the_seed(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+    """Two seeds keep other channels, at the MACs that were asked for."""
+    spots = [replace(place(untrained("yolov8n"), signs, tmp_path / str(seed)), seed=seed) for seed in (1, 2)]
+    plans = [PrunePlan.load(ARMS["random"].make(spot).weights.with_name("plan.json")) for spot in spots]
+    assert plans[0].layers != plans[1].layers
+    found = [measure(checkpoint.load(spot.folder / "pruned.pt").model, 64).macs for spot in spots]
+    assert found == pytest.approx([spots[0].macs] * 2, abs=0.03 * spots[0].setting.full_macs)
+
+
+def test_small_input(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The largest side that fits is taken; below one stride there is none."""
+    assert ARMS["small-input"].make(place(trained, signs, tmp_path)).imgsz == 32
+    with pytest.raises(SlimError, match="no input side below 64 px"):
+        ARMS["small-input"].make(place(trained, signs, tmp_path, removed=0.9))
+
+
+def test_scratch_depends_on_the_seed(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+    """Random weights are those of the seed, and again the same for the same one."""
+    first, again, other = (
+        replace(place(untrained("yolov8n"), signs, tmp_path / name), seed=seed)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    with patch.object(narrow, "find_width", return_value=0.15):
+        made = [checkpoint.load(ARMS["scratch"].make(spot).weights).model for spot in (first, again, other)]
+    weights = [model.get_submodule("model.0.conv").weight for model in made]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_nearest() -> None:
