@@ -146,7 +146,7 @@ def _command() -> str:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="yolo-slim")
 def cli() -> None:
-    r"""Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
 
     \b
     The whole chain on your model:
@@ -158,7 +158,7 @@ def cli() -> None:
     Exit codes: 0 pass, 1 a gate failed, 2 bad input, 3 unproven (the device wasn't there).
 
     Shell completion: eval "$(_YOLO_SLIM_COMPLETE=bash_source yolo-slim)" (or zsh_source, fish_source).
-    """
+    """  # noqa: D301  (click reads the character \b)
 
 
 @cli.command()
@@ -228,7 +228,7 @@ def compare(
     as_json: bool,
     **arguments: Any,
 ) -> None:
-    r"""Compare pruning with every simpler way to as few MACs, at equal training, and say who won.
+    """Compare pruning with every simpler way to as few MACs, at equal training, and say who won.
 
     \b
     Arms: ours              yolo_slim's pruning by the settings given
@@ -241,7 +241,7 @@ def compare(
 
     Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the command again to go on, or with
     more arms, sizes or seeds to add them. Exit code 0 whoever won: the verdict is printed.
-    """
+    """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
     from yolo_slim.files import read_json
     from yolo_slim.reporting.comparison_text import text
@@ -296,12 +296,12 @@ def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any)
 
 @cli.group(cls=_Group)
 def plan() -> None:
-    r"""Make, show, compare and carry out prune plans.
+    """Make, show, compare and carry out prune plans.
 
     \b
     A plan says which channels of which layers stay. Edit plan.json by hand: set "keep": 48 in a layer, or change its
     "outputs"; what goes with it follows, and `plan apply` holds the result against the model.
-    """
+    """  # noqa: D301  (click reads the character \b)
 
 
 @plan.command("make")
