@@ -12,6 +12,7 @@ from yolo_slim.comparison.frontier import (
     judge_all,
     on_frontier,
     overall,
+    speed_order,
     verdict_text,
 )
 
@@ -52,11 +53,21 @@ def test_touching_ranges_are_undecided() -> None:
 
 
 def test_speeds_are_compared_round_by_round() -> None:
-    """A machine that got slower over the rounds hides no difference, and one round against it makes two equal."""
-    drifting = point("ours", (0.50, 0.51), (5.0, 7.0, 9.0))
-    slower = point("rival", (0.60, 0.61), (5.5, 7.5, 9.5))
-    assert judge([drifting], slower).status == "undecided"
-    assert judge([drifting], point("rival", (0.60, 0.61), (5.5, 7.5, 8.9))).status == "lost"
+    """A machine that gets slower hides no difference, and one disturbed round of five neither makes nor hides one."""
+    drifting = point("ours", (0.50, 0.51), (5.0, 6.0, 7.0, 8.0, 9.0))
+    better = (0.60, 0.61)
+    assert judge([drifting], point("rival", better, (5.5, 6.6, 7.7, 8.8, 9.9))).status == "undecided"
+    assert judge([drifting], point("rival", better, (5.5, 6.6, 7.7, 8.8, 4.0))).status == "undecided"
+    assert judge([drifting], point("rival", better, (4.5, 5.4, 6.3, 7.2, 99.0))).status == "lost"
+
+
+def test_equally_fast() -> None:
+    """Rounds that disagree, and differences of at most 2 %, are no difference of speed."""
+    ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
+    for rounds in ((4.0, 4.5, 5.6, 6.0), (5.05, 5.05, 5.08, 5.09), (4.95, 4.95, 4.92, 4.91)):
+        assert speed_order(ours, point("rival", (0.6,), rounds)) == 0
+    assert speed_order(ours, point("rival", (0.6,), (5.2, 5.2, 5.2, 5.2))) == 1
+    assert speed_order(point("ours", (0.5,), (5.0,)), point("rival", (0.6,), (4.0,))) == -1
 
 
 def test_one_seed_is_never_a_win() -> None:
@@ -97,7 +108,7 @@ def test_overall() -> None:
     judgements = judge_all([OURS, won, lost, control])
     assert overall(judgements) == "lost"
     text = verdict_text("lost", judgements)
-    assert "Pruning lost: at equal latency small-input is more accurate" in text
+    assert "Pruning lost: small-input is more accurate and no slower" in text
     assert "It won against random." in text
     assert overall(judge_all([OURS, won, control])) == "won"
     assert overall(judge_all([OURS, control])) == "undecided"

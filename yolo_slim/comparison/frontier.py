@@ -1,9 +1,10 @@
 """Who is better at equal latency, and is the difference beyond the spread? Pure functions on numbers.
 
 Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
-isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast unless every
-round says otherwise. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one
-beats the best seed of the other.
+isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
+median ratio is within :data:`SAME_SPEED` of 1, or 1 lies in the middle half of the rounds: one disturbed round decides
+nothing. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one beats the best
+seed of the other.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import fmean, median, quantiles
 
 OURS = "ours"
 WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"
+SAME_SPEED = 0.02
+"""Difference of latency below which two bundles are equally fast, as a share."""
 ONE_SEED = "one seed: no spread known"
 
 
@@ -71,10 +74,21 @@ def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(first, second, strict=True)]
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the edges of the middle half of some values, and their median between."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
 def speed_order(ours: Point, other: Point) -> int:
-    """Return 1 where ours is faster in every round, -1 where it is slower in every round, else 0."""
+    """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, else 0."""
     found = ratios(other.rounds_ms, ours.rounds_ms)
-    return 1 if min(found) > 1 else -1 if max(found) < 1 else 0
+    low, middle, high = quartiles(found)
+    if abs(middle - 1) <= SAME_SPEED:
+        return 0
+    return 1 if low > 1 else -1 if high < 1 else 0
 
 
 def map_order(ours: Sequence[float], other: Sequence[float]) -> int:
@@ -180,11 +194,9 @@ def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
     }
     if status == LOST:
         verb = "is" if len(names[LOST]) == 1 else "are"
-        text = (
-            f"Pruning lost: at equal latency {_and(names[LOST])} {verb} more accurate, beyond the spread of the seeds."
-        )
+        text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, beyond the spread of the seeds."
     elif status == WON:
-        text = f"Pruning won: at equal latency it is more accurate than {_and(names[WON])}, beyond the spread."
+        text = f"Pruning won: it is more accurate than {_and(names[WON])} and no slower, beyond the seeds' spread."
     else:
         text = "Undecided: these measurements don't show that pruning is better than every other way, nor worse."
     if status != WON and names[WON]:

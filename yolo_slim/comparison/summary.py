@@ -171,8 +171,8 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
     training, target = about["training"], about["target"]
     distill = f"distillation from the control at weight {training['distill']:g} included"
     notes = [
-        f"Every trained arm got {training['epochs']} epochs of batch {training['batch']} "
-        f"({training['images_seen']} images seen) by the same settings, "
+        f"Every trained arm got epochs: {training['epochs']}, batch: {training['batch']}, "
+        f"images seen: {training['images_seen']}, by the same settings, "
         f"{distill if training['distill'] else 'without distillation'}."
     ]
     if not target["is_this_machine"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from yolo_slim.comparison.frontier import quartiles
 from yolo_slim.reporting import comparison_text, facts
 from yolo_slim.reporting.html import environment
 from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
@@ -43,12 +44,13 @@ def _mark(entry: Mapping[str, Any], key: str) -> Mark | None:
     found = entry["runtimes"].get(key)
     if found is None or found["bench"] is None:
         return None
-    maps, rounds = found["map50_95"], found["bench"]["round_p50_ms"]
+    maps = found["map50_95"]
+    low, _, high = quartiles(found["bench"]["round_p50_ms"])
     return Mark(
         name=comparison_text.name_of(entry),
         kind="slim" if entry["arm"] == "ours" else "control" if entry["reference"] else "rival",
         x=found["bench"]["p50_ms"],
-        x_range=(min(rounds), max(rounds)),
+        x_range=(low, high),
         y=maps["mean"],
         y_range=(maps["lowest"], maps["highest"]),
         ringed=found["on_frontier"],

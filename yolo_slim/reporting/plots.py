@@ -83,7 +83,7 @@ def accuracy_vs_latency(marks: Sequence[Mark]) -> Markup | None:
 
 
 def _spread(mark: Mark, x: Axis, y: Axis) -> Markup:
-    """Return a mark's error bars: accuracy over the seeds, latency over the rounds."""
+    """Return a mark's error bars: accuracy over the seeds, latency over the middle half of the rounds."""
     px, py = x.px(mark.x), y.px(mark.y)
     across = _line(x.px(mark.x_range[0]), x.px(mark.x_range[1]), py, py, "spread")
     return across + _line(px, px, y.px(mark.y_range[0]), y.px(mark.y_range[1]), "spread")
