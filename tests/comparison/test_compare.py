@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_result(finished: tuple[Path, str]) -> None:
     assert arms["control"]["runtimes"]["onnxruntime-fp32"]["speedup"]["ratio"] == 1
     verdict = read_json(folder / "compare.json")["verdict"]
     page = (folder / "compare.html").read_text()
-    assert verdict["text"] in page
+    assert verdict["text"] in unescape(page)
     assert verdict["text"] in (folder / "compare.md").read_text()
     assert f"VERDICT: {verdict['status']}" in out
     assert "http" not in page
