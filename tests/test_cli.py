@@ -18,20 +18,8 @@ import yaml
 
 from yolo_slim import cli
 
-COMMANDS = (
-    "run",
-    "prune",
-    "sensitivity",
-    "recover",
-    "export",
-    "quantize",
-    "build",
-    "validate",
-    "plan",
-    "show",
-    "targets",
-    "doctor",
-)
+COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
+COMMANDS += ("show", "targets", "doctor")
 
 
 def run_cli(*arguments: str) -> tuple[int, str, str]:
@@ -75,10 +63,12 @@ def refused(model: Path, data: Path, project: Path, *more: str) -> str:
 def test_help_of_every_command() -> None:
     """Every command is listed and explains itself."""
     _, listing, _ = run_cli("--help")
+    assert "\\b" not in listing
     for command in COMMANDS:
         assert command in listing
         code, text, _ = run_cli(command, "--help")
         assert code == 0
+        assert "\\b" not in text
         assert "Usage: yolo-slim" in text
 
 

@@ -16,9 +16,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from yolo_slim.api import build, export, prune, quantize, recover, run, sensitivity, validate
+    from yolo_slim.api import build, compare, export, prune, quantize, recover, run, sensitivity, validate
 
-__all__ = ["__version__", "build", "export", "prune", "quantize", "recover", "run", "sensitivity", "validate"]
+__all__ = [
+    "__version__",
+    "build",
+    "compare",
+    "export",
+    "prune",
+    "quantize",
+    "recover",
+    "run",
+    "sensitivity",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim import checkpoint, pipeline, targets
+from yolo_slim.comparison import run as comparison
+from yolo_slim.comparison.arms import DEFAULT_ARMS
 from yolo_slim.config import Profile, RunConfig, parse, read_yaml
 from yolo_slim.data import digest, load_dataset
 from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
@@ -94,6 +96,48 @@ def run(
         device=device, train=dict(train) if train else None, teacher=str(teacher) if teacher else None,
     )  # fmt: skip
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
+
+
+def compare(
+    model: PathLike,
+    data: PathLike,
+    *,
+    arms: Sequence[str] | None = None,
+    prune: float | Sequence[float] | None = None,
+    seeds: int | Sequence[int] = 3,
+    runtimes: Sequence[str] = ("onnxruntime-fp32",),
+    target: str | None = None,
+    imgsz: int | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+    train: Mapping[str, Any] | None = None,
+    config: PathLike | None = None,
+    settings: Settings = None,
+    project: PathLike = "runs/compare",
+    name: str | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> comparison.Outcome:
+    """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
+
+    ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves. See docs/compare.md.
+    """
+    chosen = make_config(
+        model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
+        train=dict(train) if train else None,
+    )  # fmt: skip
+    shares = prune if prune is not None else chosen.prune.macs_removed or 0.5
+    return comparison.run(
+        chosen,
+        arms=DEFAULT_ARMS if arms is None else arms,
+        removed=[shares] if isinstance(shares, (int, float)) else list(shares),
+        seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
+        runtimes=runtimes,
+        project=Path(project),
+        name=name,
+        command=command,
+        progress=progress,
+    )
 
 
 def prune(

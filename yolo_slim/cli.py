@@ -1,4 +1,4 @@
-"""The command line: ``yolo-slim run``, one command a stage, ``show``, ``targets`` and ``doctor``.
+"""The command line: ``yolo-slim run``, one command a stage, ``compare``, ``show``, ``targets`` and ``doctor``.
 
 Heavy imports happen inside the commands, so that ``--help`` and completion answer at once.
 """
@@ -146,7 +146,7 @@ def _command() -> str:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="yolo-slim")
 def cli() -> None:
-    r"""Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
 
     \b
     The whole chain on your model:
@@ -158,7 +158,7 @@ def cli() -> None:
     Exit codes: 0 pass, 1 a gate failed, 2 bad input, 3 unproven (the device wasn't there).
 
     Shell completion: eval "$(_YOLO_SLIM_COMPLETE=bash_source yolo-slim)" (or zsh_source, fish_source).
-    """
+    """  # noqa: D301  (click reads the character \b)
 
 
 @cli.command()
@@ -186,6 +186,80 @@ def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arg
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
         outcome = api.run(model, data, command=_command(), progress=listener, **arguments)
     _finish(outcome.verdict, {**vars(outcome)}, as_json)
+
+
+class _Several(click.Command):
+    """A command whose options of several values take them one after the other: ``--seeds 0 1 2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give every further value its option's name again; values with commas are divided."""
+        given: list[str] = []
+        option = ""
+        for word in args:
+            name, equals, value = word.partition("=")
+            if word.startswith("-"):
+                option = name if name.removeprefix("--") in SEVERAL else ""
+                if not option or not equals:
+                    given += [] if option else [word]
+                    continue
+                word = value
+            given += [part for value in word.split(",") for part in (option, value)] if option else [word]
+        return super().parse_args(ctx, given)
+
+
+SEVERAL = ("seeds", "arms", "prune", "runtimes")
+"""Options of `compare` that take several values."""
+
+
+@cli.command(cls=_Several)
+@click.option("--model", required=True, type=EXISTING, help="Trained checkpoint.")
+@_options("data", "target", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
+@click.option("--prune", "shares", multiple=True, type=float, help="Fractions of the MACs to remove [default: 0.5].")
+@click.option("--arms", multiple=True, help="Arms beside ours and the control [default: all but control-trained].")
+@click.option("--seeds", multiple=True, type=int, help="One number: how many; several: the seeds [default: 3].")
+@click.option("--runtimes", multiple=True, help="Builds: onnxruntime-fp32, ncnn-fp16 [default: the first].")
+@click.option("--project", type=EXISTING, default=Path("runs/compare"), show_default=True, help="Folder of all.")
+@click.option("--name", help="Name of this comparison [default: from its settings].")
+def compare(
+    model: Path,
+    data: Path,
+    shares: tuple[float, ...],
+    seeds: tuple[int, ...],
+    quiet: bool,
+    as_json: bool,
+    **arguments: Any,
+) -> None:
+    """Compare pruning with every simpler way to as few MACs, at equal training, and say who won.
+
+    \b
+    Arms: ours              yolo_slim's pruning by the settings given
+          uniform-l2        torch-pruning, L2 magnitude, the same share of every layer
+          random            random channels
+          narrow, scratch   a narrower stock network, from trained or random weights
+          small-input       the unpruned network at a smaller input
+          control-trained   the unpruned network, trained on (a reference)
+          control           the unpruned network (a reference, always there)
+
+    Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the command again to go on, or with
+    more arms, sizes or seeds to add them. Exit code 0 whoever won: the verdict is printed.
+    """  # noqa: D301  (click reads the character \b)
+    from yolo_slim import api
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.comparison_text import text
+
+    several = {key: list(arguments.pop(key)) for key in ("arms", "runtimes")}
+    arguments |= {key: values for key, values in several.items() if values}
+    with _listening(quiet) as listener:
+        outcome = api.compare(
+            model,
+            data,
+            prune=list(shares) or None,
+            seeds=3 if not seeds else seeds[0] if len(seeds) == 1 else list(seeds),
+            command=_command(),
+            progress=listener,
+            **arguments,
+        )
+    _answer(vars(outcome), as_json, f"{text(read_json(outcome.result))}\nreport: {outcome.report}")
 
 
 QUICKSTART = {"imgsz": 320, "epochs": 8}
@@ -254,12 +328,12 @@ def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments
 
 @cli.group(cls=_Group)
 def plan() -> None:
-    r"""Make, show, compare and carry out prune plans.
+    """Make, show, compare and carry out prune plans.
 
     \b
     A plan says which channels of which layers stay. Edit plan.json by hand: set "keep": 48 in a layer, or change its
     "outputs"; what goes with it follows, and `plan apply` holds the result against the model.
-    """
+    """  # noqa: D301  (click reads the character \b)
 
 
 @plan.command("make")

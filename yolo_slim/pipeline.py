@@ -265,10 +265,28 @@ def _chain(this: Run) -> Outcome:
     )
 
 
+def carried(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
+    """Take weights the way of all: recovery (none where ``seed`` is None), export, the graphs needed, bundles."""
+    common: dict[str, Any] = {
+        "imgsz": this.config.imgsz, "data_digest": this.data_digest, "progress": this.progress
+    }  # fmt: skip
+    weights = start
+    if seed is not None:
+        weights = recover.run(
+            recover.RecoverInputs(weights=start, teacher=this.model, data=this.data),
+            this.config.recover,
+            this.folder / "recover",
+            seed=seed,
+            **common,
+        ).weights
+    return _Models(this, common).built(kind, weights, None)
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Built:
+class Built:
     """What became of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
 
+    weights: Path
     onnx: Path
     calibration: Path | None
     sensitivity: Path | None
@@ -284,7 +302,7 @@ class _Models:
     run: Run
     common: dict[str, Any]
 
-    def built(self, kind: str, weights: Path, calibration: Path | None) -> _Built:
+    def built(self, kind: str, weights: Path, calibration: Path | None) -> Built:
         """Return everything made from weights; ``calibration`` is shared by all graphs of a run."""
         run, folder = self.run, self.run.folder
         exported = export.run(
@@ -305,7 +323,8 @@ class _Models:
             name=f"{run.model.stem}-{kind}",
             progress=run.progress,
         )
-        return _Built(
+        return Built(
+            weights=weights,
             onnx=exported.onnx,
             calibration=quantized.calibration if quantized else None,
             sensitivity=quantized.sensitivity if quantized else None,

@@ -11,9 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.config import Profile
+from yolo_slim import ultra
+from yolo_slim.config import Profile, ValidateConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
+from yolo_slim.runtime.bundle import read_spec
 from yolo_slim.runtime.infer import ImageDetections, load_detections
 from yolo_slim.runtime.machine import device_model
 
@@ -47,13 +49,30 @@ def bench(bundle: Path, images: Path, *, seconds: float, queries: int, threads: 
         return read_json(out)
 
 
-def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
-    """Run the device's command line here."""
+def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: float | None) -> Any:
+    """Return the JSON value of one of ``config.rounds`` timings, which share the frames and seconds."""
+    return bench(
+        bundle,
+        images,
+        seconds=config.min_seconds / config.rounds,
+        queries=-(-config.min_queries // config.rounds),
+        threads=min(read_spec(bundle).threads, ultra.cores()),
+        celsius=celsius,
+    )
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment of a process of its own that imports this very yolo_slim and may use every core."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     environment.pop("OMP_NUM_THREADS", None)
+    return environment
+
+
+def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
+    """Run the device's command line here."""
     command = [sys.executable, "-m", "yolo_slim.runtime", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False)
     if done.returncode not in allowed:
         raise SlimError(
             f"The bundle failed here: `python -m yolo_slim.runtime {' '.join(arguments[:2])}` "

@@ -6,13 +6,34 @@ several short rounds, one right after the other, and their speed-up is the media
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from yolo_slim.runtime.bench import summarize
+
+
+def in_turns(
+    keys: Sequence[str], rounds: int, bench: Callable[[str], Mapping[str, Any]], tell: Callable[[int, int], None]
+) -> dict[str, dict[str, Any]]:
+    """Return the timing of every build, each timed once in every round, in an order that turns from round to round.
+
+    Args:
+        keys: names of the builds.
+        rounds: how often each is timed.
+        bench: times one build once.
+        tell: told how many of how many timings are done.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {key: [] for key in keys}
+    total = len(keys) * rounds
+    for index in range(rounds):
+        for key in keys if index % 2 else reversed(keys):
+            tell(sum(map(len, found.values())), total)
+            found[key].append(bench(key))
+    tell(total, total)
+    return {key: merged(values) for key, values in found.items()}
 
 
 def merged(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -49,16 +70,18 @@ def speedups(builds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         control = controls.get((build["runtime"], build["precision"]))
         if build["model"] != "slim" or control is None or not (build["bench"] and control["bench"]):
             continue
-        ratios = np.divide(control["bench"]["round_p50_ms"], build["bench"]["round_p50_ms"])
-        found.append(
-            {
-                "runtime": build["runtime"],
-                "precision": build["precision"],
-                "ratio": float(np.median(ratios)),
-                "lowest": float(ratios.min()),
-                "highest": float(ratios.max()),
-                "rounds": len(ratios),
-                "valid": build["bench"]["valid"] and control["bench"]["valid"],
-            }
-        )
+        about = {"runtime": build["runtime"], "precision": build["precision"]}
+        found.append({**about, **speedup(control["bench"], build["bench"])})
     return found
+
+
+def speedup(control: Mapping[str, Any], build: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how many times as fast as the control a build is: the median, smallest and largest of the rounds."""
+    ratios = np.divide(control["round_p50_ms"], build["round_p50_ms"])
+    return {
+        "ratio": float(np.median(ratios)),
+        "lowest": float(ratios.min()),
+        "highest": float(ratios.max()),
+        "rounds": len(ratios),
+        "valid": build["valid"] and control["valid"],
+    }

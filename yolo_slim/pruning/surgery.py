@@ -22,10 +22,10 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
     modules = dict(model.named_modules())
     _check(model, modules, plan)
     for name, cut in plan.layers.items():
-        _cut_layer(modules[name], cut)
+        cut_layer(modules[name], cut)
     for name, cut in plan.norms.items():
         if name in modules:
-            _cut_norm(modules[name], cut)
+            cut_norm(modules[name], cut)
         else:
             owner, _, attribute = name.rpartition(".")
             setattr(modules[owner], attribute, _kept(getattr(modules[owner], attribute), _rows(cut.outputs)))
@@ -68,7 +68,7 @@ def _kept(parameter: torch.Tensor, rows: torch.Tensor, dim: int = 0) -> nn.Param
     return nn.Parameter(parameter.detach().index_select(dim, rows).clone(), requires_grad=parameter.requires_grad)
 
 
-def _cut_layer(layer: nn.Module, cut: LayerCut) -> None:
+def cut_layer(layer: nn.Module, cut: LayerCut) -> None:
     """Keep the wanted outputs and inputs of a convolution, transposed convolution or linear layer."""
     assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
     outputs, inputs = (1, 0) if isinstance(layer, nn.ConvTranspose2d) and layer.groups == 1 else (0, 1)
@@ -87,7 +87,7 @@ def _cut_layer(layer: nn.Module, cut: LayerCut) -> None:
     layer.out_channels = len(cut.outputs)
 
 
-def _cut_norm(norm: nn.Module, cut: LayerCut) -> None:
+def cut_norm(norm: nn.Module, cut: LayerCut) -> None:
     """Keep a normalisation's wanted channels; its eps and momentum stay Ultralytics' own."""
     assert isinstance(norm, nn.BatchNorm2d)
     rows = _rows(cut.outputs)

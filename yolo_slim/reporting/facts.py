@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -101,3 +101,14 @@ def timing_remark(build: Json) -> str:
     if timing["valid"]:
         return ""
     return f"invalid: {'; '.join(timing['invalid_reasons']) or 'no reason recorded'}"
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted keys and texts of nested JSON."""
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield from flat(item, f"{prefix}{key}.")
+        elif isinstance(item, (list, tuple)):
+            yield f"{prefix}{key}", ", ".join(map(str, item)) or "none"
+        else:
+            yield f"{prefix}{key}", "not known" if item is None else str(item)

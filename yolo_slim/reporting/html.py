@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from yolo_slim.reporting import facts
 from yolo_slim.reporting.plots import accuracy_vs_fps, latency_histogram
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+STYLE = Path(__file__).with_name("page.css")
 COLLAPSE_ABOVE = 30
 """Longer tables start closed."""
 JPEG_QUALITY = 85
@@ -70,11 +71,17 @@ class ClassRow:
     change: float | None
 
 
+def environment() -> Environment:
+    """Return what all pages are rendered with: their style, filters for numbers, and no undefined names."""
+    found = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {"number": facts.number, "signed": facts.signed}
+    found.globals["style"] = Markup(STYLE.read_text(encoding="utf-8"))
+    return found
+
+
 def render(result: dict[str, Any], examples: Sequence[Example]) -> str:
     """Return the page for a ``result.json`` value; equal input gives equal text."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": facts.number, "signed": facts.signed}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         r=result,
         verdict_text=facts.verdict_text(result),
@@ -95,8 +102,8 @@ def render(result: dict[str, Any], examples: Sequence[Example]) -> str:
         classes=_classes(result),
         collapse_above=COLLAPSE_ABOVE,
         pictures=[(e.file, e.truth, _data_uri(e.control), _data_uri(e.slim)) for e in examples],
-        machine=list(_flat(result["machine"])),
-        bench_machine=lambda bench: ", ".join(f"{k} {v}" for k, v in _flat(bench["runtime"])),
+        machine=list(facts.flat(result["machine"])),
+        bench_machine=lambda bench: ", ".join(f"{k} {v}" for k, v in facts.flat(bench["runtime"])),
         command=result["command"] or "not recorded",
         seconds=result.get("seconds", {}),
     )
@@ -228,17 +235,6 @@ def _classes(result: Mapping[str, Any]) -> list[ClassRow]:
         change = new["ap50_95"] - old["ap50_95"] if old and new else None
         rows.append(ClassRow(name=name, before=old, after=new, change=change))
     return rows
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted keys and texts of nested JSON."""
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        elif isinstance(item, (list, tuple)):
-            yield f"{prefix}{key}", ", ".join(map(str, item)) or "none"
-        else:
-            yield f"{prefix}{key}", "not known" if item is None else str(item)
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,53 @@ class Axis:
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(i * step, 10) for i in range(first, last + 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """One point of :func:`accuracy_vs_latency` with its spread."""
+
+    name: str
+    kind: str
+    """``control``, ``slim`` or ``rival``, for the colour; controls are round."""
+    x: float
+    """Latency, milliseconds."""
+    x_range: tuple[float, float]
+    y: float
+    """mAP50-95."""
+    y_range: tuple[float, float]
+    ringed: bool
+    """It is on the frontier."""
+    hollow: bool
+    """Its timing doesn't count."""
+
+
+def accuracy_vs_latency(marks: Sequence[Mark]) -> Markup | None:
+    """Return the scatter plot of all marks with their spreads and the frontier's line; None without any."""
+    if not marks:
+        return None
+    height = 420
+    xs = [edge for mark in marks for edge in (*mark.x_range, mark.x)]
+    ys = [edge for mark in marks for edge in mark.y_range]
+    pad = max(0.12 * (max(ys) - min(ys)), 0.005)
+    x = Axis(low=0, high=max(xs) * 1.08, start=LEFT, end=RIGHT)
+    y = Axis(low=max(0.0, min(ys) - pad), high=max(ys) + pad, start=height - 52, end=30)
+    points = [(x.px(mark.x), y.px(mark.y)) for mark in marks]
+    best = sorted(point for mark, point in zip(marks, points, strict=True) if mark.ringed)
+    parts = [_grid(x, y, "latency of one frame, end to end, median (ms)", "mAP50-95")]
+    parts += [_line(a[0], b[0], a[1], b[1], "link") for a, b in pairwise(best)]
+    parts += [_spread(mark, x, y) for mark in marks]
+    parts += [_shape(mark.kind, *point, ringed=mark.ringed, hollow=mark.hollow)
+              for mark, point in zip(marks, points, strict=True)]  # fmt: skip
+    parts += _labels([mark.name for mark in marks], points)
+    return _svg(Markup("").join(parts), height, "mAP50-95 against latency of every arm")
+
+
+def _spread(mark: Mark, x: Axis, y: Axis) -> Markup:
+    """Return a mark's error bars: accuracy over the seeds, latency over the middle half of the rounds."""
+    px, py = x.px(mark.x), y.px(mark.y)
+    across = _line(x.px(mark.x_range[0]), x.px(mark.x_range[1]), py, py, "spread")
+    return across + _line(px, px, y.px(mark.y_range[0]), y.px(mark.y_range[1]), "spread")
 
 
 def accuracy_vs_fps(
@@ -164,12 +212,17 @@ def _links(builds: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, fl
 
 def _mark(build: Mapping[str, Any], px: float, py: float) -> Markup:
     """Return a build's marker."""
-    css = build["model"] + ("" if build["bench"]["valid"] else " hollow")
-    if build["model"] == "control":
+    return _shape(build["model"], px, py, ringed=build["winner"], hollow=not build["bench"]["valid"])
+
+
+def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Markup:
+    """Return a marker: round for a control, square for what was made of it."""
+    css = kind + (" hollow" if hollow else "")
+    if kind == "control":
         shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="6.5" class="{}"/>').format(px, py, css)
     else:
         shape = Markup('<rect x="{:.1f}" y="{:.1f}" width="12" height="12" class="{}"/>').format(px - 6, py - 6, css)
-    ring = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="12.5" class="ring"/>').format(px, py) if build["winner"] else ""
+    ring = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="12.5" class="ring"/>').format(px, py) if ringed else ""
     return shape + ring
 
 

@@ -16,22 +16,22 @@ def summary(result: dict[str, Any]) -> str:
     """Return ladder, builds, gates and verdict of a ``result.json``, at most :data:`COLUMNS` wide."""
     data = result["data"]
     parts = [
-        *_wrapped(f"Accuracy on {data['images']} {data['split']} images of {data['yaml']} ({result['imgsz']} px)"),
+        *wrapped(f"Accuracy on {data['images']} {data['split']} images of {data['yaml']} ({result['imgsz']} px)"),
         table(["rung", "mAP50-95", "mAP50", "against", "drop", "budget", ""], [_rung(r) for r in result["ladder"]]),
-        *_wrapped(", ".join(missing_rungs(result)), f"  {NOT_MEASURED}: "),
+        *wrapped(", ".join(missing_rungs(result)), f"  {NOT_MEASURED}: "),
         "",
-        *_wrapped(f"Speed, end to end (pre + infer + post), on {result['machine'].get('model', 'this machine')}"),
-        *_wrapped("" if is_target(result) else f"this is not {result['target']['name']}: speed unproven there", "  "),
+        *wrapped(f"Speed, end to end (pre + infer + post), on {result['machine'].get('model', 'this machine')}"),
+        *wrapped("" if is_target(result) else f"this is not {result['target']['name']}: speed unproven there", "  "),
         table(
             ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""],
             [_build(b, result) for b in result["builds"]],
         ),
-        *[line for b in result["builds"] for line in _wrapped(timing_remark(b), f"  {b['name']}: ")],
+        *[line for b in result["builds"] for line in wrapped(timing_remark(b), f"  {b['name']}: ")],
         "",
         "Gates",
         table(["gate", "limit", "measured", "unit", ""], [_gate(gate) for gate in result["verdict"]["gates"]]),
-        *[line for g in result["verdict"]["gates"] for line in _wrapped(g["reason"], f"  {g['name']}: ")],
-        *[line for note in result["notes"] for line in _wrapped(note, "Note: ")],
+        *[line for g in result["verdict"]["gates"] for line in wrapped(g["reason"], f"  {g['name']}: ")],
+        *[line for note in result["notes"] for line in wrapped(note, "Note: ")],
         "",
         f"VERDICT: {result['verdict']['status']}",
     ]
@@ -52,7 +52,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _wrapped(text: str, prefix: str = "") -> list[str]:
+def wrapped(text: str, prefix: str = "") -> list[str]:
     """Return the lines of a text within the width, none for an empty one."""
     if not text:
         return []

@@ -362,25 +362,13 @@ class _Measurement:
 
     def _timings(self, order: list[str]) -> dict[str, Any]:
         """Return the timing of every bundle that runs here, in rounds in which each has its turn."""
-        order = [key for key in order if self._runs_here(key)]
-        rounds: dict[str, list[Any]] = {key: [] for key in order}
-        total = len(order) * self.config.rounds
-        for index in range(self.config.rounds):
-            for key in order if index % 2 else reversed(order):
-                self.progress.step("validate: time the bundles in turns", sum(map(len, rounds.values())), total)
-                rounds[key].append(self._timed(self.inputs.bundles[key]))
-        self.progress.step("validate: time the bundles in turns", total, total)
-        return {key: timing.merged(values) for key, values in rounds.items()}
-
-    def _timed(self, folder: Path) -> Any:
-        """Return one round's timing of a bundle."""
-        return local.bench(
-            folder,
-            self.folder,
-            seconds=self.config.min_seconds / self.config.rounds,
-            queries=-(-self.config.min_queries // self.config.rounds),
-            threads=min(read_spec(folder).threads, ultra.cores()),
-            celsius=self.profile.thermal.max_celsius,
+        return timing.in_turns(
+            [key for key in order if self._runs_here(key)],
+            self.config.rounds,
+            lambda key: local.bench_turn(
+                self.inputs.bundles[key], self.folder, self.config, self.profile.thermal.max_celsius
+            ),
+            lambda done, total: self.progress.step("validate: time the bundles in turns", done, total),
         )
 
     def _build(self, key: str, bench: Any) -> dict[str, Any]:

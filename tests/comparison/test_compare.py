@@ -1,0 +1,187 @@
+"""A whole comparison through its command line: the result, growth of the grid, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_cli import run_cli
+from yolo_slim.cli import cli
+from yolo_slim.comparison.run import Cell, fair
+from yolo_slim.config import RunConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+
+QUICK = ["--set", "validate.min_seconds=0.2", "--set", "validate.min_queries=8", "--set", "validate.rounds=2"]
+QUICK += ["--set", "prune.rounds=1", "--set", "prune.images=8", "--set", "prune.bn_images=8"]
+QUICK += ["--set", "export.parity_images=2", "--train", "workers=0", "--device", "cpu"]
+
+
+def command(model: Path, data: Path, project: Path, *more: str) -> list[str]:
+    """Return the command line of a small comparison."""
+    given = ["--model", str(model), "--data", str(data), "--project", str(project), "--name", "small"]
+    return ["compare", *given, "--imgsz", "96", "--epochs", "1", "--prune", "0.4", *QUICK, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the folder and the output of a comparison of ours with the smaller input, two seeds."""
+    project = tmp_path_factory.mktemp("compare")
+    code, out, err = run_cli(*command(trained, signs, project, "--arms", "small-input", "--seeds", "0", "1"))
+    assert code == 0, err
+    return project / "small", out
+
+
+def entries(folder: Path) -> dict[str, Any]:
+    """Return the arms of a comparison's result by name."""
+    return {entry["arm"]: entry for entry in read_json(folder / "compare.json")["arms"]}
+
+
+@pytest.mark.slow
+def test_result(finished: tuple[Path, str]) -> None:
+    """Every arm is scored for each seed and timed in the same rounds; the verdict is in all outputs; exit code 0."""
+    folder, out = finished
+    arms = entries(folder)
+    assert list(arms) == ["ours", "small-input", "control"]
+    assert arms["ours"]["macs_removed"] == pytest.approx(0.4, abs=0.03)
+    assert (arms["small-input"]["imgsz"], arms["control"]["imgsz"]) == (64, 96)
+    assert [seed["seed"] for seed in arms["ours"]["seeds"]] == [0, 1]
+    assert [seed["seed"] for seed in arms["control"]["seeds"]] == [None]
+    rounds = [entry["runtimes"]["onnxruntime-fp32"]["bench"]["round_p50_ms"] for entry in arms.values()]
+    assert [len(one) for one in rounds] == [2, 2, 2]
+    assert arms["control"]["runtimes"]["onnxruntime-fp32"]["speedup"]["ratio"] == 1
+    verdict = read_json(folder / "compare.json")["verdict"]
+    page = (folder / "compare.html").read_text()
+    assert verdict["text"] in unescape(page)
+    assert verdict["text"] in (folder / "compare.md").read_text()
+    assert f"VERDICT: {verdict['status']}" in out
+    assert "http" not in page
+    HTMLParser().feed(page)
+
+
+@pytest.mark.slow
+def test_seeds_share_start_and_timing(finished: tuple[Path, str]) -> None:
+    """Ours is pruned once and timed once for both seeds, whose weights differ."""
+    folder, _ = finished
+    seeds = entries(folder)["ours"]["seeds"]
+    assert {seed["timed"]["onnxruntime-fp32"] for seed in seeds} == {"ours/40/seed-0/onnxruntime-fp32"}
+    assert len(list(folder.glob("ours/**/pruned.pt"))) == 1
+    assert len({sha256(path) for path in folder.glob("ours/40/seed-*/recover/recovered.pt")}) == 2
+
+
+@pytest.mark.slow
+def test_more_arms_keep_what_is_there(finished: tuple[Path, str], trained: Path, signs: Path) -> None:
+    """Another arm joins; trained weights stay, a damaged score is made again, and all are timed anew together."""
+    folder, _ = finished
+    weights = {path: path.stat().st_mtime_ns for path in folder.rglob("recovered.pt")}
+    before = entries(folder)["ours"]["runtimes"]["onnxruntime-fp32"]
+    damaged = folder / "ours/40/seed-1/score/onnxruntime-fp32/score.json"
+    damaged.write_text("{}")
+    code, _, err = run_cli(*command(trained, signs, folder.parent, "--arms", "narrow", "--seeds", "1"))
+    assert code == 0, err
+    arms = entries(folder)
+    assert list(arms) == ["ours", "narrow", "small-input", "control"]
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights
+    after = arms["ours"]["runtimes"]["onnxruntime-fp32"]
+    assert after["map50_95"] == before["map50_95"]
+    assert after["bench"]["measured_at"] >= before["bench"]["measured_at"]
+    assert after["bench"]["round_p50_ms"] != before["bench"]["round_p50_ms"]
+    assert "0 of" not in err
+    stamp = (folder / "timing" / "timing.json").stat().st_mtime_ns
+    assert run_cli(*command(trained, signs, folder.parent, "--arms", "narrow", "--seeds", "1"))[0] == 0
+    assert (folder / "timing" / "timing.json").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.slow
+def test_another_comparison_is_refused(finished: tuple[Path, str], trained: Path, signs: Path) -> None:
+    """Settings that would make arms unequal are refused with their names, and nothing is written."""
+    folder, _ = finished
+    before = sha256(folder / "run.json")
+    code, _, err = run_cli(*command(trained, signs, folder.parent, "--epochs", "2"))
+    assert code == 2
+    assert "recover.epochs: 1 there, 2 now" in err
+    assert sha256(folder / "run.json") == before
+
+
+def test_impossible_arm_is_a_row(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """An arm that can't be made is told with its reason and takes no other arm along."""
+    from yolo_slim.comparison.summary import Row, value
+
+    row = {"seed": 0, "imgsz": 96, "implementation": "made", "folder": "x", "params": 1, "timed": {"r": "t"}}
+    rows = [
+        Row(arm="ours", removed=0.5, reason="", macs=50, scores={"r": {"map50_95": 0.5, "map50": 0.6}}, **row),
+        Row(arm="small-input", removed=0.5, reason="no side fits.", macs=0, scores={}, **{**row, "imgsz": None}),
+        Row(arm="control", removed=0.0, reason="", macs=100, scores={"r": {"map50_95": 0.6, "map50": 0.7}}, **row),
+    ]
+    training = {"epochs": 1, "batch": 2, "images_seen": 3, "distill": 0.0}
+    target = {"name": "host", "is_this_machine": True}
+    found = value({"runtimes": ["r"], "training": training, "target": target}, rows, {})
+    assert [entry["status"] for entry in found["arms"]] == ["measured", "not possible", "measured"]
+    assert "small-input was not possible: no side fits." in found["notes"]
+    assert found["verdict"]["status"] == "undecided"
+    assert found["arms"][0]["runtimes"]["r"]["bench"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arms", "randm"], "Did you mean 'random'?"),
+        (["--seeds", "0"], "No training can be made with the seeds []"),
+        (["--runtimes", "tensorrt-fp16"], "Some builds can't be compared"),
+        (["--set", "prune.recover_epochs_between=2"], "would make the comparison unfair"),
+        (["--set", "prune.params_removed=0.5"], "compared at equal MACs"),
+        (["--prune", "1.5"], "1.5"),
+    ],
+)
+def test_bad_options(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    """What can't be compared is refused before any work."""
+    code, _, err = run_cli(*command(trained, signs, tmp_path, *options))
+    assert code == 2
+    assert message in err
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_bad_folders_and_models(trained: Path, signs: Path, tmp_path: Path, untrained: Callable[[str], Path]) -> None:
+    """Foreign files stay, and a model of another task is refused."""
+    from tests import tiny_data
+
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.txt").write_text("years of work")
+    code, _, err = run_cli(*command(trained, signs, tmp_path))
+    assert (code, "thesis.txt" in err) == (2, True)
+    pose = tiny_data.save(tiny_data.network("yolo11n", "pose"), tmp_path / "pose.pt")
+    code, _, err = run_cli(*command(pose, signs, tmp_path))
+    assert (code, "not a detection checkpoint" in err) == (2, True)
+
+
+def test_several_values() -> None:
+    """Values follow their option one after the other or with commas; other options end them."""
+    words = ["--seeds", "0", "1", "--arms", "narrow,random", "-q", "--seeds=4", "--prune", "0.3", "0.5"]
+    given = ["--model", "m", "--data", "d", *words]
+    found = cli.commands["compare"].make_context("compare", given).params
+    assert found["seeds"] == (0, 1, 4)
+    assert found["arms"] == ("narrow", "random")
+    assert found["shares"] == (0.3, 0.5)
+    assert found["quiet"] is True
+
+
+def test_equal_training() -> None:
+    """No arm may stop early or be trained before its cut."""
+    config = RunConfig.model_validate({"model": "m", "data": "d", "recover": {"epochs": 40}})
+    assert fair(config).recover.patience == 40
+    sparse = RunConfig.model_validate({"model": "m", "data": "d", "prune": {"sparse_epochs": 3}})
+    with pytest.raises(SlimError, match="unfair"):
+        fair(sparse)
+
+
+def test_folders_tell_cells_apart() -> None:
+    """Arms, sizes and seeds each have a folder of their own."""
+    cells = [Cell(arm="ours", removed=share, seed=seed) for share in (0.5, 0.475) for seed in (0, 1)]
+    cells.append(Cell(arm="control", removed=0.0, seed=-1))
+    folders = [cell.folder.as_posix() for cell in cells]
+    assert folders == ["ours/50/seed-0", "ours/50/seed-1", "ours/47.5/seed-0", "ours/47.5/seed-1", "control/full/once"]

@@ -1,0 +1,126 @@
+"""Verdicts: won, lost and undecided as a person would say, also where pruning loses."""
+
+from __future__ import annotations
+
+import pytest
+
+from yolo_slim.comparison.frontier import (
+    ONE_SEED,
+    Point,
+    interpolated,
+    judge,
+    judge_all,
+    on_frontier,
+    overall,
+    speed_order,
+    verdict_text,
+)
+
+
+def point(
+    arm: str, maps: tuple[float, ...], ms: float | tuple[float, ...], *, size: str = "", reference: bool = False
+) -> Point:
+    """Return a point; one latency stands for three rounds of it."""
+    rounds = ms if isinstance(ms, tuple) else (ms, ms, ms)
+    return Point(arm=arm, size=size, maps=maps, rounds_ms=rounds, reference=reference, exact=reference)
+
+
+OURS = point("ours", (0.50, 0.51, 0.52), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("maps", "ms", "status"),
+    [
+        ((0.48, 0.49, 0.495), 5.0, "won"),
+        ((0.48, 0.49, 0.495), 6.0, "won"),
+        ((0.48, 0.49, 0.495), 4.0, "undecided"),
+        ((0.53, 0.54, 0.55), 5.0, "lost"),
+        ((0.53, 0.54, 0.55), 4.0, "lost"),
+        ((0.53, 0.54, 0.55), 6.0, "undecided"),
+        ((0.49, 0.505), 5.0, "undecided"),
+        ((0.49, 0.505), 6.0, "undecided"),
+    ],
+)
+def test_one_rival(maps: tuple[float, ...], ms: float, status: str) -> None:
+    """A win needs a rival that is no faster, a loss one that is no slower, and both ranges that don't touch."""
+    assert judge([OURS], point("rival", maps, ms)).status == status
+
+
+def test_touching_ranges_are_undecided() -> None:
+    """Negative control: equal best and worst seeds aren't a difference."""
+    assert judge([OURS], point("rival", (0.40, 0.50), 5.0)).status == "undecided"
+    assert judge([OURS], point("rival", (0.40, 0.4999), 5.0)).status == "won"
+
+
+def test_speeds_are_compared_round_by_round() -> None:
+    """A machine that gets slower hides no difference, and one disturbed round of five neither makes nor hides one."""
+    drifting = point("ours", (0.50, 0.51), (5.0, 6.0, 7.0, 8.0, 9.0))
+    better = (0.60, 0.61)
+    assert judge([drifting], point("rival", better, (5.5, 6.6, 7.7, 8.8, 9.9))).status == "undecided"
+    assert judge([drifting], point("rival", better, (5.5, 6.6, 7.7, 8.8, 4.0))).status == "undecided"
+    assert judge([drifting], point("rival", better, (4.5, 5.4, 6.3, 7.2, 99.0))).status == "lost"
+
+
+def test_equally_fast() -> None:
+    """Rounds that disagree, and differences of at most 2 %, are no difference of speed."""
+    ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
+    for rounds in ((4.0, 4.5, 5.6, 6.0), (5.05, 5.05, 5.08, 5.09), (4.95, 4.95, 4.92, 4.91)):
+        assert speed_order(ours, point("rival", (0.6,), rounds)) == 0
+    assert speed_order(ours, point("rival", (0.6,), (5.2, 5.2, 5.2, 5.2))) == 1
+    assert speed_order(point("ours", (0.5,), (5.0,)), point("rival", (0.6,), (4.0,))) == -1
+
+
+def test_one_seed_is_never_a_win() -> None:
+    """One seed has no spread, however large the difference, on either side."""
+    for ours, other in (((0.9,), (0.1, 0.2)), ((0.9, 0.8), (0.1,)), ((0.1,), (0.9,))):
+        found = judge([point("ours", ours, 5.0)], point("rival", other, 5.0))
+        assert (found.status, ONE_SEED in found.reason) == ("undecided", True)
+
+
+def test_between_two_sizes() -> None:
+    """A rival between two of our sizes is held against the line between them, seed by seed."""
+    sizes = [point("ours", (0.40, 0.42), 4.0, size="-60 %"), point("ours", (0.60, 0.62), 8.0, size="-40 %")]
+    assert interpolated(sizes, 6.0) == pytest.approx((0.50, 0.52))
+    assert interpolated(sizes, 9.0) == ()
+    assert judge(sizes, point("rival", (0.45, 0.49), 6.0)).status == "won"
+    assert judge(sizes, point("rival", (0.53, 0.55), 6.0)).status == "lost"
+    assert judge(sizes, point("rival", (0.51, 0.55), 6.0)).status == "undecided"
+
+
+def test_references_lose_or_say_nothing() -> None:
+    """A control that is slower proves nothing; one that is no slower and more accurate means that pruning lost."""
+    slow = point("control", (0.6,), 9.0, reference=True)
+    level = point("control", (0.6,), 5.0, reference=True)
+    worse = point("control", (0.3,), 9.0, reference=True)
+    assert [judge([OURS], other).status for other in (slow, level, worse)] == ["reference", "lost", "reference"]
+
+
+def test_without_timing() -> None:
+    """Nothing is claimed of an arm whose timing doesn't count."""
+    assert judge([OURS], point("rival", (0.1, 0.2), ())).status == "undecided"
+    assert judge([point("ours", (0.9, 0.8), ())], point("rival", (0.1, 0.2), 5.0)).status == "undecided"
+
+
+def test_overall() -> None:
+    """One loss is a loss, whatever else was won; the words say so."""
+    won, lost = point("random", (0.1, 0.2), 5.0), point("small-input", (0.6, 0.7), 5.0)
+    control = point("control", (0.9,), 9.0, reference=True)
+    judgements = judge_all([OURS, won, lost, control])
+    assert overall(judgements) == "lost"
+    text = verdict_text("lost", judgements)
+    assert "Pruning lost: small-input is more accurate and no slower" in text
+    assert "It won against random." in text
+    assert overall(judge_all([OURS, won, control])) == "won"
+    assert overall(judge_all([OURS, control])) == "undecided"
+
+
+def test_frontier() -> None:
+    """On the frontier is what nothing else beats in both; equals stay together, the untimed are off it."""
+    points = [
+        point("a", (0.5,), 5.0),
+        point("b", (0.4,), 6.0),
+        point("c", (0.6,), 7.0),
+        point("d", (0.5,), 5.0),
+        point("e", (0.9,), ()),
+    ]
+    assert on_frontier(points) == [True, False, True, True, False]

@@ -1,0 +1,211 @@
+"""Who is better at equal latency, and is the difference beyond the spread? Pure functions on numbers.
+
+Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
+isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
+median ratio is within :data:`SAME_SPEED` of 1, or 1 lies in the middle half of the rounds: one disturbed round decides
+nothing. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one beats the best
+seed of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median, quantiles
+
+OURS = "ours"
+WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"
+SAME_SPEED = 0.02
+"""Difference of latency below which two bundles are equally fast, as a share."""
+ONE_SEED = "one seed: no spread known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One arm at one size in one runtime, as it was measured."""
+
+    arm: str
+    size: str
+    """Text for people that tells the points of one arm apart; empty where there is only one."""
+    maps: tuple[float, ...]
+    """mAP50-95 of every seed; at least one."""
+    rounds_ms: tuple[float, ...]
+    """Median end-to-end latency of every round, milliseconds; empty where there is no timing that counts."""
+    reference: bool = False
+    """It shows where the others come from and isn't at their MACs: pruning can lose to it, but not win."""
+    exact: bool = False
+    """Nothing about it is random, so that one accuracy is all there is."""
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return f"{self.arm} {self.size}".strip()
+
+    @property
+    def mean(self) -> float:
+        """Return the mean accuracy over the seeds."""
+        return fmean(self.maps)
+
+    @property
+    def latency_ms(self) -> float:
+        """Return the median over the rounds."""
+        return median(self.rounds_ms)
+
+    @property
+    def has_spread(self) -> bool:
+        """Tell whether its spread over the seeds is known."""
+        return self.exact or len(self.maps) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one rival's point says of ours."""
+
+    arm: str
+    size: str
+    status: str
+    """``won``, ``lost`` (by ours), ``undecided`` or ``reference``."""
+    reason: str
+
+
+def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Return the ratio of two bundles' latencies in every round that both were timed in."""
+    return [a / b for a, b in zip(first, second, strict=True)]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the edges of the middle half of some values, and their median between."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def speed_order(ours: Point, other: Point) -> int:
+    """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, else 0."""
+    found = ratios(other.rounds_ms, ours.rounds_ms)
+    low, middle, high = quartiles(found)
+    if abs(middle - 1) <= SAME_SPEED:
+        return 0
+    return 1 if low > 1 else -1 if high < 1 else 0
+
+
+def map_order(ours: Sequence[float], other: Sequence[float]) -> int:
+    """Return 1 where every seed of ours beats every seed of the other, -1 where it is beaten by all, else 0."""
+    return 1 if min(ours) > max(other) else -1 if max(ours) < min(other) else 0
+
+
+def on_frontier(points: Sequence[Point]) -> list[bool]:
+    """Tell of every point whether none is at least as accurate and as fast, and better in one of both."""
+    timed = [(p.mean, p.latency_ms) if p.rounds_ms else None for p in points]
+
+    def beaten(own: tuple[float, float]) -> bool:
+        return any(o and o != own and o[0] >= own[0] and o[1] <= own[1] for o in timed)
+
+    return [own is not None and not beaten(own) for own in timed]
+
+
+def interpolated(ours: Sequence[Point], latency_ms: float) -> tuple[float, ...]:
+    """Return our accuracies at a latency between two of our sizes, one a seed, on the straight line between them.
+
+    Empty where the latency isn't between two sizes.
+    """
+    ranked = sorted(ours, key=lambda point: point.latency_ms)
+    for fast, slow in pairwise(ranked):
+        if fast.latency_ms < latency_ms < slow.latency_ms:
+            share = (latency_ms - fast.latency_ms) / (slow.latency_ms - fast.latency_ms)
+            pairs = zip(fast.maps, slow.maps, strict=False)
+            return tuple(a + share * (b - a) for a, b in pairs)
+    return ()
+
+
+def judge(ours: Sequence[Point], other: Point) -> Judgement:
+    """Return whether ours beats one point of a rival at equal latency.
+
+    Where no size of ours is as fast, our line between two sizes stands in; outside of our sizes, a win counts only
+    against a slower or equally fast rival, and a loss only against a faster or equally fast one.
+    """
+    timed = [point for point in ours if point.rounds_ms]
+    if not timed or not other.rounds_ms:
+        return _undecided(other, "there is no valid timing of both")
+    orders = {id(point): speed_order(point, other) for point in timed}
+    level = [point for point in timed if orders[id(point)] == 0]
+    if level:
+        best = min(level, key=lambda point: abs(point.latency_ms - other.latency_ms))
+        return _decide(best.maps, best.has_spread, other, 0, f"as fast as {best.name}")
+    between = interpolated(timed, other.latency_ms)
+    if between:
+        known = all(point.has_spread for point in timed) and len(between) > 1
+        return _decide(between, known, other, 0, f"at {other.latency_ms:.2f} ms, between two sizes of ours")
+    near = min(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
+    order = orders[id(near)]
+    return _decide(near.maps, near.has_spread, other, order, f"{near.name} is {'faster' if order > 0 else 'slower'}")
+
+
+def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where: str) -> Judgement:
+    """Return the judgement of accuracies at a known order of speed: 1 ours is faster, -1 slower, 0 equal."""
+    told = f"{where}: mAP50-95 {span(maps)} against {span(other.maps)}"
+    better = map_order(maps, other.maps)
+    if not (spread and other.has_spread):
+        return _undecided(other, f"{told}; {ONE_SEED}")
+    if better < 0 and order <= 0:
+        return Judgement(arm=other.arm, size=other.size, status=LOST, reason=told)
+    if other.reference:
+        return Judgement(arm=other.arm, size=other.size, status=REFERENCE, reason=told)
+    if better > 0 and order >= 0:
+        return Judgement(arm=other.arm, size=other.size, status=WON, reason=told)
+    why = "the seeds' ranges overlap" if better == 0 else "no equal latency was measured, each is ahead in one"
+    return _undecided(other, f"{told}; {why}")
+
+
+def _undecided(other: Point, reason: str) -> Judgement:
+    """Return that nothing can be said; a reference stays one."""
+    status = REFERENCE if other.reference else UNDECIDED
+    return Judgement(arm=other.arm, size=other.size, status=status, reason=reason)
+
+
+def span(maps: Sequence[float]) -> str:
+    """Return a range of accuracies for people."""
+    low, high = min(maps), max(maps)
+    return f"{low:.4f}" if len(maps) == 1 or low == high else f"{low:.4f} to {high:.4f}"
+
+
+def judge_all(points: Sequence[Point]) -> list[Judgement]:
+    """Return the judgement of every point that isn't ours."""
+    ours = [point for point in points if point.arm == OURS]
+    return [judge(ours, point) for point in points if point.arm != OURS]
+
+
+def overall(judgements: Sequence[Judgement]) -> str:
+    """Return ``lost`` where ours lost to any arm, ``won`` where it beat every one, else ``undecided``."""
+    statuses = [judgement.status for judgement in judgements]
+    rivals = [status for status in statuses if status != REFERENCE]
+    if LOST in rivals:
+        return LOST
+    return WON if rivals and set(rivals) == {WON} else UNDECIDED
+
+
+def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
+    """Return the verdict in plain words."""
+    names = {
+        wanted: [f"{j.arm} {j.size}".strip() for j in judgements if j.status == wanted]
+        for wanted in (WON, LOST, UNDECIDED)
+    }
+    if status == LOST:
+        verb = "is" if len(names[LOST]) == 1 else "are"
+        text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, beyond the spread of the seeds."
+    elif status == WON:
+        text = f"Pruning won: it is more accurate than {_and(names[WON])} and no slower, beyond the seeds' spread."
+    else:
+        text = "Undecided: these measurements don't show that pruning is better than every other way, nor worse."
+    if status != WON and names[WON]:
+        text += f" It won against {_and(names[WON])}."
+    if names[UNDECIDED]:
+        text += f" Undecided against {_and(names[UNDECIDED])}."
+    return text
+
+
+def _and(names: Sequence[str]) -> str:
+    """Return names as a list in words."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,449 @@
+"""One comparison: every arm at every size and seed goes the same way, then all are timed together and judged.
+
+It lives in one folder (``runs/compare/NAME``). What is finished is kept, a killed comparison goes on, and another call
+with more arms, sizes or seeds adds them to those that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from yolo_slim import checkpoint, pipeline, ultra
+from yolo_slim.comparison import summary
+from yolo_slim.comparison.arms import ARMS, CONTROL, Arm, Place, Setting, Start, require_arms
+from yolo_slim.comparison.frontier import OURS
+from yolo_slim.config import RunConfig, RuntimeChoice
+from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
+from yolo_slim.devices import local
+from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
+from yolo_slim.evaluation import timing
+from yolo_slim.evaluation.accuracy import read_truth, score
+from yolo_slim.files import read_json, sha256, write_json, write_text
+from yolo_slim.manifest import Job
+from yolo_slim.pipeline import Run
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.macs import measure
+from yolo_slim.reporting.comparison_html import render
+from yolo_slim.reporting.comparison_text import markdown
+from yolo_slim.runtime.machine import describe_machine
+from yolo_slim.stages.prune import conv_widths
+from yolo_slim.stages.validate import choose_split
+
+RUNTIMES = ("onnxruntime-fp32", "ncnn-fp16")
+"""Builds that can be compared: those made from the fp32 graph, so that no quantization comes between."""
+RUN_JSON = "run.json"
+KIND = "comparison"
+OUTPUTS = ("compare.json", "compare.html", "compare.md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a comparison produced."""
+
+    folder: Path
+    status: str
+    """``won``, ``lost`` or ``undecided``."""
+    verdict: str
+    """The same in plain words."""
+    result: Path
+    """``compare.json``, see docs/compare.md."""
+    report: Path
+    """``compare.html``."""
+    table: Path
+    """``compare.md``."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Cell:
+    """One network to train and measure."""
+
+    arm: str
+    removed: float
+    """Share of the control's MACs to remove, 0 where the arm has no size."""
+    seed: int
+    """-1 where nothing is random."""
+
+    @property
+    def folder(self) -> Path:
+        """Return its place below the comparison's folder."""
+        size = f"{self.removed * 100:g}" if self.removed else "full"
+        return Path(self.arm, size, f"seed-{self.seed}" if self.seed >= 0 else "once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What became of one cell."""
+
+    cell: Cell
+    start: Start | None
+    """None where the arm isn't possible."""
+    reason: str = ""
+    """Why not."""
+    macs: int = 0
+    params: int = 0
+    widths: tuple[int, ...] = ()
+    bundles: Mapping[str, Path] | None = None
+    """Runtime to bundle."""
+    scores: Mapping[str, Any] | None = None
+    """Runtime to ``map50_95`` and ``map50``."""
+
+
+def run(
+    config: RunConfig,
+    *,
+    arms: Sequence[str],
+    removed: Sequence[float],
+    seeds: Sequence[int],
+    runtimes: Sequence[str] = RUNTIMES[:1],
+    project: Path = Path("runs/compare"),
+    name: str | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Compare pruning with its rivals.
+
+    Args:
+        config: settings of ours, and of the training that all arms share.
+        arms: names of :data:`~yolo_slim.comparison.arms.ARMS`; ours and the control always take part.
+        removed: shares of the control's MACs to remove.
+        seeds: seeds of the training, the random criterion and random weights.
+        runtimes: builds to compare; the first one decides the verdict.
+        project: folder of all comparisons.
+        name: name of this one.
+        command: command line, for the record.
+        progress: listener.
+
+    Raises:
+        SlimError: anything wrong with the inputs, found before the first training; or with the folder.
+    """
+    chosen, listener = require_arms(arms), progress or Silent()
+    _require_seeds(seeds)
+    _require_shares(removed)
+    _require_runtimes(runtimes)
+    config = fair(config)
+    folder = project / (name or default_name(config))
+    prepared = pipeline.prepare(config, folder, command=command, progress=listener)
+    wanted = list(_cells(chosen, removed, seeds))
+    with pipeline.locked(folder), os_errors_explained(folder):
+        grid, runtimes = _claim(folder, prepared, wanted, list(runtimes))
+        profile = prepared.profile.model_copy(update={"runtimes": [_choice(key) for key in runtimes]})
+        return _Comparison(replace(prepared, profile=profile), runtimes).outcome(grid)
+
+
+def default_name(config: RunConfig) -> str:
+    """Return a comparison's name from its weights, target and input side."""
+    return f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}"
+
+
+def fair(config: RunConfig) -> RunConfig:
+    """Return the settings with a training that is equally long for every arm.
+
+    Raises:
+        SlimError: settings under which ours would train longer than its rivals, or cut to another budget.
+    """
+    problems = [
+        f"prune.{key}: {getattr(config.prune, key)}; only ours would train so much longer"
+        for key in ("sparse_epochs", "recover_epochs_between")
+        if getattr(config.prune, key)
+    ]
+    if config.prune.budget[0] != "macs_removed":
+        problems.append(f"prune.{config.prune.budget[0]}: the arms are compared at equal MACs")
+    if problems:
+        raise SlimError(
+            "These settings would make the comparison unfair.", culprits=problems, remedy="Leave them at their default."
+        )
+    recover = config.recover.model_copy(update={"patience": config.recover.epochs})
+    prune = config.prune.model_copy(update={"macs_removed": None})
+    return config.model_copy(update={"recover": recover, "prune": prune})
+
+
+def _require_seeds(seeds: Sequence[int]) -> None:
+    """Raise without seeds, or for negative ones."""
+    if not seeds or min(seeds) < 0:
+        raise SlimError(
+            f"No training can be made with the seeds {list(seeds)}.",
+            remedy="Give how many (--seeds 3), or the seeds themselves, 0 or more (--seeds 0 1 2).",
+        )
+
+
+def _require_shares(removed: Sequence[float]) -> None:
+    """Raise for sizes that aren't a share of the MACs."""
+    wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
+    if wrong or not removed:
+        raise SlimError(
+            "Some sizes aren't a share of the MACs.", culprits=wrong, remedy="Give fractions, such as --prune 0.3 0.5."
+        )
+
+
+def _require_runtimes(runtimes: Sequence[str]) -> None:
+    """Raise for builds that can't be compared."""
+    unknown = [f"{key}: can't be compared.{did_you_mean(key, RUNTIMES)}" for key in runtimes if key not in RUNTIMES]
+    if unknown or not runtimes:
+        raise SlimError("Some builds can't be compared.", culprits=unknown, remedy=f"Possible: {', '.join(RUNTIMES)}.")
+
+
+def _choice(key: str) -> RuntimeChoice:
+    """Return a profile's entry for one build."""
+    runtime, precision = key.rsplit("-", 1)
+    return RuntimeChoice.model_validate({"runtime": runtime, "precisions": [precision]})
+
+
+def _cells(arms: Iterable[str], removed: Sequence[float], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Yield the networks that arms, sizes and seeds ask for."""
+    for arm in (ARMS[name] for name in arms):
+        for share in removed if arm.sized else [0.0]:
+            for seed in dict.fromkeys(seeds) if arm.trained else [-1]:
+                yield Cell(arm=arm.name, removed=share, seed=seed)
+
+
+def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str]) -> tuple[list[Cell], list[str]]:
+    """Record whose folder it is and what has been asked for so far; refuse the folder of something else.
+
+    Returns:
+        All cells, those of earlier calls included, in the order of the tables; all runtimes.
+    """
+    settings = prepared.config.model_dump(by_alias=True, exclude={"validate_", "quantize", "model", "data"})
+    identity = {
+        "schema": 1,
+        "kind": KIND,
+        "model_sha256": sha256(prepared.model),
+        "data": str(prepared.data.resolve()),
+        **_flat(settings),
+    }
+    path = folder / RUN_JSON
+    before: dict[str, Any] = read_json(path) if path.is_file() else {}
+    if before:
+        _require_same(folder, before, identity)
+    elif foreign := [item.name for item in folder.iterdir() if item.name != ".lock"]:
+        raise SlimError(
+            f"{folder} holds files that are not a comparison's.",
+            culprits=sorted(foreign),
+            remedy="Choose another NAME.",
+        )
+    grid = {Cell(**cell) for cell in before.get("cells", [])} | set(wanted)
+    names = list(ARMS)
+    cells = sorted(grid, key=lambda cell: (names.index(cell.arm), cell.removed, cell.seed))
+    runtimes = [*before.get("runtimes", []), *runtimes]
+    runtimes = list(dict.fromkeys(runtimes))
+    asked = {"runtimes": runtimes, "cells": [vars(cell) for cell in cells]}
+    write_json(path, {**identity, **asked})
+    return cells, runtimes
+
+
+def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise where a folder holds another comparison, or something else."""
+    differing = [
+        f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items() if found.get(key) != value
+    ]
+    if found.get("kind") != KIND:
+        differing = ["it is a run, no comparison"]
+    if differing:
+        raise SlimError(
+            f"{folder} holds another comparison.",
+            culprits=differing,
+            remedy="Choose another NAME, or give the same settings to add arms, sizes or seeds.",
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings under dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        nested = isinstance(value, Mapping) and key != "overrides"
+        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
+
+
+class _Comparison:
+    """One call: everything is made, measured and judged in the comparison's folder."""
+
+    def __init__(self, run: Run, runtimes: Sequence[str]) -> None:
+        self.run, self.runtimes = run, runtimes
+        self.folder, self.progress = run.folder, run.progress
+        self.setting = Setting(run)
+        dataset = load_dataset(run.data)
+        self.split = choose_split(dataset, run.config.validate_)
+        self.images = dataset.splits[self.split][: run.config.validate_.max_images or None]
+        self.train_images = len(dataset.splits["train"])
+        chosen = Dataset(yaml=dataset.yaml, root=dataset.root, names=dataset.names, splits={self.split: self.images})
+        (self.folder / "data").mkdir(exist_ok=True)
+        links = write_absolute_yaml(chosen, self.folder / "data" / "data.yaml")
+        self.links = links.with_name("data_links") / "images" / self.split
+
+    def outcome(self, cells: Sequence[Cell]) -> Outcome:
+        """Measure all cells, time them together, judge and write everything."""
+        measured = []
+        for done, cell in enumerate(cells, 1):
+            self.progress.say(f"compare: {cell.folder} ({done} of {len(cells)})")
+            measured.append(self._measure(cell))
+        value = self._value(measured, self._timings(measured))
+        result, report, table = (self.folder / name for name in OUTPUTS)
+        write_text(report, render(value))
+        write_text(table, markdown(value))
+        write_json(result, value)
+        verdict = value["verdict"]
+        return Outcome(
+            folder=self.folder,
+            status=verdict["status"],
+            verdict=verdict["text"],
+            result=result,
+            report=report,
+            table=table,
+        )
+
+    def _measure(self, cell: Cell) -> Measured:
+        """Make one network, take it the way of all, and score its bundles."""
+        arm = ARMS[cell.arm]
+        try:
+            start = self._start(arm, cell)
+        except SlimError as error:
+            if arm.name in (OURS, CONTROL):
+                raise
+            self.progress.say(f"compare: {cell.folder}: not possible: {error.fact}")
+            return Measured(cell=cell, start=None, reason=error.fact)
+        config = self.run.config.model_copy(update={"imgsz": start.imgsz})
+        own = replace(self.run, config=config, folder=self.folder / cell.folder)
+        built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained else None)
+        model = checkpoint.load(built.weights).model
+        size = measure(model, start.imgsz, end2end=self.setting.end2end)
+        bundles = {key: _bundle(built, arm.name, key) for key in self.runtimes}
+        return Measured(
+            cell=cell,
+            start=start,
+            macs=size.macs,
+            params=size.params,
+            widths=(start.imgsz, *conv_widths(model).values()),
+            bundles=bundles,
+            scores={key: self._scored(bundle, own.folder / "score" / key) for key, bundle in bundles.items()},
+        )
+
+    def _start(self, arm: Arm, cell: Cell) -> Start:
+        """Return what an arm begins with; seeds share it where it isn't random."""
+        base = self.folder / cell.folder
+        place = Place(
+            setting=self.setting,
+            folder=(base if arm.seeded else base.parent) / "start",
+            removed=cell.removed,
+            seed=max(cell.seed, 0),
+        )
+        return arm.make(place)
+
+    def _scored(self, bundle: Path, folder: Path) -> dict[str, float]:
+        """Return the mAP of a bundle's own detections."""
+        limits = {"split": self.split, "images": len(self.images)}
+        inputs = {"bundle": sha256(bundle / "bundle.json"), "data": self.run.data_digest}
+        job = Job(stage="compare-score", folder=folder, config=limits, inputs=inputs)
+        out = folder / "score.json"
+        if not job.is_done():
+            job.begin()
+            self.progress.step(f"compare: detect with {bundle.name}", 0, 1)
+            answers = local.infer(bundle, self.links, ultra.cores())
+            truths = [read_truth(path) for path in self.images]
+            found = score(truths, [answer.detections for answer in answers], self.setting.control.names)
+            write_json(out, {"map50_95": found.map50_95, "map50": found.map50, "per_class": found.per_class})
+            job.finish([out])
+            self.progress.step(f"compare: detect with {bundle.name}", 1, 1)
+        value: dict[str, float] = read_json(out)
+        return value
+
+    def _timings(self, measured: Sequence[Measured]) -> dict[str, Any]:
+        """Return the timings of all networks that differ in shape, taken in one go, by cell and runtime."""
+        bundles = {
+            timed_key(one, key): bundle
+            for one in representatives(measured)
+            for key, bundle in (one.bundles or {}).items()
+        }
+        config = self.run.config.validate_
+        how = config.model_dump(include={"min_seconds", "min_queries", "rounds"})
+        digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
+        job = Job(stage="compare-timing", folder=self.folder / "timing", config=how, inputs=digests)
+        out = job.folder / "timing.json"
+        if not job.is_done():
+            job.begin()
+            celsius = self.run.profile.thermal.max_celsius
+            found = timing.in_turns(
+                list(bundles),
+                config.rounds,
+                lambda key: local.bench_turn(bundles[key], self.links, config, celsius),
+                lambda done, total: self.progress.step("compare: time the bundles in turns", done, total),
+            )
+            write_json(out, found)
+            job.finish([out])
+        value: dict[str, Any] = read_json(out)
+        return value
+
+    def _value(self, measured: Sequence[Measured], timings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the JSON value of ``compare.json``."""
+        return summary.value(self._about(), [_row(one, measured) for one in measured], timings)
+
+    def _about(self) -> dict[str, Any]:
+        """Return what is compared on what."""
+        run = self.run
+        training = run.config.recover.model_dump(include={"epochs", "batch", "distill", "overrides"})
+        share = float(training["overrides"].get("fraction", 1.0))
+        return {
+            "name": self.folder.name,
+            "command": run.command,
+            "model": {"file": run.model.name, "sha256": self.setting.control.sha256},
+            "target": {
+                "name": run.profile.name,
+                "description": run.profile.description,
+                "is_this_machine": local.is_device(run.profile),
+            },
+            "data": {"yaml": run.data.name, "split": self.split, "images": len(self.images)},
+            "imgsz": run.config.imgsz,
+            "training": {**training, "images_seen": training["epochs"] * round(share * self.train_images)},
+            "runtimes": list(self.runtimes),
+            "machine": describe_machine(),
+        }
+
+
+def _row(one: Measured, measured: Sequence[Measured]) -> summary.Row:
+    """Return one network's row of the result."""
+    return summary.Row(
+        arm=one.cell.arm,
+        removed=one.cell.removed,
+        seed=one.cell.seed,
+        reason=one.reason,
+        imgsz=one.start.imgsz if one.start else None,
+        implementation=one.start.implementation if one.start else "",
+        macs=one.macs,
+        params=one.params,
+        scores=one.scores or {},
+        timed={key: timed_key(representative(one, measured), key) for key in one.bundles or {}},
+        folder=one.cell.folder.as_posix(),
+    )
+
+
+def _bundle(built: pipeline.Built, arm: str, key: str) -> Path:
+    """Return a network's bundle.
+
+    Raises:
+        SlimError: it wasn't possible.
+    """
+    name = f"{arm}/{key}"
+    if name not in built.bundles:
+        raise SlimError(
+            f"{key} can't be compared here: {built.skipped.get(name, 'it was not built')}.",
+            remedy="Leave it out of --runtimes.",
+        )
+    return built.bundles[name]
+
+
+def representatives(measured: Sequence[Measured]) -> list[Measured]:
+    """Return the networks that are timed: of those of one arm and shape the first, whatever its seed."""
+    return [one for one in measured if one.start and representative(one, measured) is one]
+
+
+def representative(one: Measured, measured: Sequence[Measured]) -> Measured:
+    """Return the first network of the same arm, size and shape."""
+    same = (one.cell.arm, one.cell.removed, one.widths)
+    return next(o for o in measured if o.start and (o.cell.arm, o.cell.removed, o.widths) == same) if one.start else one
+
+
+def timed_key(one: Measured, runtime: str) -> str:
+    """Return the name of a network's timing in a runtime."""
+    return f"{one.cell.folder.as_posix()}/{runtime}"

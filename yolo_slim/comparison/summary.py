@@ -1,0 +1,189 @@
+"""From what was measured to the value of ``compare.json``. Pure functions; docs/compare.md tells what the keys mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from statistics import fmean
+from typing import Any
+
+from yolo_slim.comparison.arms import ARMS, CONTROL
+from yolo_slim.comparison.frontier import Point, judge_all, on_frontier, overall, verdict_text
+from yolo_slim.evaluation.timing import speedup
+from yolo_slim.manifest import versions
+
+COMPARE_SCHEMA = 1
+MACS_TOLERANCE = 0.03
+"""Distance from the wanted share of the MACs above which an arm's row says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One network of the grid."""
+
+    arm: str
+    removed: float
+    """Share of the control's MACs that was to go, 0 where the arm has no size."""
+    seed: int
+    reason: str
+    """Why it isn't possible; empty where it is."""
+    imgsz: int | None
+    implementation: str
+    macs: int
+    params: int
+    scores: Mapping[str, Mapping[str, float]]
+    """Runtime to ``map50_95`` and ``map50``."""
+    timed: Mapping[str, str]
+    """Runtime to the name of the timing that stands for it."""
+    folder: str
+
+
+def value(about: Mapping[str, Any], rows: Sequence[Row], timings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of ``compare.json``.
+
+    Args:
+        about: what was compared on what: name, command, model, data, training, runtimes, machine.
+        rows: every network; the control's is among them.
+        timings: merged timings by the names in :attr:`Row.timed`.
+    """
+    control = next(row for row in rows if row.arm == CONTROL)
+    entries = [_entry(own, control, timings) for own in grouped(rows)]
+    judged = {key: _judged(entries, key) for key in about["runtimes"]}
+    first = judged[about["runtimes"][0]]
+    return {
+        "schema": COMPARE_SCHEMA,
+        "kind": "comparison",
+        **about,
+        "measured_at": max(
+            (timing["measured_at"] for timing in timings.values()),
+            default=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ),
+        "arms": entries,
+        "verdict": {"status": first["status"], "text": first["text"], "runtime": about["runtimes"][0]},
+        "judgements": judged,
+        "versions": versions(),
+        "notes": _notes(about, entries),
+    }
+
+
+def grouped(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows of one arm and size together, in their order."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.arm, row.removed), []).append(row)
+    return list(groups.values())
+
+
+def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one arm at one size."""
+    first, arm = rows[0], ARMS[rows[0].arm]
+    removed = 1 - first.macs / control.macs
+    possible = not first.reason
+    return {
+        "arm": first.arm,
+        "about": arm.about,
+        "removed": first.removed if arm.sized else None,
+        "reference": arm.reference,
+        "trained": arm.trained,
+        "distilled": arm.trained,
+        "status": "measured" if possible else "not possible",
+        "reason": first.reason,
+        "implementation": first.implementation,
+        "imgsz": first.imgsz,
+        "macs": first.macs if possible else None,
+        "params": first.params if possible else None,
+        "macs_removed": removed if possible else None,
+        "at_size": not arm.sized or not possible or abs(removed - first.removed) <= MACS_TOLERANCE,
+        "seeds": [_seed(row) for row in rows if not row.reason],
+        "runtimes": {key: _runtime(rows, control, key, timings) for key in first.scores},
+    }
+
+
+def _seed(row: Row) -> dict[str, Any]:
+    """Return one seed's figures."""
+    scores = {key: {name: found[name] for name in ("map50_95", "map50")} for key, found in row.scores.items()}
+    seed = None if row.seed < 0 else row.seed
+    return {"seed": seed, "scores": scores, "timed": dict(row.timed), "folder": row.folder}
+
+
+def _runtime(rows: Sequence[Row], control: Row, key: str, timings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return accuracy over the seeds and latency of one arm in one runtime."""
+    maps = [row.scores[key]["map50_95"] for row in rows]
+    timed = _typical([timings[name] for name in dict.fromkeys(row.timed[key] for row in rows) if name in timings])
+    base = timings.get(control.timed[key])
+    return {
+        "map50_95": {"mean": fmean(maps), "lowest": min(maps), "highest": max(maps), "seeds": len(maps)},
+        "bench": None if timed is None else _bench(timed),
+        "speedup": speedup(base, timed) if base and timed else None,
+        "on_frontier": False,
+    }
+
+
+def _typical(timed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the timing with the median latency; seeds of one shape share one, so there are several only rarely."""
+    ranked = sorted(timed, key=lambda timing: timing["stages"]["total"]["p50_ms"])
+    return ranked[(len(ranked) - 1) // 2] if ranked else None
+
+
+def _bench(timed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a timing without its raw samples, which stay in timing/timing.json."""
+    kept = ("fps", "queries", "seconds", "valid", "invalid_reasons", "round_p50_ms", "runtime", "measured_at")
+    return {**{name: timed[name] for name in kept}, **timed["stages"]["total"]}
+
+
+def _judged(entries: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Judge all arms in one runtime; fills in which of them are on the frontier."""
+    having = [entry for entry in entries if key in entry["runtimes"]]
+    points = [_point(entry, key, entries) for entry in having]
+    for entry, best in zip(having, on_frontier(points), strict=True):
+        entry["runtimes"][key]["on_frontier"] = best
+    judgements = judge_all(points)
+    status = overall(judgements)
+    return {
+        "status": status,
+        "text": verdict_text(status, judgements),
+        "arms": [asdict(judgement) for judgement in judgements],
+    }
+
+
+def _point(entry: Mapping[str, Any], key: str, entries: Sequence[Mapping[str, Any]]) -> Point:
+    """Return an entry as a point of accuracy and latency."""
+    bench = entry["runtimes"][key]["bench"]
+    return Point(
+        arm=entry["arm"],
+        size=size_text(entry, entries),
+        maps=tuple(seed["scores"][key]["map50_95"] for seed in entry["seeds"]),
+        rounds_ms=tuple(bench["round_p50_ms"]) if bench and bench["valid"] else (),
+        reference=entry["reference"],
+        exact=not entry["trained"],
+    )
+
+
+def size_text(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return what tells an entry from its arm's other sizes, empty where there are none."""
+    sizes = {other["removed"] for other in entries if other["removed"] is not None}
+    return f"-{entry['removed'] * 100:g} %" if entry["removed"] is not None and len(sizes) > 1 else ""
+
+
+def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the reader must know."""
+    training, target = about["training"], about["target"]
+    distill = f"distillation from the control at weight {training['distill']:g} included"
+    notes = [
+        f"Every trained arm got epochs: {training['epochs']}, batch: {training['batch']}, "
+        f"images seen: {training['images_seen']}, by the same settings, "
+        f"{distill if training['distill'] else 'without distillation'}."
+    ]
+    if not target["is_this_machine"]:
+        notes.append(f"Speed was measured on this machine; on {target['name']} it is unproven.")
+    notes += [
+        f"{entry['arm']} lost {entry['macs_removed']:.1%} of the MACs where {entry['removed']:.1%} were asked for."
+        for entry in entries
+        if not entry["at_size"]
+    ]
+    seeds = {len(entry["seeds"]) for entry in entries if entry["trained"] and entry["seeds"]}
+    if 1 in seeds:
+        notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
+    notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
+    return notes
