@@ -304,7 +304,7 @@ def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any)
 @_options("settings", "config", "quiet", "json")
 @click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/MODEL-TARGET-IMGSZ-sensitivity].")
 def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
-    r"""Measure what each block costs in mAP and gains in milliseconds when it alone is narrowed.
+    """Measure what each block costs in mAP and gains in milliseconds when it alone is narrowed.
 
     \b
     Prune by what was measured:
@@ -314,7 +314,7 @@ def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments
 
     Accuracy is measured on validation images, milliseconds on this machine, block against unpruned network in turns.
     A stopped run goes on with the missing blocks.
-    """
+    """  # noqa: D301
     from yolo_slim import api
     from yolo_slim.files import read_json
     from yolo_slim.reporting.sensitivity import text

@@ -75,7 +75,7 @@ def environment() -> Environment:
     """Return what all pages are rendered with: their style, filters for numbers, and no undefined names."""
     found = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     found.filters |= {"number": facts.number, "signed": facts.signed}
-    found.globals["style"] = Markup(STYLE.read_text(encoding="utf-8"))
+    found.globals["style"] = stylesheet()
     return found
 
 
@@ -116,9 +116,8 @@ def write_report(path: Path, result: dict[str, Any], examples: Sequence[Example]
 
 
 def stylesheet() -> Markup:
-    """Return the report's style, so that other pages look alike."""
-    style = TEMPLATE.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
-    return Markup(style)
+    """Return the style that all pages share."""
+    return Markup(STYLE.read_text(encoding="utf-8"))
 
 
 def _gate_meaning(name: str) -> str:
