@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -112,3 +113,16 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield f"{prefix}{key}", ", ".join(map(str, item)) or "none"
         else:
             yield f"{prefix}{key}", "not known" if item is None else str(item)
+
+
+def middle_half(row: Json) -> tuple[float, float]:
+    """Return the quartiles of a sensitivity row's gains over its turns, milliseconds.
+
+    On a shared machine one turn in twenty-five is off by tens of milliseconds, so smallest and largest say little.
+    """
+    turns = row["round_ms"]
+    gains = sorted(before - after for before, after in zip(turns["control"], turns["cut"], strict=True))
+    if len(gains) == 1:
+        return gains[0], gains[0]
+    low, _, high = statistics.quantiles(gains, n=4, method="inclusive")
+    return low, high

@@ -12,6 +12,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from yolo_slim.reporting import facts
+
 WIDTH, LEFT, RIGHT = 760, 64, 744
 BINS = 96
 CHARACTER_PX = 6.7
@@ -121,26 +123,21 @@ def accuracy_vs_fps(
 def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the scatter plot of a sensitivity map: mAP50-95 that a block costs against milliseconds that it gains.
 
-    A horizontal line spans the turns' smallest and largest gain, where a row has them.
+    A horizontal line spans the middle half of the turns' gains.
     """
     height = 460
-    gains = [value for row in rows for value in _span(row)]
+    gains = [value for row in rows for value in (row["ms_gain"], *facts.middle_half(row))]
     costs = [row["map_cost"] for row in rows]
     x, y = _padded([0.0, *gains], LEFT, RIGHT), _padded([0.0, *costs], height - 52, 30)
     points = [(x.px(row["ms_gain"]), y.px(row["map_cost"])) for row in rows]
     parts = [_grid(x, y, "milliseconds gained per image", "mAP50-95 lost")]
     parts += [_line(x.px(0), x.px(0), y.start, y.end, "limit"), _line(LEFT, RIGHT, y.px(0), y.px(0), "limit")]
     for row, (_, py) in zip(rows, points, strict=True):
-        low, high = _span(row)
+        low, high = facts.middle_half(row)
         parts.append(_line(x.px(low), x.px(high), py, py, "link"))
     parts += [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="slim"/>').format(*point) for point in points]
     parts += _labels([row["name"] for row in rows], points)
     return _svg(Markup("").join(parts), height, "mAP50-95 lost against milliseconds gained by every block")
-
-
-def _span(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the smallest and largest gain of a row's turns, milliseconds."""
-    return row.get("ms_gain_lowest", row["ms_gain"]), row.get("ms_gain_highest", row["ms_gain"])
 
 
 def _padded(values: Sequence[float], start: float, end: float) -> Axis:

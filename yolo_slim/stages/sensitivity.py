@@ -332,8 +332,7 @@ class _Meter:
             "seconds": round(time.monotonic() - started, 1),
         }
         self.progress.say(
-            f"sensitivity: {block.name}: mAP50-95 {-100 * value['map_cost']:+.2f} points, "
-            f"{-value['ms_gain']:+.3f} ms ({-value['ms_gain_highest']:+.3f} to {-value['ms_gain_lowest']:+.3f})"
+            f"sensitivity: {block.name}: mAP50-95 {-100 * value['map_cost']:+.2f} points, {-value['ms_gain']:+.3f} ms"
         )
         return self._store(block.name, value)
 
