@@ -31,7 +31,6 @@ from yolo_slim.progress import Silent
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.machine import device_model
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.export import layout_of
 
 HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (turns) |", "|---|---|---|---|---|"]
 
