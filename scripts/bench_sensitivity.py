@@ -28,6 +28,7 @@ from yolo_slim.evaluation.predict import detect_all, onnx_infer
 from yolo_slim.files import read_json
 from yolo_slim.manifest import versions
 from yolo_slim.progress import Silent
+from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.machine import device_model
 from yolo_slim.runtime.sources import read_image
