@@ -69,11 +69,8 @@ def main() -> None:
     ultra.use_all_cores()
     options.out.mkdir(parents=True, exist_ok=True)
     grid = _Grid(options)
-    try:
-        for cell in grid.cells():
-            grid.fill(cell)
-    except SlimError as error:
-        sys.exit(f"error: {error}")
+    for cell in grid.cells():
+        grid.fill(cell)
     grid.print()
 
 
@@ -157,8 +154,12 @@ class _Grid:
         """Measure a cell unless it is known."""
         key, control = self.key(cell), self.control(cell.model)
         self._known(control, lambda: self._scored(cell.model))
-        self._known(key, lambda: self._scored(self._weights(cell)))
-        found = f"{self.kept[key]['map50_95']:.4f}"
+        try:
+            self._known(key, lambda: self._scored(self._weights(cell)))
+        except SlimError as error:
+            self.kept[key] = {"failed": error.fact}
+            write_json(self.store, self.kept)
+        found = self.kept[key].get("failed") or f"{self.kept[key]['map50_95']:.4f}"
         print(
             f"{cell.model.stem} {cell.row} {cell.share:g}, {cell.epochs} epochs: {found}", file=sys.stderr, flush=True
         )
@@ -221,8 +222,9 @@ class _Grid:
         texts: dict[tuple[float, int], list[float]] = {}
         for cell in self.cells():
             if (cell.model, cell.row) == (model, row):
-                texts.setdefault((cell.share, cell.epochs), []).append(self.kept[self.key(cell)]["map50_95"])
-        return [_spread(values) for values in texts.values()]
+                found = self.kept[self.key(cell)].get("map50_95")
+                texts.setdefault((cell.share, cell.epochs), []).extend([found] if found is not None else [])
+        return [_spread(values) if values else "not possible" for values in texts.values()]
 
 
 def _spread(values: list[float]) -> str:
