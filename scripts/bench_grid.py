@@ -86,7 +86,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = [row for row in options.rows or [] if row not in GRIDS[options.grid]]
+    if unknown:
+        parser.error(f"no such rows: {', '.join(unknown)}; there are: {', '.join(GRIDS[options.grid])}")
+    if not load_dataset(options.data).has(options.split):
+        parser.error(f"{options.data} has no split {options.split}")
+    options.data = options.data.resolve()
+    return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +125,7 @@ class _Grid:
         self.options = options
         self.store = Path(options.out) / "grid.json"
         self.kept: dict[str, Any] = read_json(self.store) if self.store.is_file() else {}
+        self.failed: dict[str, str] = {}
         self.dataset = load_dataset(options.data)
         self.images = self.dataset.splits[options.split]
         self.truths = [read_truth(image) for image in self.images]
@@ -157,9 +165,8 @@ class _Grid:
         try:
             self._known(key, lambda: self._scored(self._weights(cell)))
         except SlimError as error:
-            self.kept[key] = {"failed": error.fact}
-            write_json(self.store, self.kept)
-        found = self.kept[key].get("failed") or f"{self.kept[key]['map50_95']:.4f}"
+            self.failed[key] = error.fact
+        found = self.failed.get(key) or f"{self.kept[key]['map50_95']:.4f}"
         print(
             f"{cell.model.stem} {cell.row} {cell.share:g}, {cell.epochs} epochs: {found}", file=sys.stderr, flush=True
         )
@@ -222,8 +229,8 @@ class _Grid:
         texts: dict[tuple[float, int], list[float]] = {}
         for cell in self.cells():
             if (cell.model, cell.row) == (model, row):
-                found = self.kept[self.key(cell)].get("map50_95")
-                texts.setdefault((cell.share, cell.epochs), []).extend([found] if found is not None else [])
+                found = self.kept.get(self.key(cell))
+                texts.setdefault((cell.share, cell.epochs), []).extend([found["map50_95"]] if found else [])
         return [_spread(values) if values else "not possible" for values in texts.values()]
 
 

@@ -252,9 +252,7 @@ def recover(
     prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     with locked(folder):
         return recover_stage.run(
-            recover_stage.RecoverInputs(
-                weights=Path(weights), teacher=recover_stage.teacher_of(chosen.recover, Path(teacher)), data=Path(data)
-            ),
+            recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
             chosen.recover,
             folder,
             imgsz=chosen.imgsz,

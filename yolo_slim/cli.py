@@ -194,17 +194,27 @@ class _Several(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Give every further value its option's name again; values with commas are divided."""
         given: list[str] = []
-        option = ""
+        option, missing = "", False
         for word in args:
             name, equals, value = word.partition("=")
             if word.startswith("-"):
+                _require_value(option, missing=missing)
                 option = name if name.removeprefix("--") in SEVERAL else ""
+                missing = bool(option) and not equals
                 if not option or not equals:
                     given += [] if option else [word]
                     continue
                 word = value
+            missing = False
             given += [part for value in word.split(",") for part in (option, value)] if option else [word]
+        _require_value(option, missing=missing)
         return super().parse_args(ctx, given)
+
+
+def _require_value(option: str, *, missing: bool) -> None:
+    """Raise for an option without any value: an empty shell variable must not start the whole default grid."""
+    if missing:
+        raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.")
 
 
 SEVERAL = ("seeds", "arms", "prune", "runtimes")

@@ -36,6 +36,10 @@ class SlimError(Exception):
         return "\n".join(lines)
 
 
+class MachineError(SlimError):
+    """A problem of the machine at the moment, such as a full disk: it says nothing of what was tried."""
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest known word, or an empty string."""
     close = get_close_matches(word, known, n=1, cutoff=0.5)
@@ -57,13 +61,13 @@ def os_errors_explained(path: Path) -> Iterator[None]:
 def explain_os_error(error: OSError, path: Path) -> SlimError | None:
     """Return the user's version of a full disk or a folder without write permission, None for any other error."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SlimError(
+        return MachineError(
             f"The disk is full: writing to {error.filename or path} failed.",
             remedy="Free some space or choose another folder with --project; then run the same command again: "
             "finished stages are kept and it goes on from there.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return SlimError(
+        return MachineError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
             remedy="Choose another folder with --project, or change its permissions.",
         )

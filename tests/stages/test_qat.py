@@ -90,6 +90,16 @@ def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs
 
 
 @MODELOPT
+def test_ranges_are_not_forgotten(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
+    """The float graph says that its weights were trained quantized: int8 without their ranges is refused, not fp16."""
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx, data=signs)
+    with pytest.raises(SlimError, match="quantization-aware training"):
+        quantize.run(inputs, QuantizeConfig(), folder / "forgotten", imgsz=128)
+    config = QuantizeConfig(parity_images=2)
+    assert set(quantize.run(inputs, config, folder / "fp16", imgsz=128, precisions=["fp16"]).graphs) == {"fp16"}
+
+
+@MODELOPT
 def test_float_graph_is_no_trained_one(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
     """A float graph in the place of the trained one is refused: its int8 would not be what was trained."""
     inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.onnx, data=signs)
@@ -124,6 +134,8 @@ def test_missing_modelopt_is_named(
     with pytest.raises(SlimError, match="ModelOpt"):
         export.run(export.ExportInputs(weights=marked, data=signs), ExportConfig(), tmp_path / "export", imgsz=128)
     inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
-    with pytest.raises(SlimError, match="ModelOpt"):
-        recover.run(inputs, CONFIG, tmp_path / "recover", imgsz=128)
+    for spelled in (8, "int8", "w8a8"):
+        config = CONFIG.model_copy(update={"overrides": {"quantize": spelled}})
+        with pytest.raises(SlimError, match="ModelOpt"):
+            recover.run(inputs, config, tmp_path / "recover", imgsz=128)
     assert not list(tmp_path.iterdir())

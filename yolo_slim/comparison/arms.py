@@ -18,7 +18,7 @@ from yolo_slim import checkpoint
 from yolo_slim.comparison import narrow, plain
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.config import PruneConfig
-from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.errors import MachineError, SlimError, did_you_mean
 from yolo_slim.files import read_json, write_json
 from yolo_slim.manifest import Job
 from yolo_slim.pipeline import Run
@@ -166,6 +166,8 @@ def _uniform_l2(place: Place) -> Start:
         run.progress.say("compare: torch-pruning searches its ratio")
         try:
             ratio = plain.run_apart(task)
+        except MachineError:
+            raise
         except SlimError as error:
             own = _own_l2(place, error)
             out.write_bytes(own.weights.read_bytes())
@@ -195,16 +197,16 @@ def _narrow(place: Place) -> Start:
         narrow.take_leading(control.model, model, control.stride)
         return "the leading channels of the trained weights"
 
-    return _stock(place, fill)
+    return _stock(place, fill, {})
 
 
 def _scratch(place: Place) -> Start:
     """Leave a narrower network of the family as it was initialised."""
-    return _stock(place, lambda _: "random weights")
+    return _stock(place, lambda _: "random weights", {"seed": place.seed})
 
 
-def _stock(place: Place, fill: Callable[[nn.Module], str]) -> Start:
-    """Return a narrower stock network, its weights by ``fill``, which returns what they are."""
+def _stock(place: Place, fill: Callable[[nn.Module], str], decides: dict[str, Any]) -> Start:
+    """Return a narrower stock network, weights by ``fill``, which says what they are; ``decides`` is what it reads."""
     setting = place.setting
 
     def make(out: Path) -> str:
@@ -218,7 +220,7 @@ def _stock(place: Place, fill: Callable[[nn.Module], str]) -> Start:
         before = narrow.stock_yaml(setting.control.model)[1]
         return f"Ultralytics: its own yaml at width {width:.4f} (was {before:g}), {weights}"
 
-    return _kept(place, {"seed": place.seed}, make)
+    return _kept(place, decides, make)
 
 
 def _small_input(place: Place) -> Start:

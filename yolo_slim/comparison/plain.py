@@ -29,7 +29,7 @@ from ultralytics.nn.modules import block
 from yolo_slim import checkpoint, ultra
 from yolo_slim.comparison.narrow import HALVED, nearest
 from yolo_slim.devices.local import own_environment
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.pruning.blocks import update_attributes
 from yolo_slim.pruning.macs import measure
 from yolo_slim.pruning.plan import LayerCut
@@ -72,7 +72,10 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
             command, env=own_environment(), capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise SlimError(f"torch-pruning took more than {seconds:.0f} s on this network.") from None
+        raise MachineError(
+            f"torch-pruning took more than {seconds:.0f} s on this network.",
+            remedy="Try again on a free machine, or leave uniform-l2 out of --arms.",
+        ) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
         raise SlimError(f"torch-pruning failed on this network: {last[:200]}")

@@ -18,17 +18,17 @@ from yolo_slim.comparison.frontier import OURS
 from yolo_slim.config import RunConfig, RuntimeChoice
 from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
 from yolo_slim.devices import local
-from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
+from yolo_slim.errors import MachineError, SlimError, did_you_mean, os_errors_explained
 from yolo_slim.evaluation import timing
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import read_json, sha256, write_json, write_text
-from yolo_slim.manifest import Job
+from yolo_slim.manifest import Job, versions
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
 from yolo_slim.reporting.comparison_html import render
 from yolo_slim.reporting.comparison_text import markdown
-from yolo_slim.runtime.machine import describe_machine
+from yolo_slim.runtime.machine import describe_machine, device_model
 from yolo_slim.stages.prune import conv_widths
 from yolo_slim.stages.validate import choose_split
 
@@ -149,6 +149,10 @@ def fair(config: RunConfig) -> RunConfig:
         for key in ("sparse_epochs", "recover_epochs_between")
         if getattr(config.prune, key)
     ]
+    if config.recover.teacher:
+        problems.append("recover.teacher: the control teaches every arm")
+    if "time" in config.recover.overrides:
+        problems.append("--train time: smaller networks would get more epochs")
     if config.prune.budget[0] != "macs_removed":
         problems.append(f"prune.{config.prune.budget[0]}: the arms are compared at equal MACs")
     if problems:
@@ -200,10 +204,10 @@ def _cells(arms: Iterable[str], removed: Sequence[float], seeds: Sequence[int]) 
 
 
 def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str]) -> tuple[list[Cell], list[str]]:
-    """Record whose folder it is and what has been asked for so far; refuse the folder of something else.
+    """Record whose folder it is; refuse the folder of something else.
 
     Returns:
-        All cells, those of earlier calls included, in the order of the tables; all runtimes.
+        All cells, those that earlier calls measured included, in the order of the tables; all runtimes.
     """
     settings = prepared.config.model_dump(by_alias=True, exclude={"validate_", "quantize", "model", "data"})
     identity = {
@@ -228,9 +232,18 @@ def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str])
     cells = sorted(grid, key=lambda cell: (names.index(cell.arm), cell.removed, cell.seed))
     runtimes = [*before.get("runtimes", []), *runtimes]
     runtimes = list(dict.fromkeys(runtimes))
-    asked = {"runtimes": runtimes, "cells": [vars(cell) for cell in cells]}
-    write_json(path, {**identity, **asked})
+    kept = {key: before.get(key, []) for key in ("runtimes", "cells")}
+    write_json(path, {**identity, **kept})
     return cells, runtimes
+
+
+def _remember(folder: Path, measured: Sequence[Measured], runtimes: Sequence[str]) -> None:
+    """Record what was measured, so that the next call has it in its tables; what failed has to be asked for again."""
+    path = folder / RUN_JSON
+    found = read_json(path)
+    cells = [one.cell for one in measured if one.start]
+    cells += [cell for cell in (Cell(**cell) for cell in found["cells"]) if cell not in cells]
+    write_json(path, {**found, "runtimes": list(runtimes), "cells": [vars(cell) for cell in cells]})
 
 
 def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -279,6 +292,7 @@ class _Comparison:
         for done, cell in enumerate(cells, 1):
             self.progress.say(f"compare: {cell.folder} ({done} of {len(cells)})")
             measured.append(self._measure(cell))
+            _remember(self.folder, measured, self.runtimes)
         value = self._value(measured, self._timings(measured))
         result, report, table = (self.folder / name for name in OUTPUTS)
         write_text(report, render(value))
@@ -298,12 +312,15 @@ class _Comparison:
         """Make one network, take it the way of all, and score its bundles."""
         arm = ARMS[cell.arm]
         try:
-            start = self._start(arm, cell)
+            return self._carried(arm, cell, self._start(arm, cell))
         except SlimError as error:
-            if arm.name in (OURS, CONTROL):
+            if arm.name in (OURS, CONTROL) or isinstance(error, MachineError):
                 raise
             self.progress.say(f"compare: {cell.folder}: not possible: {error.fact}")
             return Measured(cell=cell, start=None, reason=error.fact)
+
+    def _carried(self, arm: Arm, cell: Cell, start: Start) -> Measured:
+        """Take one start the way of all, and score its bundles."""
         config = self.run.config.model_copy(update={"imgsz": start.imgsz})
         own = replace(self.run, config=config, folder=self.folder / cell.folder)
         built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained else None)
@@ -359,7 +376,9 @@ class _Comparison:
         config = self.run.config.validate_
         how = config.model_dump(include={"min_seconds", "min_queries", "rounds"})
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
-        job = Job(stage="compare-timing", folder=self.folder / "timing", config=how, inputs=digests)
+        # Figures of another machine or runtime version would stand under this one's name.
+        here = {"machine": device_model(), "threads": ultra.cores(), "versions": versions()}
+        job = Job(stage="compare-timing", folder=self.folder / "timing", config={**how, **here}, inputs=digests)
         out = job.folder / "timing.json"
         if not job.is_done():
             job.begin()

@@ -77,9 +77,10 @@ def grouped(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dict[str, Any]:
     """Return one arm at one size."""
-    first, arm = rows[0], ARMS[rows[0].arm]
+    made = [row for row in rows if not row.reason]
+    first, arm = (made or rows)[0], ARMS[rows[0].arm]
     removed = 1 - first.macs / control.macs
-    possible = not first.reason
+    possible = bool(made)
     return {
         "arm": first.arm,
         "about": arm.about,
@@ -95,8 +96,9 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "params": first.params if possible else None,
         "macs_removed": removed if possible else None,
         "at_size": not arm.sized or not possible or abs(removed - first.removed) <= MACS_TOLERANCE,
-        "seeds": [_seed(row) for row in rows if not row.reason],
-        "runtimes": {key: _runtime(rows, control, key, timings) for key in first.scores},
+        "seeds": [_seed(row) for row in made],
+        "seeds_missing": [{"seed": row.seed, "reason": row.reason} for row in rows if row.reason and made],
+        "runtimes": {key: _runtime(made, control, key, timings) for key in first.scores},
     }
 
 
@@ -186,4 +188,9 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
     if 1 in seeds:
         notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
     notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
+    notes += [
+        f"{entry['arm']} was not possible with seed {missing['seed']}: {missing['reason']}"
+        for entry in entries
+        for missing in entry["seeds_missing"]
+    ]
     return notes

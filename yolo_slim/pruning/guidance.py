@@ -94,6 +94,13 @@ def load_map(path: Path, model_sha256: str) -> SensitivityMap:
             culprits=problems,
             remedy="Correct these values, or make the map again with this yolo_slim.",
         )
+    throttled = [row["name"] for row in values["blocks"] if row.get("invalid_reasons")]
+    if throttled:
+        raise SlimError(
+            f"{path}: the timings of some blocks don't count: the machine throttled.",
+            culprits=throttled,
+            remedy="Run `yolo-slim sensitivity` again: it measures these blocks anew and keeps the others.",
+        )
     if values["model_sha256"] != model_sha256:
         raise SlimError(
             f"{path}: the map was measured on another model ({values['model_sha256'][:12]}, not {model_sha256[:12]}).",

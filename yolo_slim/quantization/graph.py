@@ -9,6 +9,8 @@ from typing import Any
 
 from yolo_slim.errors import SlimError
 
+TRAINED_KEY = "trained_int8"
+"""Metadata of a float graph whose weights were trained quantized: the name of the graph with their ranges."""
 QUANTIZED_OPS = ("QuantizeLinear", "DequantizeLinear")
 
 

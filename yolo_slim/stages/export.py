@@ -132,12 +132,22 @@ def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int,
     checkpoint.save(plain, loaded, loaded.model)
     write_atomic(outputs.onnx, lambda path: export_onnx(plain, config, imgsz, path))
     plain.unlink()
+    _name_trained(outputs.onnx, outputs.trained_int8)
     write_atomic(outputs.trained_int8, lambda path: export_onnx(loaded.path, config, imgsz, path))
     if not graphs.is_quantized(onnx.load(str(outputs.trained_int8))):
         raise SlimError(
             f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
             remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
         )
+
+
+def _name_trained(path: Path, trained: Path) -> None:
+    """Let a float graph's metadata say that its weights were trained quantized, and where their ranges are."""
+    import onnx
+
+    graph = onnx.load(str(path))
+    graph.metadata_props.add(key=graphs.TRAINED_KEY, value=trained.name)
+    write_atomic(path, lambda temporary: onnx.save(graph, str(temporary)))
 
 
 def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:

@@ -119,7 +119,10 @@ class Phases:
         """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on."""
         from yolo_slim.training.phase import BEST_FLOAT32
 
-        config = training.model_copy(update={"epochs": epochs, "patience": epochs, "device": _one(training.device)})
+        # Quantizers are for the weights that stay: the next cut would make their ranges wrong.
+        overrides = {key: value for key, value in training.overrides.items() if key != "quantize"}
+        changes = {"epochs": epochs, "patience": epochs, "device": _one(training.device), "overrides": overrides}
+        config = training.model_copy(update=changes)
         data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
         given = recover.RecoverInputs(weights=weights, teacher=self._teacher, data=self.data)
         arguments = recover.training_arguments(given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed)

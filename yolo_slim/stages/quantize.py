@@ -89,6 +89,8 @@ def run(
     about = layout_of(inputs.onnx)
     _require(about, imgsz, precisions)
     model = graphs.load(inputs.onnx)
+    if "int8" in precisions:
+        _require_trained(inputs, model)
     trained = _trained(inputs, about) or model
     job = Job(
         stage="quantize",
@@ -145,6 +147,16 @@ def _require(about: dict[str, Any], imgsz: int, precisions: Sequence[str]) -> No
         raise SlimError(
             f"The quantize stage makes {' and '.join(PRECISIONS)}, not {', '.join(unknown) or 'nothing'}.",
             remedy="Build fp32 from the export itself.",
+        )
+
+
+def _require_trained(inputs: QuantizeInputs, model: Any) -> None:
+    """Raise where a float graph's weights were trained quantized and the graph with their ranges wasn't given."""
+    props = {item.key: item.value for item in model.metadata_props}
+    if graphs.TRAINED_KEY in props and inputs.trained is None:
+        raise SlimError(
+            f"{inputs.onnx} comes from quantization-aware training; without its ranges int8 would be calibrated anew.",
+            remedy=f"Give them with --trained {inputs.onnx.with_name(props[graphs.TRAINED_KEY])}.",
         )
 
 

@@ -59,6 +59,8 @@ OURS = frozenset(
         "save_dir",
         "mode",
         "task",
+        "distill_model",
+        "dis",
     ]
 )
 """Arguments that the stage sets itself."""
@@ -136,12 +138,13 @@ def run(
     if config.distill > 0:
         require_teacher(pruned.model, teacher.model, inputs.teacher)
     _require_multi_gpu(config.device)
+    kind = trainer_of(pruned.task, config.distill_on)
     last = resumable(job)
     job.begin()
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
-        best = _train(trainer_of(pruned.task, config.distill_on), arguments, last, config.epochs, progress)
+        best = _train(kind, arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs)
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
     return outputs
@@ -178,6 +181,7 @@ def _require_multi_gpu(device: str) -> None:
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Raise for training arguments that Ultralytics doesn't know or that the stage sets itself, all at once."""
     ultra.prepare()
+    from ultralytics.cfg import QUANTIZE_ALIASES
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     problems = [
@@ -190,10 +194,10 @@ def check_overrides(overrides: dict[str, Any]) -> None:
         raise SlimError(
             "Some training arguments can't be passed to Ultralytics.",
             culprits=problems,
-            remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience and device are "
-            "settings of recover itself.",
+            remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience, device, "
+            "teacher and distill are settings of recover itself.",
         )
-    if overrides.get("quantize") == 8:
+    if QUANTIZE_ALIASES.get(str(overrides.get("quantize")).lower()) == 8:
         checkpoint.require_modelopt("quantize: 8 asks for quantization-aware training")
 
 

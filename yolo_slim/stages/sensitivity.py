@@ -284,14 +284,14 @@ class _Meter:
         return control, tuple(_cost(row) for row in rows)
 
     def _stored(self, name: str) -> dict[str, Any] | None:
-        """Return a measurement that the same job made before."""
+        """Return a measurement that the same job made before, unless its timing doesn't count."""
         try:
             value = read_json(_block_file(self.job.folder, name))
         except (OSError, ValueError):
             return None
         if not isinstance(value, dict) or value.pop("fingerprint", None) != self.job.fingerprint:
             return None
-        return value
+        return None if value.get("invalid_reasons") else value
 
     def _store(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
         """Keep a measurement, and return it."""

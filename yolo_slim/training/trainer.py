@@ -50,6 +50,7 @@ class _KeepsWidths:
     fitness: Any
     epoch: int
     batch_size: int
+    _batch_asked: int
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:  # noqa: ARG002
         """Return the loaded network itself.
@@ -120,7 +121,8 @@ class _KeepsWidths:
             SlimError: memory ran out; Ultralytics has halved the batch and would go on.
         """
         if getattr(self, "_oom_retries", 0):
-            raise out_of_memory(self.batch_size * 2, self.args.imgsz, self.device)
+            raise out_of_memory(self._batch_asked, self.args.imgsz, self.device)
+        self._batch_asked = self.batch_size
         super()._build_train_pipeline()  # type: ignore[misc]
 
     def save_model(self) -> bool:
