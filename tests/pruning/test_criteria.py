@@ -73,7 +73,7 @@ def test_gradients_equal_torch_prunings(
     rate = rates[criterion](group_reduction="sum", normalizer=None, target_types=WEIGHTS)
     with _LossGains(model):
         ours = score(model, graph, criterion, lambda: batches(images, 64, 4), 0)
-        with importance._gradients_enabled(model):
+        with importance._gradients_enabled(model, weights=True):
             for loss, _ in importance._losses(model, batches(images, 64, 4)):
                 loss.backward()  # type: ignore[no-untyped-call]
             for parameter in model.parameters():
