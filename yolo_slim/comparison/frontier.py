@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, median, quantiles
+from statistics import fmean, median
+
+from yolo_slim.evaluation.timing import quartiles
 
 OURS = "ours"
 WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"
@@ -72,14 +74,6 @@ class Judgement:
 def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
     """Return the ratio of two bundles' latencies in every round that both were timed in."""
     return [a / b for a, b in zip(first, second, strict=True)]
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the edges of the middle half of some values, and their median between."""
-    if len(values) == 1:
-        return (values[0],) * 3
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    return low, middle, high
 
 
 def speed_order(ours: Point, other: Point) -> int:

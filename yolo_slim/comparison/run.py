@@ -21,7 +21,7 @@ from yolo_slim.devices import local
 from yolo_slim.errors import MachineError, SlimError, did_you_mean, os_errors_explained
 from yolo_slim.evaluation import timing
 from yolo_slim.evaluation.accuracy import read_truth, score
-from yolo_slim.files import read_json, sha256, write_json, write_text
+from yolo_slim.files import flat, read_json, sha256, write_json, write_text
 from yolo_slim.manifest import Job, versions
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
@@ -215,7 +215,7 @@ def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str])
         "kind": KIND,
         "model_sha256": sha256(prepared.model),
         "data": str(prepared.data.resolve()),
-        **_flat(settings),
+        **flat(settings),
     }
     path = folder / RUN_JSON
     before: dict[str, Any] = read_json(path) if path.is_file() else {}
@@ -259,15 +259,6 @@ def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
             culprits=differing,
             remedy="Choose another NAME, or give the same settings to add arms, sizes or seeds.",
         )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings under dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        nested = isinstance(value, Mapping) and key != "overrides"
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
 
 
 class _Comparison:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from statistics import quantiles
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,11 @@ def speedup(control: Mapping[str, Any], build: Mapping[str, Any]) -> dict[str, A
         "rounds": len(ratios),
         "valid": build["valid"] and control["valid"],
     }
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the edges of the middle half of some values, and their median between."""
+    if len(values) == 1:
+        return (values[0],) * 3
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high

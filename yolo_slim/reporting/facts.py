@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from yolo_slim import files
+from yolo_slim.evaluation import timing
 
 Json = Mapping[str, Any]
 
@@ -104,15 +106,13 @@ def timing_remark(build: Json) -> str:
     return f"invalid: {'; '.join(timing['invalid_reasons']) or 'no reason recorded'}"
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield dotted keys and texts of nested JSON."""
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from flat(item, f"{prefix}{key}.")
-        elif isinstance(item, (list, tuple)):
-            yield f"{prefix}{key}", ", ".join(map(str, item)) or "none"
+    for key, item in files.flat(value).items():
+        if isinstance(item, (list, tuple)):
+            yield key, ", ".join(map(str, item)) or "none"
         else:
-            yield f"{prefix}{key}", "not known" if item is None else str(item)
+            yield key, "not known" if item is None else str(item)
 
 
 def middle_half(row: Json) -> tuple[float, float]:
@@ -121,8 +121,6 @@ def middle_half(row: Json) -> tuple[float, float]:
     On a shared machine one turn in twenty-five is off by tens of milliseconds, so smallest and largest say little.
     """
     turns = row["round_ms"]
-    gains = sorted(before - after for before, after in zip(turns["control"], turns["cut"], strict=True))
-    if len(gains) == 1:
-        return gains[0], gains[0]
-    low, _, high = statistics.quantiles(gains, n=4, method="inclusive")
+    gains = [before - after for before, after in zip(turns["control"], turns["cut"], strict=True)]
+    low, _, high = timing.quartiles(gains)
     return low, high

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from yolo_slim.reporting import facts
-from yolo_slim.reporting.html import stylesheet
+from yolo_slim.reporting.html import environment
 from yolo_slim.reporting.plots import cost_against_gain
 from yolo_slim.reporting.text import table
 
@@ -72,9 +70,7 @@ def remarks(found: Json) -> list[str]:
 
 def render(found: Json) -> str:
     """Return the page for a ``sensitivity.json`` value; it loads nothing from elsewhere."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": facts.number, "signed": facts.signed}
-    environment.filters["middle_half"] = facts.middle_half
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    plot = cost_against_gain(found["blocks"])
-    return template.render(m=found, style=stylesheet(), plot=plot, remarks=remarks(found))
+    pages = environment()
+    pages.filters["middle_half"] = facts.middle_half
+    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(m=found, plot=cost_against_gain(found["blocks"]), remarks=remarks(found))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from yolo_slim import __version__, checkpoint, ultra
 from yolo_slim.config import RecoverConfig
 from yolo_slim.data import load_dataset, write_absolute_yaml
 from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import flat, read_json, write_json
 from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.training.guards import is_out_of_memory, out_of_memory, require_teacher
@@ -271,14 +270,6 @@ def _another_training(found: dict[str, Any], job: Job) -> SlimError:
         remedy="Nothing was touched. Give the old values back to go on with it, choose another folder (NAME or --out), "
         "or move or remove that folder yourself to start anew.",
     )
-
-
-def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, keys joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
-    return found
 
 
 def _short(value: Any) -> str:

@@ -131,15 +131,12 @@ def run(
     where: dict[str, Any] = {
         "target": profile.name, "runtime": f"{config.runtime} {precision}", "threads": threads, "imgsz": imgsz,
     }  # fmt: skip
-    job = Job(
-        stage="sensitivity",
-        folder=out_dir,
-        config={
-            **config.model_dump(), **where, "seed": seed, "end2end": end2end, "machine": device_model(),
-            "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
-        },
-        inputs={"model": loaded.sha256, "data": data_digest},
-    )  # fmt: skip
+    decides = {
+        **config.model_dump(), **where, "seed": seed, "end2end": end2end, "machine": device_model(),
+        "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
+    }  # fmt: skip
+    digests = {"model": loaded.sha256, "data": data_digest}
+    job = Job(stage="sensitivity", folder=out_dir, config=decides, inputs=digests)
     outputs = outputs_in(out_dir)
     _require_own_folder(out_dir, loaded.sha256)
     if job.is_done():
@@ -157,21 +154,25 @@ def run(
             judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
         )  # fmt: skip
         control, rows = meter.measured()
+    data = {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}
     about = {
-        **where,
+        **where, **_circumstances(profile, command), "criterion": pruning.criterion, "data": data, CONTROL: control
+    }  # fmt: skip
+    _write(outputs, SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about))
+    job.finish([outputs.map, outputs.table, outputs.page])
+    return outputs
+
+
+def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
+    """Return where, when and how a map was measured, for people."""
+    return {
         "target_is_this_machine": local.is_device(profile),
         "ms_of": "inference of one image, median of the turns' differences",
-        "criterion": pruning.criterion,
-        "data": {"yaml": inputs.data.name, "split": SPLIT, "images": len(meter.judge.images)},
-        CONTROL: control,
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": describe_machine(),
         "versions": versions(),
     }
-    _write(outputs, SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about))
-    job.finish([outputs.map, outputs.table, outputs.page])
-    return outputs
 
 
 def _alone(pruning: PruneConfig) -> PruneConfig:
