@@ -11,6 +11,7 @@ on it; test is for the result). Cells are in ``runs/bench/grid.json``; a killed 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import Any
 
 import yolo_slim
 from yolo_slim import checkpoint, ultra
-from yolo_slim.data import load_dataset
+from yolo_slim.data import digest, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.evaluation.predict import detect_all, torch_infer
@@ -130,6 +131,7 @@ class _Grid:
         self.images = self.dataset.splits[options.split]
         self.truths = [read_truth(image) for image in self.images]
         self.digests = {model: sha256(model)[:8] for model in options.models}
+        self.data = f"{options.data.parent.name}-{digest(self.dataset)[:8]}"
 
     def rows(self) -> dict[str, Settings]:
         """Return the rows asked for; without training those that change the cut alone."""
@@ -155,7 +157,7 @@ class _Grid:
     def folder(self, cell: _Cell) -> Path:
         """Return where a cell's pruned network lives."""
         options = self.options
-        name = f"{options.data.parent.name}-{cell.model.stem}-{self.digests[cell.model]}-{options.imgsz}"
+        name = f"{self.data}-{cell.model.stem}-{self.digests[cell.model]}-{options.imgsz}"
         return Path(options.out) / "grid" / f"{name}-{cell.share:g}-{_short(cell.cut)}"
 
     def fill(self, cell: _Cell) -> None:
@@ -173,12 +175,19 @@ class _Grid:
 
     def control(self, model: Path) -> str:
         """Return the name of the unpruned network in the store."""
-        options = self.options
-        return f"{options.data.parent.name}-{model.stem}-{self.digests[model]}-{options.imgsz}/{options.split}"
+        return f"{self.data}-{model.stem}-{self.digests[model]}-{self.options.imgsz}/{self.options.split}"
 
     def _known(self, key: str, make: Callable[[], Any]) -> None:
         if key not in self.kept:
             self.kept[key] = make()
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write what is known beside those that another call has measured meanwhile."""
+        with self.store.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            others = read_json(self.store) if self.store.is_file() else {}
+            self.kept = {**others, **self.kept}
             write_json(self.store, self.kept)
 
     def _weights(self, cell: _Cell) -> Path:

@@ -215,7 +215,7 @@ def training_arguments(
         "patience": config.patience,
         "device": config.device or (None if gpu else "cpu"),
         "seed": seed,
-        "amp": gpu,
+        "amp": gpu or _mixes_precision(config),
         "close_mosaic": max(1, config.epochs * 3 // 10),
         "workers": min(8, ultra.cores()),
         "project": str(out_dir.absolute()),
@@ -225,6 +225,13 @@ def training_arguments(
     if config.distill > 0:
         given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
     return {**DEFAULTS, **given, **config.overrides}
+
+
+def _mixes_precision(config: RecoverConfig) -> bool:
+    """Tell whether a CPU trains in bfloat16: it multiplies it, and nothing else rounds the weights."""
+    from yolo_slim.training.precision import has_bfloat16
+
+    return has_bfloat16() and not config.overrides.get("quantize")
 
 
 def resumable(job: Job) -> Path | None:

@@ -17,6 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from yolo_slim.training.precision import as_float32
+
 Raw = dict[str, torch.Tensor]
 """A head's raw outputs: ``boxes`` (N, 4 * reg_max, anchors), ``scores`` (N, classes, anchors) before the sigmoid."""
 
@@ -76,8 +78,8 @@ class DistillationLoss(_WithTeacher):
         """Return the losses, shape (terms + 1,), times the batch size, and the criterion's own items."""
         losses, items = self.criterion(preds, batch)
         with torch.no_grad():
-            wanted = heads(self.teacher(batch["img"]))
-        ours, reg_max = heads(preds), int(self.teacher.model[-1].reg_max)  # type: ignore[index, union-attr]
+            wanted = heads(as_float32(self.teacher(batch["img"])))
+        ours, reg_max = heads(as_float32(preds)), int(self.teacher.model[-1].reg_max)  # type: ignore[index, union-attr]
         gains = getattr(self.criterion, "hyp", None) or self.criterion.one2one.hyp
         terms = [
             gains.cls * class_loss(ours[name], wanted[name]) + gains.dfl * box_loss(ours[name], wanted[name], reg_max)
@@ -94,8 +96,8 @@ class ClassDistillationLoss(_WithTeacher):
         """Return the mean loss over the images and the criterion's own items."""
         loss, items = self.criterion(preds, batch)
         with torch.no_grad():
-            wanted = self.teacher(batch["img"])[1].log_softmax(dim=1)
-        ours = (preds[1] if isinstance(preds, (list, tuple)) else preds).log_softmax(dim=1)
+            wanted = as_float32(self.teacher(batch["img"]))[1].log_softmax(dim=1)
+        ours = as_float32(preds[1] if isinstance(preds, (list, tuple)) else preds).log_softmax(dim=1)
         distance = functional.kl_div(ours, wanted, reduction="batchmean", log_target=True)
         return loss + self.weight * distance.to(loss.dtype), items
 

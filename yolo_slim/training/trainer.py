@@ -23,6 +23,7 @@ from ultralytics.utils.torch_utils import strip_qat, unwrap_model
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
+from yolo_slim.training.precision import Float32Criterion, fused
 
 
 def widths(model: nn.Module) -> dict[str, int]:
@@ -39,9 +40,11 @@ class _KeepsWidths:
 
     by_features = False
 
+    amp: Any
     args: Any
     data: Any
     device: torch.device
+    ema: Any
     last: Any
     best: Any
     model: Any
@@ -80,17 +83,36 @@ class _KeepsWidths:
         super()._setup_train()  # type: ignore[misc]
         self.args.distill_model = teacher
         if self.device.type == "cpu":
-            # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
-            torch.set_num_threads(len(os.sched_getaffinity(0)))
+            self._use_cpu()
         if teacher and self.args.dis > 0 and not self.by_features:
             self._distill_from(teacher)
 
-    def _distill_from(self, teacher: str) -> None:
-        """Wrap the student's criterion."""
-        student = unwrap_model(self.model)
-        network = load_checkpoint(teacher)[0].to(self.device).float()
+    def _use_cpu(self) -> None:
+        """Train on all cores, channels last and, where ``amp`` asks for it, in bfloat16."""
+        # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        for network in (self.model, self.ema.ema):
+            network.to(memory_format=torch.channels_last)
+        # Ultralytics refuses mixed precision on a CPU; its loop takes the device's own type, bfloat16, where it is on.
+        self.amp = bool(self.args.amp) and self.args.amp != "fp32" and not self.by_features
+        if self.amp:
+            self.args.amp = True
+            student = self._student()
+            student.criterion = Float32Criterion(student.criterion)
+
+    def _student(self) -> Any:
+        """Return the network that is trained, with its criterion."""
+        student: Any = unwrap_model(self.model)
         if getattr(student, "criterion", None) is None:
             student.criterion = student.init_criterion()
+        return student
+
+    def _distill_from(self, teacher: str) -> None:
+        """Wrap the student's criterion."""
+        student = self._student()
+        network = fused(load_checkpoint(teacher)[0].to(self.device).float())
+        if self.device.type == "cpu":
+            network = network.to(memory_format=torch.channels_last)
         student.criterion = distilled(student.criterion, network, self.args.dis)
 
     def optimizer_step(self) -> None:

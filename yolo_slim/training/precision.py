@@ -1,0 +1,69 @@
+"""Faster training on a CPU: channels last, bfloat16 where the processor multiplies it, a teacher without batch norms.
+
+Ultralytics trains in float32 and channels-first on every CPU. Channels last changes the order in memory alone. Mixed
+precision keeps weights, statistics, optimizer and loss in float32; convolutions round their inputs to bfloat16, which
+needs AVX512-BF16 or AMX to pay (docs/benchmarks/training.md).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.modules import Conv, DWConv
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
+
+MULTIPLIES_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+"""Processor features without which bfloat16 is slower than float32."""
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this machine's processor multiplies bfloat16 itself."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(feature) for feature in MULTIPLIES_BFLOAT16)
+
+
+def as_float32(value: Any) -> Any:
+    """Return nested dictionaries, lists and tuples with every floating-point tensor in float32."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: as_float32(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_float32(item) for item in value)
+    return value
+
+
+class Float32Criterion:
+    """A criterion that computes in float32 what a network answered in bfloat16.
+
+    Box sides in bfloat16 would be off by up to .1 grid cells (8 bits for 0 to 40).
+    """
+
+    def __init__(self, criterion: Any) -> None:
+        self.criterion = criterion
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer as the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
+        return getattr(self.__dict__["criterion"], name)
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> Any:
+        """Return what the criterion returns."""
+        with torch.autocast("cpu", enabled=False):
+            return self.criterion(as_float32(preds), batch)
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """Return a copy for inference whose convolutions hold their batch normalisation.
+
+    ``model.fuse()`` would drop the one-to-many head of a model that has two.
+    """
+    model = copy.deepcopy(model).eval()
+    for module in model.modules():
+        if type(module) in (Conv, DWConv) and hasattr(module, "bn"):
+            module.conv = fuse_conv_and_bn(module.conv, module.bn)
+            del module.bn
+            module.forward = module.forward_fuse  # type: ignore[method-assign]
+    return model
