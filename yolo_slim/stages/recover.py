@@ -145,7 +145,8 @@ def run(
     with ultra.log_to(out_dir / "train.log"):
         best = _train(kind, arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs)
-    job.finish([outputs.weights, outputs.results], {"resumed": last is not None})
+    details = {"resumed": last is not None, "mixed_precision": bool(arguments["amp"])}
+    job.finish([outputs.weights, outputs.results], details)
     return outputs
 
 
@@ -228,10 +229,10 @@ def training_arguments(
 
 
 def _mixes_precision(config: RecoverConfig) -> bool:
-    """Tell whether a CPU trains in bfloat16: it multiplies it, and nothing else rounds the weights."""
+    """Tell whether a CPU trains in bfloat16: it multiplies it, and our criterion is the one that computes the loss."""
     from yolo_slim.training.precision import has_bfloat16
 
-    return has_bfloat16() and not config.overrides.get("quantize")
+    return has_bfloat16() and config.distill_on == "answers" and not config.overrides.get("quantize")
 
 
 def resumable(job: Job) -> Path | None:
