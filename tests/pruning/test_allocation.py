@@ -197,6 +197,23 @@ def test_sensitivity_map_decides_who_pays() -> None:
     assert cut((0.001, 0.5, 0.5))[1] == 32
 
 
+def test_a_gain_lost_in_scatter_is_no_gain() -> None:
+    """A block whose turns disagree on a gain is priced by its MACs at the others' gain; one that agrees, as it is."""
+    slots, cost = chain([32, 32, 32], [[1.0] * 32] * 3, floor=8)
+
+    def priced(gain: float, turns: list[float]) -> list[float]:
+        details = {"round_ms": {"control": turns, "cut": [0.0] * len(turns)}} if turns else {}
+        noisy = BlockCost(name="conv1", map_cost=0.1, ms_gain=gain, details=details)
+        others = (BlockCost(name=f"conv{i}", map_cost=0.1, ms_gain=1.0) for i in (0, 2))
+        guide = SensitivityMap(model_sha256="0", removed=0.5, blocks=(noisy, *others), about={})
+        return prices(slots, cost, guide).tolist()
+
+    usual = priced(-0.2, [])
+    assert priced(5.0, [-30.0, -1.0, 5.0, 20.0, 40.0]) == usual
+    assert priced(5.0, [4.0, 5.0, 5.0, 6.0, -1.0]) == priced(5.0, []) != usual
+    assert priced(5.0, [])[1] < usual[1]
+
+
 def test_bad_sensitivity_maps(tmp_path: Path) -> None:
     """Wrong values are all named, and so are a map of another model and layers without a row."""
     path = tmp_path / "map.json"

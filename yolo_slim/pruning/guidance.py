@@ -29,7 +29,7 @@ SCHEMA = 1
 LEAST_MAP_COST = 1e-4
 """mAP that a block costs at least: below a hundredth of a point the sign is noise, and nothing is free."""
 LEAST_MS_GAIN = 1e-3
-"""Milliseconds that a block gains at least, so that one without a gain comes last instead of dividing by zero."""
+"""Milliseconds below which nothing was gained; a map without any gain is ranked by score per MAC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,17 @@ class BlockCost:
     """Milliseconds an image gained."""
     details: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Other keys of the row: spread, MACs saved and so on."""
+
+    @property
+    def shows_gain(self) -> bool:
+        """Tell whether the gain stands out from its own scatter: three quarters of the turns agree on it.
+
+        A map without turns (``round_ms``) is taken at its word.
+        """
+        turns = self.details.get("round_ms")
+        if self.ms_gain < LEAST_MS_GAIN:
+            return False
+        return not turns or float(np.percentile(np.subtract(turns["control"], turns["cut"]), 25)) > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as a JSON value."""
@@ -156,7 +167,8 @@ def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndar
     """Return the factor of each slot's scores, shape (slots,), that makes score per MAC mean mAP per millisecond.
 
     A block's scores are scaled so that losing ``removed`` of its channels costs its measured mAP, and its MACs so that
-    the same cut gains its measured milliseconds.
+    the same cut gains its measured milliseconds; where these drown in their own scatter, the milliseconds that the
+    other blocks gained for as many MACs.
 
     Args:
         slots: the unpruned network's decisions.
@@ -174,16 +186,30 @@ def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndar
             culprits=missing,
             remedy="Measure them too (`yolo-slim sensitivity` does), or name them in prune.protect.",
         )
+    measured = {
+        row: _cut_alone(guide.removed, slots, members, cost)
+        for row in dict.fromkeys(row for row in rows if row is not None)
+        if (members := [i for i, own in enumerate(rows) if own is row and slots[i].floor < slots[i].width])
+    }
+    usual = _usual_ms_per_mac(measured)
     factors = np.ones(len(slots))
-    for row in {row for row in rows if row is not None}:
-        members = [i for i, own in enumerate(rows) if own is row and slots[i].floor < slots[i].width]
-        if members:
-            factors[members] = _price(row, guide.removed, slots, members, cost)
+    for row, cut in measured.items():
+        ms_per_mac = row.ms_gain / cut.macs if row.shows_gain else max(usual, LEAST_MS_GAIN / cut.macs)
+        factors[cut.members] = max(row.map_cost, LEAST_MAP_COST) / cut.score / ms_per_mac
     return factors
 
 
-def _price(row: BlockCost, removed: float, slots: list[Slot], members: list[int], cost: CostModel) -> float:
-    """Return one block's factor."""
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """What a block loses when it is cut alone, as the map did."""
+
+    members: list[int]
+    score: float
+    macs: float
+
+
+def _cut_alone(removed: float, slots: list[Slot], members: list[int], cost: CostModel) -> _Cut:
+    """Return the scores and MACs that go when these slots alone lose the share ``removed`` of their channels."""
     keep = widths_of(slots)
     full = cost.total(keep)
     lost = 0.0
@@ -191,7 +217,10 @@ def _price(row: BlockCost, removed: float, slots: list[Slot], members: list[int]
         gone = round(slots[i].width * removed)
         keep[i] -= gone
         lost += float(slots[i].unit_scores[:gone].sum())
-    saved = full - cost.total(keep)
-    map_per_score = max(row.map_cost, LEAST_MAP_COST) / max(lost, 1e-30)
-    ms_per_mac = max(row.ms_gain, LEAST_MS_GAIN) / max(saved, 1.0)
-    return map_per_score / ms_per_mac
+    return _Cut(members=members, score=max(lost, 1e-30), macs=max(full - cost.total(keep), 1.0))
+
+
+def _usual_ms_per_mac(measured: Mapping[BlockCost, _Cut]) -> float:
+    """Return the median of what the blocks with a gain gained for one MAC; 0 where none did."""
+    found = [row.ms_gain / cut.macs for row, cut in measured.items() if row.shows_gain]
+    return float(np.median(found)) if found else 0.0
