@@ -39,7 +39,7 @@ def not_finite(what: str, epoch: int, best: Path) -> SlimError:
     kept = f"The best epoch so far is kept: {best}." if best.is_file() else "No epoch was finished before."
     return SlimError(
         f"The {what} became NaN or infinite in epoch {epoch + 1}, so training stopped. {kept}",
-        remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off on a GPU (--train "
+        remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off (--train "
         "amp=false); then start in another folder (NAME or --out): a training goes on with its own settings only.",
     )
 
