@@ -113,17 +113,25 @@ def test_mixed_precision_training(
 
 
 @pytest.mark.parametrize(
-    ("able", "overrides", "mixed"), [(True, {}, True), (False, {}, False), (True, {"quantize": 8}, False)]
+    ("able", "settings", "mixed"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (False, {"overrides": {"amp": True}}, True),
+        (True, {"overrides": {"amp": False}}, False),
+        (True, {"overrides": {"quantize": 8, "amp": True}}, False),
+        (True, {"distill_on": "features"}, False),
+    ],
 )
 def test_only_where_it_pays(
-    able: bool, overrides: dict[str, Any], mixed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    able: bool, settings: dict[str, Any], mixed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mixed precision is the default where the processor multiplies bfloat16, except in quantization-aware training."""
+    """It is the default where the processor multiplies bfloat16, and never on where another part computes the loss."""
     features = {"avx512_bf16": able, "avx2": True}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert precision.has_bfloat16() is able
     inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
-    config = RecoverConfig(overrides=overrides)
+    config = RecoverConfig(**settings)
     arguments = recover.training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
     assert arguments["amp"] is mixed

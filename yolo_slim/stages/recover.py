@@ -205,6 +205,8 @@ def training_arguments(
     inputs: RecoverInputs, config: RecoverConfig, out_dir: Path, *, data: Path, imgsz: int, seed: int
 ) -> dict[str, Any]:
     """Return the Ultralytics training arguments."""
+    from yolo_slim.training.precision import has_bfloat16
+
     gpu = torch.cuda.is_available() and config.device != "cpu"
     given = {
         "model": str(inputs.weights.absolute()),
@@ -216,7 +218,7 @@ def training_arguments(
         "patience": config.patience,
         "device": config.device or (None if gpu else "cpu"),
         "seed": seed,
-        "amp": gpu or _mixes_precision(config),
+        "amp": gpu or has_bfloat16(),
         "close_mosaic": max(1, config.epochs * 3 // 10),
         "workers": min(8, ultra.cores()),
         "project": str(out_dir.absolute()),
@@ -225,14 +227,11 @@ def training_arguments(
     }
     if config.distill > 0:
         given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
-    return {**DEFAULTS, **given, **config.overrides}
-
-
-def _mixes_precision(config: RecoverConfig) -> bool:
-    """Tell whether a CPU trains in bfloat16: it multiplies it, and our criterion is the one that computes the loss."""
-    from yolo_slim.training.precision import has_bfloat16
-
-    return has_bfloat16() and config.distill_on == "answers" and not config.overrides.get("quantize")
+    arguments = {**DEFAULTS, **given, **config.overrides}
+    if not gpu and (config.distill_on == "features" or arguments.get("quantize")):
+        # Their losses are computed inside the network, or by quantizers, out of our criterion's reach.
+        arguments["amp"] = False
+    return arguments
 
 
 def resumable(job: Job) -> Path | None:

@@ -94,7 +94,7 @@ class _KeepsWidths:
         for network in (self.model, self.ema.ema):
             network.to(memory_format=torch.channels_last)
         # Ultralytics refuses mixed precision on a CPU; its loop takes the device's own type, bfloat16, where it is on.
-        self.amp = bool(self.args.amp) and self.args.amp != "fp32" and not self.by_features
+        self.amp = bool(self.args.amp) and self.args.amp != "fp32"
         if self.amp:
             self.args.amp = True
             student = self._student()
