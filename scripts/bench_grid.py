@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from typing import Any
 
 import yolo_slim
 from yolo_slim import checkpoint, ultra
+from yolo_slim.config import PruneConfig, RecoverConfig
 from yolo_slim.data import digest, load_dataset
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.evaluation.predict import detect_all, torch_infer
 from yolo_slim.files import read_json, sha256, sha256_json, write_json
@@ -30,6 +32,7 @@ from yolo_slim.manifest import versions
 from yolo_slim.progress import Silent
 from yolo_slim.pruning.macs import measure
 from yolo_slim.runtime.machine import device_model
+from yolo_slim.stages.recover import DEFAULTS
 
 Settings = dict[str, Any]
 
@@ -55,7 +58,7 @@ ABLATIONS: dict[str, Settings] = {
     "head like the rest": {"prune.head_gentleness": 1.0},
     "one shot": {"prune.rounds": 1},
     "six rounds": {"prune.rounds": 6},
-    "an epoch between rounds": {"prune.recover_epochs_between": 1},
+    "one epoch of them after each round": {"prune.recover_epochs_between": 1},
     "batch gradients (hessian)": {"prune.criterion": "hessian"},
     "isomorphic": {"prune.scope": "isomorphic"},
     "uniform": {"prune.scope": "uniform"},
@@ -110,13 +113,35 @@ class _Cell:
 
     @property
     def cut(self) -> Settings:
-        """Return what decides the pruned network."""
-        return {**{k: v for k, v in self.settings.items() if k.startswith("prune.")}, "seed": self.seed}
+        """Return the settings of the pruned network."""
+        return self._of("prune.")
 
     @property
     def training(self) -> Settings:
-        """Return what decides its recovery."""
-        return {**{k: v for k, v in self.settings.items() if k.startswith("recover.")}, "seed": self.seed}
+        """Return the settings of its recovery."""
+        return self._of("recover.")
+
+    @property
+    def cut_digest(self) -> str:
+        """Return a digest of what decides the pruned network, defaults included: they may change."""
+        return _short({"defaults": PruneConfig().model_dump(), **self.cut})
+
+    @property
+    def training_digest(self) -> str:
+        """Return a digest of what decides its recovery."""
+        from yolo_slim.training.precision import has_bfloat16
+
+        defaults = {**RecoverConfig().model_dump(), **DEFAULTS, "bfloat16": has_bfloat16()}
+        return _short({"defaults": defaults, **self.training})
+
+    @property
+    def epochs_left(self) -> int:
+        """Return the epochs after the last cut: those between the rounds count too, so that all rows train equally."""
+        between = self.settings.get("prune.recover_epochs_between", 0)
+        return self.epochs - between * (PruneConfig().rounds - 1) if self.epochs else 0
+
+    def _of(self, start: str) -> Settings:
+        return {**{k: v for k, v in self.settings.items() if k.startswith(start)}, "seed": self.seed}
 
 
 class _Grid:
@@ -125,7 +150,7 @@ class _Grid:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.store = Path(options.out) / "grid.json"
-        self.kept: dict[str, Any] = read_json(self.store) if self.store.is_file() else {}
+        self.kept = self._stored()
         self.failed: dict[str, str] = {}
         self.dataset = load_dataset(options.data)
         self.images = self.dataset.splits[options.split]
@@ -146,19 +171,20 @@ class _Grid:
             for model in options.models:
                 for row, settings in self.rows().items():
                     for share in options.shares:
-                        for epochs in sorted({0, options.epochs}):
+                        trains = "prune.recover_epochs_between" in settings
+                        for epochs in [options.epochs] if trains else sorted({0, options.epochs}):
                             yield _Cell(model=model, row=row, settings=settings, share=share, seed=seed, epochs=epochs)
 
     def key(self, cell: _Cell) -> str:
         """Return a cell's name in the store."""
-        trained = f"{cell.epochs}ep-{_short(cell.training)}" if cell.epochs else "0ep"
+        trained = f"{cell.epochs_left}ep-{cell.training_digest}" if cell.epochs else "0ep"
         return f"{self.folder(cell).name}/{trained}/{self.options.split}"
 
     def folder(self, cell: _Cell) -> Path:
         """Return where a cell's pruned network lives."""
         options = self.options
         name = f"{self.data}-{cell.model.stem}-{self.digests[cell.model]}-{options.imgsz}"
-        return Path(options.out) / "grid" / f"{name}-{cell.share:g}-{_short(cell.cut)}"
+        return Path(options.out) / "grid" / f"{name}-{cell.share:g}-{cell.cut_digest}"
 
     def fill(self, cell: _Cell) -> None:
         """Measure a cell unless it is known."""
@@ -167,6 +193,8 @@ class _Grid:
         try:
             self._known(key, lambda: self._scored(self._weights(cell)))
         except SlimError as error:
+            if isinstance(error, MachineError):
+                raise
             self.failed[key] = error.fact
         found = self.failed.get(key) or f"{self.kept[key]['map50_95']:.4f}"
         print(
@@ -186,9 +214,13 @@ class _Grid:
         """Write what is known beside those that another call has measured meanwhile."""
         with self.store.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            others = read_json(self.store) if self.store.is_file() else {}
-            self.kept = {**others, **self.kept}
+            self.kept = {**self._stored(), **self.kept}
             write_json(self.store, self.kept)
+
+    def _stored(self) -> dict[str, Any]:
+        """Return the cells on the disk."""
+        values = read_json(self.store) if self.store.is_file() else {}
+        return {key: value for key, value in values.items() if "map50_95" in value}
 
     def _weights(self, cell: _Cell) -> Path:
         """Return a cell's checkpoint."""
@@ -202,9 +234,9 @@ class _Grid:
             pruned,
             cell.model,
             options.data,
-            folder / f"recover-{cell.epochs}-{_short(cell.training)}",
+            folder / f"recover-{cell.epochs_left}-{cell.training_digest}",
             imgsz=options.imgsz,
-            epochs=cell.epochs,
+            epochs=cell.epochs_left,
             settings=cell.training,
         ).weights
 
@@ -215,7 +247,7 @@ class _Grid:
         found = detect_all(self.images, infer, layout="one2many", imgsz=self.options.imgsz, progress=Silent(), text="")
         size = measure(model, self.options.imgsz, end2end=False)
         accuracy = score(self.truths, found, self.dataset.names)
-        return {"map50_95": accuracy.map50_95, "macs": size.macs, "params": size.params, "date": str(date.today())}
+        return {"map50_95": accuracy.map50_95, "macs": size.macs, "params": size.params, "made": _here()}
 
     def print(self) -> None:
         """Print a table for every checkpoint."""
@@ -228,10 +260,10 @@ class _Grid:
             print(f"| | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
             for row in self.rows():
                 print(f"| {row} | {' | '.join(self._row(model, row))} |")
-        about = ", ".join(f"{key} {value}" for key, value in versions().items())
-        print(f"\n`python scripts/bench_grid.py {' '.join(sys.argv[1:])}`: mAP50-95 of")
+        print(f"\n`python scripts/bench_grid.py {shlex.join(sys.argv[1:])}`: mAP50-95 of")
         print(f"{len(self.images)} {options.split} images, {options.imgsz} px, seeds {options.seeds},")
-        print(f"{date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+        keys = [self.key(cell) for cell in self.cells()] + [self.control(model) for model in options.models]
+        print("\n".join(sorted({_made(self.kept[key]) for key in keys if key in self.kept})))
 
     def _row(self, model: Path, row: str) -> list[str]:
         """Return a row's figures: the mean over the seeds, and their range where there are several."""
@@ -240,13 +272,25 @@ class _Grid:
             if (cell.model, cell.row) == (model, row):
                 found = self.kept.get(self.key(cell))
                 texts.setdefault((cell.share, cell.epochs), []).extend([found["map50_95"]] if found else [])
-        return [_spread(values) if values else "not possible" for values in texts.values()]
+        asked = [(share, epochs) for share in self.options.shares for epochs in sorted({0, self.options.epochs})]
+        return [_spread(texts[key]) if texts.get(key) else "-" if key not in texts else "not possible" for key in asked]
 
 
 def _spread(values: list[float]) -> str:
     """Return the mean of one figure's seeds, with their range."""
     mean = sum(values) / len(values)
     return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _here() -> dict[str, str]:
+    """Return when and by what a cell is measured."""
+    return {"date": str(date.today()), "machine": f"{device_model()}, {ultra.cores()} cores", **versions()}
+
+
+def _made(cell: dict[str, Any]) -> str:
+    """Return a cell's record as a line."""
+    made = cell.get("made") or {"date": cell["date"]}
+    return ", ".join(value if key in ("date", "machine") else f"{key} {value}" for key, value in made.items())
 
 
 def _short(settings: Settings) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from yolo_slim import checkpoint, targets
 from yolo_slim.config import Profile, PruneConfig, RunConfig
 from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_dataset
-from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.errors import MachineError, SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration as calibrations
@@ -117,6 +117,7 @@ def prepare(
     prune.require_imgsz(config.imgsz, loaded.stride)
     export.require_end2end(loaded, config.export)
     recover.check_overrides(config.recover.overrides)
+    recover.require_device(config.recover.device)
     recover.check_teacher(config.recover, loaded)
     config = _with_multiple(profile, config)
     dataset = load_dataset(Path(config.data))
@@ -170,7 +171,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise SlimError(
+            raise MachineError(
                 f"{folder} is being written by another process ({stream.read().strip() or 'unknown'}).",
                 remedy="Wait for it to finish, or choose another NAME.",
             ) from None

@@ -148,6 +148,22 @@ def test_seed_that_failed_is_told(order: tuple[int, int]) -> None:
     assert f"random was not possible with seed {order[1]}: missed the MACs." in found["notes"]
 
 
+def test_nothing_learns_from_itself() -> None:
+    """Arms that begin as the control train without it as teacher, the others with it; the table says which."""
+    from yolo_slim.comparison.arms import ARMS
+    from yolo_slim.comparison.run import _training_of
+    from yolo_slim.config import RunConfig
+
+    config = RunConfig(model="m.pt", data="d.yaml")
+    for arm in ARMS.values():
+        changed = _training_of(arm, config)
+        assert changed.get("recover", config.recover).distill == (config.recover.distill if arm.distilled else 0)
+    assert [name for name, arm in ARMS.items() if arm.trained and not arm.distilled] == [
+        "small-input",
+        "control-trained",
+    ]
+
+
 def test_failure_is_not_remembered(tmp_path: Path) -> None:
     """What couldn't be made isn't asked for by the next call, what was measured is."""
     from yolo_slim.comparison.run import Cell, Measured, _remember

@@ -135,10 +135,20 @@ def test_plans_of_another_model_or_schema(
         ({**values, "schema": 1}, "older schema 1"),
         ({"a": 1}, "not a prune plan"),
         ({**values, "layers": {"model.0.conv": {}}}, "damaged"),
+        ({**values, "settings": {**values["settings"], "criterion": "fischer"}}, "settings"),
+        ({**values, "settings": {}}, "damaged: KeyError 'imgsz'"),
+        (_with_row(values, ranks=[0, 1]), "has 2 ranks for"),
+        (_with_row(values, outputs_before="many"), "outputs_before is 'many'"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(SlimError, match=message):
             prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+
+
+def _with_row(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a plan's JSON value with one layer's line changed."""
+    layers = values["layers"]
+    return {**values, "layers": {**layers, "model.2.cv1.conv": {**layers["model.2.cv1.conv"], **changes}}}
 
 
 def test_differences_of_two_plans(pruned: prune.PruneOutputs, edited: Edit) -> None:

@@ -36,10 +36,12 @@ def cut(untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.
 def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> Recover:
     """Return a function that trains the pruned network in one folder; settings beside :data:`QUICK`'s."""
 
-    def run(*, teacher: Path | None = None, progress: Any = None, **settings: Any) -> recover.RecoverOutputs:
+    def run(
+        *, teacher: Path | None = None, progress: Any = None, folder: str = "recover", **settings: Any
+    ) -> recover.RecoverOutputs:
         inputs = recover.RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"), data=signs)
         config = QUICK.model_copy(update=settings)
-        return recover.run(inputs, config, tmp_path / "recover", imgsz=64, progress=progress)
+        return recover.run(inputs, config, tmp_path / folder, imgsz=64, progress=progress)
 
     return run
 
@@ -217,6 +219,40 @@ def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypa
     assert again.weights.exists()
 
 
+def test_moved_folder_goes_on_where_it_lies(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that stopped goes on in the folder it was moved to; nothing is written where it began."""
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError):
+            train()
+    (tmp_path / "recover").rename(tmp_path / "moved")
+    listener = _Says()
+    outputs = train(progress=listener, folder="moved")
+    assert "goes on after epoch 1 of 2" in listener.said
+    assert outputs.weights.parent == tmp_path / "moved"
+    assert len(outputs.results.read_text(encoding="utf-8").splitlines()) == 3
+    assert not (tmp_path / "recover").exists()
+
+
+@pytest.mark.parametrize("argument", [{"lr0": "high"}, {"mosaic": 5}, {"optimizer": "Foo"}, {"freeze": 1000}])
+def test_values_that_ultralytics_refuses(argument: dict[str, Any], train: Recover) -> None:
+    """A value of a wrong type, range or name is an error with a way out, not a traceback."""
+    with pytest.raises(SlimError, match=r"Ultralytics (doesn't take|can't train so)"):
+        train(overrides={**QUICK.overrides, **argument})
+
+
+def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that torch doesn't see is named before anything is trained; the CPU and an empty device are fine."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for device in ("", "cpu", "0", "cuda:0"):
+        recover.require_device(device)
+    with pytest.raises(SlimError, match="asks for GPU 1, 2; this machine has 1"):
+        recover.require_device("0,1,2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SlimError, match="asks for GPU 0; this machine has none"):
+        recover.require_device("0")
+
+
 def test_trainer_travels_to_other_processes(
     cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +282,7 @@ def test_trainer_travels_to_other_processes(
 def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The package that sends the trainer to them is asked for before anything is trained."""
     monkeypatch.setattr(recover.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SlimError, match="needs the package cloudpickle"):
         train(device="0,1")
     assert not (tmp_path / "recover").exists()

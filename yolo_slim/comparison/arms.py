@@ -96,6 +96,8 @@ class Arm:
     seeded: bool = False
     """The seed decides its start too, not its training alone."""
     trained: bool = True
+    distilled: bool = True
+    """Its training has the control as teacher; a network that begins as the control would only be held where it is."""
     reference: bool = False
     """It isn't at the others' MACs and can't win."""
 
@@ -166,8 +168,9 @@ def _uniform_l2(place: Place) -> Start:
         run.progress.say("compare: torch-pruning searches its ratio")
         try:
             ratio = plain.run_apart(task)
-        except MachineError:
-            raise
+        except MachineError as error:
+            # Nothing stands in for what another call may have: the row isn't possible now, and isn't remembered.
+            raise SlimError(error.fact, remedy=error.remedy) from None
         except SlimError as error:
             own = _own_l2(place, error)
             out.write_bytes(own.weights.read_bytes())
@@ -277,12 +280,18 @@ ARMS: dict[str, Arm] = {
             make=_narrow,
         ),
         Arm(name="scratch", about="the same narrower stock network, from random weights", make=_scratch, seeded=True),
-        Arm(name="small-input", about="the unpruned network at a smaller input side", make=_small_input),
+        Arm(
+            name="small-input",
+            about="the unpruned network at a smaller input side",
+            make=_small_input,
+            distilled=False,
+        ),
         Arm(
             name="control-trained",
             about="the unpruned network, trained on for as many epochs",
             make=_control,
             sized=False,
+            distilled=False,
             reference=True,
         ),
         Arm(

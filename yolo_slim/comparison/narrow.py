@@ -24,6 +24,10 @@ from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.macs import measure
 from yolo_slim.stages.prune import conv_widths
 
+PARTS = 64
+"""Widths that are tried where some can't be built, as parts of the network's own."""
+FAR = 0.1
+"""Share of the MACs by which the nearest of those may miss what was asked for."""
 STEPS = 12
 """Halvings of the width's interval: stock widths go in steps of 8 channels, so more would find the same networks."""
 TRACE_STRIDES = 2
@@ -63,15 +67,35 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
     """Return the width multiple at which the fused MACs of the stock network come nearest to ``macs``.
 
     Raises:
-        SlimError: the checkpoint isn't the network that its yaml describes.
+        SlimError: the checkpoint isn't the network that its yaml describes, or no width that can be built comes near.
     """
     _require_stock(checkpoint)
     before = stock_yaml(checkpoint.model)[1]
+    failed: list[float] = []
 
     def cost(width: float) -> float | None:
-        return _macs(checkpoint, width, imgsz, end2end)
+        found = _macs(checkpoint, width, imgsz, end2end)
+        failed.extend([width] if found is None else [])
+        return found
 
-    return nearest(cost, macs, low=before / 16, high=before, steps=STEPS)
+    width = nearest(cost, macs, low=before / 16, high=before, steps=STEPS)
+    if failed:
+        # Blocks whose heads have a fixed size (yolo12's) can be built at few widths only, with gaps in between.
+        found = {before * part / PARTS: cost(before * part / PARTS) for part in range(PARTS // 16, PARTS)}
+        possible = {width: macs for width, macs in found.items() if macs is not None}
+        width = min(possible, key=lambda width: abs(possible[width] - macs), default=before)
+        _require_near(possible.get(width), macs, _macs(checkpoint, before, imgsz, end2end))
+    return width
+
+
+def _require_near(found: float | None, wanted: float, full: float | None) -> None:
+    """Raise where the nearest network has quite another cost."""
+    if found is None or full is None or abs(found - wanted) > FAR * full:
+        nearest_one = "" if found is None or full is None else f"; the nearest has {found / full:.0%}"
+        raise SlimError(
+            f"The family has no narrower member with {wanted / (full or wanted):.0%} of the MACs{nearest_one}: its "
+            "attention heads divide few widths."
+        )
 
 
 def nearest(cost: Callable[[float], float | None], wanted: float, *, low: float, high: float, steps: int) -> float:

@@ -60,11 +60,17 @@ class PlainTask:
     round_to: int
 
 
+AGAIN = "Try again on a free machine, or leave uniform-l2 out of --arms."
+OUT_OF_MEMORY = ("MemoryError", "allocate memory", "bad_alloc")
+"""What a process says that had too little; one that was killed for it says nothing."""
+
+
 def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = MEMORY_GB) -> float:
     """Cut in a process of its own; return the ratio that torch-pruning was given.
 
     Raises:
-        SlimError: it failed, with torch-pruning's own words, or took more time or memory than it may.
+        MachineError: it took more time or memory than it may.
+        SlimError: it failed, with torch-pruning's own words.
     """
     command = [sys.executable, "-m", "yolo_slim.comparison.plain", json.dumps(asdict(task)), str(memory_gb)]
     try:
@@ -72,12 +78,13 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
             command, env=own_environment(), capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise MachineError(
-            f"torch-pruning took more than {seconds:.0f} s on this network.",
-            remedy="Try again on a free machine, or leave uniform-l2 out of --arms.",
-        ) from None
+        raise MachineError(f"torch-pruning took more than {seconds:.0f} s on this network.", remedy=AGAIN) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        if done.returncode < 0 or any(text in done.stderr for text in OUT_OF_MEMORY):
+            raise MachineError(
+                f"torch-pruning had too little memory ({memory_gb:g} GB at most): {last[:200]}", remedy=AGAIN
+            )
         raise SlimError(f"torch-pruning failed on this network: {last[:200]}")
     return float(json.loads(done.stdout.strip().splitlines()[-1])["ratio"])
 

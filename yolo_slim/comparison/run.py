@@ -261,6 +261,11 @@ def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
         )
 
 
+def _training_of(arm: Arm, config: RunConfig) -> dict[str, Any]:
+    """Return what of a run's settings is another training than the others' for an arm."""
+    return {} if arm.distilled else {"recover": config.recover.model_copy(update={"distill": 0.0})}
+
+
 class _Comparison:
     """One call: everything is made, measured and judged in the comparison's folder."""
 
@@ -279,6 +284,9 @@ class _Comparison:
 
     def outcome(self, cells: Sequence[Cell]) -> Outcome:
         """Measure all cells, time them together, judge and write everything."""
+        # A size that ours can't reach is found before the first training.
+        for cell in {cell.removed: cell for cell in cells if cell.arm == OURS}.values():
+            self._start(ARMS[OURS], cell)
         measured = []
         for done, cell in enumerate(cells, 1):
             self.progress.say(f"compare: {cell.folder} ({done} of {len(cells)})")
@@ -312,7 +320,7 @@ class _Comparison:
 
     def _carried(self, arm: Arm, cell: Cell, start: Start) -> Measured:
         """Take one start the way of all, and score its bundles."""
-        config = self.run.config.model_copy(update={"imgsz": start.imgsz})
+        config = self.run.config.model_copy(update={"imgsz": start.imgsz, **_training_of(arm, self.run.config)})
         own = replace(self.run, config=config, folder=self.folder / cell.folder)
         built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained else None)
         model = checkpoint.load(built.weights).model
@@ -381,6 +389,9 @@ class _Comparison:
                 lambda done, total: self.progress.step("compare: time the bundles in turns", done, total),
             )
             write_json(out, found)
+            if not all(one["valid"] for one in found.values()):
+                # What a throttled machine measured is told, but the next call measures again.
+                return found
             job.finish([out])
         value: dict[str, Any] = read_json(out)
         return value

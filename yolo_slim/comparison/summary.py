@@ -87,7 +87,7 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "removed": first.removed if arm.sized else None,
         "reference": arm.reference,
         "trained": arm.trained,
-        "distilled": arm.trained,
+        "distilled": arm.trained and arm.distilled,
         "status": "measured" if possible else "not possible",
         "reason": first.reason,
         "implementation": first.implementation,

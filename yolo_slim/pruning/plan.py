@@ -68,14 +68,15 @@ class PrunePlan:
         """
         values = read_plan(path)
         try:
+            int(values["settings"]["imgsz"])
             return PrunePlan(
                 model_sha256=values["model_sha256"],
                 settings=values["settings"],
                 layers={name: _from_json(cut) for name, cut in values["layers"].items()},
                 norms={name: _from_json(cut) for name, cut in values["norms"].items()},
-                ranks={name: tuple(cut["ranks"]) for name, cut in values["layers"].items() if cut.get("ranks")},
+                ranks={name: _ranks(name, cut) for name, cut in values["layers"].items() if cut.get("ranks")},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise SlimError(
                 f"{path}: damaged: {type(error).__name__} {error}.", remedy="Make the plan again."
             ) from None
@@ -131,9 +132,26 @@ def _to_json(cut: LayerCut) -> dict[str, Any]:
     return values
 
 
+def _ranks(name: str, values: dict[str, Any]) -> tuple[int, ...]:
+    """Return a layer's ranks.
+
+    Raises:
+        ValueError: more or less of them than the unpruned layer has channels.
+    """
+    if len(values["ranks"]) != values["outputs_before"]:
+        raise ValueError(f"{name} has {len(values['ranks'])} ranks for {values['outputs_before']} channels")
+    return tuple(values["ranks"])
+
+
 def _from_json(values: dict[str, Any]) -> LayerCut:
-    """Return a cut from JSON values."""
+    """Return a cut from JSON values.
+
+    Raises:
+        TypeError: a width that is no number.
+    """
     inputs = values.get("inputs")
+    if type(values["outputs_before"]) is not int:
+        raise TypeError(f"outputs_before is {values['outputs_before']!r}, expected a number")
     return LayerCut(
         outputs=tuple(values["outputs"]),
         outputs_before=values["outputs_before"],

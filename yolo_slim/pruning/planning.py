@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from yolo_slim.config import PruneConfig
+from yolo_slim.config import PruneConfig, parse
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.pruning.allocation import Slot
 from yolo_slim.pruning.decisions import Terms, decide, make_terms
@@ -46,7 +46,8 @@ class Edits:
 
 def config_of(plan: PrunePlan) -> PruneConfig:
     """Return the settings that a plan was made with."""
-    return PruneConfig.model_validate({k: v for k, v in plan.settings.items() if k in PruneConfig.model_fields})
+    values = {k: v for k, v in plan.settings.items() if k in PruneConfig.model_fields}
+    return parse(PruneConfig, values, "the plan's settings")
 
 
 def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan, Edits]:

@@ -111,6 +111,19 @@ class Pruner:
         self.full = cost.total(keep)
         self.head_full = cost.only(_head_rows(graph, terms)).total(keep)
 
+    def require_reachable(self, model: nn.Module, graph: ChannelGraph) -> None:
+        """Raise where floors and protected layers don't let the unpruned network reach the whole budget.
+
+        Scores have no part in it, so it is known before the first one; a later round would tell of what is left of the
+        network, in its own percents.
+        """
+        terms = self._terms(model, graph)
+        slots, prices = decide(graph, np.ones(label_count(graph)), terms), dict(self.prices)
+        try:
+            self._keep(graph, slots, terms, self.rounds - 1)
+        finally:
+            self.prices = prices
+
     @property
     def rounds(self) -> int:
         """Return in how many steps the cut is made; random scores don't get better by scoring anew."""

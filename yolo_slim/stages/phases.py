@@ -154,7 +154,7 @@ def _train(
         if epoch < 0 or epoch + 1 >= epochs:
             return
         progress.say(f"prune: training goes on after epoch {epoch + 1} of {epochs}")
-        arguments = {**arguments, "resume": str(last)}
+        arguments = {**arguments, **recover.resuming(last)}
     trainer = phase_trainer(task, l1, distill_on)(overrides=arguments)
     trainer.add_callback("on_train_epoch_end", lambda t: progress.step("prune: train", t.epoch + 1, t.epochs))
     recover.train_guarded(trainer)

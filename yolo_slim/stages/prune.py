@@ -112,7 +112,12 @@ def run(
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
-    graph = trace_channels(loaded.model, imgsz)  # refuses, before any work, what it can't follow
+    # What can't be followed, named, read or reached is refused here, before any work.
+    graph = trace_channels(loaded.model, imgsz)
+    work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
+    pruner = work.pruner(loaded.sha256)
+    pruner.begin(loaded.model, graph)
+    pruner.require_reachable(loaded.model, graph)
     job.begin()
     for block, why in graph.blocks_kept().items():
         progress.say(f"prune: {block} stays as wide as it is: {why}")
@@ -121,13 +126,11 @@ def run(
         config=config, training=training, model=inputs.model, data=inputs.data, folder=out_dir, settings=settings,
         inputs=dict(job.inputs), imgsz=imgsz, seed=seed, progress=progress,
     )  # fmt: skip
-    work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
+    base = loaded
     if config.sparse_epochs:
-        # Wrong names and maps are found before an hour of training, not after it.
-        work.pruner(loaded.sha256).begin(loaded.model, graph)
-    base = phases.sparse(loaded) if config.sparse_epochs else loaded
-    pruner = work.pruner(base.sha256)
-    pruner.begin(base.model, graph)
+        base = phases.sparse(loaded)
+        pruner = work.pruner(base.sha256)
+        pruner.begin(base.model, graph)
     between = config.recover_epochs_between > 0
     model, plan = phases.rounds(pruner, base) if between else (base.model, pruner.cut(base.model))
     return work.finish(job, pruner, model, plan)
@@ -163,7 +166,9 @@ def dry_run(
     ultra.use_all_cores()
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
     pruner = work.pruner(loaded.sha256)
-    pruner.begin(loaded.model, trace_channels(loaded.model, imgsz))
+    graph = trace_channels(loaded.model, imgsz)
+    pruner.begin(loaded.model, graph)
+    pruner.require_reachable(loaded.model, graph)
     plan = pruner.cut(loaded.model)
     outputs = outputs_in(out_dir)
     after = measure(loaded.model, imgsz, end2end=end2end)

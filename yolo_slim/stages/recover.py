@@ -136,17 +136,16 @@ def run(
         return outputs
     if config.distill > 0:
         require_teacher(pruned.model, teacher.model, inputs.teacher)
-    _require_multi_gpu(config.device)
+    require_device(config.device)
     kind = trainer_of(pruned.task, config.distill_on)
     last = resumable(job)
     job.begin()
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
-        best = _train(kind, arguments, last, config.epochs, progress)
+        best, mixed = _train(kind, arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs)
-    details = {"resumed": last is not None, "mixed_precision": bool(arguments["amp"])}
-    job.finish([outputs.weights, outputs.results], details)
+    job.finish([outputs.weights, outputs.results], {"resumed": last is not None, "mixed_precision": mixed})
     return outputs
 
 
@@ -169,8 +168,15 @@ def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None
         require_teacher(student.model, checkpoint.load(path, (student.task,)).model, path)
 
 
-def _require_multi_gpu(device: str) -> None:
-    """Raise where several GPUs are asked for without what Ultralytics sends the trainer to them with."""
+def require_device(device: str) -> None:
+    """Raise for GPUs that aren't there, and several ones without what Ultralytics sends the trainer to them with."""
+    there = torch.cuda.device_count()
+    missing = [part for part in device.removeprefix("cuda:").split(",") if part.isdigit() and int(part) >= there]
+    if missing:
+        raise SlimError(
+            f"recover.device asks for GPU {', '.join(missing)}; this machine has {there or 'none that torch can use'}.",
+            remedy="Leave it empty (the first GPU, else the CPU), or give cpu or the number of a GPU that is there.",
+        )
     if "," in device and importlib.util.find_spec("cloudpickle") is None:
         raise SlimError(
             f"Training on several GPUs ({device}) needs the package cloudpickle.",
@@ -181,7 +187,7 @@ def _require_multi_gpu(device: str) -> None:
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Raise for training arguments that Ultralytics doesn't know or that the stage sets itself, all at once."""
     ultra.prepare()
-    from ultralytics.cfg import QUANTIZE_ALIASES
+    from ultralytics.cfg import QUANTIZE_ALIASES, get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     problems = [
@@ -197,6 +203,13 @@ def check_overrides(overrides: dict[str, Any]) -> None:
             remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience, device, "
             "teacher and distill are settings of recover itself.",
         )
+    try:
+        get_cfg(overrides=dict(overrides))
+    except (TypeError, ValueError) as error:
+        raise SlimError(
+            f"A training argument has a value that Ultralytics doesn't take: {error}",
+            remedy="docs.ultralytics.com/modes/train lists the arguments and their types.",
+        ) from None
     if QUANTIZE_ALIASES.get(str(overrides.get("quantize")).lower()) == 8:
         checkpoint.require_modelopt("quantize: 8 asks for quantization-aware training")
 
@@ -285,21 +298,33 @@ def _short(value: Any) -> str:
     return text[:12] if len(text) == 64 else text
 
 
-def _train(kind: Any, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress) -> Path:
-    """Train, resume or, where only the manifest was missing, do nothing; return ``best.pt``."""
+def _train(
+    kind: Any, arguments: dict[str, Any], last: Path | None, epochs: int, progress: Progress
+) -> tuple[Path, bool | None]:
+    """Train, resume or, where only the manifest was missing, do nothing.
+
+    Returns:
+        ``best.pt``, and whether it was trained in mixed precision; None: not known any more.
+    """
     if last is not None:
         epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
         if epoch < 0 or epoch + 1 >= epochs:
-            return last.with_name("best.pt")
+            return last.with_name("best.pt"), None
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
-        arguments = {**arguments, "resume": str(last)}
+        arguments = {**arguments, **resuming(last)}
     trainer = kind(overrides=arguments)
     if not getattr(trainer, "ddp", False):
         # Several GPUs get the callbacks as a pickle, and a terminal's progress bars can't be one.
         for event, callback in _callbacks(progress).items():
             trainer.add_callback(event, callback)
     train_guarded(trainer)
-    return Path(trainer.best)
+    mixed = getattr(trainer, "amp", None)
+    return Path(trainer.best), None if mixed is None else bool(mixed)
+
+
+def resuming(last: Path) -> dict[str, Any]:
+    """Return the arguments that go on from a checkpoint where it lies now; it holds the folder that it was made in."""
+    return {"resume": str(last), "save_dir": str(last.parents[1])}
 
 
 def train_guarded(trainer: Any) -> None:
@@ -315,7 +340,11 @@ def train_guarded(trainer: Any) -> None:
             f"The training on several GPUs ended with status {error.returncode}.",
             remedy="Its own message stands above; try one GPU, and the same command goes on from the last whole epoch.",
         ) from error
+    except NotImplementedError as error:
+        raise SlimError(f"Ultralytics can't train so: {error}", remedy="Correct the argument after --train.") from error
     except (MemoryError, RuntimeError) as error:
+        if "froze the entire model" in str(error):
+            raise SlimError(f"Ultralytics can't train so: {error}", remedy="Freeze fewer layers.") from error
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(trainer.batch_size, trainer.args.imgsz, trainer.device) from error

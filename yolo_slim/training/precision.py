@@ -65,5 +65,5 @@ def fused(model: nn.Module) -> nn.Module:
         if type(module) in (Conv, DWConv) and hasattr(module, "bn"):
             module.conv = fuse_conv_and_bn(module.conv, module.bn)
             del module.bn
-            module.forward = module.forward_fuse  # type: ignore[method-assign]
+            module.forward = module.forward_fuse  # type: ignore[assignment]
     return model
