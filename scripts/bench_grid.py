@@ -5,13 +5,13 @@
 
 ``criteria`` scores every criterion's cut without any training; ``ablations`` changes one setting of the defaults at a
 time, before training and, with --epochs, after it. mAP50-95 of the PyTorch weights on --split (val: settings are chosen
-on it; test is for the result). Cells are in ``runs/bench/grid.json``; a killed call goes on with the next one.
+on it; test is for the result). Figures are in docs/benchmarks/records/grid.json, which grows from machine to machine;
+networks in ``--out``. A killed call goes on with the next cell.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from yolo_slim.data import digest, load_dataset
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.evaluation.predict import detect_all, torch_infer
-from yolo_slim.files import read_json, sha256, sha256_json, write_json
+from yolo_slim.files import merge_json, read_json, sha256, sha256_json
 from yolo_slim.manifest import versions
 from yolo_slim.progress import Silent
 from yolo_slim.pruning.macs import measure
@@ -64,6 +64,7 @@ ABLATIONS: dict[str, Settings] = {
     "uniform": {"prune.scope": "uniform"},
 }
 GRIDS = {"criteria": CRITERIA, "ablations": ABLATIONS}
+STORE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "records" / "grid.json"
 
 
 def main() -> None:
@@ -89,7 +90,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=0, help="recovery; 0: none")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rows", nargs="+", help="only these rows")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the networks")
+    parser.add_argument("--store", type=Path, default=STORE, help="JSON file of the figures")
     options = parser.parse_args()
     unknown = [row for row in options.rows or [] if row not in GRIDS[options.grid]]
     if unknown:
@@ -149,8 +151,8 @@ class _Grid:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.store = Path(options.out) / "grid.json"
-        self.kept = self._stored()
+        self.store = options.store
+        self.kept: dict[str, Any] = read_json(self.store) if self.store.is_file() else {}
         self.failed: dict[str, str] = {}
         self.dataset = load_dataset(options.data)
         self.images = self.dataset.splits[options.split]
@@ -207,20 +209,7 @@ class _Grid:
 
     def _known(self, key: str, make: Callable[[], Any]) -> None:
         if key not in self.kept:
-            self.kept[key] = make()
-            self._keep()
-
-    def _keep(self) -> None:
-        """Write what is known beside those that another call has measured meanwhile."""
-        with self.store.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.kept = {**self._stored(), **self.kept}
-            write_json(self.store, self.kept)
-
-    def _stored(self) -> dict[str, Any]:
-        """Return the cells on the disk."""
-        values = read_json(self.store) if self.store.is_file() else {}
-        return {key: value for key, value in values.items() if "map50_95" in value}
+            self.kept = merge_json(self.store, {key: make()})
 
     def _weights(self, cell: _Cell) -> Path:
         """Return a cell's checkpoint."""

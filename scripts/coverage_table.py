@@ -3,7 +3,7 @@
     python scripts/coverage_table.py --sizes n                       # docs/coverage.md
     python scripts/coverage_table.py --sizes s m l x --families yolo11 yolo12 --tasks detect
 
-Each row runs in a process of its own and is kept as JSON below ``--keep``; a row that is there isn't run again.
+Each row runs in a process of its own and is kept in ``--store``; a row that is there isn't run again.
 Networks have random weights and channels are scored by l2, so nothing is downloaded or trained: the table shows what
 can be cut, saved and used, and what it costs, not what accuracy is left. Seconds are CPU seconds of the process.
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests import tiny_data  # noqa: E402
 from yolo_slim import ultra  # noqa: E402
-from yolo_slim.files import read_json, write_json, write_text  # noqa: E402
+from yolo_slim.files import merge_json, read_json, write_json, write_text  # noqa: E402
 from yolo_slim.manifest import versions  # noqa: E402
 from yolo_slim.runtime.machine import device_model, peak_memory_mb  # noqa: E402
 
@@ -130,16 +130,29 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def run_row(network: str, task: str, imgsz: int, keep: Path) -> dict[str, Any]:
-    """Return a row, from its file if there is one, else from a process of its own."""
-    path = keep / f"{network}-{task}-{imgsz}.json"
-    if not path.is_file():
-        command = [sys.executable, __file__, "--row", network, task, "--imgsz", str(imgsz), "--keep", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["killed"])[-1]
-            return {"network": network, "task": task, "failed": f"failed: {last[:200]}"}
-    return dict(read_json(path))
+def run_row(network: str, task: str, imgsz: int, store: Path) -> dict[str, Any]:
+    """Return a row, a kept one if there is any, else from a process of its own."""
+    key = key_of(network, task, imgsz)
+    if key not in stored(store):
+        with tempfile.TemporaryDirectory() as name:
+            out = Path(name) / "row.json"
+            command = [sys.executable, __file__, "--row", network, task, str(out), "--imgsz", str(imgsz)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["killed"])[-1]
+                return {"network": network, "task": task, "failed": f"failed: {last[:200]}"}
+            merge_json(store, {key: read_json(out)})
+    return dict(stored(store)[key])
+
+
+def stored(store: Path) -> dict[str, Any]:
+    """Return all rows that are kept."""
+    return dict(read_json(store)) if store.is_file() else {}
+
+
+def key_of(network: str, task: str, imgsz: int) -> str:
+    """Return a row's name in the store."""
+    return f"{network}-{task}-{imgsz}"
 
 
 def main() -> None:
@@ -149,21 +162,20 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(tiny_data.SUFFIX), default=list(tiny_data.SUFFIX))
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=["n"])
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--keep", type=Path, default=Path("runs/coverage"))
+    parser.add_argument("--store", type=Path, default=ROOT / "docs" / "benchmarks" / "records" / "coverage.json")
     parser.add_argument("--write", type=Path, help="replace the table in this Markdown file, below its line '## Table'")
     parser.add_argument("--kept-only", action="store_true", help="leave out the rows that haven't been run")
-    parser.add_argument("--row", nargs=2, metavar=("NETWORK", "TASK"), help=argparse.SUPPRESS)
+    parser.add_argument("--row", nargs=3, metavar=("NETWORK", "TASK", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        network, task = options.row
-        measure_row(network, task, options.imgsz, options.keep)
+        network, task, out = options.row
+        measure_row(network, task, options.imgsz, Path(out))
         return
-    options.keep.mkdir(parents=True, exist_ok=True)
     found = []
     for network, task in rows(options.families, options.tasks, options.sizes):
-        if options.kept_only and not (options.keep / f"{network}-{task}-{options.imgsz}.json").is_file():
+        if options.kept_only and key_of(network, task, options.imgsz) not in stored(options.store):
             continue
-        found.append(run_row(network, task, options.imgsz, options.keep))
+        found.append(run_row(network, task, options.imgsz, options.store))
         print(table(found[-1:]).splitlines()[-1], flush=True)
     if options.write:
         text = options.write.read_text(encoding="utf-8").partition("## Table")[0]

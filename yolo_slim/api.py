@@ -115,12 +115,14 @@ def compare(
     settings: Settings = None,
     project: PathLike = "runs/compare",
     name: str | None = None,
+    measured: Sequence[PathLike] = (),
     command: str = "",
     progress: Progress | None = None,
 ) -> comparison.Outcome:
     """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
 
-    ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves. See docs/compare.md.
+    ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves; ``measured`` are results of earlier
+    comparisons whose networks take part. See docs/compare.md.
     """
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
@@ -135,6 +137,7 @@ def compare(
         runtimes=runtimes,
         project=Path(project),
         name=name,
+        measured=[Path(path) for path in measured],
         command=command,
         progress=progress,
     )

@@ -217,7 +217,7 @@ def _require_value(option: str, *, missing: bool) -> None:
         raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.")
 
 
-SEVERAL = ("seeds", "arms", "prune", "runtimes")
+SEVERAL = ("seeds", "arms", "prune", "runtimes", "measured")
 """Options of `compare` that take several values."""
 
 
@@ -228,6 +228,7 @@ SEVERAL = ("seeds", "arms", "prune", "runtimes")
 @click.option("--arms", multiple=True, help="Arms beside ours and the control [default: all but control-trained].")
 @click.option("--seeds", multiple=True, type=int, help="One number: how many; several: the seeds [default: 3].")
 @click.option("--runtimes", multiple=True, help="Builds: onnxruntime-fp32, ncnn-fp16 [default: the first].")
+@click.option("--measured", multiple=True, type=EXISTING, help="compare.json whose trained networks take part.")
 @click.option("--project", type=EXISTING, default=Path("runs/compare"), show_default=True, help="Folder of all.")
 @click.option("--name", help="Name of this comparison [default: from its settings].")
 def compare(
@@ -251,13 +252,14 @@ def compare(
           control           the unpruned network (a reference, always there)
 
     Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the command again to go on, or with
-    more arms, sizes or seeds to add them. Exit code 0 whoever won: the verdict is printed.
+    more arms, sizes or seeds to add them; --measured takes over what other machines trained. Exit code 0 whoever
+    won: the verdict is printed.
     """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
     from yolo_slim.files import read_json
     from yolo_slim.reporting.comparison_text import text
 
-    several = {key: list(arguments.pop(key)) for key in ("arms", "runtimes")}
+    several = {key: list(arguments.pop(key)) for key in ("arms", "runtimes", "measured")}
     arguments |= {key: values for key, values in several.items() if values}
     with _listening(quiet) as listener:
         outcome = api.compare(

@@ -66,6 +66,18 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def merge_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Add keys to a JSON object that other processes may be adding to, and return all of it."""
+    import fcntl  # Unix alone has it, and devices never write such a file.
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        merged = {**(read_json(path) if path.is_file() else {}), **values}
+        write_json(path, dict(sorted(merged.items())))
+    return merged
+
+
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling that replaces ``path`` when the block succeeds, and is removed when it fails."""

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class Job:
             "inputs": dict(self.inputs),
             "outputs": {path.relative_to(self.folder).as_posix(): sha256(path) for path in outputs},
             "seconds": round(time.time() - self.started, 2),
+            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "versions": versions(),
             "machine": {"model": device_model(), "system": platform.platform()},
             **(extra or {}),

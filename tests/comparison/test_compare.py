@@ -13,7 +13,8 @@ import pytest
 from tests.test_cli import run_cli
 from yolo_slim.cli import cli
 from yolo_slim.comparison.arms import Start
-from yolo_slim.comparison.run import Cell, fair
+from yolo_slim.comparison.cells import Cell
+from yolo_slim.comparison.run import fair
 from yolo_slim.config import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
@@ -166,7 +167,8 @@ def test_nothing_learns_from_itself() -> None:
 
 def test_failure_is_not_remembered(tmp_path: Path) -> None:
     """What couldn't be made isn't asked for by the next call, what was measured is."""
-    from yolo_slim.comparison.run import Cell, Measured, _remember
+    from yolo_slim.comparison.cells import Cell, Measured
+    from yolo_slim.comparison.run import _remember
 
     write_json(tmp_path / "run.json", {"schema": 1, "cells": [{"arm": "control", "removed": 0.0, "seed": -1}]})
     cells = [Cell(arm=arm, removed=0.5, seed=0) for arm in ("ours", "scratch")]

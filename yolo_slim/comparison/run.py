@@ -14,6 +14,8 @@ from typing import Any
 from yolo_slim import checkpoint, pipeline, ultra
 from yolo_slim.comparison import summary
 from yolo_slim.comparison.arms import ARMS, CONTROL, Arm, Place, Setting, Start, require_arms
+from yolo_slim.comparison.cells import Cell, Measured, representative, representatives, timed_key
+from yolo_slim.comparison.earlier import Earlier, differences, take_over
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.config import RunConfig, RuntimeChoice
 from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
@@ -22,7 +24,7 @@ from yolo_slim.errors import MachineError, SlimError, did_you_mean, os_errors_ex
 from yolo_slim.evaluation import timing
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import flat, read_json, sha256, write_json, write_text
-from yolo_slim.manifest import Job, versions
+from yolo_slim.manifest import Job, read_manifest, versions
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import measure
@@ -56,41 +58,6 @@ class Outcome:
     """``compare.md``."""
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Cell:
-    """One network to train and measure."""
-
-    arm: str
-    removed: float
-    """Share of the control's MACs to remove, 0 where the arm has no size."""
-    seed: int
-    """-1 where nothing is random."""
-
-    @property
-    def folder(self) -> Path:
-        """Return its place below the comparison's folder."""
-        size = f"{self.removed * 100:g}" if self.removed else "full"
-        return Path(self.arm, size, f"seed-{self.seed}" if self.seed >= 0 else "once")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What became of one cell."""
-
-    cell: Cell
-    start: Start | None
-    """None where the arm isn't possible."""
-    reason: str = ""
-    """Why not."""
-    macs: int = 0
-    params: int = 0
-    widths: tuple[int, ...] = ()
-    bundles: Mapping[str, Path] | None = None
-    """Runtime to bundle."""
-    scores: Mapping[str, Any] | None = None
-    """Runtime to ``map50_95`` and ``map50``."""
-
-
 def run(
     config: RunConfig,
     *,
@@ -100,6 +67,7 @@ def run(
     runtimes: Sequence[str] = RUNTIMES[:1],
     project: Path = Path("runs/compare"),
     name: str | None = None,
+    measured: Sequence[Path] = (),
     command: str = "",
     progress: Progress | None = None,
 ) -> Outcome:
@@ -113,6 +81,7 @@ def run(
         runtimes: builds to compare; the first one decides the verdict.
         project: folder of all comparisons.
         name: name of this one.
+        measured: ``compare.json`` files whose trained networks take part without being trained again.
         command: command line, for the record.
         progress: listener.
 
@@ -127,10 +96,13 @@ def run(
     folder = project / (name or default_name(config))
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
+    settings = settings_of(prepared)
     with pipeline.locked(folder), os_errors_explained(folder):
-        grid, runtimes = _claim(folder, prepared, wanted, list(runtimes))
+        _require_own(folder, settings)
+        earlier = take_over(folder, measured, settings)
+        grid, runtimes = _claim(folder, settings, [*wanted, *earlier], list(runtimes))
         profile = prepared.profile.model_copy(update={"runtimes": [_choice(key) for key in runtimes]})
-        return _Comparison(replace(prepared, profile=profile), runtimes).outcome(grid)
+        return _Comparison(replace(prepared, profile=profile), runtimes, earlier).outcome(grid)
 
 
 def default_name(config: RunConfig) -> str:
@@ -203,37 +175,46 @@ def _cells(arms: Iterable[str], removed: Sequence[float], seeds: Sequence[int]) 
                 yield Cell(arm=arm.name, removed=share, seed=seed)
 
 
-def _claim(folder: Path, prepared: Run, wanted: list[Cell], runtimes: list[str]) -> tuple[list[Cell], list[str]]:
-    """Record whose folder it is; refuse the folder of something else.
+def settings_of(prepared: Run) -> dict[str, Any]:
+    """Return what must be the same for two networks to stand in one comparison: model, data and settings."""
+    settings = prepared.config.model_dump(
+        by_alias=True, exclude={"validate_", "quantize", "sensitivity", "model", "data"}
+    )
+    # Where a training runs decides nothing but its duration.
+    settings["recover"].pop("device")
+    return {"model_sha256": sha256(prepared.model), "data_digest": prepared.data_digest, **flat(settings)}
 
-    Returns:
-        All cells, those that earlier calls measured included, in the order of the tables; all runtimes.
-    """
-    settings = prepared.config.model_dump(by_alias=True, exclude={"validate_", "quantize", "model", "data"})
-    identity = {
-        "schema": 1,
-        "kind": KIND,
-        "model_sha256": sha256(prepared.model),
-        "data": str(prepared.data.resolve()),
-        **flat(settings),
-    }
+
+def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise where a folder holds another comparison, or something else."""
     path = folder / RUN_JSON
-    before: dict[str, Any] = read_json(path) if path.is_file() else {}
-    if before:
-        _require_same(folder, before, identity)
+    if path.is_file():
+        _require_same(folder, read_json(path), settings)
     elif foreign := [item.name for item in folder.iterdir() if item.name != ".lock"]:
         raise SlimError(
             f"{folder} holds files that are not a comparison's.",
             culprits=sorted(foreign),
             remedy="Choose another NAME.",
         )
+
+
+def _claim(
+    folder: Path, settings: Mapping[str, Any], wanted: list[Cell], runtimes: list[str]
+) -> tuple[list[Cell], list[str]]:
+    """Record whose folder it is.
+
+    Returns:
+        All cells, those that earlier calls measured included, in the order of the tables; all runtimes.
+    """
+    path = folder / RUN_JSON
+    before: dict[str, Any] = read_json(path) if path.is_file() else {}
     grid = {Cell(**cell) for cell in before.get("cells", [])} | set(wanted)
     names = list(ARMS)
     cells = sorted(grid, key=lambda cell: (names.index(cell.arm), cell.removed, cell.seed))
     runtimes = [*before.get("runtimes", []), *runtimes]
     runtimes = list(dict.fromkeys(runtimes))
     kept = {key: before.get(key, []) for key in ("runtimes", "cells")}
-    write_json(path, {**identity, **kept})
+    write_json(path, {"schema": 1, "kind": KIND, "settings": settings, **kept})
     return cells, runtimes
 
 
@@ -247,12 +228,11 @@ def _remember(folder: Path, measured: Sequence[Measured], runtimes: Sequence[str
 
 
 def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise where a folder holds another comparison, or something else."""
-    differing = [
-        f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items() if found.get(key) != value
-    ]
+    """Raise where a folder holds another comparison, or a run."""
     if found.get("kind") != KIND:
         differing = ["it is a run, no comparison"]
+    else:
+        differing = differences(found.get("settings", {}), wanted)
     if differing:
         raise SlimError(
             f"{folder} holds another comparison.",
@@ -269,8 +249,8 @@ def _training_of(arm: Arm, config: RunConfig) -> dict[str, Any]:
 class _Comparison:
     """One call: everything is made, measured and judged in the comparison's folder."""
 
-    def __init__(self, run: Run, runtimes: Sequence[str]) -> None:
-        self.run, self.runtimes = run, runtimes
+    def __init__(self, run: Run, runtimes: Sequence[str], earlier: Mapping[Cell, Earlier]) -> None:
+        self.run, self.runtimes, self.earlier = run, runtimes, earlier
         self.folder, self.progress = run.folder, run.progress
         self.setting = Setting(run)
         dataset = load_dataset(run.data)
@@ -319,10 +299,11 @@ class _Comparison:
             return Measured(cell=cell, start=None, reason=error.fact)
 
     def _carried(self, arm: Arm, cell: Cell, start: Start) -> Measured:
-        """Take one start the way of all, and score its bundles."""
+        """Take one start the way of all, and score its bundles; what was trained earlier is built to be timed."""
+        known = self.earlier.get(cell)
         config = self.run.config.model_copy(update={"imgsz": start.imgsz, **_training_of(arm, self.run.config)})
-        own = replace(self.run, config=config, folder=self.folder / cell.folder)
-        built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained else None)
+        own = replace(self.run, config=config, folder=self.folder / cell.folder / ("untrained" if known else ""))
+        built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained and not known else None)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
         bundles = {key: _bundle(built, arm.name, key) for key in self.runtimes}
@@ -333,8 +314,15 @@ class _Comparison:
             params=size.params,
             widths=(start.imgsz, *conv_widths(model).values()),
             bundles=bundles,
-            scores={key: self._scored(bundle, own.folder / "score" / key) for key, bundle in bundles.items()},
+            scores=known.scores if known else self._scores(bundles, own.folder),
+            made=known.made if known else _made(own.folder) if arm.trained else None,
+            taken_over=known is not None,
+            trained_macs=(known.macs if known else 0) or size.macs,
         )
+
+    def _scores(self, bundles: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+        """Return the mAP of every bundle's own detections."""
+        return {key: self._scored(bundle, folder / "score" / key) for key, bundle in bundles.items()}
 
     def _start(self, arm: Arm, cell: Cell) -> Start:
         """Return what an arm begins with; seeds share it where it isn't random."""
@@ -415,6 +403,7 @@ class _Comparison:
                 "is_this_machine": local.is_device(run.profile),
             },
             "data": {"yaml": run.data.name, "split": self.split, "images": len(self.images)},
+            "settings": settings_of(run),
             "imgsz": run.config.imgsz,
             "training": {**training, "images_seen": training["epochs"] * round(share * self.train_images)},
             "runtimes": list(self.runtimes),
@@ -436,7 +425,19 @@ def _row(one: Measured, measured: Sequence[Measured]) -> summary.Row:
         scores=one.scores or {},
         timed={key: timed_key(representative(one, measured), key) for key in one.bundles or {}},
         folder=one.cell.folder.as_posix(),
+        made=one.made,
+        taken_over=one.taken_over,
+        trained_macs=one.trained_macs,
     )
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    """Return where, when and how a network was trained."""
+    manifest = read_manifest(folder / "recover")
+    return {
+        "machine": manifest["machine"]["model"],
+        **{key: manifest[key] for key in ("finished_at", "seconds", "mixed_precision", "versions")},
+    }
 
 
 def _bundle(built: pipeline.Built, arm: str, key: str) -> Path:
@@ -452,19 +453,3 @@ def _bundle(built: pipeline.Built, arm: str, key: str) -> Path:
             remedy="Leave it out of --runtimes.",
         )
     return built.bundles[name]
-
-
-def representatives(measured: Sequence[Measured]) -> list[Measured]:
-    """Return the networks that are timed: of those of one arm and shape the first, whatever its seed."""
-    return [one for one in measured if one.start and representative(one, measured) is one]
-
-
-def representative(one: Measured, measured: Sequence[Measured]) -> Measured:
-    """Return the first network of the same arm, size and shape."""
-    same = (one.cell.arm, one.cell.removed, one.widths)
-    return next(o for o in measured if o.start and (o.cell.arm, o.cell.removed, o.widths) == same) if one.start else one
-
-
-def timed_key(one: Measured, runtime: str) -> str:
-    """Return the name of a network's timing in a runtime."""
-    return f"{one.cell.folder.as_posix()}/{runtime}"

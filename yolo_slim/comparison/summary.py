@@ -32,11 +32,17 @@ class Row:
     implementation: str
     macs: int
     params: int
-    scores: Mapping[str, Mapping[str, float]]
-    """Runtime to ``map50_95`` and ``map50``."""
+    scores: Mapping[str, Mapping[str, Any]]
+    """Runtime to ``map50_95`` and ``map50``; a network of an earlier comparison may lack a runtime."""
     timed: Mapping[str, str]
     """Runtime to the name of the timing that stands for it."""
     folder: str
+    made: Mapping[str, Any] | None = None
+    """Where, when and how it was trained; None for what isn't trained."""
+    taken_over: bool = False
+    """It was trained for an earlier comparison, and is timed by its cut before training."""
+    trained_macs: int = 0
+    """MACs of what was trained, where it was taken over."""
 
 
 def value(about: Mapping[str, Any], rows: Sequence[Row], timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,7 +104,11 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "at_size": not arm.sized or not possible or abs(removed - first.removed) <= MACS_TOLERANCE,
         "seeds": [_seed(row) for row in made],
         "seeds_missing": [{"seed": row.seed, "reason": row.reason} for row in rows if row.reason and made],
-        "runtimes": {key: _runtime(made, control, key, timings) for key in first.scores},
+        "runtimes": {
+            key: _runtime([row for row in made if key in row.scores], control, key, timings)
+            for key in control.scores
+            if any(key in row.scores for row in made)
+        },
     }
 
 
@@ -106,7 +116,8 @@ def _seed(row: Row) -> dict[str, Any]:
     """Return one seed's figures."""
     scores = {key: {name: found[name] for name in ("map50_95", "map50")} for key, found in row.scores.items()}
     seed = None if row.seed < 0 else row.seed
-    return {"seed": seed, "scores": scores, "timed": dict(row.timed), "folder": row.folder}
+    own = {"seed": seed, "macs": row.trained_macs or row.macs, "scores": scores, "timed": dict(row.timed)}
+    return {**own, "folder": row.folder, "made": dict(row.made) if row.made else None, "taken_over": row.taken_over}
 
 
 def _runtime(rows: Sequence[Row], control: Row, key: str, timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +166,7 @@ def _point(entry: Mapping[str, Any], key: str, entries: Sequence[Mapping[str, An
     return Point(
         arm=entry["arm"],
         size=size_text(entry, entries),
-        maps=tuple(seed["scores"][key]["map50_95"] for seed in entry["seeds"]),
+        maps=tuple(seed["scores"][key]["map50_95"] for seed in entry["seeds"] if key in seed["scores"]),
         rounds_ms=tuple(bench["round_p50_ms"]) if bench and bench["valid"] else (),
         reference=entry["reference"],
         exact=not entry["trained"],
@@ -187,6 +198,7 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
     seeds = {len(entry["seeds"]) for entry in entries if entry["trained"] and entry["seeds"]}
     if 1 in seeds:
         notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
+    notes += _notes_on_training(entries)
     notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
     notes += [
         f"{entry['arm']} was not possible with seed {missing['seed']}: {missing['reason']}"
@@ -194,3 +206,38 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
         for missing in entry["seeds_missing"]
     ]
     return notes
+
+
+def _notes_on_training(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return where the trainings differ in what isn't a setting: machine, package versions, precision."""
+    trained = [(entry, seed) for entry in entries for seed in entry["seeds"] if seed["made"]]
+    notes = []
+    if taken := [_network(entry, seed) for entry, seed in trained if seed["taken_over"]]:
+        how = "accuracy taken over, timed by the cut before training"
+        notes.append(f"Trained for an earlier comparison, {how}: {', '.join(taken)}.")
+    notes += [
+        f"{_network(entry, seed)} was trained with {seed['macs']} MACs, its cut here has {entry['macs']}."
+        for entry, seed in trained
+        if seed["taken_over"] and seed["macs"] != entry["macs"]
+    ]
+    for key, text in (("mixed_precision", "mixed precision"), ("machine", "machine"), ("versions", "versions")):
+        groups: dict[str, list[str]] = {}
+        for entry, seed in trained:
+            groups.setdefault(_told(seed["made"].get(key)), []).append(_network(entry, seed))
+        if len(groups) > 1:
+            told = "; ".join(f"{found}: {', '.join(names)}" for found, names in groups.items())
+            notes.append(f"Not all were trained alike in {text}. {told}.")
+    return notes
+
+
+def _network(entry: Mapping[str, Any], seed: Mapping[str, Any]) -> str:
+    """Return a network's name for people."""
+    size = "" if entry["removed"] is None else f" -{entry['removed'] * 100:g} %"
+    return f"{entry['arm']}{size} seed {seed['seed']}"
+
+
+def _told(found: Any) -> str:
+    """Return a fact of a training for people."""
+    if isinstance(found, Mapping):
+        return ", ".join(f"{name} {version}" for name, version in found.items())
+    return {True: "on", False: "off", None: "unknown"}.get(found, str(found))

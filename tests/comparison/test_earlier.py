@@ -1,0 +1,109 @@
+"""Networks of earlier comparisons: what joins, what is refused, what the reader is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comparison.test_compare import command, entries
+from tests.comparison.test_compare import finished as finished
+from tests.test_cli import run_cli
+from yolo_slim.comparison.cells import Cell, Measured, representatives
+from yolo_slim.comparison.earlier import read, take_over
+from yolo_slim.comparison.summary import Row, value
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
+
+MADE = {"machine": "a", "versions": {"torch": "2"}, "mixed_precision": False, "finished_at": "2026-01-01", "seconds": 1}
+
+
+@pytest.mark.slow
+def test_trained_elsewhere(finished: tuple[Path, str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A comparison on another machine trains what is new, takes the rest over, and times all of it itself."""
+    folder, _ = finished
+    given = ["--measured", str(folder / "compare.json"), "--arms", "control-trained", "--seeds", "0", "1"]
+    call = command(trained, signs, tmp_path, *given)
+    assert run_cli(*call)[0] == 0
+    before, after = entries(folder), entries(tmp_path / "small")
+    assert set(before) | {"control-trained"} == set(after)
+    trainings = {path.relative_to(tmp_path / "small").parts[0] for path in tmp_path.rglob("recovered.pt")}
+    assert trainings == {"control-trained"}
+    for name in ("ours", "small-input"):
+        found, own = before[name]["runtimes"]["onnxruntime-fp32"], after[name]["runtimes"]["onnxruntime-fp32"]
+        assert own["map50_95"] == found["map50_95"]
+        assert own["bench"]["measured_at"] > found["bench"]["measured_at"]
+        assert [seed["taken_over"] for seed in after[name]["seeds"]] == [True, True]
+        assert [seed["made"] for seed in after[name]["seeds"]] == [seed["made"] for seed in before[name]["seeds"]]
+    notes = " ".join(read_json(tmp_path / "small" / "compare.json")["notes"])
+    assert "timed by the cut before training: ours -40 % seed 0" in notes
+    # They stay when the option isn't given again.
+    call = command(trained, signs, tmp_path, "--arms", "control-trained", "--seeds", "0", "1")
+    assert run_cli(*call)[0] == 0
+    assert {path.relative_to(tmp_path / "small").parts[0] for path in tmp_path.rglob("recovered.pt")} == trainings
+
+
+@pytest.mark.slow
+def test_other_settings(finished: tuple[Path, str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What was trained by other settings is refused with their names, before any work."""
+    folder, _ = finished
+    given = ["--measured", str(folder / "compare.json"), "--epochs", "2"]
+    code, _, err = run_cli(*command(trained, signs, tmp_path, *given))
+    assert code == 2
+    assert "recover.epochs: 1 there, 2 now" in err
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', '{"settings": {}, "arms": [{"seeds": [{}]}]}'])
+def test_other_files(tmp_path: Path, content: str) -> None:
+    """Files that aren't such results are refused by name."""
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(SlimError, match=r"x.json isn't the result of a comparison"):
+        read(tmp_path / "x.json", {})
+    with pytest.raises(SlimError, match=r"y.json can't be read"):
+        read(tmp_path / "y.json", {})
+
+
+def test_first_file_decides(tmp_path: Path) -> None:
+    """A network that two files have counts once, and what an earlier call took over is kept."""
+    for name, found in (("a", 0.1), ("b", 0.2)):
+        seed = {"seed": 0, "macs": 5, "scores": {"r": {"map50_95": found}}, "made": MADE}
+        arms = [{"arm": "ours", "removed": 0.5, "seeds": [seed]}, {"arm": "control", "removed": None, "seeds": [seed]}]
+        write_json(tmp_path / f"{name}.json", {"settings": {"k": 1}, "arms": arms})
+    cell = Cell(arm="ours", removed=0.5, seed=0)
+    for names in ("ab", "b", ""):
+        earlier = take_over(tmp_path, [tmp_path / f"{name}.json" for name in names], {"k": 1})
+        assert list(earlier) == [cell]
+        assert earlier[cell].scores["r"]["map50_95"] == 0.1
+
+
+def test_a_trained_network_is_timed(tmp_path: Path) -> None:
+    """Of networks of one shape the one that was trained here stands for all."""
+    from yolo_slim.comparison.arms import Start
+
+    start = Start(weights=tmp_path, imgsz=96, implementation="made")
+    cells = [Cell(arm="ours", removed=0.5, seed=seed) for seed in range(3)]
+    measured = [Measured(cell=cell, start=start, widths=(8,), taken_over=cell.seed != 1) for cell in cells]
+    assert [one.cell.seed for one in representatives(measured)] == [1]
+
+
+def test_differences_of_training_are_told() -> None:
+    """Precision, cuts and missing runtimes of taken over networks are in the notes and the figures."""
+    common: dict[str, Any] = {"imgsz": 96, "implementation": "made", "folder": "x", "params": 1, "reason": ""}
+    one, both = {"r": {"map50_95": 0.5, "map50": 0.6}}, {key: {"map50_95": 0.4, "map50": 0.6} for key in "rs"}
+    ours = {"arm": "ours", "removed": 0.5, "macs": 50, "timed": {"r": "t", "s": "u"}, **common}
+    rows = [
+        Row(seed=0, scores=both, made=MADE, **ours),
+        Row(seed=1, scores=one, made={**MADE, "mixed_precision": True}, taken_over=True, trained_macs=49, **ours),
+        Row(arm="control", removed=0.0, seed=-1, macs=100, scores=both, timed={"r": "c", "s": "d"}, **common),
+    ]
+    training = {"epochs": 1, "batch": 2, "images_seen": 3, "distill": 0.0}
+    about = {"runtimes": ["r", "s"], "training": training, "target": {"name": "host", "is_this_machine": True}}
+    found = value(about, rows, {})
+    assert {key: entry["map50_95"]["seeds"] for key, entry in found["arms"][0]["runtimes"].items()} == {"r": 2, "s": 1}
+    notes = " ".join(found["notes"])
+    assert "mixed precision. off: ours -50 % seed 0; on: ours -50 % seed 1." in notes
+    assert "ours -50 % seed 1 was trained with 49 MACs, its cut here has 50." in notes
+    assert "alike in machine" not in notes
