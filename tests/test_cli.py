@@ -227,3 +227,25 @@ def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -
     code, _, err = run_cli("show", str(tmp_path))
     assert code == 2
     assert "Not a bundle" in err
+
+
+def test_inputs_in_the_file(signs: Path, tmp_path: Path) -> None:
+    """A --config file's model is the one that runs: the quickstart doesn't stand in for it, an option does."""
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump({"model": "mine.pt", "data": str(signs)}))
+    for more, name in (([], "mine.pt"), (["--model", "other.pt"], "other.pt")):
+        code, _, err = run_cli("run", "--config", str(file), "--project", str(tmp_path / "runs"), *more)
+        assert (code, name in err) == (2, True)
+    file.write_text(yaml.safe_dump({"model": "mine.pt"}))
+    code, _, err = run_cli("run", "--config", str(file), "--project", str(tmp_path / "runs"))
+    assert (code, "--model and --data go together" in err) == (2, True)
+
+
+def test_training_arguments_join(tmp_path: Path) -> None:
+    """--train changes the arguments that it names; the file's others stay."""
+    from yolo_slim.api import make_config
+
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump({"recover": {"overrides": {"lr0": 0.1, "mosaic": 0.5}}}))
+    found = make_config("m.pt", "d.yaml", config=file, train={"lr0": 0.2}, settings={"recover.overrides.cos_lr": False})
+    assert dict(found.recover.overrides) == {"lr0": 0.2, "mosaic": 0.5, "cos_lr": False}

@@ -56,7 +56,9 @@ def make_config(
     values |= {"model": str(model), "data": str(data)}
     given = {SHORT.get(key, key): value for key, value in short.items() if value is not None}
     for key, value in {**(settings or {}), **given}.items():
-        _put(values, key, value)
+        # A training argument joins those of the file; it doesn't replace them.
+        for name, one in value.items() if key == SHORT["train"] and isinstance(value, Mapping) else [(None, value)]:
+            _put(values, f"{key}.{name}" if name else key, one)
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
     return parse(RunConfig, values, str(config or "settings"))

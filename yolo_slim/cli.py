@@ -171,21 +171,29 @@ def cli() -> None:
 def run(model: Path | None, data: Path | None, quiet: bool, as_json: bool, **arguments: Any) -> None:
     """Prune, recover, export, build and validate: from best.pt to a proven bundle.
 
-    Without --model and --data it runs on the built-in quickstart: rendered traffic signs and a yolo11n trained on
-    them, 320 px, a few epochs.
+    --model and --data may stand in the --config file. Without them it runs on the built-in quickstart: rendered traffic
+    signs and a yolo11n trained on them, 320 px, a few epochs.
     """
     from yolo_slim import api, quickstart
+    from yolo_slim.config import read_yaml
 
     with _listening(quiet) as listener:
+        file = read_yaml(arguments["config"]) if arguments["config"] else {}
+        model, data = model or _path(file.get("model")), data or _path(file.get("data"))
         if model is None and data is None:
             listener.say("Quickstart: drawing the traffic signs (about a minute, once)")
             data, model = quickstart.default_data(Path(".quickstart")), quickstart.default_model()
-            usual = {**QUICKSTART, "name": f"quickstart-{Path(arguments['target'] or 'host').stem}"}
+            usual = {"name": f"quickstart-{Path(arguments['target'] or 'host').stem}", **({} if file else QUICKSTART)}
             arguments |= {key: value for key, value in usual.items() if arguments.get(key) is None}
         if model is None or data is None:
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
         outcome = api.run(model, data, command=_command(), progress=listener, **arguments)
     _finish(outcome.verdict, {**vars(outcome)}, as_json)
+
+
+def _path(value: object) -> Path | None:
+    """Return a path of a file's value, None where there is none."""
+    return Path(str(value)) if value else None
 
 
 class _Several(click.Command):

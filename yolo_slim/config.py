@@ -49,7 +49,7 @@ class PruneConfig(Frozen):
     head_removed: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of the head's own MACs (parameters) that goes, whatever its scores; absent: ranked with the rest."""
     criterion: Literal["fisher", "hessian", "taylor", "lamp", "l1", "l2", "bn", "fpgm", "random"] = "fisher"
-    """How channels are scored; ``fisher`` measures best (docs/benchmarks/recovery.md)."""
+    """How channels are scored; no other beat ``fisher`` beyond the noise (docs/benchmarks/ablations.md)."""
     normalize: Literal["none", "sum", "mean", "max", "standard", "median"] = "none"
     """Make scores relative to their layer's sum, mean, largest, range or median before layers are compared."""
     scope: Literal["global", "uniform", "isomorphic", "sensitivity"] = "global"
@@ -176,7 +176,7 @@ class QuantizeConfig(Frozen):
     scan_images: Positive = 16
     """Calibration images on which each layer's own error is measured."""
     check_images: Annotated[int, Field(ge=0)] = 64
-    """Training images outside the calibration on which mAP decides how many layers stay float; 0: none does."""
+    """Training images beside the calibration's, a quarter at most, on which mAP decides what stays float; 0: none."""
     max_drop: Percent = 0.003
     """Layers return to float, the most sensitive first, until int8 loses no more mAP50-95 than this on those images."""
     max_float_layers: Annotated[int, Field(ge=0)] = 8

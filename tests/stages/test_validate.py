@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def spoil(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def judged(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the result of a target that tries a spoiled int8 build first, then fp32."""
+def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], dict[str, Any]]:
+    """Return what judges a target that tries a spoiled int8 build first, then fp32, with or without their ONNX."""
     out = tmp_path_factory.mktemp("judged")
     inputs = export.ExportInputs(weights=trained, data=signs)
     graph = export.run(inputs, ExportConfig(parity_images=2), out / "export", imgsz=IMGSZ).onnx
@@ -53,21 +54,31 @@ def judged(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory)
         out / "build",
         name="t",
     )
-    outputs = validate.run(
-        validate.ValidateInputs(
-            control=trained,
-            data=signs,
-            onnx=graph,
-            bundles={f"slim/{key}": folder for key, folder in built.bundles.items()},
-            sensitivity=quantized.sensitivity,
-        ),
-        ValidateConfig(min_seconds=0.1, min_queries=10),
-        profile,
-        out / "validate",
-        imgsz=IMGSZ,
-        name="judged",
-    )
-    return dict(read_json(outputs.result))
+
+    def result(with_onnx: bool) -> dict[str, Any]:
+        outputs = validate.run(
+            validate.ValidateInputs(
+                control=trained,
+                data=signs,
+                onnx=graph if with_onnx else None,
+                bundles={f"slim/{key}": folder for key, folder in built.bundles.items()},
+                sensitivity=quantized.sensitivity,
+            ),
+            ValidateConfig(min_seconds=0.1, min_queries=10),
+            profile,
+            out / f"validate-{with_onnx}",
+            imgsz=IMGSZ,
+            name="judged",
+        )
+        return dict(read_json(outputs.result))
+
+    return result
+
+
+@pytest.fixture(scope="module")
+def judged(judge: Callable[[bool], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of the builds beside the ONNX that they were made of."""
+    return judge(True)
 
 
 def test_the_other_build_wins(judged: dict[str, Any]) -> None:
@@ -88,3 +99,11 @@ def test_the_note_says_why(judged: dict[str, Any]) -> None:
     assert "0.0050 allowed" in note
     assert "most in class" in note
     assert "the first layer to look at is model." in note
+
+
+def test_budget_of_building_alone(judge: Callable[[bool], dict[str, Any]]) -> None:
+    """Held against the control, a bundle's drop holds the pruning too: only the target's own budget counts."""
+    found = judge(False)
+    rungs = {rung["rung"]: (rung["against"], rung["budget"], rung["status"]) for rung in found["ladder"][1:]}
+    assert rungs == dict.fromkeys(["onnxruntime-int8", "onnxruntime-fp32"], ("control", None, "info"))
+    assert "max_map50_95_drop" in {gate["name"] for gate in found["verdict"]["gates"]}

@@ -182,6 +182,7 @@ def settings_of(prepared: Run) -> dict[str, Any]:
     )
     # Where a training runs decides nothing but its duration.
     settings["recover"].pop("device")
+    settings["validate"] = prepared.config.validate_.model_dump(include={"split", "max_images"})
     return {"model_sha256": sha256(prepared.model), "data_digest": prepared.data_digest, **flat(settings)}
 
 
