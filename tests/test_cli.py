@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from yolo_slim import cli
+from yolo_slim.files import write_json
 
 COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
@@ -249,3 +250,24 @@ def test_training_arguments_join(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"recover": {"overrides": {"lr0": 0.1, "mosaic": 0.5}}}))
     found = make_config("m.pt", "d.yaml", config=file, train={"lr0": 0.2}, settings={"recover.overrides.cos_lr": False})
     assert dict(found.recover.overrides) == {"lr0": 0.2, "mosaic": 0.5, "cos_lr": False}
+
+
+def test_place_of_another_model(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One stage alone, without --out, doesn't write into another model's run of the same name."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "slim" / f"{trained.stem}-host-64-50"
+    folder.mkdir(parents=True)
+    write_json(folder / "run.json", {"model_sha256": "another"})
+    for command in (["prune", str(trained)], ["recover", str(trained), "--teacher", str(trained)]):
+        code, _, err = run_cli(*command, "--data", str(signs), "--imgsz", "64")
+        assert (code, "holds another run" in err) == (2, True)
+    assert {path.name for path in folder.iterdir()} == {"run.json", ".lock"}
+
+
+def test_one_channel(untrained: Callable[[str], Path], tmp_path: Path) -> None:
+    """A network of grey images is refused by name: images are read with three channels everywhere."""
+    content = torch.load(untrained("yolov8n"), weights_only=False)
+    content["model"].yaml["channels"] = 1
+    torch.save(content, tmp_path / "grey.pt")
+    code, _, err = run_cli("show", str(tmp_path / "grey.pt"))
+    assert (code, "takes images of 1 channels" in err) == (2, True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo_slim.data import digest, label_path, load_dataset, read_labels, write_absolute_yaml
+from yolo_slim.data import check_dataset, digest, label_path, load_dataset, read_labels, write_absolute_yaml
+from yolo_slim.errors import SlimError
 
 
 @pytest.fixture
@@ -55,3 +56,13 @@ def test_labels(tmp_path: Path) -> None:
     path.write_text("0 0.1 0.1 0.3 0.1 0.3 0.5\n")
     assert np.allclose(read_labels(path), [[0, 0.2, 0.3, 0.2, 0.4]])
     assert read_labels(tmp_path / "none.txt").shape == (0, 5)
+
+
+def test_formats_that_devices_do_not_read(copied: Path) -> None:
+    """An image that Ultralytics validates on and a device can't be scored on is named before any work."""
+    check_dataset(load_dataset(copied))
+    image = copied.parent / "images/val/00000.jpg"
+    image.rename(image.with_suffix(".mpo"))
+    with pytest.raises(SlimError) as caught:
+        check_dataset(load_dataset(copied))
+    assert "devices don't read .mpo" in str(caught.value)

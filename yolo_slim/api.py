@@ -6,7 +6,8 @@ the named ones go through ``settings`` with the keys of docs/configuration.md: `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from yolo_slim.comparison import run as comparison
 from yolo_slim.comparison.arms import DEFAULT_ARMS
 from yolo_slim.config import Profile, RunConfig, parse, read_yaml
 from yolo_slim.data import digest, load_dataset
-from yolo_slim.pipeline import Outcome, default_name, locked, selfcheck_images
+from yolo_slim.pipeline import Outcome, claim, default_name, locked, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import LayerDifference, differences
@@ -145,6 +146,22 @@ def compare(
     )
 
 
+def _stage(out: PathLike | None, config: RunConfig, stage: str) -> Path:
+    """Return the folder of a stage that runs alone: the one given, else its place in the run of these settings."""
+    return Path(out or f"runs/slim/{default_name(config)}/{stage}")
+
+
+@contextmanager
+def _held(out: PathLike | None, config: RunConfig, stage: str) -> Iterator[Path]:
+    """Hold that folder; its place in a run is claimed with the run, so that no other model's is overwritten."""
+    folder = _stage(out, config, stage)
+    whole = folder if out else folder.parent
+    with locked(whole):
+        if not out:
+            claim(whole, config)
+        yield folder
+
+
 def prune(
     model: PathLike,
     data: PathLike,
@@ -155,9 +172,10 @@ def prune(
 ) -> prune_stage.PruneOutputs:
     """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
     chosen = make_config(model, data, **arguments)
-    folder = Path(out or f"runs/slim/{default_name(chosen)}/prune")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    with locked(folder):
+    prepared = pipeline.prepare(
+        chosen, _stage(out, chosen, "prune"), command="", progress=progress or Silent(), tasks=checkpoint.TASKS
+    )
+    with _held(out, chosen, "prune") as folder:
         return prune_stage.run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
             prepared.config.prune,
@@ -253,9 +271,10 @@ def recover(
 ) -> recover_stage.RecoverOutputs:
     """Train a pruned checkpoint back; arguments as of :func:`make_config`."""
     chosen = make_config(teacher, data, **arguments)
-    folder = Path(out or f"runs/slim/{default_name(chosen)}/recover")
-    prepared = pipeline.prepare(chosen, folder, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    with locked(folder):
+    prepared = pipeline.prepare(
+        chosen, _stage(out, chosen, "recover"), command="", progress=progress or Silent(), tasks=checkpoint.TASKS
+    )
+    with _held(out, chosen, "recover") as folder:
         return recover_stage.run(
             recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
             chosen.recover,
@@ -277,7 +296,7 @@ def export(
 ) -> export_stage.ExportOutputs:
     """Export a checkpoint to ONNX; arguments as of :func:`make_config`."""
     chosen = make_config(weights, data, **arguments)
-    folder = Path(out or f"runs/slim/{default_name(chosen)}/export")
+    folder = _stage(out, chosen, "export")
     with locked(folder):
         return export_stage.run(
             export_stage.ExportInputs(weights=Path(weights), data=Path(data)),

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -102,6 +102,12 @@ def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
         raise SlimError(
             f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
             remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
+        )
+    channels = int(cast("dict[str, Any]", model.yaml).get("channels", 3))
+    if channels != 3:
+        raise SlimError(
+            f"{path} takes images of {channels} channels; yolo_slim reads three, blue, green and red.",
+            remedy="Train a model on three-channel images (grey images count: they are read as three equal channels).",
         )
     model = copy.deepcopy(model).float().eval().requires_grad_(False)
     return Checkpoint(path=path, sha256=sha256(path), content=content, model=model)

@@ -182,6 +182,7 @@ def check_dataset(
     problems = [problem for split in need for problem in _split_problems(dataset, split)]
     problems += _name_problems(dataset.names, model_names)
     problems += _task_problems(dataset, task)
+    problems += _format_problems(dataset, task)
     checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
     images = [image for split in checked for image in dataset.splits[split]]
     inspect = partial(_inspect, dataset=dataset, task=task, deep=deep)
@@ -196,6 +197,18 @@ def check_dataset(
             remedy="Correct or remove these files and run the command again; nothing was changed.",
         )
     return reports
+
+
+def _format_problems(dataset: Dataset, task: str) -> list[str]:
+    """Return the images that Ultralytics would train on but no device could be scored on."""
+    from yolo_slim.runtime.sources import IMAGE_SUFFIXES as READ_ON_DEVICES
+
+    scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
+    return [
+        f"{image}: devices don't read {image.suffix}; convert it to .png or .jpg"
+        for image in scored
+        if image.suffix.lower() not in READ_ON_DEVICES
+    ]
 
 
 def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:

@@ -95,7 +95,7 @@ def run(
     prepared = prepare(config, folder, command=command, progress=listener)
     _require_calibration(prepared)
     with locked(folder), os_errors_explained(folder):
-        claim(folder, prepared)
+        claim(folder, config, command)
         return _chain(prepared)
 
 
@@ -184,13 +184,17 @@ def locked(folder: Path) -> Iterator[None]:
         stream.close()
 
 
-def claim(folder: Path, prepared: Run) -> None:
-    """Record whose folder it is; refuse one that holds another run or something else."""
+def claim(folder: Path, config: RunConfig, command: str = "") -> None:
+    """Record whose folder it is.
+
+    Raises:
+        SlimError: it holds the run of another model, data set or target, or something else.
+    """
     identity = {
         "schema": 1,
-        "model_sha256": sha256(prepared.model),
-        "data": str(prepared.data.resolve()),
-        "target": prepared.profile.name,
+        "model_sha256": sha256(Path(config.model)),
+        "data": str(Path(config.data).resolve()),
+        "target": targets.load(config.target).name,
     }
     path = folder / RUN_JSON
     if path.is_file():
@@ -199,14 +203,14 @@ def claim(folder: Path, prepared: Run) -> None:
             raise SlimError(
                 f"{folder} holds another run.",
                 culprits=differing,
-                remedy="Choose another NAME, or remove that folder yourself.",
+                remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
             )
     foreign = [p.name for p in folder.iterdir() if p.name not in (*STAGES, RUN_JSON, ".lock") and p.suffix != ".tmp"]
     if foreign:
         raise SlimError(
             f"{folder} holds files that are not a run's.", culprits=sorted(foreign), remedy="Choose another NAME."
         )
-    write_json(path, {**identity, "config": prepared.config.model_dump(by_alias=True), "command": prepared.command})
+    write_json(path, {**identity, "config": config.model_dump(by_alias=True), "command": command})
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -189,6 +189,7 @@ def test_failure_is_not_remembered(tmp_path: Path) -> None:
         (["--set", "prune.recover_epochs_between=2"], "would make the comparison unfair"),
         (["--set", "prune.params_removed=0.5"], "compared at equal MACs"),
         (["--prune", "1.5"], "1.5"),
+        (["--train", "fraction=100"], "takes a share of the images"),
     ],
 )
 def test_bad_options(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:

@@ -15,6 +15,7 @@ from yolo_slim.comparison.earlier import read, take_over
 from yolo_slim.comparison.summary import Row, value
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
+from yolo_slim.manifest import Job
 
 MADE = {"machine": "a", "versions": {"torch": "2"}, "mixed_precision": False, "finished_at": "2026-01-01", "seconds": 1}
 
@@ -73,7 +74,7 @@ def test_first_file_decides(tmp_path: Path) -> None:
         arms = [{"arm": "ours", "removed": 0.5, "seeds": [seed]}, {"arm": "control", "removed": None, "seeds": [seed]}]
         write_json(tmp_path / f"{name}.json", {"settings": {"k": 1}, "arms": arms})
     cell = Cell(arm="ours", removed=0.5, seed=0)
-    for names in ("ab", "b", ""):
+    for names in ("ab", "b", ""):  # What an earlier call took over is kept.
         earlier = take_over(tmp_path, [tmp_path / f"{name}.json" for name in names], {"k": 1})
         assert list(earlier) == [cell]
         assert earlier[cell].scores["r"]["map50_95"] == 0.1
@@ -107,3 +108,13 @@ def test_differences_of_training_are_told() -> None:
     assert "mixed precision. off: ours -50 % seed 0; on: ours -50 % seed 1." in notes
     assert "ours -50 % seed 1 was trained with 49 MACs, its cut here has 50." in notes
     assert "alike in machine" not in notes
+
+
+def test_own_training_stays_own(tmp_path: Path) -> None:
+    """A network that this folder trained isn't replaced by its figures in a file that had taken it over from here."""
+    seeds = [{"seed": seed, "macs": 5, "scores": {"r": {"map50_95": 0.1}}, "made": MADE} for seed in (0, 1)]
+    write_json(tmp_path / "a.json", {"settings": {}, "arms": [{"arm": "ours", "removed": 0.5, "seeds": seeds}]})
+    folder = tmp_path / "ours/50/seed-0/recover"
+    folder.mkdir(parents=True)
+    Job(stage="recover", folder=folder, config={}, inputs={}).finish([])
+    assert list(take_over(tmp_path, [tmp_path / "a.json"], {})) == [Cell(arm="ours", removed=0.5, seed=1)]

@@ -15,6 +15,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.pruning.allocation import (
     CostModel,
     Slot,
+    _given_back,
     allocate_apart,
     allocate_global,
     allocate_isomorphic,
@@ -245,3 +246,17 @@ def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]
     graph = trace_channels(model, 64)
     terms = make_terms(model, graph, PruneConfig(), exported_layers(model, end2end=False), {})
     assert slot_widths(decide(graph, np.ones(label_count(graph)), terms)).keys() == names
+
+
+def test_odd_steps_stay_taken() -> None:
+    """A first step that only made a width a multiple doesn't come back alone: 20 -> 16 -> 8 gives 8 or 16, never 12."""
+    cost = CostModel(
+        reads=np.zeros((2, 2)), writes=np.eye(2) / [20, 64], reads_fixed=np.array([20.0, 64.0]), unit=np.ones(2),
+        per_output=None, what="MACs",
+    )  # fmt: skip
+    keep = np.array([8.0, 56.0])
+    target = cost.total(np.array([12.0, 56.0]))
+    found = _given_back(keep, [(0, 4.0), (1, 8.0), (0, 8.0)], cost, target)
+    assert found.tolist() == [8.0, 56.0]
+    roomy = _given_back(keep, [(0, 4.0), (1, 8.0), (0, 8.0)], cost, cost.total(np.array([16.0, 56.0])))
+    assert roomy.tolist() == [16.0, 56.0]

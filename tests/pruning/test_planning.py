@@ -214,6 +214,11 @@ def test_recovery_between_rounds_goes_on_after_a_stop(trained: Path, signs: Path
     inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
     with pytest.raises(KeyboardInterrupt):
         prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
+    before = {path: sha256(path) for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SlimError, match="unfinished training with other arguments") as caught:
+        prune.run(inputs, config.model_copy(update={"normalize": "max"}), folder, imgsz=64, training=training)
+    assert "normalize: mean -> max" in str(caught.value)
+    assert {path: sha256(path) for path in folder.rglob("*") if path.is_file()} == before
     listener = _Stops(stop=False)
     outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said

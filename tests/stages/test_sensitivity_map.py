@@ -189,6 +189,27 @@ def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp
     assert read_json(tmp_path / "sensitivity.json")["removed"] == 0.25
 
 
+def test_throttled_block_is_measured_again(
+    counted: list[str], trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block whose timing doesn't count is told, leaves the map unfinished, and the next call measures it alone."""
+    counted.append("stop")
+    timed, hot = sensitivity._Meter._timed, ["too hot"]
+
+    def throttled(self: Any, *given: Any) -> dict[str, Any]:
+        return {**timed(self, *given), "invalid_reasons": [hot.pop()] if hot else []}
+
+    monkeypatch.setattr(sensitivity._Meter, "_timed", throttled)
+    pruning = only("model.0", "model.1")
+    first = measure(trained, signs, tmp_path, pruning, images=4)
+    assert [row["invalid_reasons"] for row in first["blocks"]] == [["too hot"], []]
+    second = measure(trained, signs, tmp_path, pruning, images=4)
+    assert counted == ["stop", "model.0", "model.1", "model.0"]
+    assert not any(row["invalid_reasons"] for row in second["blocks"])
+    measure(trained, signs, tmp_path, pruning, images=4)
+    assert len(counted) == 4
+
+
 def test_folder_of_another_map(counted: list[str], measured: Path, trained: Path, signs: Path) -> None:
     """A folder that holds another model's map is refused and keeps it."""
     before = (measured / "sensitivity.json").read_bytes()

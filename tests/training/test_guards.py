@@ -19,6 +19,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.stages import prune, recover
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
+from yolo_slim.training.precision import has_bfloat16
 
 QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
 Recover = Callable[..., recover.RecoverOutputs]
@@ -251,6 +252,33 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SlimError, match="asks for GPU 0; this machine has none"):
         recover.require_device("0")
+    for device in ("cuda", "gpu", "auto", "xpu:0", "0,cpu", "mps"):
+        with pytest.raises(SlimError, match=r"recover\.device"):
+            recover.require_device(device)
+
+
+def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On such a GPU nothing is tried with a downloaded network; the device isn't part of what a training is."""
+    inputs = recover.RecoverInputs(weights=cut, teacher=cut, data=signs)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, amp in ((True, "bf16"), (False, True)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
+        given = recover.training_arguments(
+            inputs, QUICK.model_copy(update={"device": ""}), tmp_path, data=signs, imgsz=64, seed=0
+        )
+        cpu = recover.training_arguments(
+            inputs, QUICK.model_copy(update={"device": "cpu"}), tmp_path, data=signs, imgsz=64, seed=0
+        )
+        assert given["amp"] == amp
+        assert cpu["amp"] == has_bfloat16()
+    assert "device" not in recover.settings_of(QUICK)
+
+
+@pytest.mark.parametrize("argument", [{"pretrained": "other.pt"}, {"save": False}])
+def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
+    """Other weights in place of the pruned ones, and a training without checkpoints, are refused."""
+    with pytest.raises(SlimError, match="can't be passed"):
+        recover.check_overrides(argument)
 
 
 def test_trainer_travels_to_other_processes(

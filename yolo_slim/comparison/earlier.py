@@ -15,6 +15,7 @@ from yolo_slim.comparison.arms import ARMS
 from yolo_slim.comparison.cells import Cell
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
+from yolo_slim.manifest import read_manifest
 
 EARLIER = "earlier.json"
 
@@ -35,6 +36,8 @@ class Earlier:
 def take_over(folder: Path, paths: Sequence[Path], settings: Mapping[str, Any]) -> dict[Cell, Earlier]:
     """Return the trained networks of ``compare.json`` files and of earlier calls, and keep them in the folder.
 
+    What this folder has trained itself stays its own: the file may come from a machine that took it over from here.
+
     Args:
         folder: of the comparison that they join.
         paths: ``compare.json`` files; the first that has a network decides.
@@ -47,6 +50,7 @@ def take_over(folder: Path, paths: Sequence[Path], settings: Mapping[str, Any]) 
     found: dict[Cell, Earlier] = {}
     for one in [*kept, *(one for path in paths for one in read(path, settings))]:
         found.setdefault(one.cell, one)
+    found = {cell: one for cell, one in found.items() if not read_manifest(folder / cell.folder / "recover")}
     if paths:
         write_json(folder / EARLIER, [asdict(one) for one in found.values()])
     return found

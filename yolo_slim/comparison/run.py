@@ -125,6 +125,11 @@ def fair(config: RunConfig) -> RunConfig:
         problems.append("recover.teacher: the control teaches every arm")
     if "time" in config.recover.overrides:
         problems.append("--train time: smaller networks would get more epochs")
+    fraction = config.recover.overrides.get("fraction", 1.0)
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+        problems.append(
+            f"--train fraction: {fraction}; a comparison takes a share of the images, above 0 and at most 1"
+        )
     if config.prune.budget[0] != "macs_removed":
         problems.append(f"prune.{config.prune.budget[0]}: the arms are compared at equal MACs")
     if problems:
@@ -183,6 +188,8 @@ def settings_of(prepared: Run) -> dict[str, Any]:
     # Where a training runs decides nothing but its duration.
     settings["recover"].pop("device")
     settings["validate"] = prepared.config.validate_.model_dump(include={"split", "max_images"})
+    if prepared.config.prune.sensitivity:
+        settings["prune"]["sensitivity"] = sha256(Path(prepared.config.prune.sensitivity))
     return {"model_sha256": sha256(prepared.model), "data_digest": prepared.data_digest, **flat(settings)}
 
 

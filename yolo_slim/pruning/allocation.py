@@ -229,12 +229,18 @@ def allocate_global(
 
 
 def _given_back(keep: np.ndarray, taken: list[tuple[int, float]], cost: CostModel, target: float) -> np.ndarray:
-    """Return the widths without the steps, dearest first, that the last one to go made needless."""
+    """Return the widths without the steps, dearest first, that the last one to go made needless.
+
+    Of a slot only the last steps come back: its first may be the odd one that made the width a multiple.
+    """
+    settled = set()
     for slot, step in reversed(taken):
         wider = keep.copy()
         wider[slot] += step
-        if cost.total(wider) <= target:
+        if slot not in settled and cost.total(wider) <= target:
             keep = wider
+        else:
+            settled.add(slot)
     return keep
 
 

@@ -74,12 +74,13 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
     if got <= 0:
         raise SlimError(
             f"The {goal.what} did not fall: nothing was pruned.",
-            remedy="Raise PRUNE, or lower prune.round_to for small models.",
+            remedy="Raise PRUNE; or lower prune.round_to as far as the target's channel_multiple allows.",
         )
     if abs(got - goal.removed) > MAX_ERROR:
         raise SlimError(
             f"Asked to remove {goal.removed:.1%} of the {goal.what}, got {got:.1%}: more than {MAX_ERROR:.0%} apart.",
-            remedy="Lower prune.round_to, so that smaller steps are possible.",
+            remedy="Give another PRUNE or prune.scope global: widths go in steps of prune.round_to, which "
+            "can be as low as the target's channel_multiple (8 for all but host; a profile of your own may say 4).",
         )
 
 

@@ -17,7 +17,7 @@ from yolo_slim import checkpoint, ultra
 from yolo_slim.config import PruneConfig, RecoverConfig
 from yolo_slim.data import load_dataset, write_absolute_yaml
 from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.manifest import Job
+from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
@@ -43,13 +43,40 @@ class Phases:
     seed: int
     progress: Progress
 
+    def require_same(self) -> None:
+        """Raise for an unfinished training in the folder that these settings wouldn't go on with; nothing is touched.
+
+        Raises:
+            SlimError: its arguments, each with the old and the new value.
+        """
+        for record in sorted(self.folder.glob("*/**/job.json")):
+            folder = record.parent
+            if read_manifest(folder) or not (folder / "train" / "weights" / "last.pt").is_file():
+                continue
+            try:
+                found = read_json(record)
+                job = self._expected(folder, found["config"], found["inputs"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if found.get("fingerprint") != job.fingerprint:
+                raise recover.another_training(found, job)
+
+    def _expected(self, folder: Path, config: dict[str, Any], inputs: dict[str, str]) -> Job:
+        """Return the job that these settings have for a folder; what earlier phases make is taken as it was."""
+        if folder.name == "sparse":
+            return self._sparse_job()
+        own = {**self.settings, "round": int(folder.name), "base": config["base"]}
+        return self._job("prune-round", folder, own, {"previous": inputs["previous"]})
+
+    def _sparse_job(self) -> Job:
+        """Return the job of the training before the cut."""
+        keys = ("sparse_epochs", "sparse_strength")
+        return self._job("prune-sparse", self.folder / "sparse", {key: getattr(self.config, key) for key in keys}, {})
+
     def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
         """Return the unpruned network after training with the penalty on its scales (``sparse/sparse.pt``)."""
-        folder = self.folder / "sparse"
-        keys = ("sparse_epochs", "sparse_strength")
-        own = {key: getattr(self.config, key) for key in keys}
-        job = self._job("prune-sparse", folder, own, {})
-        weights = folder / "sparse.pt"
+        job = self._sparse_job()
+        weights = job.folder / "sparse.pt"
         if not job.is_done():
             job.begin()
             training = self.training.model_copy(update={"distill": 0.0})
@@ -57,7 +84,7 @@ class Phases:
             model = self._trained(loaded, self.model, training, job, self.config.sparse_epochs)
             checkpoint.save(weights, loaded, model)
             job.finish([weights], {"gamma": {"before": before, "after": gamma_of(model)}})
-            shutil.rmtree(folder / "train")
+            shutil.rmtree(job.folder / "train")
         return checkpoint.load(weights, (loaded.task,))
 
     def rounds(self, pruner: Pruner, base: checkpoint.Checkpoint) -> tuple[nn.Module, PrunePlan]:

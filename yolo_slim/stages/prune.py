@@ -118,14 +118,15 @@ def run(
     pruner = work.pruner(loaded.sha256)
     pruner.begin(loaded.model, graph)
     pruner.require_reachable(loaded.model, graph)
-    job.begin()
-    for block, why in graph.blocks_kept().items():
-        progress.say(f"prune: {block} stays as wide as it is: {why}")
-    ultra.use_all_cores()
     phases = Phases(
         config=config, training=training, model=inputs.model, data=inputs.data, folder=out_dir, settings=settings,
         inputs=dict(job.inputs), imgsz=imgsz, seed=seed, progress=progress,
     )  # fmt: skip
+    phases.require_same()
+    job.begin()
+    for block, why in graph.blocks_kept().items():
+        progress.say(f"prune: {block} stays as wide as it is: {why}")
+    ultra.use_all_cores()
     base = loaded
     if config.sparse_epochs:
         base = phases.sparse(loaded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ OURS = frozenset(
         "task",
         "distill_model",
         "dis",
+        # Other weights would take the pruned ones' place; without saving, nothing could be resumed or kept.
+        "pretrained",
+        "save",
     ]
 )
 """Arguments that the stage sets itself."""
@@ -151,8 +155,9 @@ def run(
 
 def settings_of(config: RecoverConfig) -> dict[str, Any]:
     """Return the settings that decide a training; the teacher counts by its content, among the inputs."""
-    # At its default it is left out, so that what was trained before it could be chosen still counts as done.
-    without = {"teacher"} | ({"distill_on"} if config.distill_on == "answers" else set())
+    # Where it runs decides nothing but its duration. A default is left out, so that what was trained before it could
+    # be chosen still counts as done.
+    without = {"teacher", "device"} | ({"distill_on"} if config.distill_on == "answers" else set())
     return config.model_dump(exclude=without)
 
 
@@ -171,6 +176,15 @@ def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None
 def require_device(device: str) -> None:
     """Raise for GPUs that aren't there, and several ones without what Ultralytics sends the trainer to them with."""
     there = torch.cuda.device_count()
+    if not re.fullmatch(r"(cpu|mps|(cuda:)?\d+(,\d+)*)?", device):
+        raise SlimError(
+            f"recover.device {device!r} isn't a device that yolo_slim trains on.",
+            remedy="Leave it empty (the first GPU, else the CPU), or give cpu, mps, or the numbers of GPUs: 0 or 0,1.",
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise SlimError(
+            "recover.device asks for mps, which this machine hasn't.", remedy="Leave it empty, or give cpu."
+        )
     missing = [part for part in device.removeprefix("cuda:").split(",") if part.isdigit() and int(part) >= there]
     if missing:
         raise SlimError(
@@ -220,7 +234,9 @@ def training_arguments(
     """Return the Ultralytics training arguments."""
     from yolo_slim.training.precision import has_bfloat16
 
-    gpu = torch.cuda.is_available() and config.device != "cpu"
+    gpu = torch.cuda.is_available() and config.device not in ("cpu", "mps")
+    # Ultralytics lets float16 be tried by a network that it downloads; bfloat16 needs no trial.
+    amp: bool | str = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else gpu
     given = {
         "model": str(inputs.weights.absolute()),
         "data": str(data),
@@ -231,7 +247,7 @@ def training_arguments(
         "patience": config.patience,
         "device": config.device or (None if gpu else "cpu"),
         "seed": seed,
-        "amp": gpu or has_bfloat16(),
+        "amp": amp or has_bfloat16(),
         "close_mosaic": max(1, config.epochs * 3 // 10),
         "workers": min(8, ultra.cores()),
         "project": str(out_dir.absolute()),
@@ -265,7 +281,7 @@ def resumable(job: Job) -> Path | None:
     if same and last.is_file():
         return last
     if last.is_file() and not read_manifest(job.folder):
-        raise _another_training(found, job)
+        raise another_training(found, job)
     with os_errors_explained(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(train, ignore_errors=True)
@@ -278,7 +294,7 @@ def _identity(job: Job) -> dict[str, Any]:
     return {"config": dict(job.config), "inputs": dict(job.inputs), "version": __version__}
 
 
-def _another_training(found: dict[str, Any], job: Job) -> SlimError:
+def another_training(found: dict[str, Any], job: Job) -> SlimError:
     """Return the error for a folder whose unfinished training had other arguments, each with its old and new value."""
     old, new = flat(found), flat({"fingerprint": job.fingerprint, **_identity(job)})
     keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
