@@ -36,8 +36,9 @@ class _Phase:
     def optimizer_step(self) -> None:
         """Add the subgradient of the penalty (Liu et al. 2017, Network Slimming), then step as Ultralytics does."""
         if self.l1:
-            # Ultralytics' loss is summed over the batch, and scaled where it trains in float16.
-            add_l1_gradient(unwrap_model(self.model), self.l1 * self.args.batch * self.scaler.get_scale())
+            # Ultralytics' loss is summed over the batch (a classifier's is its mean), and scaled in float16.
+            images = 1 if self.args.task == "classify" else self.args.batch
+            add_l1_gradient(unwrap_model(self.model), self.l1 * images * self.scaler.get_scale())
         super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> bool:
