@@ -37,6 +37,7 @@ def test_trained_elsewhere(finished: tuple[Path, str], trained: Path, signs: Pat
         assert own["bench"]["measured_at"] > found["bench"]["measured_at"]
         assert [seed["taken_over"] for seed in after[name]["seeds"]] == [True, True]
         assert [seed["made"] for seed in after[name]["seeds"]] == [seed["made"] for seed in before[name]["seeds"]]
+    assert len(list((tmp_path / "small" / "ours").rglob("export/ours/model.onnx"))) == 1
     notes = " ".join(read_json(tmp_path / "small" / "compare.json")["notes"])
     assert "timed by the cut before training: ours -40 % seed 0" in notes
     # They stay when the option isn't given again.

@@ -310,7 +310,8 @@ class _Comparison:
         """Take one start the way of all, and score its bundles; what was trained earlier is built to be timed."""
         known = self.earlier.get(cell)
         config = self.run.config.model_copy(update={"imgsz": start.imgsz, **_training_of(arm, self.run.config)})
-        own = replace(self.run, config=config, folder=self.folder / cell.folder / ("untrained" if known else ""))
+        folder = self._shared(arm, cell) / "untrained" if known else self.folder / cell.folder
+        own = replace(self.run, config=config, folder=folder)
         built = pipeline.carried(own, start.weights, arm.name, seed=cell.seed if arm.trained and not known else None)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
@@ -322,8 +323,8 @@ class _Comparison:
             params=size.params,
             widths=(start.imgsz, *conv_widths(model).values()),
             bundles=bundles,
-            scores=known.scores if known else self._scores(bundles, own.folder),
-            made=known.made if known else _made(own.folder) if arm.trained else None,
+            scores=known.scores if known else self._scores(bundles, folder),
+            made=known.made if known else _made(folder) if arm.trained else None,
             taken_over=known is not None,
             trained_macs=(known.macs if known else 0) or size.macs,
         )
@@ -333,15 +334,14 @@ class _Comparison:
         return {key: self._scored(bundle, folder / "score" / key) for key, bundle in bundles.items()}
 
     def _start(self, arm: Arm, cell: Cell) -> Start:
-        """Return what an arm begins with; seeds share it where it isn't random."""
-        base = self.folder / cell.folder
-        place = Place(
-            setting=self.setting,
-            folder=(base if arm.seeded else base.parent) / "start",
-            removed=cell.removed,
-            seed=max(cell.seed, 0),
-        )
-        return arm.make(place)
+        """Return what an arm begins with."""
+        folder = self._shared(arm, cell) / "start"
+        return arm.make(Place(setting=self.setting, folder=folder, removed=cell.removed, seed=max(cell.seed, 0)))
+
+    def _shared(self, arm: Arm, cell: Cell) -> Path:
+        """Return the folder of what a cell is before training; seeds share it where it isn't random."""
+        own = self.folder / cell.folder
+        return own if arm.seeded else own.parent
 
     def _scored(self, bundle: Path, folder: Path) -> dict[str, float]:
         """Return the mAP of a bundle's own detections."""
