@@ -16,6 +16,7 @@ from yolo_slim.comparison.summary import Row, value
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.manifest import Job
+from yolo_slim.reporting.comparison_text import rows as rows_of
 
 MADE = {"machine": "a", "versions": {"torch": "2"}, "mixed_precision": False, "finished_at": "2026-01-01", "seconds": 1}
 
@@ -39,7 +40,7 @@ def test_trained_elsewhere(finished: tuple[Path, str], trained: Path, signs: Pat
         assert [seed["made"] for seed in after[name]["seeds"]] == [seed["made"] for seed in before[name]["seeds"]]
     assert len(list((tmp_path / "small" / "ours").rglob("export/ours/model.onnx"))) == 1
     notes = " ".join(read_json(tmp_path / "small" / "compare.json")["notes"])
-    assert "timed by the cut before training: ours -40 % seed 0" in notes
+    assert "timed by the cut before training: ours -40 % seeds 0 1, small-input" in notes
     # They stay when the option isn't given again.
     call = command(trained, signs, tmp_path, "--arms", "control-trained", "--seeds", "0", "1")
     assert run_cli(*call)[0] == 0
@@ -95,17 +96,29 @@ def test_differences_of_training_are_told() -> None:
     """Precision, cuts and missing runtimes of taken over networks are in the notes and the figures."""
     common: dict[str, Any] = {"imgsz": 96, "implementation": "made", "folder": "x", "params": 1, "reason": ""}
     one, both = {"r": {"map50_95": 0.5, "map50": 0.6}}, {key: {"map50_95": 0.4, "map50": 0.6} for key in "rs"}
-    ours = {"arm": "ours", "removed": 0.5, "macs": 50, "timed": {"r": "t", "s": "u"}, **common}
+    ours = {"arm": "ours", "removed": 0.5, "macs": 50, "timed": dict.fromkeys("rsq", "t"), **common}
     rows = [
         Row(seed=0, scores=both, made=MADE, **ours),
         Row(seed=1, scores=one, made={**MADE, "mixed_precision": True}, taken_over=True, trained_macs=49, **ours),
-        Row(arm="control", removed=0.0, seed=-1, macs=100, scores=both, timed={"r": "c", "s": "d"}, **common),
+        Row(
+            arm="control",
+            removed=0.0,
+            seed=-1,
+            macs=100,
+            scores={**both, "q": both["r"]},
+            timed=dict.fromkeys("rsq", "c"),
+            **common,
+        ),
     ]
     training = {"epochs": 1, "batch": 2, "images_seen": 3, "distill": 0.0}
-    about = {"runtimes": ["r", "s"], "training": training, "target": {"name": "host", "is_this_machine": True}}
+    about = {"runtimes": list("rsq"), "training": training, "target": {"name": "host", "is_this_machine": True}}
     found = value(about, rows, {})
-    assert {key: entry["map50_95"]["seeds"] for key, entry in found["arms"][0]["runtimes"].items()} == {"r": 2, "s": 1}
+    maps = {key: entry["map50_95"] for key, entry in found["arms"][0]["runtimes"].items()}
+    assert {key: one and one["seeds"] for key, one in maps.items()} == {"r": 2, "s": 1, "q": None}
+    assert "unproven" in rows_of(found, "q")[0]
     notes = " ".join(found["notes"])
+    assert "ours has no accuracy in q" in notes
+    assert "ours has no accuracy in s" not in notes
     assert "mixed precision. off: ours -50 % seed 0; on: ours -50 % seed 1." in notes
     assert "ours -50 % seed 1 was trained with 49 MACs, its cut here has 50." in notes
     assert "alike in machine" not in notes

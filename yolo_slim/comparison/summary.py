@@ -104,11 +104,7 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "at_size": not arm.sized or not possible or abs(removed - first.removed) <= MACS_TOLERANCE,
         "seeds": [_seed(row) for row in made],
         "seeds_missing": [{"seed": row.seed, "reason": row.reason} for row in rows if row.reason and made],
-        "runtimes": {
-            key: _runtime([row for row in made if key in row.scores], control, key, timings)
-            for key in control.scores
-            if any(key in row.scores for row in made)
-        },
+        "runtimes": {key: _runtime(made, control, key, timings) for key in control.scores if made},
     }
 
 
@@ -122,11 +118,13 @@ def _seed(row: Row) -> dict[str, Any]:
 
 def _runtime(rows: Sequence[Row], control: Row, key: str, timings: Mapping[str, Any]) -> dict[str, Any]:
     """Return accuracy over the seeds and latency of one arm in one runtime."""
-    maps = [row.scores[key]["map50_95"] for row in rows]
+    maps = [row.scores[key]["map50_95"] for row in rows if key in row.scores]
     timed = _typical([timings[name] for name in dict.fromkeys(row.timed[key] for row in rows) if name in timings])
     base = timings.get(control.timed[key])
     return {
-        "map50_95": {"mean": fmean(maps), "lowest": min(maps), "highest": max(maps), "seeds": len(maps)},
+        "map50_95": {"mean": fmean(maps), "lowest": min(maps), "highest": max(maps), "seeds": len(maps)}
+        if maps
+        else None,
         "bench": None if timed is None else _bench(timed),
         "speedup": speedup(base, timed) if base and timed else None,
         "on_frontier": False,
@@ -147,7 +145,7 @@ def _bench(timed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judged(entries: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
     """Judge all arms in one runtime; fills in which of them are on the frontier."""
-    having = [entry for entry in entries if key in entry["runtimes"]]
+    having = [entry for entry in entries if entry["runtimes"].get(key, {}).get("map50_95")]
     points = [_point(entry, key, entries) for entry in having]
     for entry, best in zip(having, on_frontier(points), strict=True):
         entry["runtimes"][key]["on_frontier"] = best
@@ -198,6 +196,12 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
     seeds = {len(entry["seeds"]) for entry in entries if entry["trained"] and entry["seeds"]}
     if 1 in seeds:
         notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
+    notes += [
+        f"{entry['arm']} has no accuracy in {key}: the comparison that trained it didn't build that."
+        for entry in entries
+        for key, found in entry["runtimes"].items()
+        if found["map50_95"] is None
+    ]
     notes += _notes_on_training(entries)
     notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
     notes += [
@@ -212,28 +216,35 @@ def _notes_on_training(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return where the trainings differ in what isn't a setting: machine, package versions, precision."""
     trained = [(entry, seed) for entry in entries for seed in entry["seeds"] if seed["made"]]
     notes = []
-    if taken := [_network(entry, seed) for entry, seed in trained if seed["taken_over"]]:
+    if taken := [(entry, seed) for entry, seed in trained if seed["taken_over"]]:
         how = "accuracy taken over, timed by the cut before training"
-        notes.append(f"Trained for an earlier comparison, {how}: {', '.join(taken)}.")
+        notes.append(f"Trained for an earlier comparison, {how}: {_networks(taken)}.")
     notes += [
-        f"{_network(entry, seed)} was trained with {seed['macs']} MACs, its cut here has {entry['macs']}."
+        f"{_networks([(entry, seed)])} was trained with {seed['macs']} MACs, its cut here has {entry['macs']}."
         for entry, seed in trained
         if seed["taken_over"] and seed["macs"] != entry["macs"]
     ]
     for key, text in (("mixed_precision", "mixed precision"), ("machine", "machine"), ("versions", "versions")):
-        groups: dict[str, list[str]] = {}
+        groups: dict[str, list[_Trained]] = {}
         for entry, seed in trained:
-            groups.setdefault(_told(seed["made"].get(key)), []).append(_network(entry, seed))
+            groups.setdefault(_told(seed["made"].get(key)), []).append((entry, seed))
         if len(groups) > 1:
-            told = "; ".join(f"{found}: {', '.join(names)}" for found, names in groups.items())
+            told = "; ".join(f"{found}: {_networks(networks)}" for found, networks in groups.items())
             notes.append(f"Not all were trained alike in {text}. {told}.")
     return notes
 
 
-def _network(entry: Mapping[str, Any], seed: Mapping[str, Any]) -> str:
-    """Return a network's name for people."""
-    size = "" if entry["removed"] is None else f" -{entry['removed'] * 100:g} %"
-    return f"{entry['arm']}{size} seed {seed['seed']}"
+_Trained = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""An arm at one size, and one of its seeds."""
+
+
+def _networks(trained: Sequence[_Trained]) -> str:
+    """Return the names of networks for people, the seeds of one arm and size together."""
+    seeds: dict[str, list[str]] = {}
+    for entry, seed in trained:
+        size = "" if entry["removed"] is None else f" -{entry['removed'] * 100:g} %"
+        seeds.setdefault(f"{entry['arm']}{size}", []).append(str(seed["seed"]))
+    return ", ".join(f"{name} seed{'s' * (len(of) > 1)} {' '.join(of)}" for name, of in seeds.items())
 
 
 def _told(found: Any) -> str:

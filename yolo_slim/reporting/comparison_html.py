@@ -42,7 +42,7 @@ def _plot(value: Mapping[str, Any], key: str) -> Markup | None:
 def _mark(entry: Mapping[str, Any], key: str) -> Mark | None:
     """Return an arm's mark, None without both figures."""
     found = entry["runtimes"].get(key)
-    if found is None or found["bench"] is None:
+    if found is None or found["bench"] is None or found["map50_95"] is None:
         return None
     maps = found["map50_95"]
     low, _, high = quartiles(found["bench"]["round_p50_ms"])

@@ -61,12 +61,12 @@ def _row(entry: Mapping[str, Any], key: str, status: str) -> list[str]:
     if found is None:
         return [name_of(entry), *["-"] * (len(HEAD) - 2), entry["status"]]
     bench, maps, gain = found["bench"], found["map50_95"], found["speedup"]
-    several = maps["seeds"] > 1
+    several = bool(maps) and maps["seeds"] > 1
     return [
         name_of(entry),
         f"{1 - entry['macs_removed']:.1%}",
         str(entry["imgsz"]),
-        number(maps["mean"]),
+        number(maps["mean"] if maps else None, ".4f", "unproven"),
         f"{maps['lowest']:.4f} to {maps['highest']:.4f}" if several else "-",
         number(bench["fps"] if bench else None, ".1f", "unproven"),
         number(bench["p50_ms"] if bench else None, ".2f", "unproven"),
