@@ -97,7 +97,7 @@ def test_resume_after_kill(finished: tuple[Path, int], trained: Path, signs: Pat
     process = subprocess.Popen(
         [sys.executable, "-m", "yolo_slim.cli", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not watched.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

@@ -62,12 +62,24 @@ def test_speeds_are_compared_round_by_round() -> None:
 
 
 def test_equally_fast() -> None:
-    """Rounds that disagree, and differences of at most 2 %, are no difference of speed."""
+    """Rounds that disagree a little, and differences of at most 2 %, are no difference of speed."""
     ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
-    for rounds in ((4.0, 4.5, 5.6, 6.0), (5.05, 5.05, 5.08, 5.09), (4.95, 4.95, 4.92, 4.91)):
+    for rounds in ((4.8, 4.8, 5.2, 5.2), (5.05, 5.05, 5.08, 5.09), (4.95, 4.95, 4.92, 4.91)):
         assert speed_order(ours, point("rival", (0.6,), rounds)) == 0
     assert speed_order(ours, point("rival", (0.6,), (5.2, 5.2, 5.2, 5.2))) == 1
     assert speed_order(point("ours", (0.5,), (5.0,)), point("rival", (0.6,), (4.0,))) == -1
+
+
+def test_disturbed_rounds_say_nothing() -> None:
+    """A machine that disturbs most rounds shows no equal speed, so nothing is won on it; clear differences it does."""
+    ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
+    for rounds in ((4.0, 4.5, 5.6, 6.0), (3.0, 4.9, 5.1, 9.0), (4.4, 4.4, 5.1, 5.1)):
+        rival = point("rival", (0.1, 0.2), rounds)
+        assert speed_order(ours, rival) is None
+        found = judge([ours], rival)
+        assert (found.status, "scatter too much" in found.reason) == ("undecided", True)
+    assert judge([ours], point("rival", (0.1, 0.2), (6.0, 7.0, 8.0, 9.0))).status == "won"
+    assert judge([ours], point("control", (0.1,), (3.0, 4.9, 5.1, 9.0), reference=True)).status == "reference"
 
 
 def test_one_seed_is_never_a_win() -> None:

@@ -3,8 +3,9 @@
 Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
 isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
 median ratio is within :data:`SAME_SPEED` of 1, or 1 lies in the middle half of the rounds: one disturbed round decides
-nothing. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one beats the best
-seed of the other.
+nothing. Where that middle half is wider than :data:`MOST_SCATTER`, nothing is said of their speed: the machine disturbs
+most rounds. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one beats the
+best seed of the other.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ OURS = "ours"
 WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"
 SAME_SPEED = 0.02
 """Difference of latency below which two bundles are equally fast, as a share."""
+MOST_SCATTER = 0.1
+"""Width of the middle half of the rounds' ratios above which equal can't be told from disturbed, as a share."""
 ONE_SEED = "one seed: no spread known"
 
 
@@ -76,10 +79,15 @@ def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(first, second, strict=True)]
 
 
-def speed_order(ours: Point, other: Point) -> int:
-    """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, else 0."""
+def speed_order(ours: Point, other: Point) -> int | None:
+    """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, 0 where they are level.
+
+    None where the rounds scatter too much to tell.
+    """
     found = ratios(other.rounds_ms, ours.rounds_ms)
     low, middle, high = quartiles(found)
+    if low <= 1 <= high and high / low - 1 > MOST_SCATTER:
+        return None
     if abs(middle - 1) <= SAME_SPEED:
         return 0
     return 1 if low > 1 else -1 if high < 1 else 0
@@ -128,12 +136,14 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     if level:
         best = min(level, key=lambda point: abs(point.latency_ms - other.latency_ms))
         return _decide(best.maps, best.has_spread, other, 0, f"as fast as {best.name}")
+    if None in orders.values():
+        return _undecided(other, "the rounds scatter too much to tell which is faster; time it on a quiet machine")
     between = interpolated(timed, other.latency_ms)
     if between:
         known = all(point.has_spread for point in timed) and len(between) > 1
         return _decide(between, known, other, 0, f"at {other.latency_ms:.2f} ms, between two sizes of ours")
     near = min(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
-    order = orders[id(near)]
+    order = orders[id(near)] or 0
     return _decide(near.maps, near.has_spread, other, order, f"{near.name} is {'faster' if order > 0 else 'slower'}")
 
 
