@@ -103,7 +103,9 @@ def _bare(data: Path, imgsz: int, weights: Path) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=weights.parent, env=environment, check=False)
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
-    return dict(found[0]) if found else {"error": done.stderr[-500:]}
+    if not found:
+        return {"error": done.stderr[-500:]}
+    return {key: value for key, value in found[0].items() if key != "file"}
 
 
 def table(found: list[dict[str, Any]]) -> str:
