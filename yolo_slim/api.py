@@ -55,11 +55,11 @@ def make_config(
     """
     values: dict[str, Any] = read_yaml(Path(config)) if config else {}
     values |= {"model": str(model), "data": str(data)}
+    # Training arguments join those of the file one by one; they don't replace them all.
+    train = {f"{SHORT['train']}.{key}": value for key, value in (short.pop("train", None) or {}).items()}
     given = {SHORT.get(key, key): value for key, value in short.items() if value is not None}
-    for key, value in {**(settings or {}), **given}.items():
-        # A training argument joins those of the file; it doesn't replace them.
-        for name, one in value.items() if key == SHORT["train"] and isinstance(value, Mapping) else [(None, value)]:
-            _put(values, f"{key}.{name}" if name else key, one)
+    for key, value in {**(settings or {}), **given, **train}.items():
+        _put(values, key, value)
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
     return parse(RunConfig, values, str(config or "settings"))

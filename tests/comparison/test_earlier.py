@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -11,11 +12,14 @@ from tests.comparison.test_compare import command, entries
 from tests.comparison.test_compare import finished as finished
 from tests.test_cli import run_cli
 from yolo_slim.comparison.cells import Cell, Measured, representatives
-from yolo_slim.comparison.earlier import read, take_over
+from yolo_slim.comparison.earlier import differences, read, take_over
+from yolo_slim.comparison.run import settings_of
 from yolo_slim.comparison.summary import Row, value
+from yolo_slim.config import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.manifest import Job
+from yolo_slim.pipeline import Run
 from yolo_slim.reporting.comparison_text import rows as rows_of
 
 MADE = {"machine": "a", "versions": {"torch": "2"}, "mixed_precision": False, "finished_at": "2026-01-01", "seconds": 1}
@@ -132,3 +136,22 @@ def test_own_training_stays_own(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     Job(stage="recover", folder=folder, config={}, inputs={}).finish([])
     assert list(take_over(tmp_path, [tmp_path / "a.json"], {})) == [Cell(arm="ours", removed=0.5, seed=1)]
+
+
+def test_what_scores_is_a_setting(tmp_path: Path) -> None:
+    """Another split, fewer images or another map of the same path are other settings; another device isn't."""
+    model, map_file = tmp_path / "m.pt", tmp_path / "map.json"
+    model.write_text("weights")
+    map_file.write_text("{}")
+
+    def settings(**changes: Any) -> dict[str, Any]:
+        config = RunConfig.model_validate({"model": str(model), "data": "d.yaml", **changes})
+        return settings_of(cast("Run", SimpleNamespace(config=config, model=model, data_digest="d")))
+
+    assert settings() == settings(recover={"device": "0"})
+    assert differences(settings(), settings(validate={"split": "val"})) == ["validate.split: auto there, val now"]
+    assert differences(settings(), settings(validate={"max_images": 5}))
+    guided = {"prune": {"scope": "sensitivity", "sensitivity": str(map_file)}}
+    before = settings(**guided)
+    map_file.write_text('{"changed": 1}')
+    assert [line.split(":")[0] for line in differences(before, settings(**guided))] == ["prune.sensitivity"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from yolo_slim.pruning.magnitude import bn_scale, label_count, magnitude, normal
 from yolo_slim.pruning.pruner import _LossGains
 from yolo_slim.stages import prune
 from yolo_slim.training.batches import batches
-from yolo_slim.training.phase import add_l1_gradient
+from yolo_slim.training.phase import _Phase, add_l1_gradient
 
 ROOTS = ("model.0.conv", "model.2.cv1.conv", "model.4.m.0.cv1.conv", "model.8.cv3.conv", "model.13.cv2.conv")
 """Convolutions of yolov5n whose groups are small and large, with and without shortcut and concatenation."""
@@ -155,3 +156,20 @@ def test_l1_penalty_pulls_scales_to_zero() -> None:
     torch.optim.SGD(model.parameters(), lr=1.0).step()
     assert model[1].weight.tolist() == pytest.approx([1.9, -1.9, 0.4, 0.0])  # type: ignore[operator, union-attr]
     assert model[0].weight.grad.abs().sum() == 0  # type: ignore[operator, union-attr]
+
+
+@pytest.mark.parametrize(("task", "images"), [("detect", 16), ("classify", 1)])
+def test_l1_penalty_is_one_of_an_image(task: str, images: int) -> None:
+    """The penalty is scaled as Ultralytics' loss is: summed over a detector's batch, the mean of a classifier's."""
+    model = nn.Sequential(nn.BatchNorm2d(2))
+    model[0].weight.grad = torch.zeros(2)
+
+    class Steps:
+        def optimizer_step(self) -> None:
+            """Step, in Ultralytics' place."""
+
+    trainer = type("Trainer", (_Phase, Steps), {"l1": 0.5})()
+    trainer.args, trainer.model = SimpleNamespace(task=task, batch=16), model
+    trainer.scaler = SimpleNamespace(get_scale=lambda: 4.0)
+    trainer.optimizer_step()
+    assert model[0].weight.grad.tolist() == [0.5 * images * 4.0] * 2  # type: ignore[union-attr]

@@ -96,19 +96,8 @@ def run(
     checkpoint.require_float(loaded)
     require_imgsz(imgsz, loaded.stride)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
-    trains = bool(config.sparse_epochs or config.recover_epochs_between)
     training = training or RecoverConfig()
-    job = Job(
-        stage="prune",
-        folder=out_dir,
-        config={**settings, **({"training": settings_of(training)} if trains else {})},
-        inputs={
-            "model": loaded.sha256,
-            "data": data_digest,
-            **_map_digest(config),
-            **({"teacher": sha256(Path(training.teacher))} if trains and training.teacher else {}),
-        },
-    )
+    job = _job(out_dir, config, settings, training, {"model": loaded.sha256, "data": data_digest})
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
@@ -135,6 +124,20 @@ def run(
     between = config.recover_epochs_between > 0
     model, plan = phases.rounds(pruner, base) if between else (base.model, pruner.cut(base.model))
     return work.finish(job, pruner, model, plan)
+
+
+def _job(
+    folder: Path, config: PruneConfig, settings: dict[str, Any], training: RecoverConfig, digests: dict[str, str]
+) -> Job:
+    """Return the stage's job; how to train and the teacher decide its result only where it trains."""
+    trains = bool(config.sparse_epochs or config.recover_epochs_between)
+    teacher = {"teacher": sha256(Path(training.teacher))} if trains and training.teacher else {}
+    return Job(
+        stage="prune",
+        folder=folder,
+        config={**settings, **({"training": settings_of(training)} if trains else {})},
+        inputs={**digests, **_map_digest(config), **teacher},
+    )
 
 
 def dry_run(

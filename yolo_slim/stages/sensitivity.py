@@ -131,12 +131,7 @@ def run(
     where: dict[str, Any] = {
         "target": profile.name, "runtime": f"{config.runtime} {precision}", "threads": threads, "imgsz": imgsz,
     }  # fmt: skip
-    decides = {
-        **config.model_dump(), **where, "seed": seed, "end2end": end2end, "machine": device_model(),
-        "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
-    }  # fmt: skip
-    digests = {"model": loaded.sha256, "data": data_digest}
-    job = Job(stage="sensitivity", folder=out_dir, config=decides, inputs=digests)
+    job = _job(out_dir, config, pruning, {**where, "seed": seed, "end2end": end2end}, loaded.sha256, data_digest)
     outputs = outputs_in(out_dir)
     _require_own_folder(out_dir, loaded.sha256)
     if job.is_done():
@@ -154,15 +149,26 @@ def run(
             judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
         )  # fmt: skip
         control, rows = meter.measured()
-    data = {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}
     about = {
-        **where, **_circumstances(profile, command), "criterion": pruning.criterion, "data": data, CONTROL: control
+        **where, **_circumstances(profile, command), "criterion": pruning.criterion,
+        "data": {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}, CONTROL: control,
     }  # fmt: skip
     _write(outputs, SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about))
     if not any(row.details.get("invalid_reasons") for row in rows):
         # What a throttled machine measured is told, but the next call measures it again.
         job.finish([outputs.map, outputs.table, outputs.page])
     return outputs
+
+
+def _job(
+    folder: Path, config: SensitivityConfig, pruning: PruneConfig, where: dict[str, Any], model: str, data: str
+) -> Job:
+    """Return the stage's job; the machine and the runtime's version decide its milliseconds."""
+    decides = {
+        **config.model_dump(), **where, "machine": device_model(),
+        "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
+    }  # fmt: skip
+    return Job(stage="sensitivity", folder=folder, config=decides, inputs={"model": model, "data": data})
 
 
 def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
