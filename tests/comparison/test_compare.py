@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,13 @@ def test_impossible_arm_is_a_row(trained: Path, signs: Path, tmp_path: Path) -> 
     target = {"name": "host", "is_this_machine": True}
     found = value({"runtimes": ["r"], "training": training, "target": target}, rows, {})
     assert [entry["status"] for entry in found["arms"]] == ["measured", "not possible", "measured"]
+    assert not [note for note in found["notes"] if note.startswith("Trained without it")]
+    taught = value(
+        {"runtimes": ["r"], "training": {**training, "distill": 3.0}, "target": target},
+        [rows[0], replace(rows[0], arm="small-input"), rows[2]],
+        {},
+    )
+    assert "Trained without it, because they begin as the control: small-input." in taught["notes"]
     assert "small-input was not possible: no side fits." in found["notes"]
     assert found["verdict"]["status"] == "undecided"
     assert found["arms"][0]["runtimes"]["r"]["bench"] is None

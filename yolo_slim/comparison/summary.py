@@ -186,6 +186,10 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
         f"images seen: {training['images_seen']}, by the same settings, "
         f"{distill if training['distill'] else 'without distillation'}."
     ]
+    untaught = [entry["arm"] for entry in entries if entry["trained"] and not entry["distilled"]]
+    if training["distill"] and untaught:
+        names = ", ".join(dict.fromkeys(untaught))
+        notes.append(f"Trained without it, because they begin as the control: {names}.")
     if not target["is_this_machine"]:
         notes.append(f"Speed was measured on this machine; on {target['name']} it is unproven.")
     notes += [
@@ -196,12 +200,11 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
     seeds = {len(entry["seeds"]) for entry in entries if entry["trained"] and entry["seeds"]}
     if 1 in seeds:
         notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
-    notes += [
-        f"{entry['arm']} has no accuracy in {key}: the comparison that trained it didn't build that."
-        for entry in entries
-        for key, found in entry["runtimes"].items()
-        if found["map50_95"] is None
-    ]
+    for key in about["runtimes"]:
+        lacking = [e["arm"] for e in entries if key in e["runtimes"] and e["runtimes"][key]["map50_95"] is None]
+        if lacking:
+            names = ", ".join(dict.fromkeys(lacking))
+            notes.append(f"Without accuracy in {key}, which the comparison that trained them didn't build: {names}.")
     notes += _notes_on_training(entries)
     notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
     notes += [
