@@ -63,6 +63,8 @@ ABLATIONS: dict[str, Settings] = {
     "isomorphic": {"prune.scope": "isomorphic"},
     "uniform": {"prune.scope": "uniform"},
 }
+TRAINING = ("recover.", "prune.recover_epochs_between")
+"""Settings that say nothing of a cut before any training."""
 GRIDS = {"criteria": CRITERIA, "ablations": ABLATIONS}
 STORE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "records" / "grid.json"
 
@@ -164,7 +166,7 @@ class _Grid:
         """Return the rows asked for; without training those that change the cut alone."""
         every, trains = GRIDS[self.options.grid], self.options.epochs > 0
         rows = {k: v for k, v in every.items() if k in (self.options.rows or every)}
-        return {k: v for k, v in rows.items() if trains or not any(key.startswith("recover.") for key in v)}
+        return {k: v for k, v in rows.items() if trains or not any(key.startswith(TRAINING) for key in v)}
 
     def cells(self) -> Iterator[_Cell]:
         """Yield the cells, all of one seed before the next."""

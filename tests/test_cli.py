@@ -16,8 +16,9 @@ import pytest
 import torch
 import yaml
 
-from yolo_slim import cli
-from yolo_slim.files import write_json
+from yolo_slim import api, cli
+from yolo_slim.errors import SlimError
+from yolo_slim.files import sha256, write_json
 
 COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
@@ -270,6 +271,56 @@ def test_place_of_another_model(trained: Path, signs: Path, tmp_path: Path, monk
         code, _, err = run_cli(*command, "--data", str(signs), "--imgsz", "64")
         assert (code, "holds another run" in err) == (2, True)
     assert {path.name for path in folder.iterdir()} == {"run.json", ".lock"}
+
+
+@pytest.mark.parametrize("command", ["prune", "recover", "export", "plan"])
+def test_out_of_the_users_own(command: str, trained: Path, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with files of the user's isn't taken as --out: not his data set, and nothing in it changes."""
+    before = {path: path.read_bytes() for path in copied.parent.rglob("*") if path.is_file()}
+    monkeypatch.chdir(copied.parent)
+    given = {
+        "recover": ["recover", str(trained), "--teacher", str(trained)],
+        "plan": ["plan", "make", str(trained)],
+    }.get(command, [command, str(trained)])
+    code, _, err = run_cli(*given, "--data", "data.yaml", "--imgsz", "64", "--out", ".")
+    assert (code, "holds files that are not yolo_slim's" in err) == (2, True)
+    assert {path: path.read_bytes() for path in copied.parent.rglob("*") if path.is_file()} == before
+
+
+def test_recovery_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of a run are recovered into that run, others not over the recovery of a run that has its own."""
+    seen: list[Path] = []
+    monkeypatch.setattr(api.recover_stage, "run", lambda *args, **_: seen.append(args[2]))
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "runs" / "slim"
+    for share in (30, 50):
+        folder = runs / f"{trained.stem}-host-64-{share}"
+        (folder / "prune").mkdir(parents=True)
+        (folder / "prune" / "pruned.pt").write_bytes(bytes([share]))
+        identity = {"schema": 1, "model_sha256": sha256(trained), "data": str(signs.resolve()), "target": "host"}
+        write_json(folder / "run.json", identity)
+    api.recover(folder.with_name(f"{trained.stem}-host-64-30") / "prune" / "pruned.pt", trained, signs, imgsz=64)
+    assert [path.resolve() for path in seen] == [runs / f"{trained.stem}-host-64-30" / "recover"]
+    other = tmp_path / "pruned.pt"
+    other.write_bytes(b"other")
+    with pytest.raises(SlimError, match="another pruned network's recovery"):
+        api.recover(other, trained, signs, imgsz=64)
+    assert len(seen) == 1
+
+
+def test_two_teachers(trained: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+    """Recover doesn't let --teacher silently win over the settings' teacher; the same one twice is fine."""
+    given = ["recover", str(trained), "--teacher", str(trained), "--data", str(signs), "--imgsz", "64"]
+    larger = f"recover.teacher={untrained('yolo11n')}"
+    code, _, err = run_cli(*given, "--out", str(tmp_path / "out"), "--set", larger)
+    assert (code, "Two teachers are given" in err) == (2, True)
+
+
+def test_values_that_are_no_yaml(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A pattern that YAML takes for an alias is refused with the quotes that it needs, not with a traceback."""
+    given = ["prune", str(trained), "--data", str(signs), "--imgsz", "64", "--out", str(tmp_path / "out")]
+    code, _, err = run_cli(*given, "--set", "prune.protect=*.cv1")
+    assert (code, "in quotes it is text" in err, "Traceback" in err) == (2, True, False)
 
 
 def test_one_channel(untrained: Callable[[str], Path], tmp_path: Path) -> None:

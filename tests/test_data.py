@@ -35,7 +35,7 @@ def test_users_folder_stays(copied: Path, tmp_path: Path) -> None:
 
 
 def test_digest_sees_changes(copied: Path) -> None:
-    """The digest changes with a label and with an image, and not with time."""
+    """The digest changes with a label, an image and what is said of keypoints, and not with time."""
     first = digest(load_dataset(copied))
     label = copied.parent / "labels/train/00000.txt"
     text = label.read_text()
@@ -43,6 +43,10 @@ def test_digest_sees_changes(copied: Path) -> None:
     assert digest(load_dataset(copied)) != first
     label.write_text(text)
     assert digest(load_dataset(copied)) == first
+    copied.write_text(copied.read_text() + "flip_idx: [1, 0]\n")
+    flipped = digest(load_dataset(copied))
+    copied.write_text(copied.read_text().replace("[1, 0]", "[0, 1]"))
+    assert len({first, flipped, digest(load_dataset(copied))}) == 3
     image = copied.parent / "images/train/00000.jpg"
     image.write_bytes(image.read_bytes() + b"0")
     assert digest(load_dataset(copied)) != first

@@ -14,9 +14,12 @@ from typing import Any
 from yolo_slim import checkpoint, pipeline, targets
 from yolo_slim.comparison import run as comparison
 from yolo_slim.comparison.arms import DEFAULT_ARMS
-from yolo_slim.config import Profile, RunConfig, parse, read_yaml
-from yolo_slim.data import digest, load_dataset
-from yolo_slim.pipeline import Outcome, claim, default_name, locked, selfcheck_images
+from yolo_slim.config import Profile, RecoverConfig, RunConfig, parse, read_yaml
+from yolo_slim.data import check_dataset, digest, load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, sha256
+from yolo_slim.manifest import read_manifest
+from yolo_slim.pipeline import RUN_JSON, Outcome, claim, default_name, held, locked, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import LayerDifference, differences
@@ -152,14 +155,55 @@ def _stage(out: PathLike | None, config: RunConfig, stage: str) -> Path:
 
 
 @contextmanager
-def _held(out: PathLike | None, config: RunConfig, stage: str) -> Iterator[Path]:
-    """Hold that folder; its place in a run is claimed with the run, so that no other model's is overwritten."""
-    folder = _stage(out, config, stage)
-    whole = folder if out else folder.parent
-    with locked(whole):
-        if not out:
-            claim(whole, config)
+def _held(folder: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
+    """Hold that folder; a place in a run is claimed with the run, so that no other model's is overwritten."""
+    if not in_run:
+        with held(folder):
+            yield folder
+        return
+    with locked(folder.parent):
+        claim(folder.parent, config)
         yield folder
+
+
+def _is_run_of(folder: Path, model: Path) -> bool:
+    """Tell whether a folder holds a run of a model."""
+    path = folder / RUN_JSON
+    return path.is_file() and read_json(path).get("model_sha256") == sha256(model)
+
+
+def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
+    """Raise where settings name another teacher than the argument."""
+    if config.teacher and sha256(Path(config.teacher)) != sha256(teacher):
+        raise SlimError(
+            f"Two teachers are given: {teacher}, and {config.teacher} by recover.teacher.",
+            remedy="Give the one that shall teach as --teacher, and leave recover.teacher out.",
+        )
+
+
+@contextmanager
+def _recovery(place: Path, weights: Path, teacher: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
+    """Hold a recovery's folder: the one given, its place in the weights' own run, or that in the settings' run."""
+    run = weights.parent.parent
+    if in_run and weights.parent.name == "prune" and _is_run_of(run, teacher):
+        with locked(run):
+            yield run / "recover"
+        return
+    with _held(place, config, in_run=in_run) as folder:
+        if in_run:
+            _require_its_weights(folder, weights)
+        yield folder
+
+
+def _require_its_weights(folder: Path, weights: Path) -> None:
+    """Raise where a run's place belongs to the recovery of other weights."""
+    pruned = folder.parent / "prune" / "pruned.pt"
+    whose = sha256(pruned) if pruned.is_file() else read_manifest(folder).get("inputs", {}).get("weights")
+    if whose and whose != sha256(weights):
+        raise SlimError(
+            f"{folder} is the place of another pruned network's recovery than {weights}'s.",
+            remedy="Choose a folder (--out).",
+        )
 
 
 def prune(
@@ -172,10 +216,9 @@ def prune(
 ) -> prune_stage.PruneOutputs:
     """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
     chosen = make_config(model, data, **arguments)
-    prepared = pipeline.prepare(
-        chosen, _stage(out, chosen, "prune"), command="", progress=progress or Silent(), tasks=checkpoint.TASKS
-    )
-    with _held(out, chosen, "prune") as folder:
+    place = _stage(out, chosen, "prune")
+    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
+    with _held(place, chosen, in_run=not out) as folder:
         return prune_stage.run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
             prepared.config.prune,
@@ -207,7 +250,7 @@ def sensitivity(
     name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-sensitivity"
     folder = Path(out or f"runs/slim/{name}")
     prepared = pipeline.prepare(chosen, folder, command=command, progress=progress or Silent())
-    with locked(folder):
+    with held(folder):
         return sensitivity_stage.run(
             sensitivity_stage.SensitivityInputs(model=Path(model), data=Path(data)),
             chosen.sensitivity,
@@ -229,7 +272,7 @@ def make_plan(
     """Write the plan and the table of widths that :func:`prune` would, without weights; arguments as of it."""
     chosen = make_config(model, data, **arguments)
     prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    with locked(Path(out)):
+    with held(Path(out)):
         return prune_stage.dry_run(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
             prepared.config.prune,
@@ -245,12 +288,14 @@ def apply_plan(
     plan: PathLike, model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None
 ) -> prune_stage.PruneOutputs:
     """Prune a checkpoint by a plan, hand-edited or not; ``data`` re-estimates the batch-normalisation statistics."""
-    with locked(Path(out)):
+    loaded, dataset = checkpoint.load(Path(model), checkpoint.TASKS), load_dataset(Path(data))
+    check_dataset(dataset, model_names=loaded.names, task=loaded.task)
+    with held(Path(out)):
         return prune_stage.replay(
             prune_stage.PruneInputs(model=Path(model), data=Path(data)),
             Path(plan),
             Path(out),
-            data_digest=digest(load_dataset(Path(data))),
+            data_digest=digest(dataset),
             progress=progress,
         )
 
@@ -269,12 +314,15 @@ def recover(
     progress: Progress | None = None,
     **arguments: Any,
 ) -> recover_stage.RecoverOutputs:
-    """Train a pruned checkpoint back; arguments as of :func:`make_config`."""
+    """Train a pruned checkpoint back; arguments as of :func:`make_config`.
+
+    Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run.
+    """
     chosen = make_config(teacher, data, **arguments)
-    prepared = pipeline.prepare(
-        chosen, _stage(out, chosen, "recover"), command="", progress=progress or Silent(), tasks=checkpoint.TASKS
-    )
-    with _held(out, chosen, "recover") as folder:
+    place = _stage(out, chosen, "recover")
+    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
+    _require_one_teacher(chosen.recover, Path(teacher))
+    with _recovery(place, Path(weights), Path(teacher), chosen, in_run=not out) as folder:
         return recover_stage.run(
             recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
             chosen.recover,
@@ -297,7 +345,7 @@ def export(
     """Export a checkpoint to ONNX; arguments as of :func:`make_config`."""
     chosen = make_config(weights, data, **arguments)
     folder = _stage(out, chosen, "export")
-    with locked(folder):
+    with held(folder):
         return export_stage.run(
             export_stage.ExportInputs(weights=Path(weights), data=Path(data)),
             chosen.export,
@@ -327,7 +375,7 @@ def quantize(
     """
     side = imgsz or layout_of(Path(onnx))["imgsz"][0]
     chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
-    with locked(Path(out)):
+    with held(Path(out)):
         return quantize_stage.run(
             quantize_stage.QuantizeInputs(
                 onnx=Path(onnx),
@@ -355,7 +403,7 @@ def build(
     progress: Progress | None = None,
 ) -> build_stage.BuildOutputs:
     """Build the bundles of a target from an exported ONNX file and the folder that :func:`quantize` filled."""
-    with locked(Path(out)):
+    with held(Path(out)):
         return build_stage.run(
             build_stage.BuildInputs(
                 onnx=Path(onnx),
@@ -387,7 +435,7 @@ def validate(
     chosen = make_config(control, data, **arguments)
     profile: Profile = targets.load(chosen.target)
     prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or Silent())
-    with locked(Path(out)):
+    with held(Path(out)):
         return validate_stage.run(
             validate_stage.ValidateInputs(
                 control=Path(control),

@@ -87,7 +87,11 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
         key, separator, value = text.partition("=")
         if not separator:
             raise click.BadParameter(f"'{text}' is not KEY=VALUE", param=option)
-        parsed[key] = yaml.safe_load(value)
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            told = f"""'{text}': the value isn't YAML; in quotes it is text: '{key}="{value}"'"""
+            raise click.BadParameter(told, param=option) from None
     return parsed
 
 
@@ -425,7 +429,9 @@ def plan_apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_j
 @click.argument("weights", type=EXISTING)
 @click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint, or a larger one like it.")
 @_options("data", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
-@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/NAME/recover].")
+@click.option(
+    "--out", type=EXISTING, help="Folder to write [default: recover/ in WEIGHTS' own run, else runs/slim/NAME]."
+)
 def recover(weights: Path, teacher: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
     """Train pruned WEIGHTS back with distillation from the teacher; write recovered.pt."""
     from yolo_slim import api
@@ -550,11 +556,10 @@ def show(path: Path, as_json: bool) -> None:
 def _show_checkpoint(path: Path, as_json: bool) -> None:
     """Print a checkpoint's classes, widths, parameters and MACs."""
     from yolo_slim import checkpoint
-    from yolo_slim.pruning.macs import measure
+    from yolo_slim.pruning.macs import conv_widths, measure
     from yolo_slim.reporting.text import table
-    from yolo_slim.stages.prune import conv_widths
 
-    loaded = checkpoint.load(path)
+    loaded = checkpoint.load(path, checkpoint.TASKS)
     size, widths = measure(loaded.model, 640), conv_widths(loaded.model)
     text = table(["layer", "width"], [[name, str(width)] for name, width in widths.items()])
     about = f"{len(loaded.names)} classes, {size.params / 1e6:.2f} M parameters, {size.macs / 1e9:.2f} GMACs at 640 px"

@@ -240,12 +240,10 @@ class RuntimeChoice(Frozen):
 
 
 class Thermal(Frozen):
-    """When a timing counts."""
+    """When a timing counts; one during which the device throttled never does."""
 
     max_celsius: Annotated[float, Field(gt=0)] | None = None
     """A run that starts or ends hotter is marked invalid."""
-    invalid_if_throttled: bool = True
-    """A run during which the device throttled is marked invalid."""
 
 
 class TensorRt(Frozen):

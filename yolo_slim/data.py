@@ -506,7 +506,7 @@ def _link_split(folder: Path, split: str, images: list[Path]) -> None:
 
 
 def digest(dataset: Dataset) -> str:
-    """Return one SHA-256 of a data set: names, labels, and each image's size, first and last bytes.
+    """Return one SHA-256 of a data set: names, keypoints, labels, and each image's size, first and last bytes.
 
     Reading whole images would take minutes for large sets; an image replaced by another of equal size and ends is not
     noticed.
@@ -520,6 +520,8 @@ def digest(dataset: Dataset) -> str:
             total.update(label.read_bytes() if label.is_file() else b"-")
             if dataset.in_class_folders:
                 total.update(image.parent.name.encode())
+    if dataset.carried:
+        total.update(repr(sorted(dataset.carried.items())).encode())
     return total.hexdigest()
 
 

@@ -18,12 +18,14 @@ from yolo_slim.config import Profile, PruneConfig, RunConfig
 from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_dataset
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.manifest import read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
 
 STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
 RUN_JSON = "run.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder; the operating system lets go of it when the process dies, however it dies."""
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a+")
+        stream = (folder / LOCK).open("a+")
     try:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,6 +184,30 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         stream.close()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the folder of a stage that runs alone.
+
+    Raises:
+        SlimError: it holds files that yolo_slim didn't write.
+    """
+    found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    # Whatever was killed before its manifest has left its lock.
+    if found and not read_manifest(folder) and not _is_lock(folder / LOCK):
+        raise SlimError(
+            f"{folder} holds files that are not yolo_slim's, which a stage could overwrite.",
+            culprits=found,
+            remedy="Choose a folder for its results alone (--out).",
+        )
+    with locked(folder):
+        yield
+
+
+def _is_lock(path: Path) -> bool:
+    """Tell whether a file is one that :func:`locked` wrote."""
+    return path.is_file() and path.read_bytes()[:4] in (b"", b"pid ")
 
 
 def claim(folder: Path, config: RunConfig, command: str = "") -> None:
@@ -205,7 +231,7 @@ def claim(folder: Path, config: RunConfig, command: str = "") -> None:
                 culprits=differing,
                 remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
             )
-    foreign = [p.name for p in folder.iterdir() if p.name not in (*STAGES, RUN_JSON, ".lock") and p.suffix != ".tmp"]
+    foreign = [p.name for p in folder.iterdir() if p.name not in (*STAGES, RUN_JSON, LOCK) and p.suffix != ".tmp"]
     if foreign:
         raise SlimError(
             f"{folder} holds files that are not a run's.", culprits=sorted(foreign), remedy="Choose another NAME."

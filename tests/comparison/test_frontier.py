@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from yolo_slim.comparison.frontier import (
@@ -44,6 +46,14 @@ OURS = point("ours", (0.50, 0.51, 0.52), 5.0)
 def test_one_rival(maps: tuple[float, ...], ms: float, status: str) -> None:
     """A win needs a rival that is no faster, a loss one that is no slower, and both ranges that don't touch."""
     assert judge([OURS], point("rival", maps, ms)).status == status
+
+
+def test_untrained_cuts_have_little_to_post_process() -> None:
+    """Beside what was timed trained, an untrained cut is judged without post-processing; two alike as they are."""
+    ours = replace(point("ours", (0.50, 0.51), 10.0), network_ms=(9.0, 9.0, 9.0))
+    rival = replace(point("rival", (0.40, 0.41), 9.4), network_ms=(9.05, 9.05, 9.05), untrained=True)
+    assert judge([ours], rival).status == "won"
+    assert judge([replace(ours, untrained=True)], rival).status == "undecided"
 
 
 def test_touching_ranges_are_undecided() -> None:

@@ -20,9 +20,8 @@ from yolo_slim.comparison import narrow, plain
 from yolo_slim.comparison.arms import ARMS, Place, Setting
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.progress import Silent
-from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
-from yolo_slim.stages.prune import conv_widths
 
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

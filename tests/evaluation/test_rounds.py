@@ -40,6 +40,7 @@ def test_merged_keeps_every_sample() -> None:
     assert whole["fps"] == 50.0
     assert (whole["queries"], whole["peak_memory_mb"], whole["valid"]) == (30, 140.0, True)
     assert whole["round_p50_ms"] == [10.0, 20.0, 60.0]
+    assert whole["round_network_p50_ms"] == [20.0, 40.0, 120.0]
 
 
 def test_one_invalid_round_spoils_the_timing() -> None:

@@ -233,6 +233,11 @@ def test_bad_sensitivity_maps(tmp_path: Path) -> None:
     with pytest.raises(SlimError) as wrong:
         load_map(path, "a" * 64)
     assert len(wrong.value.culprits) == 5
+    for turns in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
+        row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": turns})
+        SensitivityMap(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
+        with pytest.raises(SlimError, match=r"blocks\[0\]\.round_ms \(conv0\): expected control and cut"):
+            load_map(path, "a" * 64)
 
 
 def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:

@@ -17,10 +17,9 @@ from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone,
 from yolo_slim.pruning.decisions import decide, make_terms
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.guidance import BlockCost, SensitivityMap
-from yolo_slim.pruning.macs import exported_layers, measure
+from yolo_slim.pruning.macs import conv_widths, exported_layers, measure
 from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.pruner import Ranked
-from yolo_slim.stages.prune import conv_widths
 
 
 def ranked(model: torch.nn.Module, config: PruneConfig) -> Ranked:

@@ -261,8 +261,8 @@ def test_shared_weight_is_refused_by_name() -> None:
         trace_channels(model, 64)
 
 
-def test_custom_yaml_with_rare_stock_blocks() -> None:
-    """Rare stock blocks of a user's own yaml: what a transformer mixes stays, the rest goes exactly."""
+def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
+    """Rare stock blocks of a user's own yaml: what a transformer mixes stays, by name, the rest goes exactly."""
     layers = [
         [-1, 1, "Focus", [32, 3]],
         [-1, 1, "Conv", [64, 3, 2]],
@@ -275,6 +275,11 @@ def test_custom_yaml_with_rare_stock_blocks() -> None:
     head = [[[2, 4, 6], 1, "Detect", ["nc"]]]
     model = tasks.DetectionModel({"nc": 3, "backbone": layers, "head": head}, verbose=False).eval()
     assert "TransformerBlock" in " ".join(trace_channels(model, 64).blocks_kept())
+    model.args = {"task": "detect", "imgsz": 64}
+    path, data = tiny_data.save(model, tmp_path / "own.pt"), tiny_data.make(tmp_path / "data", "detect")
+    config = PruneConfig(macs_removed=0.97, criterion="l2", rounds=1)
+    with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*stays as wide as it is"):
+        prune.run(prune.PruneInputs(model=path, data=data), config, tmp_path / "out", imgsz=64)
     plan, cut = half(model), copy.deepcopy(model)
     apply_plan(cut, plan)
     assert distance(cut, masked(model, plan)) < 1e-4

@@ -136,13 +136,36 @@ def test_plans_of_another_model_or_schema(
         ({"a": 1}, "not a prune plan"),
         ({**values, "layers": {"model.0.conv": {}}}, "damaged"),
         ({**values, "settings": {**values["settings"], "criterion": "fischer"}}, "settings"),
-        ({**values, "settings": {}}, "damaged: KeyError 'imgsz'"),
+        ({**values, "settings": {}}, "settings.imgsz is None, expected a whole number"),
+        ({**values, "settings": {**values["settings"], "imgsz": "64"}}, "settings.imgsz is '64'"),
+        ({**values, "settings": {**values["settings"], "imgsz": 100}}, "not a multiple of the model's stride 32"),
+        ({**values, "settings": {**values["settings"], "end2end": 0}}, "expected true or false"),
         (_with_row(values, ranks=[0, 1]), "has 2 ranks for"),
         (_with_row(values, outputs_before="many"), "outputs_before is 'many'"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(SlimError, match=message):
             prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+
+
+def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A plan edited where it lies stays: by dry run, prune and replay; an unedited one is written again."""
+    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "own"
+    shutil.copytree(pruned.plan.parent, folder)
+    plan = folder / "plan.json"
+    for content in (json.dumps(_with_row(read_json(plan), keep=16)), "{half an edit"):
+        plan.write_text(content)
+        for overwrite in (
+            lambda: prune.dry_run(inputs, CONFIG, folder, imgsz=64),
+            lambda: prune.run(inputs, CONFIG, folder, imgsz=64),
+            lambda: prune.replay(inputs, pruned.plan, folder),
+        ):
+            with pytest.raises(SlimError, match="edited by hand and would be overwritten"):
+                overwrite()
+        assert plan.read_text() == content
+        assert (folder / "manifest.json").exists()
+    shutil.copy(pruned.plan, plan)
+    assert sha256(prune.dry_run(inputs, CONFIG, folder, imgsz=64).plan) == sha256(pruned.plan)
 
 
 def _with_row(values: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from yolo_slim.config import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan, compose, make_plan
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
@@ -113,7 +113,7 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
     replayed = checkpoint.load(inputs.model).model
     apply_plan(replayed, PrunePlan.load(outputs.plan))
     pruned = checkpoint.load(outputs.weights).model
-    assert prune.conv_widths(replayed) == prune.conv_widths(pruned)
+    assert conv_widths(replayed) == conv_widths(pruned)
 
 
 @pytest.mark.parametrize("settings", [{"criterion": "l2", "scope": "uniform"}, {"criterion": "random"}])

@@ -38,7 +38,8 @@ def rows(arm: str, removed: float, maps: tuple[float, ...], imgsz: int = 320) ->
 
 def bench(ms: float) -> dict[str, Any]:
     """Return a merged timing of three rounds."""
-    return {**make_bench(ms, 1), "round_p50_ms": [ms, ms * 1.01, ms * 0.99]}
+    rounds = [ms, ms * 1.01, ms * 0.99]
+    return {**make_bench(ms, 1), "round_p50_ms": rounds, "round_network_p50_ms": rounds}
 
 
 @pytest.fixture
@@ -69,6 +70,15 @@ def test_a_loss_is_said_in_plain_words(lost: dict[str, Any]) -> None:
     for shown in (" ".join(text(lost).split()), markdown(lost), render(lost)):
         assert words in shown
     assert '<section class="verdict fail">' in render(lost)
+
+
+def test_nobody_was_taught(lost: dict[str, Any]) -> None:
+    """Where distillation was off, no arm says that it had it."""
+    assert [arm["distilled"] for arm in lost["arms"]] == [True, True, False, False]
+    off = {**lost, "training": {**lost["training"], "distill": 0.0}}
+    assert not any(
+        arm["distilled"] for arm in value(off, rows("ours", 0.5, (0.5,)) + rows("control", 0, (0.6,)), {})["arms"]
+    )
 
 
 def test_page_opens_offline(lost: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from yolo_slim.data import load_dataset, write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.progress import Silent
+from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import export, prune, recover
 
@@ -36,7 +37,7 @@ def bare(data: Path, *weights: Path) -> None:
 
 def widths(path: Path) -> dict[str, int]:
     """Return the widths of all convolutions in a file."""
-    return prune.conv_widths(checkpoint.load(path, checkpoint.TASKS).model)
+    return conv_widths(checkpoint.load(path, checkpoint.TASKS).model)
 
 
 @pytest.mark.slow

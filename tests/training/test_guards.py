@@ -220,6 +220,38 @@ def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypa
     assert again.weights.exists()
 
 
+def test_half_written_checkpoints(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kill left of a checkpoint takes no whole one's place; an unreadable last.pt names the best epoch."""
+    weights = tmp_path / "recover" / "train" / "weights"
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError):
+            train()
+    whole = (weights / "last.pt").read_bytes()
+    (weights / "last.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SlimError, match=r"(?s)last\.pt can't be read.*best\.pt"):
+        train()
+    (weights / "last.pt").write_bytes(whole)
+    (weights / ".best.pt.tmp").write_bytes(b"half")
+    never_better(monkeypatch)
+    train()
+    assert checkpoint.load(weights / "best.pt").sha256 != sha256(weights / "last.pt")
+    assert not list(weights.glob(".*.tmp"))
+
+
+def never_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no further epoch be the best."""
+    from yolo_slim.training.trainer import SlimTrainer
+
+    whole = SlimTrainer.save_model
+
+    def save(self: Any) -> bool:
+        self.best_fitness = self.fitness + 1
+        return whole(self)
+
+    monkeypatch.setattr(SlimTrainer, "save_model", save)
+
+
 def test_moved_folder_goes_on_where_it_lies(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that stopped goes on in the folder it was moved to; nothing is written where it began."""
     with monkeypatch.context() as patched:

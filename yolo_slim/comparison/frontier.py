@@ -11,7 +11,7 @@ best seed of the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean, median
 
@@ -37,6 +37,10 @@ class Point:
     """mAP50-95 of every seed; at least one."""
     rounds_ms: tuple[float, ...]
     """Median end-to-end latency of every round, milliseconds; empty where there is no timing that counts."""
+    network_ms: tuple[float, ...] = ()
+    """The same without post-processing."""
+    untrained: bool = False
+    """What was timed is the cut before training, which finds nothing and so has little to post-process."""
     reference: bool = False
     """It shows where the others come from and isn't at their MACs: pruning can lose to it, but not win."""
     exact: bool = False
@@ -126,11 +130,15 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     """Return whether ours beats one point of a rival at equal latency.
 
     Where no size of ours is as fast, our line between two sizes stands in; outside of our sizes, a win counts only
-    against a slower or equally fast rival, and a loss only against a faster or equally fast one.
+    against a slower or equally fast rival, and a loss only against a faster or equally fast one. Where one was timed
+    trained and another not, post-processing is left out of all.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
         return _undecided(other, "there is no valid timing of both")
+    if any(point.untrained != other.untrained for point in timed):
+        timed = [replace(point, rounds_ms=point.network_ms) for point in timed]
+        other = replace(other, rounds_ms=other.network_ms)
     orders = {id(point): speed_order(point, other) for point in timed}
     level = [point for point in timed if orders[id(point)] == 0]
     if level:

@@ -21,8 +21,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolo_slim.checkpoint import Checkpoint
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.macs import measure
-from yolo_slim.stages.prune import conv_widths
+from yolo_slim.pruning.macs import conv_widths, measure
 
 PARTS = 64
 """Widths that are tried where some can't be built, as parts of the network's own."""

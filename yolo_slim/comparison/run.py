@@ -27,17 +27,19 @@ from yolo_slim.files import flat, read_json, sha256, write_json, write_text
 from yolo_slim.manifest import Job, read_manifest, versions
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.guidance import load_map
+from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.reporting.comparison_html import render
 from yolo_slim.reporting.comparison_text import markdown
 from yolo_slim.runtime.machine import describe_machine, device_model
-from yolo_slim.stages.prune import conv_widths
 from yolo_slim.stages.validate import choose_split
 
 RUNTIMES = ("onnxruntime-fp32", "ncnn-fp16")
 """Builds that can be compared: those made from the fp32 graph, so that no quantization comes between."""
 RUN_JSON = "run.json"
 KIND = "comparison"
+TIMING_SCHEMA = 2
+"""Of timing.json; one of another is measured again."""
 OUTPUTS = ("compare.json", "compare.html", "compare.md")
 
 
@@ -93,6 +95,8 @@ def run(
     _require_shares(removed)
     _require_runtimes(runtimes)
     config = fair(config)
+    if config.prune.sensitivity:
+        load_map(Path(config.prune.sensitivity), sha256(Path(config.model)))
     folder = project / (name or default_name(config))
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
@@ -373,7 +377,8 @@ class _Comparison:
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
         # Figures of another machine or runtime version would stand under this one's name.
         here = {"machine": device_model(), "threads": ultra.cores(), "versions": versions()}
-        job = Job(stage="compare-timing", folder=self.folder / "timing", config={**how, **here}, inputs=digests)
+        settings = {**how, **here, "schema": TIMING_SCHEMA}
+        job = Job(stage="compare-timing", folder=self.folder / "timing", config=settings, inputs=digests)
         out = job.folder / "timing.json"
         if not job.is_done():
             job.begin()
@@ -436,6 +441,7 @@ def _row(one: Measured, measured: Sequence[Measured]) -> summary.Row:
         made=one.made,
         taken_over=one.taken_over,
         trained_macs=one.trained_macs,
+        timed_untrained=bool(one.start) and representative(one, measured).taken_over,
     )
 
 
@@ -444,7 +450,9 @@ def _made(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder / "recover")
     return {
         "machine": manifest["machine"]["model"],
-        **{key: manifest[key] for key in ("finished_at", "seconds", "mixed_precision", "versions")},
+        **{key: manifest[key] for key in ("finished_at", "mixed_precision", "versions")},
+        # A training that was killed and went on knows its last part alone.
+        "seconds": None if manifest["resumed"] else manifest["seconds"],
     }
 
 

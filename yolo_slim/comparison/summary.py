@@ -14,6 +14,7 @@ from yolo_slim.evaluation.timing import speedup
 from yolo_slim.manifest import versions
 
 COMPARE_SCHEMA = 1
+ROUNDS = ("round_p50_ms", "round_network_p50_ms")
 MACS_TOLERANCE = 0.03
 """Distance from the wanted share of the MACs above which an arm's row says so."""
 
@@ -43,6 +44,8 @@ class Row:
     """It was trained for an earlier comparison, and is timed by its cut before training."""
     trained_macs: int = 0
     """MACs of what was trained, where it was taken over."""
+    timed_untrained: bool = False
+    """What was timed for it is a cut before training."""
 
 
 def value(about: Mapping[str, Any], rows: Sequence[Row], timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,7 +57,8 @@ def value(about: Mapping[str, Any], rows: Sequence[Row], timings: Mapping[str, A
         timings: merged timings by the names in :attr:`Row.timed`.
     """
     control = next(row for row in rows if row.arm == CONTROL)
-    entries = [_entry(own, control, timings) for own in grouped(rows)]
+    distills = about["training"]["distill"] > 0
+    entries = [_entry(own, control, timings, distills=distills) for own in grouped(rows)]
     judged = {key: _judged(entries, key) for key in about["runtimes"]}
     first = judged[about["runtimes"][0]]
     return {
@@ -81,7 +85,7 @@ def grouped(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any], *, distills: bool) -> dict[str, Any]:
     """Return one arm at one size."""
     made = [row for row in rows if not row.reason]
     first, arm = (made or rows)[0], ARMS[rows[0].arm]
@@ -93,7 +97,7 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "removed": first.removed if arm.sized else None,
         "reference": arm.reference,
         "trained": arm.trained,
-        "distilled": arm.trained and arm.distilled,
+        "distilled": arm.trained and arm.distilled and distills,
         "status": "measured" if possible else "not possible",
         "reason": first.reason,
         "implementation": first.implementation,
@@ -102,6 +106,7 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any]) -> dic
         "params": first.params if possible else None,
         "macs_removed": removed if possible else None,
         "at_size": not arm.sized or not possible or abs(removed - first.removed) <= MACS_TOLERANCE,
+        "timed_untrained": any(row.timed_untrained for row in made),
         "seeds": [_seed(row) for row in made],
         "seeds_missing": [{"seed": row.seed, "reason": row.reason} for row in rows if row.reason and made],
         "runtimes": {key: _runtime(made, control, key, timings) for key in control.scores if made},
@@ -139,7 +144,7 @@ def _typical(timed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def _bench(timed: Mapping[str, Any]) -> dict[str, Any]:
     """Return a timing without its raw samples, which stay in timing/timing.json."""
-    kept = ("fps", "queries", "seconds", "valid", "invalid_reasons", "round_p50_ms", "runtime", "measured_at")
+    kept = ("fps", "queries", "seconds", "valid", "invalid_reasons", *ROUNDS, "runtime", "measured_at")
     return {**{name: timed[name] for name in kept}, **timed["stages"]["total"]}
 
 
@@ -161,11 +166,14 @@ def _judged(entries: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
 def _point(entry: Mapping[str, Any], key: str, entries: Sequence[Mapping[str, Any]]) -> Point:
     """Return an entry as a point of accuracy and latency."""
     bench = entry["runtimes"][key]["bench"]
+    rounds, network = (tuple(bench[name]) if bench and bench["valid"] else () for name in ROUNDS)
     return Point(
         arm=entry["arm"],
         size=size_text(entry, entries),
         maps=tuple(seed["scores"][key]["map50_95"] for seed in entry["seeds"] if key in seed["scores"]),
-        rounds_ms=tuple(bench["round_p50_ms"]) if bench and bench["valid"] else (),
+        rounds_ms=rounds,
+        network_ms=network,
+        untrained=entry["timed_untrained"],
         reference=entry["reference"],
         exact=not entry["trained"],
     )

@@ -40,7 +40,8 @@ def in_turns(
 def merged(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return several rounds of one build as one timing: all samples kept, statistics over all of them.
 
-    ``round_p50_ms`` lists the median end-to-end latency of each round, milliseconds.
+    ``round_p50_ms`` lists the median end-to-end latency of each round, milliseconds; ``round_network_p50_ms`` the same
+    without post-processing.
     """
     samples = {
         stage: [sample for one in rounds for sample in one["samples_ms"][stage]] for stage in rounds[0]["samples_ms"]
@@ -60,6 +61,7 @@ def merged(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "invalid_reasons": reasons,
         "valid": not reasons,
         "round_p50_ms": [one["stages"]["total"]["p50_ms"] for one in rounds],
+        "round_network_p50_ms": [one["stages"]["pre"]["p50_ms"] + one["stages"]["infer"]["p50_ms"] for one in rounds],
     }
 
 

@@ -165,8 +165,8 @@ def make_cost_model(
         biases[row] = counted(site.name)
         for label in site.outputs.tolist():
             writes[row, home[label]] += 1 / slots[home[label]].width
-        if site.depthwise or site.inputs is None:
-            fixed[row] = 1 if site.depthwise else len(site.outputs)
+        if site.depthwise:
+            fixed[row] = 1
             continue
         for label in site.inputs.tolist():
             if label in home:

@@ -61,7 +61,7 @@ class BlockCost:
 
 
 ROW_KEYS = ("name", "map_cost", "ms_gain")
-"""Keys of a row that allocation reads."""
+"""Keys of a row that allocation needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +155,27 @@ def _problems(values: Any) -> list[str]:
             for key in ("map_cost", "ms_gain")
             if not _number(row.get(key))
         ]
+        if not _turns(row.get("round_ms")):
+            problems.append(
+                f"blocks[{i}].round_ms ({row['name']}): expected control and cut, as many milliseconds each; "
+                "or no such key, for a gain to be taken at its word"
+            )
     return problems
 
 
 def _number(value: Any) -> bool:
     """Tell whether a JSON value is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _turns(value: Any) -> bool:
+    """Tell whether a JSON value is the turns of a timing, or none."""
+    if not value:
+        return True
+    pair: list[Any] = [value.get(key) for key in ("control", "cut")] if isinstance(value, dict) else [None]
+    return all(isinstance(one, list) and one and all(map(_number, one)) for one in pair) and len(pair[0]) == len(
+        pair[1]
+    )
 
 
 def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndarray:

@@ -19,10 +19,8 @@ from torch import nn
 
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph, ConvSite
-from yolo_slim.pruning.magnitude import Scores, label_count, magnitude
-
-Batch = dict[str, torch.Tensor]
-"""An Ultralytics training batch: ``img`` (N, 3, H, W) float32 in [0, 1], ``cls``, ``bboxes``, ``batch_idx``."""
+from yolo_slim.pruning.magnitude import Scores, label_count, magnitude, weighted
+from yolo_slim.training.batches import Batch
 
 DATA_CRITERIA = ("fisher", "hessian", "taylor")
 """Criteria that need gradients on images."""
@@ -136,25 +134,18 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
 
 def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch], *, squared: bool) -> Scores:
     """Return the sum over reading and writing weights of (w * dL/dw)^2, or of its absolute value."""
-    sums = {name: torch.zeros_like(module.weight) for name, module in _convs(model, graph)}
+    sums = {name: torch.zeros_like(module.weight) for name, module in weighted(model, graph)}
     for loss, _ in _losses(model, batches):
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, module in _convs(model, graph):
+        for name, module in weighted(model, graph):
             if module.weight.grad is not None:
                 sums[name] += module.weight.grad**2 if squared else module.weight.grad
         model.zero_grad(set_to_none=True)
     values = {
         name: (module.weight.detach() ** 2 * sums[name] if squared else (module.weight.detach() * sums[name]).abs())
-        for name, module in _convs(model, graph)
+        for name, module in weighted(model, graph)
     }
     return _sum_over_readers_and_writers(graph, values)
-
-
-def _convs(model: nn.Module, graph: ChannelGraph) -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d | nn.Linear]]:
-    """Yield the graph's convolutions and linear layers by name."""
-    for name, module in model.named_modules():
-        if name in graph.convs and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            yield name, module
 
 
 def _sum_over_readers_and_writers(graph: ChannelGraph, values: dict[str, torch.Tensor]) -> Scores:

@@ -36,6 +36,11 @@ def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
     return copied
 
 
+def conv_widths(model: nn.Module) -> dict[str, int]:
+    """Return the output channels of every convolution by name."""
+    return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+
+
 def measure(model: nn.Module, imgsz: int, *, end2end: bool = False) -> Size:
     """Return the size of a model's fused graph, counted while it runs.
 

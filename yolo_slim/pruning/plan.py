@@ -68,7 +68,7 @@ class PrunePlan:
         """
         values = read_plan(path)
         try:
-            int(values["settings"]["imgsz"])
+            _check_settings(values["settings"])
             return PrunePlan(
                 model_sha256=values["model_sha256"],
                 settings=values["settings"],
@@ -105,6 +105,18 @@ def read_plan(path: Path) -> dict[str, Any]:
             remedy="Update yolo_slim." if newer else "Make it again with `yolo-slim plan make`.",
         )
     return values
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raise for settings of a cut that aren't there or of another type.
+
+    Raises:
+        TypeError: with the key, what it is and what was expected.
+    """
+    for key, kind in (("imgsz", int), ("seed", int), ("end2end", bool)):
+        if type(settings.get(key)) is not kind:
+            wanted = "true or false" if kind is bool else "a whole number"
+            raise TypeError(f"settings.{key} is {settings.get(key)!r}, expected {wanted}")
 
 
 def digest_of(outputs: Iterable[int]) -> str:

@@ -17,12 +17,13 @@ from torch import nn
 
 from yolo_slim.config import PruneConfig, parse
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import read_json
 from yolo_slim.pruning.allocation import Slot
 from yolo_slim.pruning.decisions import Terms, decide, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.macs import exported_layers
 from yolo_slim.pruning.magnitude import label_count
-from yolo_slim.pruning.plan import PrunePlan, digest_of, make_plan, read_plan
+from yolo_slim.pruning.plan import PLAN_SCHEMA, PrunePlan, digest_of, make_plan, read_plan
 
 REMEDY = "Correct the plan, or make a new one with `yolo-slim plan make`."
 
@@ -69,9 +70,9 @@ def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan
             remedy="Give the checkpoint that it was made for (after sparse training: prune/sparse/sparse.pt), or make "
             "a plan for this one.",
         )
-    graph = trace_channels(model, int(plan.settings["imgsz"]))
+    graph = trace_channels(model, plan.settings["imgsz"])
     _require_same_layers(graph, plan, path)
-    exported = exported_layers(model, end2end=bool(plan.settings.get("end2end")))
+    exported = exported_layers(model, end2end=plan.settings["end2end"])
     terms = make_terms(model, graph, config_of(plan), exported, {})
     slots = decide(graph, np.ones(label_count(graph)), terms)
     checked = resolve(graph, slots, terms, plan, edits)
@@ -83,6 +84,23 @@ def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan
             remedy="Change `outputs` or `keep` of the writing layer only; inputs and normalisations follow.",
         )
     return checked, edits
+
+
+def require_unedited(path: Path) -> None:
+    """Raise where the plan that is about to be written would take the place of one that a person has edited."""
+    if not path.is_file():
+        return
+    try:
+        values = read_json(path)
+        edited = edits_in(values, path).names() if values["schema"] == PLAN_SCHEMA else []
+    except (ValueError, KeyError, TypeError, SlimError):
+        edited = ["it can't be read as it was written"]
+    if edited:
+        raise SlimError(
+            f"{path} was edited by hand and would be overwritten.",
+            culprits=edited,
+            remedy="Move it away; `yolo-slim plan apply` prunes by it into another folder (--out).",
+        )
 
 
 def edits_in(values: dict[str, Any], path: Path) -> Edits:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from yolo_slim.config import PruneConfig
+from yolo_slim.errors import SlimError
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.allocation import (
     CostModel,
@@ -121,6 +122,9 @@ class Pruner:
         slots, prices = decide(graph, np.ones(label_count(graph)), terms), dict(self.prices)
         try:
             self._keep(graph, slots, terms, self.rounds - 1)
+        except SlimError as error:
+            stay = [f"{block} stays as wide as it is: {why}" for block, why in graph.blocks_kept().items()]
+            raise SlimError(error.fact, culprits=[*stay, *error.culprits], remedy=error.remedy) from None
         finally:
             self.prices = prices
 

@@ -119,11 +119,6 @@ class ConvSite:
     transposed: bool = False
     """Its weight is (Cin, Cout, kh, kw)."""
 
-    def macs(self, inputs: int, outputs: int) -> int:
-        """Return the multiply-accumulates for one image with so many input and output channels."""
-        per_output = 1 if self.depthwise else inputs // self.groups
-        return outputs * per_output * self.kernel_area * self.output_pixels
-
 
 class Merger:
     """Union-find over integers."""

@@ -177,7 +177,7 @@ def _train(
     from yolo_slim.training.phase import phase_trainer
 
     if last is not None:
-        epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+        epoch = recover.epoch_of(last)
         if epoch < 0 or epoch + 1 >= epochs:
             return
         progress.say(f"prune: training goes on after epoch {epoch + 1} of {epochs}")

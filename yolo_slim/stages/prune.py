@@ -16,9 +16,9 @@ from yolo_slim.files import sha256, write_json
 from yolo_slim.manifest import Job
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning import planning
-from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
-from yolo_slim.pruning.macs import Size, measure
+from yolo_slim.pruning.macs import Size, conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
 from yolo_slim.pruning.surgery import apply_plan
@@ -101,20 +101,20 @@ def run(
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
+    planning.require_unedited(outputs_in(out_dir).plan)
     # What can't be followed, named, read or reached is refused here, before any work.
     graph = trace_channels(loaded.model, imgsz)
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
     pruner = work.pruner(loaded.sha256)
     pruner.begin(loaded.model, graph)
     pruner.require_reachable(loaded.model, graph)
+    _tell_kept(graph, progress)
     phases = Phases(
         config=config, training=training, model=inputs.model, data=inputs.data, folder=out_dir, settings=settings,
         inputs=dict(job.inputs), imgsz=imgsz, seed=seed, progress=progress,
     )  # fmt: skip
     phases.require_same()
     job.begin()
-    for block, why in graph.blocks_kept().items():
-        progress.say(f"prune: {block} stays as wide as it is: {why}")
     ultra.use_all_cores()
     base = loaded
     if config.sparse_epochs:
@@ -155,7 +155,8 @@ def dry_run(
     Raises:
         SlimError: as :func:`run`; and settings that train, because a dry run doesn't.
     """
-    progress = progress or Silent()
+    progress, outputs = progress or Silent(), outputs_in(out_dir)
+    planning.require_unedited(outputs.plan)
     if config.sparse_epochs or config.recover_epochs_between:
         raise SlimError(
             "A plan can't be made without training where sparse_epochs or recover_epochs_between is set.",
@@ -173,12 +174,18 @@ def dry_run(
     graph = trace_channels(loaded.model, imgsz)
     pruner.begin(loaded.model, graph)
     pruner.require_reachable(loaded.model, graph)
+    _tell_kept(graph, progress)
     plan = pruner.cut(loaded.model)
-    outputs = outputs_in(out_dir)
     after = measure(loaded.model, imgsz, end2end=end2end)
     plan.save(outputs.plan)
     write_json(outputs.widths, width_table(work.widths, loaded.model, work.before, after))
     return PlanOutputs(plan=outputs.plan, widths=outputs.widths)
+
+
+def _tell_kept(graph: ChannelGraph, progress: Progress) -> None:
+    """Name the blocks that can't be cut."""
+    for block, why in graph.blocks_kept().items():
+        progress.say(f"prune: {block} stays as wide as it is: {why}")
 
 
 def replay(
@@ -201,6 +208,7 @@ def replay(
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
     checkpoint.require_float(loaded)
+    require_imgsz(PrunePlan.load(plan_path).settings["imgsz"], loaded.stride)
     plan, edits = planning.load_for(plan_path, loaded.model, loaded.sha256)
     config = planning.config_of(plan)
     if config.recover_epochs_between:
@@ -214,9 +222,10 @@ def replay(
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
+    planning.require_unedited(outputs_in(out_dir).plan)
+    work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress)
     job.begin()
     ultra.use_all_cores()
-    work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress)
     apply_plan(loaded.model, plan)
     return work.finish(job, work.pruner(loaded.sha256), loaded.model, plan, judged=not edits)
 
@@ -311,11 +320,6 @@ def require_imgsz(imgsz: int, stride: int) -> None:
         raise SlimError(
             f"imgsz {imgsz} is not a multiple of the model's stride {stride}.", remedy=f"Set IMGSZ to {near}."
         )
-
-
-def conv_widths(model: nn.Module) -> dict[str, int]:
-    """Return the output channels of every convolution by name."""
-    return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
 
 def width_table(before: dict[str, int], model: nn.Module, size_before: Size, size_after: Size) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
 from yolo_slim.files import flat, read_json, write_json
 from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.training.guards import is_out_of_memory, out_of_memory, require_teacher
 
 DEFAULTS: dict[str, Any] = {
@@ -323,7 +325,7 @@ def _train(
         ``best.pt``, and whether it was trained in mixed precision; None: not known any more.
     """
     if last is not None:
-        epoch = int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+        epoch = epoch_of(last)
         if epoch < 0 or epoch + 1 >= epochs:
             return last.with_name("best.pt"), None
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
@@ -336,6 +338,22 @@ def _train(
     train_guarded(trainer)
     mixed = getattr(trainer, "amp", None)
     return Path(trainer.best), None if mixed is None else bool(mixed)
+
+
+def epoch_of(last: Path) -> int:
+    """Return the last whole epoch of a training, from 0; -1 where it is finished.
+
+    Raises:
+        SlimError: a checkpoint that can't be read.
+    """
+    try:
+        return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
+    except (RuntimeError, OSError, EOFError, UnpicklingError, KeyError, TypeError) as error:
+        raise SlimError(
+            f"{last} can't be read ({type(error).__name__}), so the training can't go on.",
+            remedy=f"The best epoch so far is {last.with_name('best.pt')}. To train anew, choose another folder (NAME "
+            f"or --out), or remove {last.parents[1]} yourself.",
+        ) from error
 
 
 def resuming(last: Path) -> dict[str, Any]:
@@ -389,10 +407,8 @@ def _callbacks(progress: Progress) -> dict[str, Any]:
 
 def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutputs) -> None:
     """Write the best weights as a plain checkpoint, after a check that the widths are still the pruned ones."""
-    from yolo_slim.training.trainer import widths
-
     trained = checkpoint.load(best, (pruned.task,))
-    before, after = widths(pruned.model), widths(trained.model)
+    before, after = conv_widths(pruned.model), conv_widths(trained.model)
     changed = [f"{name}: {before[name]} -> {after.get(name)}" for name in before if before[name] != after.get(name)]
     if changed:
         raise SlimError(

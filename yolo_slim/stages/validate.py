@@ -24,7 +24,7 @@ from yolo_slim.evaluation.predict import detect_all, onnx_infer, torch_infer
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import Job, versions
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.macs import measure
+from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.sensitivity import first_bad_layer
 from yolo_slim.reporting.html import Example, write_report
@@ -33,7 +33,6 @@ from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.machine import describe_machine
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.prune import conv_widths
 
 RESULT_SCHEMA = 1
 EXAMPLES = 4

@@ -18,17 +18,13 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import load_checkpoint
-from ultralytics.utils.torch_utils import strip_qat, unwrap_model
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import strip_optimizer, strip_qat, unwrap_model
 
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 from yolo_slim.training.precision import Float32Criterion, fused
-
-
-def widths(model: nn.Module) -> dict[str, int]:
-    """Return the output channels of every convolution by name."""
-    return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
 
 class _KeepsWidths:
@@ -150,17 +146,25 @@ class _KeepsWidths:
     def save_model(self) -> bool:
         """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""
         last, best = Path(self.last), Path(self.best)
-        self.last, self.best = (path.with_name(f".{path.name}.tmp") for path in (last, best))
+        self.last, self.best = _partial(last), _partial(best)
+        for left in (self.last, self.best):
+            left.unlink(missing_ok=True)
         try:
             saved = bool(super().save_model())  # type: ignore[misc]
         finally:
-            partial = ((self.best, best), (self.last, last))
             self.last, self.best = last, best
-        for temporary, final in partial:
-            if temporary.exists():
-                _sync(temporary)
-                temporary.replace(final)
+        for final in (best, last):
+            if _partial(final).exists():
+                _put_in_place(final)
         return saved
+
+    def final_eval(self) -> None:
+        """Strip both checkpoints as Ultralytics does, each whole at any time; ``best.pt`` isn't validated once more."""
+        if RANK in {-1, 0}:
+            for path in (Path(self.last), Path(self.best)):
+                if path.exists():
+                    strip_optimizer(path, s=_partial(path))
+                    _put_in_place(path)
 
 
 class SlimTrainer(_KeepsWidths, DetectionTrainer):  # type: ignore[misc]
@@ -249,7 +253,14 @@ def _require_keypoints(model: nn.Module, data: dict[str, Any]) -> None:
         )
 
 
-def _sync(path: Path) -> None:
-    """Force a file's bytes to the disk."""
-    with path.open("rb+") as stream:
+def _partial(path: Path) -> Path:
+    """Return where a checkpoint is written before it takes its place."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _put_in_place(path: Path) -> None:
+    """Force the bytes of a checkpoint's :func:`_partial` file to the disk and replace the checkpoint by it."""
+    temporary = _partial(path)
+    with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
+    temporary.replace(path)
