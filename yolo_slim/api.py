@@ -184,8 +184,8 @@ def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
 @contextmanager
 def _recovery(place: Path, weights: Path, teacher: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
     """Hold a recovery's folder: the one given, its place in the weights' own run, or that in the settings' run."""
-    run = weights.parent.parent
-    if in_run and weights.parent.name == "prune" and _is_run_of(run, teacher):
+    run = weights.resolve().parent.parent
+    if in_run and weights.resolve().parent.name == "prune" and _is_run_of(run, teacher):
         with locked(run):
             yield run / "recover"
         return

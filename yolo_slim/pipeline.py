@@ -207,7 +207,7 @@ def held(folder: Path) -> Iterator[None]:
 
 def _is_lock(path: Path) -> bool:
     """Tell whether a file is one that :func:`locked` wrote."""
-    return path.is_file() and path.read_bytes()[:4] in (b"", b"pid ")
+    return path.is_file() and path.read_bytes().startswith(b"pid ")
 
 
 def claim(folder: Path, config: RunConfig, command: str = "") -> None:
