@@ -109,6 +109,19 @@ def test_between_two_sizes() -> None:
     assert judge(sizes, point("rival", (0.51, 0.55), 6.0)).status == "undecided"
 
 
+def test_a_size_without_spread_undoes_no_win() -> None:
+    """A size with several seeds that is faster and better wins, though another size has one seed or scatters."""
+    fast, rival = point("ours", (0.50, 0.51), 5.0, size="-50 %"), point("rival", (0.40, 0.41), 6.0)
+    slow = point("ours", (0.56,), 8.0, size="-30 %")
+    assert judge([fast, slow], rival).status == "won"
+    assert "ours -50 % is faster" in judge([fast, slow], rival).reason
+    scattered = replace(slow, rounds_ms=(4.0, 6.0, 9.0))
+    assert speed_order(scattered, rival) is None
+    assert judge([fast, scattered], rival).status == "won"
+    assert judge([replace(fast, maps=(0.50,)), slow], rival).status == "undecided"
+    assert judge([fast, slow], replace(rival, maps=(0.40, 0.505))).status == "undecided"
+
+
 def test_references_lose_or_say_nothing() -> None:
     """A control that is slower proves nothing; one that is no slower and more accurate means that pruning lost."""
     slow = point("control", (0.6,), 9.0, reference=True)

@@ -129,9 +129,10 @@ def interpolated(ours: Sequence[Point], latency_ms: float) -> tuple[float, ...]:
 def judge(ours: Sequence[Point], other: Point) -> Judgement:
     """Return whether ours beats one point of a rival at equal latency.
 
-    Where no size of ours is as fast, our line between two sizes stands in; outside of our sizes, a win counts only
-    against a slower or equally fast rival, and a loss only against a faster or equally fast one. Where one was timed
-    trained and another not, post-processing is left out of all.
+    A size of ours that is no slower and better by every seed has won, whatever the other sizes are. Else, where no size
+    of ours is as fast, our line between two sizes stands in; outside of our sizes, a win counts only against a slower
+    or equally fast rival, and a loss only against a faster or equally fast one. Where one was timed trained and
+    another not, post-processing is left out of all.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
@@ -140,6 +141,13 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
         timed = [replace(point, rounds_ms=point.network_ms) for point in timed]
         other = replace(other, rounds_ms=other.network_ms)
     orders = {id(point): speed_order(point, other) for point in timed}
+    for point in sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms)):
+        order = orders[id(point)]
+        if order is not None and order >= 0:
+            where = f"as fast as {point.name}" if order == 0 else f"{point.name} is faster"
+            found = _decide(point.maps, point.has_spread, other, order, where)
+            if found.status == WON:
+                return found
     level = [point for point in timed if orders[id(point)] == 0]
     if level:
         best = min(level, key=lambda point: abs(point.latency_ms - other.latency_ms))
