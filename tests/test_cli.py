@@ -214,6 +214,7 @@ def test_folder_of_someone_else(trained: Path, signs: Path, tmp_path: Path) -> N
     (folder / "thesis.txt").write_text("years of work")
     assert "thesis.txt" in refused(trained, signs, tmp_path, "--name", "mine")
     assert (folder / "thesis.txt").read_text() == "years of work"
+    assert [item.name for item in folder.iterdir()] == ["thesis.txt"]
 
 
 def test_disk_full(trained: Path, signs: Path, tmp_path: Path) -> None:

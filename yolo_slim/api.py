@@ -19,7 +19,7 @@ from yolo_slim.data import check_dataset, digest, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.manifest import read_manifest
-from yolo_slim.pipeline import RUN_JSON, Outcome, claim, default_name, held, locked, selfcheck_images
+from yolo_slim.pipeline import RUN_JSON, Outcome, claim, default_name, held, locked, require_own, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import LayerDifference, differences
@@ -161,6 +161,7 @@ def _held(folder: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
         with held(folder):
             yield folder
         return
+    require_own(folder.parent)
     with locked(folder.parent):
         claim(folder.parent, config)
         yield folder

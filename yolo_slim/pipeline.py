@@ -96,6 +96,7 @@ def run(
     listener = progress or Silent()
     prepared = prepare(config, folder, command=command, progress=listener)
     _require_calibration(prepared)
+    require_own(folder)
     with locked(folder), os_errors_explained(folder):
         claim(folder, config, command)
         return _chain(prepared)
@@ -167,6 +168,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder; the operating system lets go of it when the process dies, however it dies."""
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        _require_lock(folder / LOCK)
         stream = (folder / LOCK).open("a+")
     try:
         try:
@@ -205,9 +207,26 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+def _require_lock(path: Path) -> None:
+    """Raise where a file of the lock's name is somebody else's."""
+    if path.exists() and not _is_lock(path) and not (path.is_file() and path.stat().st_size == 0):
+        raise SlimError(f"{path} is not a lock of yolo_slim.", remedy="Choose another NAME (for one stage: --out).")
+
+
 def _is_lock(path: Path) -> bool:
     """Tell whether a file is one that :func:`locked` wrote."""
     return path.is_file() and path.read_bytes().startswith(b"pid ")
+
+
+def require_own(folder: Path) -> None:
+    """Raise where a folder holds files that are not a run's; to be asked before the lock, which marks it as ours.
+
+    Raises:
+        SlimError: it does.
+    """
+    found = [path for path in folder.iterdir() if path.suffix != ".tmp"] if folder.is_dir() else []
+    if foreign := sorted(path.name for path in found if path.name not in (*STAGES, RUN_JSON, LOCK)):
+        raise SlimError(f"{folder} holds files that are not a run's.", culprits=foreign, remedy="Choose another NAME.")
 
 
 def claim(folder: Path, config: RunConfig, command: str = "") -> None:
@@ -231,11 +250,7 @@ def claim(folder: Path, config: RunConfig, command: str = "") -> None:
                 culprits=differing,
                 remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
             )
-    foreign = [p.name for p in folder.iterdir() if p.name not in (*STAGES, RUN_JSON, LOCK) and p.suffix != ".tmp"]
-    if foreign:
-        raise SlimError(
-            f"{folder} holds files that are not a run's.", culprits=sorted(foreign), remedy="Choose another NAME."
-        )
+    require_own(folder)
     write_json(path, {**identity, "config": config.model_dump(by_alias=True), "command": command})
 
 

@@ -109,6 +109,13 @@ def test_between_two_sizes() -> None:
     assert judge(sizes, point("rival", (0.51, 0.55), 6.0)).status == "undecided"
 
 
+def test_no_seed_drops_out_between_two_sizes() -> None:
+    """Where the sizes have unlike numbers of seeds, the worst seed still decides."""
+    sizes = [point("ours", (0.50, 0.51), 4.0, size="-70 %"), point("ours", (0.60, 0.61, 0.40), 8.0, size="-50 %")]
+    assert interpolated(sizes, 6.0) == pytest.approx((0.45, 0.56))
+    assert judge(sizes, point("rival", (0.505, 0.51), 6.0)).status == "undecided"
+
+
 def test_a_size_without_spread_undoes_no_win() -> None:
     """A size with several seeds that is faster and better wins, though another size has one seed or scatters."""
     fast, rival = point("ours", (0.50, 0.51), 5.0, size="-50 %"), point("rival", (0.40, 0.41), 6.0)

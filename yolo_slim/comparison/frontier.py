@@ -113,16 +113,19 @@ def on_frontier(points: Sequence[Point]) -> list[bool]:
 
 
 def interpolated(ours: Sequence[Point], latency_ms: float) -> tuple[float, ...]:
-    """Return our accuracies at a latency between two of our sizes, one a seed, on the straight line between them.
+    """Return our accuracies at a latency between two of our sizes, on the straight line between them.
 
-    Empty where the latency isn't between two sizes.
+    Ranked accuracies are joined, the lowest with the lowest; where the sizes have unlike numbers of seeds, only the
+    lowest and the highest of each, so that no bad seed drops out. Empty where the latency isn't between two sizes.
     """
     ranked = sorted(ours, key=lambda point: point.latency_ms)
     for fast, slow in pairwise(ranked):
         if fast.latency_ms < latency_ms < slow.latency_ms:
             share = (latency_ms - fast.latency_ms) / (slow.latency_ms - fast.latency_ms)
-            pairs = zip(fast.maps, slow.maps, strict=False)
-            return tuple(a + share * (b - a) for a, b in pairs)
+            ends = (sorted(fast.maps), sorted(slow.maps))
+            if len(fast.maps) != len(slow.maps):
+                ends = ([min(fast.maps), max(fast.maps)], [min(slow.maps), max(slow.maps)])
+            return tuple(a + share * (b - a) for a, b in zip(*ends, strict=True))
     return ()
 
 

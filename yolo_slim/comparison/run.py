@@ -101,6 +101,8 @@ def run(
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
     settings = settings_of(prepared)
+    if folder.is_dir():
+        _require_own(folder, settings)
     with pipeline.locked(folder), os_errors_explained(folder):
         _require_own(folder, settings)
         earlier = take_over(folder, measured, settings)
