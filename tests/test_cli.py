@@ -18,7 +18,8 @@ import yaml
 
 from yolo_slim import api, cli
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256, write_json
+from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.manifest import MANIFEST_SCHEMA
 
 COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
@@ -215,6 +216,13 @@ def test_folder_of_someone_else(trained: Path, signs: Path, tmp_path: Path) -> N
     assert "thesis.txt" in refused(trained, signs, tmp_path, "--name", "mine")
     assert (folder / "thesis.txt").read_text() == "years of work"
     assert [item.name for item in folder.iterdir()] == ["thesis.txt"]
+    given = ["compare", "--model", str(trained), "--data", str(signs), "--imgsz", "64", "--project", str(folder.parent)]
+    code, _, err = run_cli(*given, "--name", "mine")
+    assert (code, "thesis.txt" in err) == (2, True)
+    assert [item.name for item in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").rename(folder / ".lock")
+    assert "is not a lock of yolo_slim" in refused(trained, signs, tmp_path, "--name", "mine")
+    assert (folder / ".lock").read_text() == "years of work"
 
 
 def test_disk_full(trained: Path, signs: Path, tmp_path: Path) -> None:
@@ -302,11 +310,44 @@ def test_recovery_of_other_weights(trained: Path, signs: Path, tmp_path: Path, m
         write_json(folder / "run.json", identity)
     api.recover(folder.with_name(f"{trained.stem}-host-64-30") / "prune" / "pruned.pt", trained, signs, imgsz=64)
     assert [path.resolve() for path in seen] == [runs / f"{trained.stem}-host-64-30" / "recover"]
+    own = runs / f"{trained.stem}-host-64-30"
+    write_json(own / "run.json", {**read_json(own / "run.json"), "config": {"imgsz": 64}})
+    with pytest.raises(SlimError, match="imgsz: 64 there, 96 now"):
+        api.recover(own / "prune" / "pruned.pt", trained, signs, imgsz=96)
     other = tmp_path / "pruned.pt"
     other.write_bytes(b"other")
     with pytest.raises(SlimError, match="another pruned network's recovery"):
         api.recover(other, trained, signs, imgsz=64)
     assert len(seen) == 1
+
+
+def test_export_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --out, weights of the same file name don't take the place of another network's export."""
+    monkeypatch.setattr(api.export_stage, "run", lambda *args, **_: args[2])
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recovered.pt").write_bytes(name.encode())
+    folder = api.export("a/recovered.pt", signs, imgsz=64)
+    whose = {"weights": sha256(tmp_path / "a" / "recovered.pt")}
+    write_json(folder / "manifest.json", {"schema": MANIFEST_SCHEMA, "stage": "export", "inputs": whose})
+    assert api.export("a/recovered.pt", signs, imgsz=64) == folder
+    with pytest.raises(SlimError, match="export of other weights"):
+        api.export("b/recovered.pt", signs, imgsz=64)
+    assert api.export("b/recovered.pt", signs, folder, imgsz=64) == folder
+
+
+def test_missing_files_and_folders(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What isn't there, or is a folder, is one message, whichever file it is."""
+    given = ["--data", str(signs), "--imgsz", "64"]
+    by_map = ["--set", "prune.scope=sensitivity", "--set", "prune.sensitivity=map.json"]
+    for command, message in (
+        (["plan", "show", str(tmp_path)], "A folder where a file is wanted"),
+        (["prune", str(trained), *given, "--config", str(tmp_path)], "A folder where a file is wanted"),
+        (["compare", "--model", "no.pt", *given, *by_map], "File not found: no.pt"),
+    ):
+        code, _, err = run_cli(*command)
+        assert (code, message in err, "Traceback" in err) == (2, True, False), err
 
 
 def test_two_teachers(trained: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:

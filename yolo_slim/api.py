@@ -161,8 +161,7 @@ def _held(folder: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
         with held(folder):
             yield folder
         return
-    require_own(folder.parent)
-    with locked(folder.parent):
+    with locked(folder.parent, require_own):
         claim(folder.parent, config)
         yield folder
 
@@ -188,12 +187,35 @@ def _recovery(place: Path, weights: Path, teacher: Path, config: RunConfig, *, i
     run = weights.resolve().parent.parent
     if in_run and weights.resolve().parent.name == "prune" and _is_run_of(run, teacher):
         with locked(run):
+            _require_same_data(run, config)
             yield run / "recover"
         return
     with _held(place, config, in_run=in_run) as folder:
         if in_run:
             _require_its_weights(folder, weights)
         yield folder
+
+
+def _require_same_data(run: Path, config: RunConfig) -> None:
+    """Raise where a run has another data set or input side: its recovery would be trained anew over the old one."""
+    there = read_json(run / RUN_JSON)
+    old = {"data": there.get("data"), "imgsz": there.get("config", {}).get("imgsz", config.imgsz)}
+    new = {"data": str(Path(config.data).resolve()), "imgsz": config.imgsz}
+    if differing := [f"{key}: {old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]:
+        raise SlimError(
+            f"{run} holds these weights' run with other settings.",
+            culprits=differing,
+            remedy="Give the run's own, or choose a folder (--out).",
+        )
+
+
+def _require_same_export(folder: Path, weights: Path) -> None:
+    """Raise where the place that nobody chose has the export of other weights."""
+    whose = read_manifest(folder).get("inputs", {}).get("weights")
+    if whose and whose != sha256(weights):
+        raise SlimError(
+            f"{folder} holds the export of other weights than {weights}.", remedy="Choose a folder (--out)."
+        )
 
 
 def _require_its_weights(folder: Path, weights: Path) -> None:
@@ -347,6 +369,8 @@ def export(
     chosen = make_config(weights, data, **arguments)
     folder = _stage(out, chosen, "export")
     with held(folder):
+        if not out:
+            _require_same_export(folder, Path(weights))
         return export_stage.run(
             export_stage.ExportInputs(weights=Path(weights), data=Path(data)),
             chosen.export,

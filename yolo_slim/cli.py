@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yolo_slim import __version__
-from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, did_you_mean, explain_os_error
+from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, did_you_mean, explain_os_error, explain_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -632,7 +632,7 @@ def main() -> None:
         click.echo("Stopped; the same command goes on from here.", err=True)
         sys.exit(130)
     except OSError as os_error:
-        explained = explain_os_error(os_error, Path.cwd())
+        explained = explain_os_error(os_error, Path.cwd()) or explain_path(os_error)
         if explained is None:
             raise
         click.echo(f"error: {explained}", err=True)

@@ -72,3 +72,12 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
             remedy="Choose another folder with --project, or change its permissions.",
         )
     return None
+
+
+def explain_path(error: OSError) -> SlimError | None:
+    """Return the user's version of a file that is missing or is a folder, None for any other error."""
+    if error.errno == errno.ENOENT and error.filename:
+        return SlimError(f"File not found: {error.filename}", remedy="Check the path.")
+    if error.errno == errno.EISDIR and error.filename:
+        return SlimError(f"A folder where a file is wanted: {error.filename}", remedy="Check the path.")
+    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +96,7 @@ def run(
     listener = progress or Silent()
     prepared = prepare(config, folder, command=command, progress=listener)
     _require_calibration(prepared)
-    require_own(folder)
-    with locked(folder), os_errors_explained(folder):
+    with locked(folder, require_own), os_errors_explained(folder):
         claim(folder, config, command)
         return _chain(prepared)
 
@@ -164,9 +163,19 @@ def _with_multiple(profile: Profile, config: RunConfig) -> RunConfig:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; the operating system lets go of it when the process dies, however it dies."""
+def locked(folder: Path, require: Callable[[Path], None] | None = None) -> Iterator[None]:
+    """Hold a run's folder; the operating system lets go of it when the process dies, however it dies.
+
+    ``require`` raises for a folder that isn't the caller's. It is asked before the lock, which would mark the folder as
+    ours, and again with it.
+
+    Raises:
+        SlimError: what ``require`` raises; or the lock's name is taken by a file of somebody else.
+        MachineError: another process holds it.
+    """
+    ask = require or (lambda _: None)
     with os_errors_explained(folder):
+        ask(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _require_lock(folder / LOCK)
         stream = (folder / LOCK).open("a+")
@@ -183,6 +192,7 @@ def locked(folder: Path) -> Iterator[None]:
         stream.truncate()
         stream.write(f"pid {os.getpid()}")
         stream.flush()
+        ask(folder)
         yield
     finally:
         stream.close()
@@ -195,16 +205,19 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         SlimError: it holds files that yolo_slim didn't write.
     """
+    with locked(folder, _require_stage):
+        yield
+
+
+def _require_stage(folder: Path) -> None:
+    """Raise where a folder holds files that no stage wrote; what was killed before its manifest has left its lock."""
     found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    # Whatever was killed before its manifest has left its lock.
     if found and not read_manifest(folder) and not _is_lock(folder / LOCK):
         raise SlimError(
             f"{folder} holds files that are not yolo_slim's, which a stage could overwrite.",
             culprits=found,
             remedy="Choose a folder for its results alone (--out).",
         )
-    with locked(folder):
-        yield
 
 
 def _require_lock(path: Path) -> None:
@@ -219,10 +232,10 @@ def _is_lock(path: Path) -> bool:
 
 
 def require_own(folder: Path) -> None:
-    """Raise where a folder holds files that are not a run's; to be asked before the lock, which marks it as ours.
+    """Ask whether a folder is a run's, or empty.
 
     Raises:
-        SlimError: it does.
+        SlimError: it holds files that are not a run's.
     """
     found = [path for path in folder.iterdir() if path.suffix != ".tmp"] if folder.is_dir() else []
     if foreign := sorted(path.name for path in found if path.name not in (*STAGES, RUN_JSON, LOCK)):
@@ -233,7 +246,7 @@ def claim(folder: Path, config: RunConfig, command: str = "") -> None:
     """Record whose folder it is.
 
     Raises:
-        SlimError: it holds the run of another model, data set or target, or something else.
+        SlimError: it holds the run of another model, data set or target.
     """
     identity = {
         "schema": 1,
@@ -250,7 +263,6 @@ def claim(folder: Path, config: RunConfig, command: str = "") -> None:
                 culprits=differing,
                 remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
             )
-    require_own(folder)
     write_json(path, {**identity, "config": config.model_dump(by_alias=True), "command": command})
 
 

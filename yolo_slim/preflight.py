@@ -22,7 +22,6 @@ from yolo_slim.backends.tensorrt import graph_precision
 from yolo_slim.config import JetPack, Profile
 from yolo_slim.errors import SlimError
 
-STATUSES = ("pass", "fail", "unproven", "skipped")
 RTX_TIMEOUT_S = 300
 """A graph of a small detector takes seconds."""
 LAST_WITH_DLA, FIRST_WITH_DLA_AGAIN = (10, 7), (11, 4, 1)

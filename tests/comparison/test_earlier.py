@@ -63,7 +63,10 @@ def test_other_settings(finished: tuple[Path, str], trained: Path, signs: Path, 
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"schema": 1}', '{"settings": {}, "arms": [{"seeds": [{}]}]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"schema": 1}', '{"settings": {}, "arms": [{"seeds": [{}]}]}', '{"settings": [1], "arms": []}'],
+)
 def test_other_files(tmp_path: Path, content: str) -> None:
     """Files that aren't such results are refused by name."""
     (tmp_path / "x.json").write_text(content)

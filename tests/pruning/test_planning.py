@@ -166,6 +166,9 @@ def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Pat
         assert (folder / "manifest.json").exists()
     shutil.copy(pruned.plan, plan)
     assert sha256(prune.dry_run(inputs, CONFIG, folder, imgsz=64).plan) == sha256(pruned.plan)
+    with pytest.raises(SlimError, match="pruned by another plan"):
+        prune.dry_run(inputs, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, imgsz=64)
+    assert sha256(plan) == sha256(pruned.plan)
 
 
 def _with_row(values: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ultralytics.cfg import get_cfg
 
 from tests import tiny_data
 from yolo_slim import checkpoint
@@ -56,6 +57,31 @@ def test_every_argument_is_passed_through(tmp_path: Path) -> None:
     assert arguments["mosaic"] == 0.0
     assert arguments["close_mosaic"] == 6
     assert "distill_model" not in arguments
+
+
+def test_distance_to_the_teacher_is_a_term_of_the_loss() -> None:
+    """Beside a detector's own losses stands the distance to the teacher, by its weight; 0 for the teacher itself."""
+    teacher = tiny_data.network("yolov8n", "detect")
+    teacher.args = get_cfg()
+    other = copy.deepcopy(teacher)
+    for branch in other.model[-1].cv3:
+        branch[-1].weight.data.add_(0.1)
+    batch = {
+        "img": torch.rand(2, 3, 64, 64),
+        "cls": torch.tensor([[0.0], [1.0]]),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.4, 0.3, 0.3]]),
+        "batch_idx": torch.tensor([0.0, 1.0]),
+    }
+
+    def terms(student: torch.nn.Module, weight: float) -> list[float]:
+        student.train()
+        return distilled(student.init_criterion(), teacher, weight)(student(batch["img"]), batch)[0].tolist()
+
+    own = other.train().init_criterion()(other(batch["img"]), batch)[0].tolist()
+    once, thrice = terms(other, 1.0), terms(other, 3.0)
+    assert once[:-1] == pytest.approx(own, rel=1e-4)
+    assert once[-1] > 1e-3
+    assert thrice[-1] == pytest.approx(3 * once[-1], rel=1e-4)
 
 
 def test_classifier_distillation_is_zero_for_the_teacher_itself() -> None:

@@ -173,6 +173,17 @@ def test_larger_teacher(train: Recover, untrained: Callable[[str], Path], tmp_pa
     assert once.weights.stat().st_mtime_ns != stamp
 
 
+def test_teacher_changes_what_is_learnt(train: Recover) -> None:
+    """A teacher's answers move the weights; without them, and with weight 0, the same weights come out twice."""
+    taught, alone, again = (
+        checkpoint.load(train(epochs=1, distill=weight, folder=name).weights).model.state_dict()
+        for name, weight in (("taught", 3.0), ("alone", 0.0), ("again", 0.0))
+    )
+    key = "model.22.cv3.0.2.weight"
+    assert torch.equal(alone[key], again[key])
+    assert not torch.equal(taught[key], alone[key])
+
+
 def test_settings_name_the_teacher(untrained: Callable[[str], Path]) -> None:
     """The setting takes the model's place as teacher, and one that can't teach is refused with the other inputs."""
     student = checkpoint.load(untrained("yolov8n"))

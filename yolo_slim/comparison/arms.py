@@ -124,7 +124,8 @@ def _described(config: PruneConfig) -> str:
     """Return a prune's settings for people."""
     rounds = 1 if config.criterion == "random" else config.rounds
     many = "one round" if rounds == 1 else f"{rounds} rounds"
-    return f"yolo_slim: criterion {config.criterion}, scope {config.scope}, {many}, statistics re-estimated"
+    statistics = "statistics re-estimated" if config.bn_images else "statistics as they were"
+    return f"yolo_slim: criterion {config.criterion}, scope {config.scope}, {many}, {statistics}"
 
 
 def _ours(place: Place) -> Start:
@@ -185,9 +186,12 @@ def _own_l2(place: Place, why: SlimError) -> Start:
 
     Raises:
         SlimError: it can't be had either; with both reasons.
+        MachineError: the machine stopped it, which says nothing of what can be had.
     """
     try:
         return _pruned(place, {**UNIFORM, "criterion": "l2"}, seed=0, folder=place.folder / "own")
+    except MachineError:
+        raise
     except SlimError as error:
         raise SlimError(f"{why.fact} yolo_slim's own l2 can't stand in: {error.fact}") from None
 

@@ -69,7 +69,7 @@ def read(path: Path, settings: Mapping[str, Any]) -> list[Earlier]:
     """
     try:
         value = read_json(path)
-        found = value["settings"]
+        found = dict(value["settings"])
         networks = list(_networks(value["arms"]))
     except OSError:
         raise SlimError(f"{path} can't be read.", remedy="Give the compare.json of an earlier comparison.") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,7 @@ def run(
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
     settings = settings_of(prepared)
-    if folder.is_dir():
-        _require_own(folder, settings)
-    with pipeline.locked(folder), os_errors_explained(folder):
-        _require_own(folder, settings)
+    with pipeline.locked(folder, partial(_require_own, settings=settings)), os_errors_explained(folder):
         earlier = take_over(folder, measured, settings)
         grid, runtimes = _claim(folder, settings, [*wanted, *earlier], list(runtimes))
         profile = prepared.profile.model_copy(update={"runtimes": [_choice(key) for key in runtimes]})
@@ -204,7 +202,7 @@ def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
     path = folder / RUN_JSON
     if path.is_file():
         _require_same(folder, read_json(path), settings)
-    elif foreign := [item.name for item in folder.iterdir() if item.name != ".lock"]:
+    elif foreign := [item.name for item in folder.glob("*") if item.name != pipeline.LOCK]:
         raise SlimError(
             f"{folder} holds files that are not a comparison's.",
             culprits=sorted(foreign),

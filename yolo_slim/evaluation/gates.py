@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from yolo_slim.config import Budget, RungBudgets
-from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN
-
-EXIT_CODES = {"pass": EXIT_OK, "fail": EXIT_FAIL, "unproven": EXIT_UNPROVEN}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,10 +78,11 @@ class Phases:
         job = self._sparse_job()
         weights = job.folder / "sparse.pt"
         if not job.is_done():
+            last = recover.resumable(job)
             job.begin()
             training = self.training.model_copy(update={"distill": 0.0})
             before = gamma_of(loaded.model)
-            model = self._trained(loaded, self.model, training, job, self.config.sparse_epochs)
+            model = self._trained(loaded, self.model, training, job, self.config.sparse_epochs, last)
             checkpoint.save(weights, loaded, model)
             job.finish([weights], {"gamma": {"before": before, "after": gamma_of(model)}})
             shutil.rmtree(job.folder / "train")
@@ -115,6 +116,7 @@ class Phases:
         job: Job,
     ) -> None:
         """Cut once, recover, and leave both networks and the plan so far in the round's folder."""
+        last = recover.resumable(job)
         job.begin()
         total = pruner.round(model, index, plan)
         pruner.restat(model, last=False)
@@ -123,7 +125,7 @@ class Phases:
         total.save(job.folder / "plan.json")
         write_json(job.folder / "state.json", {"prices": pruner.prices})
         cut = checkpoint.load(pruned, (base.task,))
-        trained = self._trained(cut, pruned, self.training, job, self.config.recover_epochs_between)
+        trained = self._trained(cut, pruned, self.training, job, self.config.recover_epochs_between, last)
         checkpoint.save(recovered, base, trained)
         job.finish([pruned, recovered, job.folder / "plan.json", job.folder / "state.json"])
         shutil.rmtree(job.folder / "train")
@@ -141,9 +143,15 @@ class Phases:
         return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **teacher, **inputs})
 
     def _trained(
-        self, loaded: checkpoint.Checkpoint, weights: Path, training: RecoverConfig, job: Job, epochs: int
+        self,
+        loaded: checkpoint.Checkpoint,
+        weights: Path,
+        training: RecoverConfig,
+        job: Job,
+        epochs: int,
+        last: Path | None,
     ) -> nn.Module:
-        """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on."""
+        """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on at ``last``."""
         from yolo_slim.training.phase import BEST_FLOAT32
 
         # Quantizers are for the weights that stay: the next cut would make their ranges wrong.
@@ -153,7 +161,6 @@ class Phases:
         data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
         given = recover.RecoverInputs(weights=weights, teacher=self._teacher, data=self.data)
         arguments = recover.training_arguments(given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed)
-        last = recover.resumable(job)
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
         with ultra.log_to(job.folder / "train.log"):
             _train(loaded.task, arguments, last, epochs, l1, config.distill_on, self.progress)

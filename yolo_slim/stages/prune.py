@@ -13,7 +13,7 @@ from yolo_slim.config import PruneConfig, RecoverConfig
 from yolo_slim.data import Dataset, load_dataset
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import sha256, write_json
-from yolo_slim.manifest import Job
+from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning import planning
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
@@ -153,7 +153,8 @@ def dry_run(
     """Write the plan and the table of widths that :func:`run` would, without weights.
 
     Raises:
-        SlimError: as :func:`run`; and settings that train, because a dry run doesn't.
+        SlimError: as :func:`run`; settings that train, because a dry run doesn't; or a folder with a network that was
+            pruned by another plan, which would no longer tell how it was made.
     """
     progress, outputs = progress or Silent(), outputs_in(out_dir)
     planning.require_unedited(outputs.plan)
@@ -177,6 +178,11 @@ def dry_run(
     _tell_kept(graph, progress)
     plan = pruner.cut(loaded.model)
     after = measure(loaded.model, imgsz, end2end=end2end)
+    if read_manifest(out_dir) and outputs.plan.is_file() and PrunePlan.load(outputs.plan) != plan:
+        raise SlimError(
+            f"{out_dir} holds a network that was pruned by another plan.",
+            remedy="Choose another folder (--out).",
+        )
     plan.save(outputs.plan)
     write_json(outputs.widths, width_table(work.widths, loaded.model, work.before, after))
     return PlanOutputs(plan=outputs.plan, widths=outputs.widths)
