@@ -307,13 +307,13 @@ class Profile(Frozen):
     threads: Positive
     """Inference threads on the device."""
     power_mode: str | None = None
-    """Power mode or governor expected while timing."""
+    """Power mode or governor to time in; `yolo-slim targets` shows it to people, nothing checks it."""
     channel_multiple: Positive = 8
     """Widths of pruned layers stay multiples of this, the block in which the device's runtimes compute channels."""
     sdk: dict[str, str] = {}
-    """Package to version expected on the device, e.g. ``onnxruntime: ">=1.18"``."""
+    """Package to version for the device, e.g. ``onnxruntime: ">=1.18"``; shown to people, nothing checks it."""
     host: str | None = None
-    """How to reach the device; absent means this machine, if it is that device."""
+    """Where the device is; shown to people, nothing connects to it."""
     budget: Budget = Budget()
     """The gates."""
     rungs: RungBudgets = RungBudgets()

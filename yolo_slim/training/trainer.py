@@ -21,6 +21,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import strip_optimizer, strip_qat, unwrap_model
 
+from yolo_slim import ultra
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
@@ -86,7 +87,7 @@ class _KeepsWidths:
     def _use_cpu(self) -> None:
         """Train on all cores, channels last and, where ``amp`` asks for it, in bfloat16."""
         # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        ultra.use_all_cores()
         for network in (self.model, self.ema.ema):
             network.to(memory_format=torch.channels_last)
         # Ultralytics refuses mixed precision on a CPU; its loop takes the device's own type, bfloat16, where it is on.
