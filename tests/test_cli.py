@@ -296,6 +296,25 @@ def test_out_of_the_users_own(command: str, trained: Path, copied: Path, monkeyp
     assert {path: path.read_bytes() for path in copied.parent.rglob("*") if path.is_file()} == before
 
 
+def test_out_in_a_run(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage's folder that a killed run has left is taken as --out, except while that run goes on; others aren't."""
+    seen: list[Path] = []
+    monkeypatch.setattr(api.recover_stage, "run", lambda *args, **_: seen.append(args[2]))
+    run = tmp_path / "mine"
+    for name in ("recover", "notes"):
+        (run / name / "train").mkdir(parents=True)
+    write_json(run / "run.json", {"model_sha256": "of mine"})
+    given = {"teacher": trained, "data": signs, "imgsz": 64}
+    api.recover(trained, out=run / "recover", **given)
+    with pytest.raises(SlimError, match="not yolo_slim's"):
+        api.recover(trained, out=run / "notes", **given)
+    with (run / ".lock").open("a+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(SlimError, match="written by another process"):
+            api.recover(trained, out=run / "recover", **given)
+    assert seen == [run / "recover"]
+
+
 def test_recovery_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of a run are recovered into that run, others not over the recovery of a run that has its own."""
     seen: list[Path] = []

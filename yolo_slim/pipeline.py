@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,19 +200,26 @@ def locked(folder: Path, require: Callable[[Path], None] | None = None) -> Itera
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the folder of a stage that runs alone.
+    """Hold the folder of a stage that runs alone, and the run that it is part of.
 
     Raises:
         SlimError: it holds files that yolo_slim didn't write.
+        MachineError: another process holds it or its run.
     """
-    with locked(folder, _require_stage):
+    with locked(folder.parent) if _is_part_of_run(folder) else nullcontext(), locked(folder, _require_stage):
         yield
+
+
+def _is_part_of_run(folder: Path) -> bool:
+    """Tell whether a folder is where a run has one of its stages."""
+    return folder.name in STAGES and (folder.parent / RUN_JSON).is_file()
 
 
 def _require_stage(folder: Path) -> None:
     """Raise where a folder holds files that no stage wrote; what was killed before its manifest has left its lock."""
     found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    if found and not read_manifest(folder) and not _is_lock(folder / LOCK):
+    # A run's stages are held by the lock of the run.
+    if found and not read_manifest(folder) and not _is_lock(folder / LOCK) and not _is_part_of_run(folder):
         raise SlimError(
             f"{folder} holds files that are not yolo_slim's, which a stage could overwrite.",
             culprits=found,
