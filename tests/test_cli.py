@@ -16,7 +16,8 @@ import pytest
 import torch
 import yaml
 
-from yolo_slim import api, cli
+from yolo_slim import api, cli, pipeline
+from yolo_slim.config import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import MANIFEST_SCHEMA
@@ -294,6 +295,34 @@ def test_out_of_the_users_own(command: str, trained: Path, copied: Path, monkeyp
     code, _, err = run_cli(*given, "--data", "data.yaml", "--imgsz", "64", "--out", ".")
     assert (code, "holds files that are not yolo_slim's" in err) == (2, True)
     assert {path: path.read_bytes() for path in copied.parent.rglob("*") if path.is_file()} == before
+
+
+def test_names_tell_budgets_apart() -> None:
+    """Half a percent more or less is another run; rounding errors of binary fractions are not."""
+
+    def name(**budget: float) -> str:
+        return pipeline.default_name(RunConfig.model_validate({"model": "m.pt", "data": "d.yaml", "prune": budget}))
+
+    shares = (0.475, 0.48, 0.29, 0.55)
+    assert [name(macs_removed=share).split("-")[-1] for share in shares] == ["47.5", "48", "29", "55"]
+    assert name(params_removed=0.3).endswith("-p30")
+
+
+def test_settings_under_a_value_are_named(tmp_path: Path) -> None:
+    """A file's wrong value isn't lost to an option below it."""
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump({"prune": 0.7, "recover": {"overrides": None}}))
+    with pytest.raises(SlimError, match=r"prune: got 0\.7"):
+        api.make_config("m.pt", "d.yaml", config=file, settings={"prune.rounds": 2}, train={"lr0": 0.1})
+
+
+def test_out_of_a_whole_run(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The folder of a run or a comparison isn't one stage's, though a lock of ours lies in it."""
+    (tmp_path / ".lock").write_text("pid 1")
+    write_json(tmp_path / "run.json", {"kind": "comparison"})
+    with pytest.raises(SlimError, match="holds a whole run or comparison"):
+        api.recover(trained, trained, signs, tmp_path, imgsz=64)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json"}
 
 
 def test_out_in_a_run(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

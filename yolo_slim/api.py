@@ -17,9 +17,9 @@ from yolo_slim.comparison.arms import DEFAULT_ARMS
 from yolo_slim.config import Profile, RecoverConfig, RunConfig, parse, read_yaml
 from yolo_slim.data import check_dataset, digest, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, sha256
+from yolo_slim.files import sha256
 from yolo_slim.manifest import read_manifest
-from yolo_slim.pipeline import RUN_JSON, Outcome, claim, default_name, held, locked, require_own, selfcheck_images
+from yolo_slim.pipeline import Outcome, claim, default_name, held, locked, read_run, require_own, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import LayerDifference, differences
@@ -69,11 +69,13 @@ def make_config(
 
 
 def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a nested value by its dotted key."""
+    """Set a nested value by its dotted key; a parent that is no mapping stays, for the check of all to name."""
     *parents, last = dotted.split(".")
     for part in parents:
         inner = values.get(part)
-        values[part] = inner = dict(inner) if isinstance(inner, Mapping) else {}
+        if inner is not None and not isinstance(inner, Mapping):
+            return
+        values[part] = inner = dict(inner or {})
         values = inner
     values[last] = value
 
@@ -168,8 +170,7 @@ def _held(folder: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
 
 def _is_run_of(folder: Path, model: Path) -> bool:
     """Tell whether a folder holds a run of a model."""
-    path = folder / RUN_JSON
-    return path.is_file() and read_json(path).get("model_sha256") == sha256(model)
+    return read_run(folder).get("model_sha256") == sha256(model)
 
 
 def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
@@ -198,7 +199,7 @@ def _recovery(place: Path, weights: Path, teacher: Path, config: RunConfig, *, i
 
 def _require_same_data(run: Path, config: RunConfig) -> None:
     """Raise where a run has another data set or input side: its recovery would be trained anew over the old one."""
-    there = read_json(run / RUN_JSON)
+    there = read_run(run)
     old = {"data": there.get("data"), "imgsz": there.get("config", {}).get("imgsz", config.imgsz)}
     new = {"data": str(Path(config.data).resolve()), "imgsz": config.imgsz}
     if differing := [f"{key}: {old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]:

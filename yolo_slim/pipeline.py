@@ -75,7 +75,7 @@ def default_name(config: RunConfig) -> str:
 def _amount(config: PruneConfig) -> str:
     """Return what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
     budget, value = config.budget
-    percent = f"{round(value * 100)}"
+    percent = f"{value * 100:g}"
     return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
 
 
@@ -217,6 +217,11 @@ def _is_part_of_run(folder: Path) -> bool:
 
 def _require_stage(folder: Path) -> None:
     """Raise where a folder holds files that no stage wrote; what was killed before its manifest has left its lock."""
+    if (folder / RUN_JSON).exists():
+        raise SlimError(
+            f"{folder} holds a whole run or comparison, not one stage.",
+            remedy="Choose a folder for its results alone (--out).",
+        )
     found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
     # A run's stages are held by the lock of the run.
     if found and not read_manifest(folder) and not _is_lock(folder / LOCK) and not _is_part_of_run(folder):
@@ -261,16 +266,32 @@ def claim(folder: Path, config: RunConfig, command: str = "") -> None:
         "data": str(Path(config.data).resolve()),
         "target": targets.load(config.target).name,
     }
+    found = read_run(folder)
+    if found and (differing := _differences(found, identity)):
+        raise SlimError(
+            f"{folder} holds another run.",
+            culprits=differing,
+            remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
+        )
+    write_json(folder / RUN_JSON, {**identity, "config": config.model_dump(by_alias=True), "command": command})
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what a folder's ``run.json`` says of the run or comparison in it, empty where there is none.
+
+    Raises:
+        SlimError: it is damaged.
+    """
     path = folder / RUN_JSON
-    if path.is_file():
-        differing = _differences(read_json(path), identity)
-        if differing:
-            raise SlimError(
-                f"{folder} holds another run.",
-                culprits=differing,
-                remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
-            )
-    write_json(path, {**identity, "config": config.model_dump(by_alias=True), "command": command})
+    if not path.is_file():
+        return {}
+    try:
+        return dict(read_json(path))
+    except (ValueError, TypeError):
+        raise SlimError(
+            f"{path} is damaged, so nobody can tell whose folder it is.",
+            remedy="Choose another NAME, or remove that folder yourself.",
+        ) from None
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

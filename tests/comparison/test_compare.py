@@ -143,6 +143,30 @@ def test_impossible_arm_is_a_row(trained: Path, signs: Path, tmp_path: Path) -> 
     assert found["arms"][0]["runtimes"]["r"]["bench"] is None
 
 
+def test_failed_rival_leaves_the_verdict_open() -> None:
+    """A rival that exists but couldn't be measured, or not in this runtime, isn't beaten; what can't exist is none."""
+    from yolo_slim.comparison.summary import Row, value
+
+    common: dict[str, Any] = {"imgsz": 96, "implementation": "made", "folder": "x", "params": 1, "timed": {"r": "t"}}
+    rows = [
+        Row(arm="ours", removed=0.5, seed=0, reason="", macs=50, scores={"r": SCORE}, **common),
+        Row(arm="uniform-l2", removed=0.5, seed=0, reason="too slow.", failed=True, macs=0, scores={}, **common),
+        Row(arm="narrow", removed=0.5, seed=0, reason="no such width.", macs=0, scores={}, **common),
+        Row(arm="random", removed=0.5, seed=0, reason="", macs=50, scores={}, **common),
+        Row(arm="control", removed=0.0, seed=-1, reason="", macs=100, scores={"r": SCORE}, **common),
+    ]
+    training = {"epochs": 1, "batch": 2, "images_seen": 3, "distill": 0.0}
+    about = {"runtimes": ["r"], "training": training, "target": {"name": "host", "is_this_machine": True}}
+    found = value(about, rows, {})
+    assert [entry["status"] for entry in found["arms"][1:4]] == ["failed", "not possible", "measured"]
+    judged = {judgement["arm"]: judgement for judgement in found["judgements"]["r"]["arms"]}
+    assert set(judged) == {"uniform-l2", "random", "control"}
+    assert judged["uniform-l2"]["reason"] == "not measured: too slow."
+    assert judged["random"]["reason"] == "not measured: it has no accuracy in this runtime"
+    assert "uniform-l2 could not be measured: too slow." in found["notes"]
+    assert "narrow was not possible: no such width." in found["notes"]
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_seed_that_failed_is_told(order: tuple[int, int]) -> None:
     """A seed without a network leaves the others of its arm in the table, whichever comes first."""
@@ -160,7 +184,7 @@ def test_seed_that_failed_is_told(order: tuple[int, int]) -> None:
     entry = found["arms"][1]
     assert entry["status"] == "measured"
     assert [seed["seed"] for seed in entry["seeds"]] == [order[0]]
-    assert f"random was not possible with seed {order[1]}: missed the MACs." in found["notes"]
+    assert f"random could not be measured with seed {order[1]}: missed the MACs." in found["notes"]
 
 
 def test_nothing_learns_from_itself() -> None:
@@ -261,3 +285,46 @@ def test_folders_tell_cells_apart() -> None:
     cells.append(Cell(arm="control", removed=0.0, seed=-1))
     folders = [cell.folder.as_posix() for cell in cells]
     assert folders == ["ours/50/seed-0", "ours/50/seed-1", "ours/47.5/seed-0", "ours/47.5/seed-1", "control/full/once"]
+
+
+def test_folder_of_a_killed_first_call(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What a first call that was killed early left is ours; a damaged record of whose folder it is, is an error."""
+    from yolo_slim.comparison.run import _claim, _require_own
+
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / ".run.json.1.tmp").write_text("{")
+    _require_own(tmp_path / "small", {})
+    assert _claim(tmp_path / "small", {"key": 1}) == {"runtimes": [], "cells": []}
+    _require_own(tmp_path / "small", {"key": 1})
+    for content in ("{", "[1]", ""):
+        (tmp_path / "small" / "run.json").write_text(content)
+        code, _, err = run_cli(*command(trained, signs, tmp_path))
+        assert (code, "run.json is damaged" in err) == (2, True)
+
+
+def test_only_the_machine_stops_a_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that can't be is no rival, one that fails later is told as failed, a killed process stops the call."""
+    from types import SimpleNamespace
+
+    from yolo_slim.comparison.arms import AnotherTime
+    from yolo_slim.comparison.run import _Comparison
+    from yolo_slim.errors import MachineError
+
+    this: Any = SimpleNamespace(progress=SimpleNamespace(say=lambda _: None))
+    cell = Cell(arm="narrow", removed=0.5, seed=0)
+
+    def raising(error: Exception | None) -> Callable[..., None]:
+        def step(*_: Any) -> None:
+            if error:
+                raise error
+
+        return step
+
+    def measured(start: Exception | None, later: Exception | None = None) -> bool:
+        this._start, this._carried = raising(start), raising(later)
+        return _Comparison._measure(this, cell).failed
+
+    assert measured(SlimError("no such width.")) is False
+    assert measured(AnotherTime("took too long.")) is True
+    with pytest.raises(MachineError):
+        measured(MachineError("out of memory."))

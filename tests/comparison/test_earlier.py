@@ -158,3 +158,17 @@ def test_what_scores_is_a_setting(tmp_path: Path) -> None:
     before = settings(**guided)
     map_file.write_text('{"changed": 1}')
     assert [line.split(":")[0] for line in differences(before, settings(**guided))] == ["prune.sensitivity"]
+
+
+def test_later_runtimes_join(tmp_path: Path) -> None:
+    """Figures of a runtime that was compared later join those of the same training, and of no other."""
+    for name, found, made in (("a", {"r": 1}, MADE), ("b", {"r": 2, "s": 3}, MADE), ("c", {"q": 4}, {"seconds": 2})):
+        scores = {key: {"map50_95": value} for key, value in found.items()}
+        seed = {"seed": 0, "macs": 5, "scores": scores, "made": made}
+        write_json(
+            tmp_path / f"{name}.json", {"settings": {}, "arms": [{"arm": "ours", "removed": 0.5, "seeds": [seed]}]}
+        )
+    take_over(tmp_path, [tmp_path / "a.json"], {})
+    for given in ([tmp_path / "b.json", tmp_path / "c.json"], []):
+        (found,) = take_over(tmp_path, given, {}).values()
+        assert {key: value["map50_95"] for key, value in found.scores.items()} == {"r": 1, "s": 3}

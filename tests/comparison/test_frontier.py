@@ -8,7 +8,9 @@ import pytest
 
 from yolo_slim.comparison.frontier import (
     ONE_SEED,
+    Judgement,
     Point,
+    around,
     interpolated,
     judge,
     judge_all,
@@ -102,8 +104,9 @@ def test_one_seed_is_never_a_win() -> None:
 def test_between_two_sizes() -> None:
     """A rival between two of our sizes is held against the line between them, seed by seed."""
     sizes = [point("ours", (0.40, 0.42), 4.0, size="-60 %"), point("ours", (0.60, 0.62), 8.0, size="-40 %")]
-    assert interpolated(sizes, 6.0) == pytest.approx((0.50, 0.52))
-    assert interpolated(sizes, 9.0) == ()
+    assert around(sizes, 6.0) == (sizes[0], sizes[1])
+    assert interpolated(*sizes, 6.0) == pytest.approx((0.50, 0.52))
+    assert around(sizes, 9.0) is None
     assert judge(sizes, point("rival", (0.45, 0.49), 6.0)).status == "won"
     assert judge(sizes, point("rival", (0.53, 0.55), 6.0)).status == "lost"
     assert judge(sizes, point("rival", (0.51, 0.55), 6.0)).status == "undecided"
@@ -112,8 +115,26 @@ def test_between_two_sizes() -> None:
 def test_no_seed_drops_out_between_two_sizes() -> None:
     """Where the sizes have unlike numbers of seeds, the worst seed still decides."""
     sizes = [point("ours", (0.50, 0.51), 4.0, size="-70 %"), point("ours", (0.60, 0.61, 0.40), 8.0, size="-50 %")]
-    assert interpolated(sizes, 6.0) == pytest.approx((0.45, 0.56))
+    assert interpolated(*sizes, 6.0) == pytest.approx((0.45, 0.56))
     assert judge(sizes, point("rival", (0.505, 0.51), 6.0)).status == "undecided"
+
+
+def test_other_sizes_leave_the_line_between_two_alone() -> None:
+    """What is known of two sizes doesn't depend on a third one with a single seed."""
+    sizes = [point("ours", (0.40, 0.42), 4.0, size="-60 %"), point("ours", (0.60, 0.62), 8.0, size="-40 %")]
+    sizes.append(point("ours", (0.65,), 12.0, size="-30 %"))
+    assert judge(sizes, point("rival", (0.45, 0.49), 6.0)).status == "won"
+    assert judge([replace(sizes[0], maps=(0.41,)), *sizes[1:]], point("rival", (0.45, 0.49), 6.0)).status == "undecided"
+
+
+@pytest.mark.parametrize("ms", [5.08, 4.0])
+def test_a_size_that_is_not_beaten_undoes_a_loss(ms: float) -> None:
+    """Pruning hasn't lost to a rival that beats one size, while another one is no slower and overlaps with it."""
+    beaten = point("ours", (0.480, 0.490), 5.0, size="-55 %")
+    rival = point("rival", (0.500, 0.515), 5.0)
+    assert judge([beaten], rival).status == "lost"
+    assert judge([beaten, point("ours", (0.500, 0.530), ms, size="-50 %")], rival).status == "undecided"
+    assert judge([beaten, point("ours", (0.470, 0.485), ms, size="-50 %")], rival).status == "lost"
 
 
 def test_a_size_without_spread_undoes_no_win() -> None:
@@ -154,6 +175,10 @@ def test_overall() -> None:
     assert "It won against random." in text
     assert overall(judge_all([OURS, won, control])) == "won"
     assert overall(judge_all([OURS, control])) == "undecided"
+    missing = Judgement(arm="narrow", size="", status="undecided", reason="not measured: it failed.")
+    judgements = judge_all([OURS, won, control], [missing])
+    assert overall(judgements) == "undecided"
+    assert "It won against random. Undecided against narrow." in verdict_text("undecided", judgements)
 
 
 def test_frontier() -> None:

@@ -20,7 +20,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.pruning import importance
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images, score
-from yolo_slim.pruning.magnitude import bn_scale, label_count, magnitude, normalized
+from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
 from yolo_slim.pruning.pruner import _LossGains
 from yolo_slim.stages import prune
 from yolo_slim.training.batches import batches
@@ -86,6 +86,49 @@ def test_gradients_equal_torch_prunings(
         assert ours[graph.convs[root].outputs] == pytest.approx(values, rel=1e-3, abs=1e-12)
 
 
+@pytest.mark.parametrize("family", ["yolov8n", "yolo11n"])
+def test_fisher_is_the_squared_gradient_of_gates(family: str, untrained: Callable[[str], Path], signs: Path) -> None:
+    """Scores are those of explicit gates, one an image and label, on everything that reads the label's channel."""
+    model = checkpoint.load(untrained(family)).model
+    graph = trace_channels(model, 64)
+    images = load_dataset(signs).splits["train"][:3]
+    modules = dict(model.named_modules())
+    with _LossGains(model):
+        ours = score(model, graph, "fisher", lambda: batches(images, 64, 2), 0)
+        wanted, batch_scores = np.zeros(label_count(graph)), 0.0
+        with importance._gradients_enabled(model, weights=False):
+            for batch in batches(images, 64, 2):
+                gate = torch.ones(len(batch["img"]), label_count(graph), dtype=torch.double, requires_grad=True)
+
+                def gated(name: str, gate: torch.Tensor = gate) -> Callable[..., Any]:
+                    labels = torch.from_numpy(graph.convs[name].inputs)
+
+                    def forward(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+                        return (args[0] * gate[:, labels, None, None].float(),)
+
+                    return forward
+
+                handles = [modules[name].register_forward_pre_hook(gated(name)) for name in graph.convs]
+                (loss, _), *_ = importance._losses(model, [batch])
+                loss.backward()  # type: ignore[no-untyped-call]
+                for handle in handles:
+                    handle.remove()
+                assert gate.grad is not None
+                wanted += (gate.grad**2).sum(dim=0).numpy() / len(images)
+                batch_scores = batch_scores + (gate.grad.sum(dim=0) ** 2).numpy()
+    assert (wanted > 0).mean() > 0.7
+    assert ours == pytest.approx(wanted, rel=1e-3, abs=0)
+    # Negative control: the gradient of a whole batch, squared, is another score.
+    assert ours != pytest.approx(batch_scores / len(images), rel=0.1, abs=0)
+
+
+def test_lamp_by_hand() -> None:
+    """Each score is a share of those at least as large in its space (Lee et al. 2021, eq. 4, on channels)."""
+    spaces = [SimpleNamespace(channels=np.array(labels)) for labels in ([3, 0, 1], [2])]
+    graph: Any = SimpleNamespace(spaces=spaces)
+    assert lamp(graph, np.array([4.0, 1.0, 7.0, 3.0])) == pytest.approx([1.0, 1 / 8, 1.0, 3 / 7])
+
+
 def test_fpgm_finds_the_filter_that_others_stand_in_for(untrained: Callable[[str], Path]) -> None:
     """Among equal filters and one apart, FPGM keeps the one apart, where L2 keeps the larger ones."""
     model = checkpoint.load(untrained("yolov8n")).model
@@ -144,6 +187,10 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
     with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
         prune.run(inputs, PruneConfig(), tmp_path / "out", imgsz=64)
     assert not (tmp_path / "out" / "pruned.pt").exists()
+    # A plan of that criterion scores nothing, so these images are enough.
+    whole = prune.PruneInputs(model=trained, data=signs)
+    plan = prune.dry_run(whole, PruneConfig(rounds=1, images=16, bn_images=5), tmp_path / "plan", imgsz=64).plan
+    assert prune.replay(inputs, plan, tmp_path / "out").weights.exists()
 
 
 def test_l1_penalty_pulls_scales_to_zero() -> None:

@@ -15,6 +15,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import differences
+from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.stages import prune
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
@@ -233,7 +234,9 @@ class _Stops:
 
 
 @pytest.mark.slow
-def test_recovery_between_rounds_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_recovery_between_rounds_goes_on_after_a_stop(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stopped round trains on from its last epoch; a finished one is kept, and the rest repeats byte for byte."""
     config = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8, recover_epochs_between=2)
     training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0})
@@ -245,9 +248,17 @@ def test_recovery_between_rounds_goes_on_after_a_stop(trained: Path, signs: Path
         prune.run(inputs, config.model_copy(update={"normalize": "max"}), folder, imgsz=64, training=training)
     assert "normalize: mean -> max" in str(caught.value)
     assert {path: sha256(path) for path in folder.rglob("*") if path.is_file()} == before
+    cut, rounds = Pruner.round, []
+
+    def noted(self: Pruner, model: Any, index: int, total: Any = None) -> Any:
+        rounds.append(index)
+        return cut(self, model, index, total)
+
+    monkeypatch.setattr(Pruner, "round", noted)
     listener = _Stops(stop=False)
     outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
+    assert rounds == [1], "the network that was being trained is cut a second time"
     once, stored = sha256(outputs.weights), read_json(folder / "rounds/1/manifest.json")["outputs"]
     assert set(stored) == {"pruned.pt", "recovered.pt", "plan.json", "state.json"}
     (folder / "manifest.json").unlink()
@@ -256,3 +267,24 @@ def test_recovery_between_rounds_goes_on_after_a_stop(trained: Path, signs: Path
     assert "round 1 of 2 done before, kept" in listener.said
     assert sha256(outputs.weights) == once
     shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """It shrinks the scales before the cut, trains on from its last epoch, and its network and plan make the result."""
+    config = PruneConfig(criterion="bn", normalize="mean", rounds=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
+    training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0, "lr0": 0.01})
+    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
+    with pytest.raises(KeyboardInterrupt):
+        prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
+    assert not (folder / "sparse" / "sparse.pt").exists()
+    listener = _Stops(stop=False)
+    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+    gamma = read_json(folder / "sparse" / "manifest.json")["gamma"]
+    assert gamma["after"]["mean"] < gamma["before"]["mean"]
+    trained_weights = prune.PruneInputs(model=folder / "sparse" / "sparse.pt", data=signs)
+    again = prune.replay(trained_weights, outputs.plan, tmp_path / "again")
+    assert sha256(again.weights) == sha256(outputs.weights)
+    with pytest.raises(SlimError, match="another model"):
+        prune.replay(inputs, outputs.plan, tmp_path / "other")

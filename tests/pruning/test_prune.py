@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import FAMILIES
 from yolo_slim import checkpoint
@@ -17,7 +19,7 @@ from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan, compose, make_plan
-from yolo_slim.pruning.surgery import apply_plan
+from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.stages import prune
 
 QUICK = {"rounds": 2, "images": 4, "bn_images": 8}
@@ -85,6 +87,18 @@ def test_composed_plan_equals_two_cuts(untrained: Callable[[str], Path]) -> None
     apply_plan(twice, second)
     apply_plan(once, compose(first, second))
     assert torch.equal(output(once), output(twice))
+
+
+def test_statistics_are_averages_over_images() -> None:
+    """Every image counts the same, also those of a smaller last batch; the model's own momentum stays."""
+    model = nn.Sequential(nn.BatchNorm2d(1, momentum=0.03))
+    images = torch.randn(10, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(10.0).view(10, 1, 1, 1)
+    reestimate_batchnorm(model, [images[:4], images[4:8], images[8:]])
+    norm: Any = model[0]
+    assert norm.running_mean.item() == pytest.approx(images.mean().item(), rel=1e-5)
+    within = [(part.var().item(), len(part)) for part in (images[:4], images[4:8], images[8:])]
+    assert norm.running_var.item() == pytest.approx(sum(var * n for var, n in within) / 10, rel=1e-5)
+    assert norm.momentum == 0.03
 
 
 def test_plan_of_another_model_is_refused(untrained: Callable[[str], Path]) -> None:

@@ -17,6 +17,8 @@ from yolo_slim import checkpoint
 from yolo_slim.config import PruneConfig, RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
+from yolo_slim.manifest import Job
+from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.stages import prune, recover
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
 from yolo_slim.training.precision import has_bfloat16
@@ -231,6 +233,27 @@ def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypa
     assert again.weights.exists()
 
 
+def test_another_stages_manifest(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another stage has finished in the same folder doesn't make an unfinished training a finished one."""
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError):
+            train()
+    kept = sha256(tmp_path / "recover" / "train" / "weights" / "last.pt")
+    Job(stage="export", folder=tmp_path / "recover", config={}, inputs={}).finish([])
+    with pytest.raises(SlimError, match="unfinished training with other arguments"):
+        train(epochs=3)
+    assert sha256(tmp_path / "recover" / "train" / "weights" / "last.pt") == kept
+
+
+def test_timed_training_is_finished_by_ultralytics_alone() -> None:
+    """Where the time decides, epochs beyond those asked for say nothing of the end."""
+    assert recover.is_finished(29, 30, {})
+    assert not recover.is_finished(28, 30, {})
+    assert not recover.is_finished(40, 30, {"time": 2})
+    assert recover.is_finished(-1, 30, {"time": 2})
+
+
 def test_half_written_checkpoints(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a kill left of a checkpoint takes no whole one's place; an unreadable last.pt names the best epoch."""
     weights = tmp_path / "recover" / "train" / "weights"
@@ -317,9 +340,9 @@ def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, m
     assert "device" not in recover.settings_of(QUICK)
 
 
-@pytest.mark.parametrize("argument", [{"pretrained": "other.pt"}, {"save": False}])
+@pytest.mark.parametrize("argument", [{"pretrained": "other.pt"}, {"save": False}, {"cfg": "hyp.yaml"}])
 def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
-    """Other weights in place of the pruned ones, and a training without checkpoints, are refused."""
+    """Other weights in place of the pruned ones, a training without checkpoints, and what nothing reads are refused."""
     with pytest.raises(SlimError, match="can't be passed"):
         recover.check_overrides(argument)
 
@@ -348,6 +371,46 @@ def test_trainer_travels_to_other_processes(
         [sys.executable, "-c", code, str(state)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["yolo_slim.training.trainer", "SlimTrainer", "3.0", str(cut)]
+
+
+def test_two_processes(train: Recover, cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that share a training see different images, end with the same weights and keep the pruned widths."""
+    use_two_processes(monkeypatch)
+    outputs = train()
+    folder = tmp_path / "recover" / "train"
+    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    there = len(list((signs.parent / "images" / "train").iterdir()))
+    assert not set(first["seen"]) & set(second["seen"])
+    assert len(set(first["seen"]) | set(second["seen"])) == QUICK.epochs * there // 2
+    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
+    recovered, before = (checkpoint.load(path).model for path in (outputs.weights, cut))
+    assert conv_widths(recovered) == conv_widths(before)
+    assert not torch.equal(next(recovered.parameters()), next(before.parameters()))
+
+
+def test_nan_in_one_of_two_processes(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends both, best.pt of the epoch before stays, and the same command goes on from there."""
+    use_two_processes(monkeypatch)
+    with monkeypatch.context() as spoiled:
+        spoiled.setenv("TEST_SPOILED_RANK", "1")
+        with pytest.raises(SlimError, match="on several GPUs ended with status"):
+            train()
+    best = tmp_path / "recover" / "train" / "weights" / "best.pt"
+    assert all_finite(checkpoint.load(best).model.state_dict().values())
+    listener = _Says()
+    train(progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+
+
+def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train as on two GPUs, or skip where torch or the sender of the trainer is missing."""
+    pytest.importorskip("cloudpickle")
+    if not torch.distributed.is_gloo_available():
+        pytest.skip("needs a torch with gloo")
+    from tests.two_processes import TwoProcesses
+
+    monkeypatch.setattr("yolo_slim.training.trainer.TRAINERS", {"detect": TwoProcesses})
+    monkeypatch.chdir(ROOT)
 
 
 def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ from yolo_slim.stages import prune
 CONTROL = "control"
 
 
+class AnotherTime(SlimError):
+    """There may be such a network, but this call couldn't have it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Start:
     """What an arm begins with."""
@@ -124,7 +128,7 @@ def _described(config: PruneConfig) -> str:
     """Return a prune's settings for people."""
     rounds = 1 if config.criterion == "random" else config.rounds
     many = "one round" if rounds == 1 else f"{rounds} rounds"
-    statistics = "statistics re-estimated" if config.bn_images else "statistics as they were"
+    statistics = "statistics as they were" if config.bn_images == 0 else "statistics re-estimated"
     return f"yolo_slim: criterion {config.criterion}, scope {config.scope}, {many}, {statistics}"
 
 
@@ -170,8 +174,8 @@ def _uniform_l2(place: Place) -> Start:
         try:
             ratio = plain.run_apart(task)
         except MachineError as error:
-            # Nothing stands in for what another call may have: the row isn't possible now, and isn't remembered.
-            raise SlimError(error.fact, remedy=error.remedy) from None
+            # Nothing stands in for what another call may have: the row isn't measured now, and isn't remembered.
+            raise AnotherTime(error.fact, remedy=error.remedy) from None
         except SlimError as error:
             own = _own_l2(place, error)
             out.write_bytes(own.weights.read_bytes())

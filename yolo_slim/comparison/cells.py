@@ -33,9 +33,11 @@ class Measured:
 
     cell: Cell
     start: Start | None
-    """None where the arm isn't possible."""
+    """None where it wasn't measured."""
     reason: str = ""
     """Why not."""
+    failed: bool = False
+    """There is such a network, but this call couldn't make or measure it."""
     macs: int = 0
     params: int = 0
     widths: tuple[int, ...] = ()

@@ -7,7 +7,7 @@ accuracy needn't be measured again; latency has to be, and is, by the network's 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,10 @@ def take_over(folder: Path, paths: Sequence[Path], settings: Mapping[str, Any]) 
     kept = [_from_json(value) for value in read_json(folder / EARLIER)] if (folder / EARLIER).is_file() else []
     found: dict[Cell, Earlier] = {}
     for one in [*kept, *(one for path in paths for one in read(path, settings))]:
-        found.setdefault(one.cell, one)
+        first = found.setdefault(one.cell, one)
+        if first.made == one.made:
+            # The same training, perhaps with runtimes that were compared later.
+            found[one.cell] = replace(first, scores={**one.scores, **first.scores})
     found = {cell: one for cell, one in found.items() if not read_manifest(folder / cell.folder / "recover")}
     if paths:
         write_json(folder / EARLIER, [asdict(one) for one in found.values()])

@@ -112,30 +112,32 @@ def on_frontier(points: Sequence[Point]) -> list[bool]:
     return [own is not None and not beaten(own) for own in timed]
 
 
-def interpolated(ours: Sequence[Point], latency_ms: float) -> tuple[float, ...]:
+def around(ours: Sequence[Point], latency_ms: float) -> tuple[Point, Point] | None:
+    """Return the two of our sizes, the faster one first, that a latency lies between; None where there are none."""
+    ranked = sorted(ours, key=lambda point: point.latency_ms)
+    return next((ends for ends in pairwise(ranked) if ends[0].latency_ms < latency_ms < ends[1].latency_ms), None)
+
+
+def interpolated(fast: Point, slow: Point, latency_ms: float) -> tuple[float, ...]:
     """Return our accuracies at a latency between two of our sizes, on the straight line between them.
 
     Ranked accuracies are joined, the lowest with the lowest; where the sizes have unlike numbers of seeds, only the
-    lowest and the highest of each, so that no bad seed drops out. Empty where the latency isn't between two sizes.
+    lowest and the highest of each, so that no bad seed drops out.
     """
-    ranked = sorted(ours, key=lambda point: point.latency_ms)
-    for fast, slow in pairwise(ranked):
-        if fast.latency_ms < latency_ms < slow.latency_ms:
-            share = (latency_ms - fast.latency_ms) / (slow.latency_ms - fast.latency_ms)
-            ends = (sorted(fast.maps), sorted(slow.maps))
-            if len(fast.maps) != len(slow.maps):
-                ends = ([min(fast.maps), max(fast.maps)], [min(slow.maps), max(slow.maps)])
-            return tuple(a + share * (b - a) for a, b in zip(*ends, strict=True))
-    return ()
+    share = (latency_ms - fast.latency_ms) / (slow.latency_ms - fast.latency_ms)
+    ends = (sorted(fast.maps), sorted(slow.maps))
+    if len(fast.maps) != len(slow.maps):
+        ends = ([min(fast.maps), max(fast.maps)], [min(slow.maps), max(slow.maps)])
+    return tuple(a + share * (b - a) for a, b in zip(*ends, strict=True))
 
 
 def judge(ours: Sequence[Point], other: Point) -> Judgement:
     """Return whether ours beats one point of a rival at equal latency.
 
-    A size of ours that is no slower and better by every seed has won, whatever the other sizes are. Else, where no size
-    of ours is as fast, our line between two sizes stands in; outside of our sizes, a win counts only against a slower
-    or equally fast rival, and a loss only against a faster or equally fast one. Where one was timed trained and
-    another not, post-processing is left out of all.
+    A size of ours that is no slower and better by every seed has won, whatever the other sizes are; one that is no
+    slower and not beaten by every seed hasn't lost. Else, where no size of ours is as fast, our line between two sizes
+    stands in; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss only against a
+    faster or equally fast one. Where one was timed trained and another not, post-processing is left out of all.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
@@ -144,26 +146,37 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
         timed = [replace(point, rounds_ms=point.network_ms) for point in timed]
         other = replace(other, rounds_ms=other.network_ms)
     orders = {id(point): speed_order(point, other) for point in timed}
-    for point in sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms)):
-        order = orders[id(point)]
-        if order is not None and order >= 0:
-            where = f"as fast as {point.name}" if order == 0 else f"{point.name} is faster"
-            found = _decide(point.maps, point.has_spread, other, order, where)
-            if found.status == WON:
-                return found
-    level = [point for point in timed if orders[id(point)] == 0]
-    if level:
-        best = min(level, key=lambda point: abs(point.latency_ms - other.latency_ms))
-        return _decide(best.maps, best.has_spread, other, 0, f"as fast as {best.name}")
+    no_slower = [
+        (point, order)
+        for point in sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
+        if (order := orders[id(point)]) is not None and order >= 0
+    ]
+    alone = [_against(point, other, order) for point, order in no_slower]
+    if won := [found for found in alone if found.status == WON]:
+        return won[0]
+    found = _nearest(timed, other, orders)
+    unbeaten = [own for own, (point, _) in zip(alone, no_slower, strict=True) if map_order(point.maps, other.maps) >= 0]
+    return unbeaten[0] if found.status == LOST and unbeaten else found
+
+
+def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]) -> Judgement:
+    """Return what our size of the rival's speed says, or our line between two sizes, or the size nearest to it."""
+    near = sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
+    if level := [point for point in near if orders[id(point)] == 0]:
+        return _against(level[0], other, 0)
     if None in orders.values():
         return _undecided(other, "the rounds scatter too much to tell which is faster; time it on a quiet machine")
-    between = interpolated(timed, other.latency_ms)
-    if between:
-        known = all(point.has_spread for point in timed) and len(between) > 1
+    if ends := around(timed, other.latency_ms):
+        between = interpolated(*ends, other.latency_ms)
+        known = all(point.has_spread for point in ends) and len(between) > 1
         return _decide(between, known, other, 0, f"at {other.latency_ms:.2f} ms, between two sizes of ours")
-    near = min(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
-    order = orders[id(near)] or 0
-    return _decide(near.maps, near.has_spread, other, order, f"{near.name} is {'faster' if order > 0 else 'slower'}")
+    return _against(near[0], other, orders[id(near[0])] or 0)
+
+
+def _against(point: Point, other: Point, order: int) -> Judgement:
+    """Return what one of our sizes says of a rival, at a known order of speed."""
+    how = {0: f"as fast as {point.name}", 1: f"{point.name} is faster", -1: f"{point.name} is slower"}
+    return _decide(point.maps, point.has_spread, other, order, how[order])
 
 
 def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where: str) -> Judgement:
@@ -194,10 +207,10 @@ def span(maps: Sequence[float]) -> str:
     return f"{low:.4f}" if len(maps) == 1 or low == high else f"{low:.4f} to {high:.4f}"
 
 
-def judge_all(points: Sequence[Point]) -> list[Judgement]:
-    """Return the judgement of every point that isn't ours."""
+def judge_all(points: Sequence[Point], unmeasured: Sequence[Judgement] = ()) -> list[Judgement]:
+    """Return the judgement of every point that isn't ours, and of rivals that exist but have no figures here."""
     ours = [point for point in points if point.arm == OURS]
-    return [judge(ours, point) for point in points if point.arm != OURS]
+    return [*[judge(ours, point) for point in points if point.arm != OURS], *unmeasured]
 
 
 def overall(judgements: Sequence[Judgement]) -> str:

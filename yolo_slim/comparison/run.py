@@ -14,7 +14,7 @@ from typing import Any
 
 from yolo_slim import checkpoint, pipeline, ultra
 from yolo_slim.comparison import summary
-from yolo_slim.comparison.arms import ARMS, CONTROL, Arm, Place, Setting, Start, require_arms
+from yolo_slim.comparison.arms import ARMS, CONTROL, AnotherTime, Arm, Place, Setting, Start, require_arms
 from yolo_slim.comparison.cells import Cell, Measured, representative, representatives, timed_key
 from yolo_slim.comparison.earlier import Earlier, differences, take_over
 from yolo_slim.comparison.frontier import OURS
@@ -26,7 +26,7 @@ from yolo_slim.evaluation import timing
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import flat, read_json, sha256, write_json, write_text
 from yolo_slim.manifest import Job, read_manifest, versions
-from yolo_slim.pipeline import Run
+from yolo_slim.pipeline import LOCK, RUN_JSON, Run
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.guidance import load_map
 from yolo_slim.pruning.macs import conv_widths, measure
@@ -37,7 +37,6 @@ from yolo_slim.stages.validate import choose_split
 
 RUNTIMES = ("onnxruntime-fp32", "ncnn-fp16")
 """Builds that can be compared: those made from the fp32 graph, so that no quantization comes between."""
-RUN_JSON = "run.json"
 KIND = "comparison"
 TIMING_SCHEMA = 2
 """Of timing.json; one of another is measured again."""
@@ -103,8 +102,9 @@ def run(
     wanted = list(_cells(chosen, removed, seeds))
     settings = settings_of(prepared)
     with pipeline.locked(folder, partial(_require_own, settings=settings)), os_errors_explained(folder):
+        before = _claim(folder, settings)
         earlier = take_over(folder, measured, settings)
-        grid, runtimes = _claim(folder, settings, [*wanted, *earlier], list(runtimes))
+        grid, runtimes = _joined(before, [*wanted, *earlier], runtimes)
         profile = prepared.profile.model_copy(update={"runtimes": [_choice(key) for key in runtimes]})
         return _Comparison(replace(prepared, profile=profile), runtimes, earlier).outcome(grid)
 
@@ -199,10 +199,9 @@ def settings_of(prepared: Run) -> dict[str, Any]:
 
 def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise where a folder holds another comparison, or something else."""
-    path = folder / RUN_JSON
-    if path.is_file():
-        _require_same(folder, read_json(path), settings)
-    elif foreign := [item.name for item in folder.glob("*") if item.name != pipeline.LOCK]:
+    if found := pipeline.read_run(folder):
+        _require_same(folder, found, settings)
+    elif foreign := [item.name for item in folder.glob("*") if item.name != LOCK and item.suffix != ".tmp"]:
         raise SlimError(
             f"{folder} holds files that are not a comparison's.",
             culprits=sorted(foreign),
@@ -210,24 +209,20 @@ def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _claim(
-    folder: Path, settings: Mapping[str, Any], wanted: list[Cell], runtimes: list[str]
-) -> tuple[list[Cell], list[str]]:
-    """Record whose folder it is.
+def _claim(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Record whose folder it is, before anything else is written there; return what earlier calls measured."""
+    found = pipeline.read_run(folder)
+    before = {key: found.get(key, []) for key in ("runtimes", "cells")}
+    write_json(folder / RUN_JSON, {"schema": 1, "kind": KIND, "settings": settings, **before})
+    return before
 
-    Returns:
-        All cells, those that earlier calls measured included, in the order of the tables; all runtimes.
-    """
-    path = folder / RUN_JSON
-    before: dict[str, Any] = read_json(path) if path.is_file() else {}
-    grid = {Cell(**cell) for cell in before.get("cells", [])} | set(wanted)
+
+def _joined(before: Mapping[str, Any], wanted: Iterable[Cell], runtimes: Iterable[str]) -> tuple[list[Cell], list[str]]:
+    """Return all cells in the order of the tables, those that earlier calls measured included, and all runtimes."""
+    grid = {Cell(**cell) for cell in before["cells"]} | set(wanted)
     names = list(ARMS)
     cells = sorted(grid, key=lambda cell: (names.index(cell.arm), cell.removed, cell.seed))
-    runtimes = [*before.get("runtimes", []), *runtimes]
-    runtimes = list(dict.fromkeys(runtimes))
-    kept = {key: before.get(key, []) for key in ("runtimes", "cells")}
-    write_json(path, {"schema": 1, "kind": KIND, "settings": settings, **kept})
-    return cells, runtimes
+    return cells, list(dict.fromkeys([*before["runtimes"], *runtimes]))
 
 
 def _remember(folder: Path, measured: Sequence[Measured], runtimes: Sequence[str]) -> None:
@@ -301,14 +296,17 @@ class _Comparison:
 
     def _measure(self, cell: Cell) -> Measured:
         """Make one network, take it the way of all, and score its bundles."""
-        arm = ARMS[cell.arm]
+        arm, start = ARMS[cell.arm], None
         try:
-            return self._carried(arm, cell, self._start(arm, cell))
+            start = self._start(arm, cell)
+            return self._carried(arm, cell, start)
         except SlimError as error:
             if arm.name in (OURS, CONTROL) or isinstance(error, MachineError):
                 raise
-            self.progress.say(f"compare: {cell.folder}: not possible: {error.fact}")
-            return Measured(cell=cell, start=None, reason=error.fact)
+            failed = start is not None or isinstance(error, AnotherTime)
+            told = "not measured" if failed else "not possible"
+            self.progress.say(f"compare: {cell.folder}: {told}: {error.fact}")
+            return Measured(cell=cell, start=None, reason=error.fact, failed=failed)
 
     def _carried(self, arm: Arm, cell: Cell, start: Start) -> Measured:
         """Take one start the way of all, and score its bundles; what was trained earlier is built to be timed."""
@@ -431,6 +429,7 @@ def _row(one: Measured, measured: Sequence[Measured]) -> summary.Row:
         removed=one.cell.removed,
         seed=one.cell.seed,
         reason=one.reason,
+        failed=one.failed,
         imgsz=one.start.imgsz if one.start else None,
         implementation=one.start.implementation if one.start else "",
         macs=one.macs,

@@ -9,7 +9,16 @@ from statistics import fmean
 from typing import Any
 
 from yolo_slim.comparison.arms import ARMS, CONTROL
-from yolo_slim.comparison.frontier import Point, judge_all, on_frontier, overall, verdict_text
+from yolo_slim.comparison.frontier import (
+    OURS,
+    UNDECIDED,
+    Judgement,
+    Point,
+    judge_all,
+    on_frontier,
+    overall,
+    verdict_text,
+)
 from yolo_slim.evaluation.timing import speedup
 from yolo_slim.manifest import versions
 
@@ -28,7 +37,9 @@ class Row:
     """Share of the control's MACs that was to go, 0 where the arm has no size."""
     seed: int
     reason: str
-    """Why it isn't possible; empty where it is."""
+    """Why it wasn't measured; empty where it was."""
+    failed: bool = False
+    """There is such a network, but this call couldn't make or measure it, which decides nothing about it."""
     imgsz: int | None
     implementation: str
     macs: int
@@ -98,7 +109,7 @@ def _entry(rows: Sequence[Row], control: Row, timings: Mapping[str, Any], *, dis
         "reference": arm.reference,
         "trained": arm.trained,
         "distilled": arm.trained and arm.distilled and distills,
-        "status": "measured" if possible else "not possible",
+        "status": "measured" if possible else "failed" if any(row.failed for row in rows) else "not possible",
         "reason": first.reason,
         "implementation": first.implementation,
         "imgsz": first.imgsz,
@@ -154,13 +165,27 @@ def _judged(entries: Sequence[dict[str, Any]], key: str) -> dict[str, Any]:
     points = [_point(entry, key, entries) for entry in having]
     for entry, best in zip(having, on_frontier(points), strict=True):
         entry["runtimes"][key]["on_frontier"] = best
-    judgements = judge_all(points)
+    judgements = judge_all(points, _unmeasured(entries, key))
     status = overall(judgements)
     return {
         "status": status,
         "text": verdict_text(status, judgements),
         "arms": [asdict(judgement) for judgement in judgements],
     }
+
+
+def _unmeasured(entries: Sequence[Mapping[str, Any]], key: str) -> list[Judgement]:
+    """Return that nothing can be said of rivals without figures in a runtime; what can't exist is no rival."""
+    without = [
+        (entry, entry["reason"] or "it has no accuracy in this runtime")
+        for entry in entries
+        if entry["status"] != "not possible" and not (entry["runtimes"].get(key) or {}).get("map50_95")
+    ]
+    return [
+        Judgement(arm=entry["arm"], size=size_text(entry, entries), status=UNDECIDED, reason=f"not measured: {reason}")
+        for entry, reason in without
+        if entry["arm"] != OURS and not entry["reference"]
+    ]
 
 
 def _point(entry: Mapping[str, Any], key: str, entries: Sequence[Mapping[str, Any]]) -> Point:
@@ -214,9 +239,10 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
             names = ", ".join(dict.fromkeys(lacking))
             notes.append(f"Without accuracy in {key}, which the comparison that trained them didn't build: {names}.")
     notes += _notes_on_training(entries)
-    notes += [f"{entry['arm']} was not possible: {entry['reason']}" for entry in entries if entry["reason"]]
+    words = {"failed": "could not be measured", "not possible": "was not possible"}
+    notes += [f"{e['arm']} {words[e['status']]}: {e['reason']}" for e in entries if e["status"] in words]
     notes += [
-        f"{entry['arm']} was not possible with seed {missing['seed']}: {missing['reason']}"
+        f"{entry['arm']} could not be measured with seed {missing['seed']}: {missing['reason']}"
         for entry in entries
         for missing in entry["seeds_missing"]
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from yolo_slim import ultra
 from yolo_slim.config import Profile, ValidateConfig
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
 from yolo_slim.runtime.bundle import read_spec
 from yolo_slim.runtime.infer import ImageDetections, load_detections
@@ -74,7 +74,9 @@ def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
     command = [sys.executable, "-m", "yolo_slim.runtime", *arguments]
     done = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False)
     if done.returncode not in allowed:
-        raise SlimError(
+        # A process that the system killed, mostly for memory, says nothing of the bundle.
+        kind = MachineError if done.returncode < 0 else SlimError
+        raise kind(
             f"The bundle failed here: `python -m yolo_slim.runtime {' '.join(arguments[:2])}` "
             f"ended with status {done.returncode}.",
             culprits=done.stderr.strip().splitlines()[-6:],

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import SlimError
-from yolo_slim.pruning.groups import ChannelGraph, ConvSite
-from yolo_slim.pruning.magnitude import Scores, label_count, magnitude, weighted
+from yolo_slim.pruning.groups import ChannelGraph
+from yolo_slim.pruning.magnitude import Scores, label_count, magnitude, summed, weighted
 from yolo_slim.training.batches import Batch
 
 DATA_CRITERIA = ("fisher", "hessian", "taylor")
@@ -42,12 +42,13 @@ def score(
         return _weight_gradient(model, graph, batches(), squared=criterion == "hessian")
 
 
-def require_images(criterion: str, images: int) -> None:
-    """Raise where a data set has too few training images for a criterion."""
+def require_images(criterion: str | None, images: int) -> None:
+    """Raise where a data set has too few training images for a criterion, or for the statistics alone (None)."""
     wanted = MIN_IMAGES if criterion in DATA_CRITERIA else 1
     if images < wanted:
+        who = f"criterion {criterion} wants" if criterion else "the batch-normalisation statistics want"
         raise SlimError(
-            f"The training split has {images} images; criterion {criterion} wants at least {wanted}.",
+            f"The training split has {images} images; {who} at least {wanted}.",
             remedy="Add training images"
             + (", or choose prune.criterion: lamp, which needs none to score." if images else "."),
         )
@@ -145,22 +146,4 @@ def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Ba
         name: (module.weight.detach() ** 2 * sums[name] if squared else (module.weight.detach() * sums[name]).abs())
         for name, module in weighted(model, graph)
     }
-    return _sum_over_readers_and_writers(graph, values)
-
-
-def _sum_over_readers_and_writers(graph: ChannelGraph, values: dict[str, torch.Tensor]) -> Scores:
-    """Return for every label the sum of ``values``, shaped as the weights, over weights that write or read it."""
-    scores = np.zeros(label_count(graph))
-    for name, value in values.items():
-        _add_site(scores, graph.convs[name], value.double().numpy())
-    return scores
-
-
-def _add_site(scores: Scores, site: ConvSite, value: np.ndarray[Any, Any]) -> None:
-    """Add one convolution's values to its output labels and, unless depthwise, to its input labels."""
-    if site.transposed and site.groups == 1:
-        value = value.swapaxes(0, 1)
-    per_pair = value.sum(axis=tuple(range(2, value.ndim)))
-    np.add.at(scores, site.outputs, per_pair.sum(axis=1))
-    if site.groups == 1:
-        np.add.at(scores, site.inputs, per_pair.sum(axis=0))
+    return summed(graph, values)

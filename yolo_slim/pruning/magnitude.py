@@ -10,7 +10,7 @@ al. 2019, on the weights themselves; torch-pruning squares them first, which mak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -41,10 +41,11 @@ def magnitude(model: nn.Module, graph: ChannelGraph, criterion: str) -> Scores:
     """Return the score of every label under ``l1``, ``l2``, ``lamp``, ``bn`` or ``fpgm``."""
     if criterion == "bn":
         return bn_scale(model, graph)
+    weights = {name: module.weight.detach() for name, module in weighted(model, graph)}
     if criterion == "fpgm":
-        return _summed(model, graph, _distances)
+        return summed(graph, weights, _distances)
     power = 1 if criterion == "l1" else 2
-    scores = _summed(model, graph, lambda rows: rows.abs().pow(power).sum(dim=1))
+    scores = summed(graph, {name: weight.abs().pow(power) for name, weight in weights.items()})
     return lamp(graph, scores) if criterion == "lamp" else scores
 
 
@@ -90,20 +91,29 @@ def normalized(graph: ChannelGraph, scores: Scores, normalize: str) -> Scores:
     return scores
 
 
-def _summed(model: nn.Module, graph: ChannelGraph, rate: Callable[[torch.Tensor], torch.Tensor]) -> Scores:
+def _total(rows: torch.Tensor) -> torch.Tensor:
+    """Return each row's sum."""
+    return rows.sum(dim=1)
+
+
+def summed(
+    graph: ChannelGraph, values: Mapping[str, torch.Tensor], rate: Callable[[torch.Tensor], torch.Tensor] = _total
+) -> Scores:
     """Return for every label the sum of ``rate`` over layers that write or read it.
 
-    ``rate`` goes from weights by channel, shape (channels, weights), to a score by channel.
+    Args:
+        graph: the channel graph.
+        values: layer to values shaped as its weights.
+        rate: from values by channel, shape (channels, values), to a score by channel.
     """
     scores = np.zeros(label_count(graph))
-    for name, module in weighted(model, graph):
-        site = graph.convs[name]
-        weight = module.weight.detach().double()
+    for name, value in values.items():
+        site, by_writer = graph.convs[name], value.double()
         if site.transposed and site.groups == 1:
-            weight = weight.transpose(0, 1)
-        np.add.at(scores, site.outputs, rate(weight.flatten(1)).numpy())
+            by_writer = by_writer.transpose(0, 1)
+        np.add.at(scores, site.outputs, rate(by_writer.flatten(1)).numpy())
         if site.groups == 1:
-            np.add.at(scores, site.inputs, rate(weight.transpose(0, 1).flatten(1)).numpy())
+            np.add.at(scores, site.inputs, rate(by_writer.transpose(0, 1).flatten(1)).numpy())
     return scores
 
 

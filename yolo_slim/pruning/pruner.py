@@ -229,10 +229,11 @@ class Pruner:
         return self.task.config.bn_images or int(np.clip(affordable, 64, 256))
 
     def _inputs(self, count: int) -> Iterable[torch.Tensor]:
-        """Yield batches of letterboxed training images (N, 3, imgsz, imgsz)."""
+        """Yield batches of letterboxed training images (N, 3, imgsz, imgsz), of about equal size."""
         chosen = choose(self.task.images, count, self.task.seed + 1)
-        for done, batch in enumerate(self.task.load(chosen, 16)):
-            self.progress.step("prune: batch-normalisation statistics", done * 16, len(chosen))
+        size = -(-len(chosen) // max(1, -(-len(chosen) // 16)))
+        for done, batch in enumerate(self.task.load(chosen, size)):
+            self.progress.step("prune: batch-normalisation statistics", done * size, len(chosen))
             yield batch["img"]
         self.progress.step("prune: batch-normalisation statistics", len(chosen), len(chosen))
 

@@ -101,7 +101,9 @@ def cut_norm(norm: nn.Module, cut: LayerCut) -> None:
 
 @torch.no_grad()
 def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
-    """Replace the running statistics by plain averages over ``images``, batches (N, 3, H, W) float32 in [0, 1].
+    """Replace the running statistics by averages over ``images``, batches (N, 3, H, W) float32 in [0, 1].
+
+    Every image counts the same, whatever the size of its batch; the variances are those within the batches.
 
     Removing input channels shifts every later layer's mean and variance (as every pruning paper says; here it is the
     difference between a usable and an unusable network before training). A copy with channels last does the work, a
@@ -111,9 +113,12 @@ def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> No
     norms, copies = _norms(model), _norms(copied)
     for norm in copies:
         norm.reset_running_stats()
-        norm.momentum = None
         norm.train()
+    seen = 0
     for batch in images:
+        seen += len(batch)
+        for norm in copies:
+            norm.momentum = len(batch) / seen
         copied(batch.contiguous(memory_format=torch.channels_last))
     for norm, found in zip(norms, copies, strict=True):
         norm.load_state_dict(found.state_dict())

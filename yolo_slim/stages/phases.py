@@ -118,12 +118,14 @@ class Phases:
         """Cut once, recover, and leave both networks and the plan so far in the round's folder."""
         last = recover.resumable(job)
         job.begin()
-        total = pruner.round(model, index, plan)
-        pruner.restat(model, last=False)
         pruned, recovered = job.folder / "pruned.pt", job.folder / "recovered.pt"
-        checkpoint.save(pruned, base, model)
-        total.save(job.folder / "plan.json")
-        write_json(job.folder / "state.json", {"prices": pruner.prices})
+        # A training that goes on belongs to the cut that it began with, which another machine may not repeat exactly.
+        if last is None:
+            total = pruner.round(model, index, plan)
+            pruner.restat(model, last=False)
+            checkpoint.save(pruned, base, model)
+            total.save(job.folder / "plan.json")
+            write_json(job.folder / "state.json", {"prices": pruner.prices})
         cut = checkpoint.load(pruned, (base.task,))
         trained = self._trained(cut, pruned, self.training, job, self.config.recover_epochs_between, last)
         checkpoint.save(recovered, base, trained)
@@ -185,7 +187,7 @@ def _train(
 
     if last is not None:
         epoch = recover.epoch_of(last)
-        if epoch < 0 or epoch + 1 >= epochs:
+        if recover.is_finished(epoch, epochs, arguments):
             return
         progress.say(f"prune: training goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, **recover.resuming(last)}

@@ -229,7 +229,7 @@ def replay(
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
     planning.require_unedited(outputs_in(out_dir).plan)
-    work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress)
+    work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress, by_plan=True)
     job.begin()
     ultra.use_all_cores()
     apply_plan(loaded.model, plan)
@@ -259,10 +259,12 @@ class _Work:
         settings: dict[str, Any],
         out_dir: Path,
         progress: Progress,
+        *,
+        by_plan: bool = False,
     ) -> _Work:
-        """Measure the unpruned network and the budget; enough images for the criterion are checked here."""
+        """Measure the unpruned network and the budget; enough images are checked here, a plan's for its statistics."""
         dataset = load_dataset(inputs.data)
-        require_images(config.criterion, len(dataset.splits.get("train", [])))
+        require_images(None if by_plan else config.criterion, len(dataset.splits.get("train", [])))
         before = measure(loaded.model, settings["imgsz"], end2end=settings["end2end"])
         return cls(
             loaded=loaded,

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -60,6 +61,8 @@ OURS = frozenset(
         "resume",
         "save_dir",
         "mode",
+        # Only Ultralytics' own command line reads that file.
+        "cfg",
         "task",
         "distill_model",
         "dis",
@@ -282,7 +285,7 @@ def resumable(job: Job) -> Path | None:
         found, same = {}, False
     if same and last.is_file():
         return last
-    if last.is_file() and not read_manifest(job.folder):
+    if last.is_file() and read_manifest(job.folder).get("stage") != job.stage:
         raise another_training(found, job)
     with os_errors_explained(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -326,7 +329,7 @@ def _train(
     """
     if last is not None:
         epoch = epoch_of(last)
-        if epoch < 0 or epoch + 1 >= epochs:
+        if is_finished(epoch, epochs, arguments):
             return last.with_name("best.pt"), None
         progress.say(f"recover: goes on after epoch {epoch + 1} of {epochs}")
         arguments = {**arguments, **resuming(last)}
@@ -338,6 +341,14 @@ def _train(
     train_guarded(trainer)
     mixed = getattr(trainer, "amp", None)
     return Path(trainer.best), None if mixed is None else bool(mixed)
+
+
+def is_finished(epoch: int, epochs: int, arguments: Mapping[str, Any]) -> bool:
+    """Tell whether nothing is left to train after an epoch, from 0; -1: Ultralytics has finished it.
+
+    By ``time`` Ultralytics decides about the number of epochs, whatever was asked for.
+    """
+    return epoch < 0 or (epoch + 1 >= epochs and not arguments.get("time"))
 
 
 def epoch_of(last: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 
 FULL = 0.9
 """Share of the memory that a batch may plan with: the next one can be a little larger."""
@@ -65,16 +65,16 @@ def batch_that_fits(batch: int, used: float | None = None, available: float | No
     return max(fits, 1)
 
 
-def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) -> SlimError:
+def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) -> MachineError:
     """Return the error for a batch that didn't fit into memory, with one that does."""
     where = "GPU memory" if device is not None and device.type == "cuda" else "memory"
     used, available = _memory(device)
     known = "" if used is None or available is None else f" ({used / 1e9:.1f} of {available / 1e9:.1f} GB were taken)"
     fact = f"Training ran out of {where} with {batch} image{'s' if batch > 1 else ''} of {imgsz} px a step{known}."
     if batch == 1:
-        return SlimError(fact, remedy="Train with a smaller IMGSZ, or on a machine with more memory.")
+        return MachineError(fact, remedy="Train with a smaller IMGSZ, or on a machine with more memory.")
     fits = batch_that_fits(batch, used, available)
-    return SlimError(
+    return MachineError(
         fact,
         remedy=f"Set recover.batch to {fits} (--set recover.batch={fits}); on the CPU --train cache=false saves memory "
         "too. Whole epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
