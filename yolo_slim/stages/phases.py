@@ -154,7 +154,7 @@ class Phases:
         last: Path | None,
     ) -> nn.Module:
         """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on at ``last``."""
-        from yolo_slim.training.phase import BEST_FLOAT32
+        from yolo_slim.training.phase import KEPT_FLOAT32
 
         # Quantizers are for the weights that stay: the next cut would make their ranges wrong.
         overrides = {key: value for key, value in training.overrides.items() if key != "quantize"}
@@ -168,7 +168,7 @@ class Phases:
             _train(loaded.task, arguments, last, epochs, l1, config.distill_on, self.progress)
         # Ultralytics leaves another number of threads behind, and sums depend on it in their last bits.
         ultra.use_all_cores()
-        state = torch.load(job.folder / "train" / "weights" / BEST_FLOAT32, weights_only=True)
+        state = torch.load(job.folder / "train" / "weights" / KEPT_FLOAT32, weights_only=True)
         loaded.model.load_state_dict(state)
         return loaded.model
 

@@ -1,4 +1,4 @@
-"""Trainings inside the prune stage: they keep their best weights in float32, and can pull batch-norm scales to zero.
+"""Trainings inside the prune stage: they keep their weights in float32, and can pull batch-norm scales to zero.
 
 Ultralytics writes checkpoints in float16. Between rounds that would round the weights again and again.
 """
@@ -16,8 +16,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 from yolo_slim.files import write_atomic
 from yolo_slim.training.trainer import trainer_of
 
-BEST_FLOAT32 = "best-float32.pt"
-"""Beside Ultralytics' ``best.pt``: the state of the epoch with the best validation score."""
+KEPT_FLOAT32 = "kept-float32.pt"
+"""Beside Ultralytics' ``best.pt``: the state of the epoch with the best score; under a penalty, of the last epoch."""
 
 
 class _Phase:
@@ -42,12 +42,13 @@ class _Phase:
         super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> bool:
-        """Save the best float32 state before the checkpoints that make its epoch count as done."""
-        if self.best_fitness == self.fitness:
+        """Save the float32 state that is kept before the checkpoints that make its epoch count as done."""
+        # The first epochs under a penalty score best, and have the scales pulled least.
+        if self.l1 or self.best_fitness == self.fitness:
             network = getattr(self.ema.ema, "student_model", self.ema.ema)
             state = {key: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
                      for key, value in network.state_dict().items()}  # fmt: skip
-            write_atomic(Path(self.best).with_name(BEST_FLOAT32), lambda path: _save(state, path))
+            write_atomic(Path(self.best).with_name(KEPT_FLOAT32), lambda path: _save(state, path))
         return bool(super().save_model())  # type: ignore[misc]
 
 
