@@ -14,7 +14,7 @@ from torch import nn
 from tests.conftest import FAMILIES
 from yolo_slim import checkpoint
 from yolo_slim.config import PruneConfig
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.macs import conv_widths, measure
@@ -87,6 +87,26 @@ def test_composed_plan_equals_two_cuts(untrained: Callable[[str], Path]) -> None
     apply_plan(twice, second)
     apply_plan(once, compose(first, second))
     assert torch.equal(output(once), output(twice))
+
+
+def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out outside of a training, the message says at what; other errors stay what they are."""
+
+    def scoring(error: Exception) -> Exception:
+        def refuse(*_: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("yolo_slim.pruning.pruner.score", refuse)
+        with pytest.raises(Exception, match="") as caught:
+            prune.dry_run(inputs, PruneConfig(), tmp_path, imgsz=64)
+        return caught.value
+
+    inputs = prune.PruneInputs(model=trained, data=signs)
+    found = scoring(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"))
+    assert "Memory ran out while channels were scored, with 8 images of 64 px at a time." in str(found)
+    assert isinstance(found, MachineError)
+    assert type(scoring(RuntimeError("shapes differ"))) is RuntimeError
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_statistics_are_averages_over_images() -> None:

@@ -94,6 +94,15 @@ def test_map_says_where_it_comes_from(measured: Path, signs: Path) -> None:
     assert {"machine", "versions", "measured_at", "ms_of", "criterion"} <= set(found)
 
 
+def test_map_of_another_runtime(idle: Path, signs: Path, tmp_path: Path) -> None:
+    """Milliseconds can be those of NCNN, and the map says so."""
+    found = measure(idle, signs, tmp_path / "map", only(IDLE), runtime="ncnn")
+    assert found["runtime"] == "ncnn fp16"
+    (row,) = found["blocks"]
+    assert abs(row["map_cost"]) < 0.005
+    assert all(ms > 0 for side in row["round_ms"].values() for ms in side)
+
+
 def test_outputs_for_people(measured: Path) -> None:
     """The table has a block a line, and the page loads nothing from elsewhere and draws every block."""
     found = read_json(measured / "sensitivity.json")

@@ -34,6 +34,7 @@ from yolo_slim.pruning.magnitude import label_count, normalized
 from yolo_slim.pruning.plan import PrunePlan, compose, kept_labels, make_plan, ranks_of
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.training.batches import Batch, choose
+from yolo_slim.training.guards import memory_for
 
 PER_MAC = 0.5
 """Exponent of the saved MACs in the ranking; 0, .5 and 1 are compared in docs/benchmarks/recovery.md."""
@@ -41,6 +42,8 @@ SCORING_GMACS = 210.0
 """Forward passes that scoring may cost in all, in 10^9 MACs: about ten seconds on two cores."""
 BN_GMACS = 140.0
 """The same for the batch-normalisation statistics, without backward passes."""
+BN_BATCH = 16
+"""Most images of one pass for these statistics."""
 LOSS_ARGUMENTS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle", "overlap_mask")
 """Training arguments that the criteria of all tasks read."""
 
@@ -169,7 +172,8 @@ class Pruner:
         """Re-estimate the batch-normalisation statistics, unless the settings leave them as they are."""
         if self.task.config.bn_images == 0:
             return
-        reestimate_batchnorm(model, self._inputs(self._bn_count() if last else self._score_count()))
+        with memory_for("batch-normalisation statistics were estimated", BN_BATCH, self.task.imgsz):
+            reestimate_batchnorm(model, self._inputs(self._bn_count() if last else self._score_count()))
 
     def _terms(self, model: nn.Module, graph: ChannelGraph) -> Terms:
         """Return what may be cut."""
@@ -213,9 +217,9 @@ class Pruner:
     def _score(self, model: nn.Module, graph: ChannelGraph, index: int) -> np.ndarray:
         """Return the labels' scores on images of this round's own."""
         task, count = self.task, self._score_count()
-        with _LossGains(model):
+        batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
+        with _LossGains(model), memory_for("channels were scored", batch, task.imgsz):
             chosen = choose(task.images, count * (index + 1), task.seed)[-count:]
-            batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
             return score(model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index)
 
     def _score_count(self) -> int:
@@ -231,7 +235,7 @@ class Pruner:
     def _inputs(self, count: int) -> Iterable[torch.Tensor]:
         """Yield batches of letterboxed training images (N, 3, imgsz, imgsz), of about equal size."""
         chosen = choose(self.task.images, count, self.task.seed + 1)
-        size = -(-len(chosen) // max(1, -(-len(chosen) // 16)))
+        size = -(-len(chosen) // max(1, -(-len(chosen) // BN_BATCH)))
         for done, batch in enumerate(self.task.load(chosen, size)):
             self.progress.step("prune: batch-normalisation statistics", done * size, len(chosen))
             yield batch["img"]

@@ -35,7 +35,10 @@ DEFAULTS: dict[str, Any] = {
     "plots": False,
     "verbose": False,
 }
-"""Ultralytics arguments that differ from its own defaults; each can be overridden. Measured in docs/benchmarks."""
+"""Ultralytics arguments that differ from its own defaults; each can be overridden.
+
+lr0 was held against its half and double (docs/benchmarks/ablations.md); schedule, optimizer and warm-up weren't.
+"""
 
 SCORES = {
     "metrics/mAP50-95(B)": "mAP50-95",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) ->
         remedy=f"Set recover.batch to {fits} (--set recover.batch={fits}); on the CPU --train cache=false saves memory "
         "too. Whole epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
     )
+
+
+@contextmanager
+def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
+    """Name what memory ran out for, outside of a training, whose batch is the user's choice.
+
+    Raises:
+        MachineError: too little memory.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MachineError(
+            f"Memory ran out while {doing}, with {images} images of {imgsz} px at a time.",
+            remedy="End other programs, prune at a smaller IMGSZ, or take a machine with more memory; "
+            "prune.criterion: lamp scores without images, prune.bn_images: 0 leaves the statistics as they are.",
+        ) from error
 
 
 def _memory(device: torch.device | None) -> tuple[float | None, float | None]:
