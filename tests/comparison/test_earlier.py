@@ -84,7 +84,7 @@ def test_first_file_decides(tmp_path: Path) -> None:
         write_json(tmp_path / f"{name}.json", {"settings": {"k": 1}, "arms": arms})
     cell = Cell(arm="ours", removed=0.5, seed=0)
     for names in ("ab", "b", ""):  # What an earlier call took over is kept.
-        earlier = take_over(tmp_path, [tmp_path / f"{name}.json" for name in names], {"k": 1})
+        earlier = take_over(tmp_path, [one for name in names for one in read(tmp_path / f"{name}.json", {"k": 1})])
         assert list(earlier) == [cell]
         assert earlier[cell].scores["r"]["map50_95"] == 0.1
 
@@ -138,7 +138,7 @@ def test_own_training_stays_own(tmp_path: Path) -> None:
     folder = tmp_path / "ours/50/seed-0/recover"
     folder.mkdir(parents=True)
     Job(stage="recover", folder=folder, config={}, inputs={}).finish([])
-    assert list(take_over(tmp_path, [tmp_path / "a.json"], {})) == [Cell(arm="ours", removed=0.5, seed=1)]
+    assert list(take_over(tmp_path, read(tmp_path / "a.json", {}))) == [Cell(arm="ours", removed=0.5, seed=1)]
 
 
 def test_what_scores_is_a_setting(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_later_runtimes_join(tmp_path: Path) -> None:
         write_json(
             tmp_path / f"{name}.json", {"settings": {}, "arms": [{"arm": "ours", "removed": 0.5, "seeds": [seed]}]}
         )
-    take_over(tmp_path, [tmp_path / "a.json"], {})
-    for given in ([tmp_path / "b.json", tmp_path / "c.json"], []):
-        (found,) = take_over(tmp_path, given, {}).values()
+    take_over(tmp_path, read(tmp_path / "a.json", {}))
+    for given in ([*read(tmp_path / "b.json", {}), *read(tmp_path / "c.json", {})], []):
+        (found,) = take_over(tmp_path, given).values()
         assert {key: value["map50_95"] for key, value in found.scores.items()} == {"r": 1, "s": 3}

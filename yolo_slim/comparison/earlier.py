@@ -33,28 +33,24 @@ class Earlier:
     """Where, when and how it was trained."""
 
 
-def take_over(folder: Path, paths: Sequence[Path], settings: Mapping[str, Any]) -> dict[Cell, Earlier]:
-    """Return the trained networks of ``compare.json`` files and of earlier calls, and keep them in the folder.
+def take_over(folder: Path, networks: Sequence[Earlier]) -> dict[Cell, Earlier]:
+    """Return the trained networks given and those of earlier calls, and keep them in the folder.
 
-    What this folder has trained itself stays its own: the file may come from a machine that took it over from here.
+    What this folder has trained itself stays its own: a file may come from a machine that took it over from here.
 
     Args:
         folder: of the comparison that they join.
-        paths: ``compare.json`` files; the first that has a network decides.
-        settings: those that must be the same, see :func:`~yolo_slim.comparison.run.settings_of`.
-
-    Raises:
-        SlimError: a file isn't a comparison's result, or one of other settings.
+        networks: what :func:`read` found; the first of a cell decides.
     """
     kept = [_from_json(value) for value in read_json(folder / EARLIER)] if (folder / EARLIER).is_file() else []
     found: dict[Cell, Earlier] = {}
-    for one in [*kept, *(one for path in paths for one in read(path, settings))]:
+    for one in [*kept, *networks]:
         first = found.setdefault(one.cell, one)
         if first.made == one.made:
             # The same training, perhaps with runtimes that were compared later.
             found[one.cell] = replace(first, scores={**one.scores, **first.scores})
     found = {cell: one for cell, one in found.items() if not read_manifest(folder / cell.folder / "recover")}
-    if paths:
+    if networks:
         write_json(folder / EARLIER, [asdict(one) for one in found.values()])
     return found
 

@@ -16,7 +16,7 @@ from yolo_slim import checkpoint, pipeline, ultra
 from yolo_slim.comparison import summary
 from yolo_slim.comparison.arms import ARMS, CONTROL, AnotherTime, Arm, Place, Setting, Start, require_arms
 from yolo_slim.comparison.cells import Cell, Measured, representative, representatives, timed_key
-from yolo_slim.comparison.earlier import Earlier, differences, take_over
+from yolo_slim.comparison.earlier import Earlier, differences, read, take_over
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.config import RunConfig, RuntimeChoice
 from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
@@ -102,8 +102,9 @@ def run(
     wanted = list(_cells(chosen, removed, seeds))
     settings = settings_of(prepared)
     with pipeline.locked(folder, partial(_require_own, settings=settings)), os_errors_explained(folder):
+        networks = [one for path in measured for one in read(path, settings)]
         before = _claim(folder, settings)
-        earlier = take_over(folder, measured, settings)
+        earlier = take_over(folder, networks)
         grid, runtimes = _joined(before, [*wanted, *earlier], runtimes)
         profile = prepared.profile.model_copy(update={"runtimes": [_choice(key) for key in runtimes]})
         return _Comparison(replace(prepared, profile=profile), runtimes, earlier).outcome(grid)
