@@ -61,23 +61,29 @@ def make_config(
     # Training arguments join those of the file one by one; they don't replace them all.
     train = {f"{SHORT['train']}.{key}": value for key, value in (short.pop("train", None) or {}).items()}
     given = {SHORT.get(key, key): value for key, value in short.items() if value is not None}
-    for key, value in {**(settings or {}), **given, **train}.items():
-        _put(values, key, value)
+    chosen = {**(settings or {}), **given, **train}
+    if problems := [problem for key, value in chosen.items() if (problem := _put(values, key, value))]:
+        raise SlimError(
+            "Some settings are below one that has a value.",
+            culprits=problems,
+            remedy="A section of the settings holds keys (docs/configuration.md); correct the file or the option.",
+        )
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
     return parse(RunConfig, values, str(config or "settings"))
 
 
-def _put(values: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a nested value by its dotted key; a parent that is no mapping stays, for the check of all to name."""
+def _put(values: dict[str, Any], dotted: str, value: Any) -> str:
+    """Set a nested value by its dotted key; return what stands in its way, empty where it is set."""
     *parents, last = dotted.split(".")
-    for part in parents:
+    for depth, part in enumerate(parents, 1):
         inner = values.get(part)
         if inner is not None and not isinstance(inner, Mapping):
-            return
+            return f"{dotted}: {'.'.join(parents[:depth])} is {inner!r}, no section"
         values[part] = inner = dict(inner or {})
         values = inner
     values[last] = value
+    return ""
 
 
 def run(

@@ -286,12 +286,15 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(read_json(path))
-    except (ValueError, TypeError):
+        found = read_json(path)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
         raise SlimError(
             f"{path} is damaged, so nobody can tell whose folder it is.",
             remedy="Choose another NAME, or remove that folder yourself.",
-        ) from None
+        )
+    return found
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

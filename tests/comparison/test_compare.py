@@ -296,7 +296,7 @@ def test_folder_of_a_killed_first_call(trained: Path, signs: Path, tmp_path: Pat
     _require_own(tmp_path / "small", {})
     assert _claim(tmp_path / "small", {"key": 1}) == {"runtimes": [], "cells": []}
     _require_own(tmp_path / "small", {"key": 1})
-    for content in ("{", "[1]", ""):
+    for content in ("{", "[1]", "[]", ""):
         (tmp_path / "small" / "run.json").write_text(content)
         code, _, err = run_cli(*command(trained, signs, tmp_path))
         assert (code, "run.json is damaged" in err) == (2, True)
