@@ -317,7 +317,7 @@ def test_settings_under_a_value_are_named(tmp_path: Path) -> None:
         api.make_config("m.pt", "d.yaml", config=file, settings=settings, train={"lr0": 0.1})
     assert [line.split(": ")[0] for line in caught.value.culprits] == ["prune.rounds", "prune.images"]
     assert caught.value.culprits[0] == "prune.rounds: prune is 0.7, no section"
-    with pytest.raises(SlimError, match="imgsz.side: imgsz is 64, no section"):
+    with pytest.raises(SlimError, match=r"imgsz\.side: imgsz is 64, no section"):
         api.make_config("m.pt", "d.yaml", imgsz=64, settings={"imgsz": 64, "imgsz.side": 32})
 
 
