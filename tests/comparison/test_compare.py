@@ -313,10 +313,11 @@ def test_only_the_machine_stops_a_comparison(tmp_path: Path, monkeypatch: pytest
     this: Any = SimpleNamespace(progress=SimpleNamespace(say=lambda _: None))
     cell = Cell(arm="narrow", removed=0.5, seed=0)
 
-    def raising(error: Exception | None) -> Callable[..., None]:
-        def step(*_: Any) -> None:
+    def raising(error: Exception | None) -> Callable[..., object]:
+        def step(*_: Any) -> object:
             if error:
                 raise error
+            return object()
 
         return step
 
@@ -326,5 +327,6 @@ def test_only_the_machine_stops_a_comparison(tmp_path: Path, monkeypatch: pytest
 
     assert measured(SlimError("no such width.")) is False
     assert measured(AnotherTime("took too long.")) is True
+    assert measured(None, SlimError("its loss became NaN.")) is True
     with pytest.raises(MachineError):
         measured(MachineError("out of memory."))
