@@ -1,6 +1,6 @@
 """Compare settings of pruning and recovery on one data set, cell by cell; what is measured stays, so the grid can grow.
 
-    python scripts/bench_grid.py criteria --data data.yaml --shares .3 .5 .7 yolov8n.pt yolo11n.pt yolo26n.pt
+    python scripts/bench_grid.py criteria yolov8n.pt yolo11n.pt yolo26n.pt --data data.yaml --shares .3 .5 .7
     python scripts/bench_grid.py ablations --data data.yaml --epochs 5 yolo11n.pt
 
 ``criteria`` scores every criterion's cut without any training; ``ablations`` changes one setting of the defaults at a

@@ -1,0 +1,119 @@
+"""The documentation as a user takes it: programs understand its commands, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import pytest
+
+from tests.conftest import ROOT
+from yolo_slim.cli import cli
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "datasets").glob("*.md"))]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+
+
+class ParsedError(Exception):
+    """A script has understood its arguments and would begin to work."""
+
+
+def shown_commands(path: Path, start: str) -> Iterator[str]:
+    """Yield the commands of a file's indented lines, continued ones joined, but for those with blanks to fill in."""
+    text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
+    for line in re.findall(rf"^    (?:taskset -c \d |\$ )?({re.escape(start)}.*)$", text, re.MULTILINE):
+        command = re.split(r"\s{2,}|\s#", line)[0]
+        if not re.search(r"[|\[]|\.\.\.", command):
+            yield command.replace("$C", "--model best.pt --data data.yaml --epochs 10")
+
+
+def script_commands() -> list[str]:
+    """Return the commands of all scripts, in pages and in their own docstrings."""
+    return sorted({command for path in [*PAGES, *SCRIPTS] for command in shown_commands(path, "python scripts/")})
+
+
+def tool_commands() -> list[str]:
+    """Return the commands of the command line."""
+    return sorted({command for path in PAGES for command in shown_commands(path, "yolo-slim ")})
+
+
+def parse_as_script(command: str, patch: pytest.MonkeyPatch) -> None:
+    """Let a script read a command's arguments, and no more.
+
+    Raises:
+        ParsedError: it understood them.
+        SystemExit: it didn't.
+    """
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(self: argparse.ArgumentParser, *given: Any) -> NoReturn:
+        original(self, *given)
+        raise ParsedError
+
+    _, script, *arguments = shlex.split(command)
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    patch.setitem(sys.modules, spec.name, module)
+    patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    patch.setattr(sys, "argv", [script, *arguments])
+    spec.loader.exec_module(module)
+    module.main()
+
+
+def parse_as_tool(command: str) -> None:
+    """Let the command line read a command's arguments, and no more.
+
+    Raises:
+        click.UsageError: it doesn't understand them.
+    """
+    found: click.Command = cli
+    arguments = shlex.split(command)[1:]
+    while isinstance(found, click.Group):
+        name = arguments.pop(0)
+        if name not in found.commands:
+            raise click.UsageError(f"no command {name}")
+        found = found.commands[name]
+    found.make_context(found.name, arguments)
+
+
+@pytest.mark.parametrize("command", script_commands())
+def test_scripts_understand_what_is_documented(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each documented call of a script passes its own parser."""
+    with pytest.raises(ParsedError):
+        parse_as_script(command, monkeypatch)
+
+
+def test_a_call_that_a_script_does_not_understand_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that takes several values swallows the models behind it."""
+    with pytest.raises(SystemExit):
+        parse_as_script("python scripts/bench_grid.py criteria --data d.yaml --shares .3 best.pt", monkeypatch)
+
+
+@pytest.mark.parametrize("command", tool_commands())
+def test_the_command_line_understands_what_is_documented(command: str) -> None:
+    """Each documented call of yolo-slim passes its parser."""
+    parse_as_tool(command)
+
+
+@pytest.mark.parametrize("command", ["yolo-slim run --modle best.pt", "yolo-slim squeeze best.pt"])
+def test_a_call_that_the_command_line_does_not_understand_is_found(command: str) -> None:
+    """Options and commands that don't exist fail."""
+    with pytest.raises(click.UsageError):
+        parse_as_tool(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Relative links name files of this repository."""
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
