@@ -107,3 +107,11 @@ def test_budget_of_building_alone(judge: Callable[[bool], dict[str, Any]]) -> No
     rungs = {rung["rung"]: (rung["against"], rung["budget"], rung["status"]) for rung in found["ladder"][1:]}
     assert rungs == dict.fromkeys(["onnxruntime-int8", "onnxruntime-fp32"], ("control", None, "info"))
     assert "max_map50_95_drop" in {gate["name"] for gate in found["verdict"]["gates"]}
+
+
+def test_a_recovery_that_cost_map_is_told() -> None:
+    """Too few epochs leave less than the cut alone had; one that gained is silent, and so is a ladder without one."""
+    (note,) = validate.lost_by_recovery({"control": 0.55, "pruned": 0.47, "recovered": 0.44})
+    assert "0.4400 after it, 0.4700 before" in note
+    for quiet in ({"pruned": 0.47, "recovered": 0.47}, {"pruned": 0.47}, {"recovered": 0.44}):
+        assert not validate.lost_by_recovery(quiet)

@@ -277,7 +277,8 @@ class _Measurement:
     def _remarks(self, ladder: list[dict[str, Any]], builds: list[dict[str, Any]]) -> list[str]:
         """Return what the reader must know of builds that are out, stand-ins, and speeds that mislead."""
         keys = {gates.build_rung(build) for build in builds}
-        remarks = [self._why_out(rung) for rung in ladder if rung["status"] == "fail" and rung["rung"] in keys]
+        remarks = lost_by_recovery({rung["rung"]: rung["map50_95"] for rung in ladder})
+        remarks += [self._why_out(rung) for rung in ladder if rung["status"] == "fail" and rung["rung"] in keys]
         absent = sorted({b["runtime"] for b in builds if not self._runs_here(b["name"])})
         remarks += [
             f"accuracy of {runtime} builds is that of their graph in ONNX Runtime; the engine's own is unproven"
@@ -400,6 +401,19 @@ class _Measurement:
             },
             "widths": [{"layer": k, "before": w, "after": after[k]} for k, w in before.items() if k in after],
         }
+
+
+def lost_by_recovery(scores: Mapping[str, float]) -> list[str]:
+    """Return what to say where the trained network scores below the cut it was trained from.
+
+    Args:
+        scores: mAP50-95 of the rungs ``pruned`` and ``recovered``, where there are such.
+    """
+    pruned, recovered = scores.get("pruned"), scores.get("recovered")
+    if pruned is None or recovered is None or recovered >= pruned:
+        return []
+    fact = f"the recovery cost mAP: {recovered:.4f} after it, {pruned:.4f} before"
+    return [f"{fact}; train more epochs (EPOCHS, --epochs), or at a lower lr0"]
 
 
 def _one_class_per_box(found: Detections, conf: float) -> Detections:
