@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -224,6 +225,33 @@ def test_folder_of_someone_else(trained: Path, signs: Path, tmp_path: Path) -> N
     (folder / "thesis.txt").rename(folder / ".lock")
     assert "is not a lock of yolo_slim" in refused(trained, signs, tmp_path, "--name", "mine")
     assert (folder / ".lock").read_text() == "years of work"
+
+
+def test_a_refused_stage_leaves_nothing(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Where nothing was written, no folder stays behind; one that was there before does."""
+    (tmp_path / "mine").mkdir()
+    for out in ("new", "mine"):
+        given = ["prune", str(trained), "--data", str(signs), "--imgsz", "64", "--set", 'prune.protect=["*"]']
+        code, _, err = run_cli(*given, "--out", str(tmp_path / out))
+        assert (code, "protect less (prune.protect)" in err) == (2, True), err
+    assert [item.name for item in tmp_path.iterdir()] == ["mine"]
+
+
+def test_plans_tell_edits(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Show and diff name what a person changed and no list follows yet; untouched plans are equal."""
+    quick = ["--set", "prune.criterion=l2", "--set", "prune.rounds=1"]
+    given = ["plan", "make", str(trained), "--data", str(signs), "--imgsz", "64", *quick, "--out", str(tmp_path)]
+    assert run_cli(*given)[0] == 0
+    plan, edited = tmp_path / "plan.json", tmp_path / "edited.json"
+    assert "keep the same channels" in run_cli("plan", "diff", str(plan), str(plan))[1]
+    values = read_json(plan)
+    values["layers"]["model.5.conv"]["keep"] = 16
+    edited.write_text(json.dumps(values))
+    for command in (["diff", str(plan), str(edited)], ["show", str(edited)]):
+        code, out, _ = run_cli("plan", *command)
+        assert (code, "model.5.conv: keep 16" in out, "the same channels" in out) == (0, True, False), out
+    code, _, err = run_cli("show", str(plan))
+    assert (code, "yolo-slim plan show" in err) == (2, True)
 
 
 def test_disk_full(trained: Path, signs: Path, tmp_path: Path) -> None:

@@ -331,7 +331,10 @@ def apply_plan(
 
 
 def diff_plans(first: PathLike, second: PathLike) -> list[LayerDifference]:
-    """Return the layers that two plans of one model treat differently."""
+    """Return the layers that two plans of one model treat differently, by the lists that are written there.
+
+    What edits lead to beyond that takes the model: :func:`apply_plan` carries them out.
+    """
     return differences(PrunePlan.load(Path(first)), PrunePlan.load(Path(second)))
 
 

@@ -122,6 +122,26 @@ def require_float(checkpoint: Checkpoint) -> None:
         )
 
 
+def require_imgsz(checkpoint: Checkpoint, imgsz: int) -> None:
+    """Raise unless an input side is a multiple of the network's largest stride."""
+    stride = checkpoint.stride
+    if imgsz % stride:
+        below, above = imgsz // stride * stride, -(-imgsz // stride) * stride
+        near = f"{below} or {above}" if below else f"{above}"
+        raise SlimError(
+            f"imgsz {imgsz} is not a multiple of the model's stride {stride}.", remedy=f"Set IMGSZ to {near}."
+        )
+
+
+def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
+    """Raise where the one-to-one head is asked of a network without one."""
+    if asked and not checkpoint.dual_head:
+        raise SlimError(
+            f"{checkpoint.path} has no one-to-one head, so it can't be exported end2end.",
+            remedy="Leave export.end2end off; only yolov10 and yolo26 models have that head.",
+        )
+
+
 def require_modelopt(fact: str) -> None:
     """Raise with a fact unless NVIDIA ModelOpt is there, without which Ultralytics can't train or export int8."""
     if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):

@@ -385,15 +385,26 @@ def plan_make(model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **
 @_options("json")
 def plan_show(path: Path, as_json: bool) -> None:
     """Show a plan's settings and the widths before and after."""
-    from yolo_slim.pruning.plan import PrunePlan
+    from yolo_slim.pruning import planning
     from yolo_slim.reporting.text import table
 
-    shown = PrunePlan.load(path)
+    shown, edits = planning.read(path)
     widths = {name: (cut.outputs_before, len(cut.outputs)) for name, cut in shown.layers.items()}
     text = table(["layer", "before", "after"], [[name, str(a), str(b)] for name, (a, b) in widths.items()])
     settings = " ".join(f"{key}={value}" for key, value in shown.settings.items() if value not in (None, [], 0))
-    about = {"model_sha256": shown.model_sha256, "settings": shown.settings, "widths": widths}
-    _answer(about, as_json, f"{text}\nmodel: {shown.model_sha256}\nsettings: {settings}")
+    about = {
+        "model_sha256": shown.model_sha256, "settings": shown.settings, "widths": widths, "edited": shown.edited,
+        "edits": edits.told(),
+    }  # fmt: skip
+    lines = [text, f"model: {shown.model_sha256}", f"settings: {settings}", *_not_yet_carried_out(path, edits.told())]
+    _answer(about, as_json, "\n".join(lines))
+
+
+def _not_yet_carried_out(path: Path, edits: list[str]) -> list[str]:
+    """Return what to say of a plan's edits, which the widths and lists beside them don't follow yet."""
+    if not edits:
+        return []
+    return [f"Edited by hand in {path}; `yolo-slim plan apply` carries it out:", *(f"  - {edit}" for edit in edits)]
 
 
 @plan.command("diff")
@@ -403,12 +414,15 @@ def plan_show(path: Path, as_json: bool) -> None:
 def plan_diff(first: Path, second: Path, as_json: bool) -> None:
     """Show the layers that two plans of one model treat differently."""
     from yolo_slim import api
+    from yolo_slim.pruning import planning
     from yolo_slim.reporting.text import table
 
     rows = [vars(row) for row in api.diff_plans(first, second)]
+    edits = {str(path): planning.read(path)[1].told() for path in (first, second)}
     columns = ["layer", "before", "first", "second", "common"]
-    text = table(columns, [[str(row[column]) for column in columns] for row in rows])
-    _answer({"layers": rows}, as_json, text if rows else "The plans keep the same channels.")
+    lines = [table(columns, [[str(row[column]) for column in columns] for row in rows])] if rows else []
+    lines += [line for path, told in edits.items() for line in _not_yet_carried_out(Path(path), told)]
+    _answer({"layers": rows, "edits": edits}, as_json, "\n".join(lines or ["The plans keep the same channels."]))
 
 
 @plan.command("apply")
@@ -542,7 +556,10 @@ def show(path: Path, as_json: bool) -> None:
             value = read_json(result)
             text = summary(value)
         except (ValueError, KeyError, TypeError):
-            raise SlimError(f"{result} isn't a result.json.", remedy="Run `yolo-slim run` again.") from None
+            raise SlimError(
+                f"{result} isn't a result.json.",
+                remedy="Run `yolo-slim run` again. Plans have a command of their own: `yolo-slim plan show`.",
+            ) from None
         _answer(value, as_json, text)
     elif (path / "run.json").is_file():
         done = sorted(p.parent.name for p in path.rglob("manifest.json"))

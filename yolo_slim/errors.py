@@ -63,13 +63,13 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
             f"The disk is full: writing to {error.filename or path} failed.",
-            remedy="Free some space or choose another folder with --project; then run the same command again: "
+            remedy="Free some space or choose another folder (--project, --out); then run the same command again: "
             "finished stages are kept and it goes on from there.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return MachineError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
-            remedy="Choose another folder with --project, or change its permissions.",
+            remedy="Choose another folder (--project, --out), or change its permissions.",
         )
     return None
 

@@ -116,8 +116,8 @@ def prepare(
     profile = targets.load(config.target)
     loaded = checkpoint.load(Path(config.model), tasks)
     checkpoint.require_float(loaded)
-    prune.require_imgsz(config.imgsz, loaded.stride)
-    export.require_end2end(loaded, config.export)
+    checkpoint.require_imgsz(loaded, config.imgsz)
+    checkpoint.require_end2end(loaded, asked=config.export.end2end)
     recover.check_overrides(config.recover.overrides)
     recover.require_device(config.recover.device)
     recover.check_teacher(config.recover, loaded)
@@ -173,7 +173,7 @@ def locked(folder: Path, require: Callable[[Path], None] | None = None) -> Itera
         SlimError: what ``require`` raises; or the lock's name is taken by a file of somebody else.
         MachineError: another process holds it.
     """
-    ask = require or (lambda _: None)
+    ask, made = require or (lambda _: None), not folder.exists()
     with os_errors_explained(folder):
         ask(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,6 +194,12 @@ def locked(folder: Path, require: Callable[[Path], None] | None = None) -> Itera
         stream.flush()
         ask(folder)
         yield
+    except SlimError:
+        if made and [item.name for item in folder.iterdir()] == [LOCK]:
+            # Refused before anything was written: it leaves nothing.
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        raise
     finally:
         stream.close()
 

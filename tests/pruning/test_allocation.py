@@ -67,6 +67,15 @@ def test_uniform_takes_the_same_share() -> None:
     assert keep.tolist() == [16, 16]
 
 
+def test_uniform_takes_no_step_that_nobody_needs() -> None:
+    """Layers of one width would all take their next step at one share; those whose step isn't needed keep it."""
+    slots, cost = chain([32] * 6, [[1.0] * 32] * 6, floor=8)
+    target = 0.9 * cost.total(widths_of(slots))
+    keep = allocate_uniform(slots, cost, target=target, round_to=16, share=lambda _: 1.0)
+    assert sorted(keep.tolist()) == [16, 32, 32, 32, 32, 32]
+    assert cost.total(keep) <= target < cost.total(widths_of(slots))
+
+
 def test_isomorphic_ranks_within_a_kind() -> None:
     """Each kind loses the same share, whatever its scale, and within a kind the cheaper layer pays."""
     scores = [[1.0] * 32, [2.0] * 32, [900.0] * 32, [1000.0] * 32]
@@ -94,14 +103,14 @@ def test_head_with_a_ratio_of_its_own() -> None:
     slots, cost = chain([32, 32, 32], [[1.0] * 32, [1.0] * 32, [9.0] * 32], floor=8)
     slots[2] = replace(slots[2], head=True)
     rows = np.array([False, False, True])
-    full, head_full = (c.total(widths_of(slots)) for c in (cost, cost.only(rows)))
+    full, head_full = (c.total(widths_of(slots)) for c in (cost, cost.of_head(rows)))
 
     def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
         return allocate_global(slots, cost, target=target, round_to=8, per_mac=0, start=start, free=free)
 
     keep = allocate_apart(allocate, slots, cost, target=0.4 * full, head_rows=rows, head_target=0.3 * head_full)
     assert cost.total(keep) <= 0.4 * full
-    assert cost.only(rows).total(keep) <= 0.3 * head_full
+    assert cost.of_head(rows).total(keep) <= 0.3 * head_full
     whole = allocate_apart(allocate, slots, cost, target=0.7 * full, head_rows=rows, head_target=head_full)
     assert whole[2] == 32
 
@@ -156,6 +165,21 @@ def test_unreachable_target_names_the_floors() -> None:
     with pytest.raises(SlimError, match="below their floor") as caught:
         allocate_global(slots, cost, target=10, round_to=8, per_mac=0.5)
     assert "conv0 (16 channels, floor 8)" in str(caught.value)
+
+
+def test_unreachable_share_names_its_setting() -> None:
+    """A share that the head alone can't pay is the head's; where nothing can go, no lower share is advised."""
+    slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
+    head = cost.of_head(np.array([False, True]))
+    with pytest.raises(SlimError) as caught:
+        allocate_global(slots, head, target=0.1 * head.total(widths_of(slots)), round_to=8, per_mac=0)
+    assert "of the head's MACs" in caught.value.fact
+    assert caught.value.remedy.startswith("Set prune.head_removed below 0.75, or ")
+    protected = [replace(slot, floor=slot.width) for slot in slots]
+    with pytest.raises(SlimError) as caught:
+        allocate_global(protected, cost, target=10, round_to=8, per_mac=0)
+    assert "protect less (prune.protect)" in caught.value.remedy
+    assert "below 0.00" not in caught.value.remedy
 
 
 def test_ratio_that_only_the_head_could_pay() -> None:
@@ -222,22 +246,26 @@ def test_bad_sensitivity_maps(tmp_path: Path) -> None:
         model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2),), about={}
     )
     good.save(path)
-    assert load_map(path, "a" * 64) == good
+    assert load_map(path, "a" * 64, 64) == good
     with pytest.raises(SlimError, match="another model"):
-        load_map(path, "b" * 64)
+        load_map(path, "b" * 64, 64)
+    replace(good, about={"imgsz": 640, "runtime": "ncnn fp16", "target": "rpi5"}).save(tmp_path / "large.json")
+    assert load_map(tmp_path / "large.json", "a" * 64, 640).told == "ncnn fp16 for rpi5"
+    with pytest.raises(SlimError, match="measured at 640 px, not at 64"):
+        load_map(tmp_path / "large.json", "a" * 64, 64)
     slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
     with pytest.raises(SlimError, match="no row for some layers") as missing:
         prices(slots, cost, good)
     assert missing.value.culprits == ("conv1",)
     path.write_text('{"schema": 2, "kind": "sensitivity", "removed": 2, "blocks": [{"name": "x", "map_cost": "low"}]}')
     with pytest.raises(SlimError) as wrong:
-        load_map(path, "a" * 64)
+        load_map(path, "a" * 64, 64)
     assert len(wrong.value.culprits) == 5
     for turns in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
         row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": turns})
         SensitivityMap(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
         with pytest.raises(SlimError, match=r"blocks\[0\]\.round_ms \(conv0\): expected control and cut"):
-            load_map(path, "a" * 64)
+            load_map(path, "a" * 64, 64)
 
 
 def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:

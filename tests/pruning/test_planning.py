@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import differences
 from yolo_slim.pruning.pruner import Pruner
-from yolo_slim.stages import prune
+from yolo_slim.stages import goal, prune
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
 Edit = Callable[..., prune.PruneOutputs]
@@ -33,7 +34,8 @@ def pruned(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def edited(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> Edit:
-    """Return a function that changes layers of the plan and carries it out."""
+    """Return a function that changes layers of the plan and carries it out: into out, out1, and so on."""
+    folders = (tmp_path / f"out{n or ''}" for n in count())
 
     def carry_out(**changes: dict[str, Any]) -> prune.PruneOutputs:
         values = read_json(pruned.plan)
@@ -41,7 +43,7 @@ def edited(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Pat
             values["layers"][name.replace("__", ".")].update(change)
         path = tmp_path / "edited.json"
         path.write_text(json.dumps(values))
-        return prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+        return prune.replay(prune.PruneInputs(model=trained, data=signs), path, next(folders))
 
     return carry_out
 
@@ -137,14 +139,30 @@ def test_plans_of_another_model_or_schema(
         ({**values, "schema": 99}, "newer schema 99"),
         ({**values, "schema": 1}, "older schema 1"),
         ({"a": 1}, "not a prune plan"),
-        ({**values, "layers": {"model.0.conv": {}}}, "damaged"),
+        ({**values, "layers": {"model.0.conv": {}}}, "outputs_before is None, expected a number"),
+        ({**values, "layers": 3}, "layers: expected a line for each of them"),
+        ({**values, "edits": True}, "edits: unknown key. Did you mean 'edited'"),
+        ({**values, "edited": 1}, "edited: got 1; expected true or false"),
+        ({**values, "model_sha256": 5}, "model_sha256: got 5"),
+        ({**values, "norms": _without_one(values["norms"])}, "model.0.bn: not in the plan"),
+        (
+            {**values, "norms": {**values["norms"], "model.0.bm": values["norms"]["model.0.bn"]}},
+            "Did you mean 'model.0.bn'",
+        ),
         ({**values, "settings": {**values["settings"], "criterion": "fischer"}}, "settings"),
-        ({**values, "settings": {}}, "settings.imgsz is None, expected a whole number"),
-        ({**values, "settings": {**values["settings"], "imgsz": "64"}}, "settings.imgsz is '64'"),
+        ({**values, "settings": {}}, "settings.imgsz: got None; expected a whole number from 1"),
+        ({**values, "settings": {**values["settings"], "imgsz": "64"}}, "settings.imgsz: got '64'"),
+        ({**values, "settings": {**values["settings"], "imgsz": -64}}, "settings.imgsz: got -64"),
+        ({**values, "settings": {**values["settings"], "seed": -1}}, "settings.seed: got -1"),
+        ({**values, "settings": {**values["settings"], "sead": 1}}, "settings.sead: unknown key. Did you mean 'seed'"),
+        ({**values, "settings": {**values["settings"], "end2end": True}}, "no one-to-one head"),
         ({**values, "settings": {**values["settings"], "imgsz": 100}}, "not a multiple of the model's stride 32"),
         ({**values, "settings": {**values["settings"], "end2end": 0}}, "expected true or false"),
         (_with_row(values, ranks=[0, 1]), "has 2 ranks for"),
+        (_with_row(values, ranks=["a"] * 32), "ranks must be numbers"),
         (_with_row(values, outputs_before="many"), "outputs_before is 'many'"),
+        (_with_row(values, outputs=[[1], [2]]), "outputs must be increasing numbers"),
+        (_with_row(values, keeps=16), "model.2.cv1.conv.keeps: unknown key. Did you mean 'keep'"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(SlimError, match=message):
@@ -172,6 +190,46 @@ def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Pat
     with pytest.raises(SlimError, match="pruned by another plan"):
         prune.dry_run(inputs, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, imgsz=64)
     assert sha256(plan) == sha256(pruned.plan)
+
+
+def _without_one(rows: dict[str, Any]) -> dict[str, Any]:
+    """Return rows without the first one."""
+    return dict(list(rows.items())[1:])
+
+
+def test_edited_plan_repeats(
+    edited: Edit, pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """What an edit led to can be carried out again, far from its budget; no other plan takes its place unasked."""
+    inputs = prune.PruneInputs(model=trained, data=signs)
+    once = edited(**{f"model__{i}__conv": {"keep": 8 * 2**n} for n, i in enumerate((1, 3, 5, 7))})
+    table = read_json(once.widths)
+    assert abs(1 - table["slim"]["macs"] / table["control"]["macs"] - 0.5) > 0.03
+    again = prune.replay(inputs, once.plan, tmp_path / "again")
+    assert sha256(again.weights) == sha256(once.weights)
+    assert sha256(again.plan) == sha256(once.plan)
+    again.weights.unlink()
+    assert prune.replay(inputs, once.plan, tmp_path / "again").weights.is_file()
+    before = sha256(once.plan)
+    for overwrite in (
+        lambda: prune.replay(inputs, pruned.plan, tmp_path / "out"),
+        lambda: prune.run(inputs, CONFIG, tmp_path / "out", imgsz=64),
+    ):
+        with pytest.raises(SlimError, match="what `yolo-slim plan apply` made of an edited plan"):
+            overwrite()
+    assert (sha256(once.plan), once.weights.is_file()) == (before, True)
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_dry_run_keeps_to_the_budget(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dry run refuses the cut that prune would refuse, and writes no plan of it."""
+    monkeypatch.setattr(goal, "MAX_ERROR", 1e-6)
+    for refused in (prune.dry_run, prune.run):
+        with pytest.raises(SlimError, match=r"Asked to remove 50\.0% of the MACs"):
+            refused(prune.PruneInputs(model=trained, data=signs), CONFIG, tmp_path / "out", imgsz=64)
+    assert not list((tmp_path / "out").glob("*.json"))
 
 
 def _with_row(values: dict[str, Any], **changes: Any) -> dict[str, Any]:

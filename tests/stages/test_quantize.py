@@ -92,9 +92,7 @@ def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> 
     assert manifest["convolutions"]["integer"] == sum(not row["kept_float"] for row in rows) >= body - 2
     assert manifest["parity"]["fp16"]["error"] < manifest["parity"]["int8"]["error"] < 0.3
     assert first_bad_layer(made.sensitivity)
-    assert made.graph_for("onnxruntime", "int8") == made.graphs["int8"]
-    assert made.graph_for("tensorrt", "int8") == made.graphs["int8-tensorrt"]
-    assert made.graph_for("tensorrt", "fp16") == made.graphs["fp16"]
+    assert set(made.graphs) == {"int8", "int8-tensorrt", "fp16"}
 
 
 def test_fresh_is_kept_and_twice_is_equal(small: Path, data: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_whole_map_decides_allocation(
 def test_details_survive_the_file(measured: Path, idle: Path, tmp_path: Path) -> None:
     """Reading a map and writing it again loses nothing."""
     path = measured / "sensitivity.json"
-    load_map(path, checkpoint.load(idle).sha256).save(tmp_path / "again.json")
+    load_map(path, checkpoint.load(idle).sha256, IMGSZ).save(tmp_path / "again.json")
     assert read_json(tmp_path / "again.json") == read_json(path)
 
 
@@ -193,9 +193,13 @@ def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp
     assert [row["name"] for row in found["blocks"]] == ["model.0", "model.1", "model.8"]
     assert measure(trained, signs, tmp_path, pruning, images=4) == found
     assert len(counted) == 5
+    with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
+        measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
+    assert caught.value.culprits == ("removed: 0.5 there, 0.25 now",)
+    assert (len(counted), read_json(tmp_path / "sensitivity.json")) == (5, found)
+    (tmp_path / "manifest.json").unlink()
     measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
     assert counted[5:] == ["model.0", "model.1", "model.8"]
-    assert read_json(tmp_path / "sensitivity.json")["removed"] == 0.25
 
 
 def test_throttled_block_is_measured_again(

@@ -96,7 +96,7 @@ def run(
     _require_runtimes(runtimes)
     config = fair(config)
     if config.prune.sensitivity:
-        load_map(Path(config.prune.sensitivity), sha256(Path(config.model)))
+        load_map(Path(config.prune.sensitivity), sha256(Path(config.model)), config.imgsz)
     folder = project / (name or default_name(config))
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))

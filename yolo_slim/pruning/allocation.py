@@ -60,6 +60,8 @@ class CostModel:
     """Cost of an output channel whatever is read, shape (convs,): its bias. None: nothing."""
     what: str = "MACs"
     """What is counted, for people."""
+    asked_by: str = "PRUNE"
+    """The setting that says how much of it goes, for people."""
 
     def total(self, keep: np.ndarray) -> float:
         """Return the cost when slot s keeps ``keep[s]`` channels."""
@@ -74,10 +76,11 @@ class CostModel:
         paired = np.asarray((self.unit[:, None] * (inputs * outputs - after)).sum(axis=0))
         return paired if self.per_output is None else paired + self.per_output @ self.writes * step
 
-    def only(self, rows: np.ndarray) -> CostModel:
-        """Return the cost of some convolutions alone, ``rows`` of shape (convs,) bool."""
+    def of_head(self, rows: np.ndarray) -> CostModel:
+        """Return the cost of the head's convolutions alone, ``rows`` of shape (convs,) bool."""
         biases = None if self.per_output is None else self.per_output * rows
-        return replace(self, unit=self.unit * rows, per_output=biases)
+        what, asked_by = f"head's {self.what}", "prune.head_removed"
+        return replace(self, unit=self.unit * rows, per_output=biases, what=what, asked_by=asked_by)
 
     def _inputs(self, keep: np.ndarray) -> np.ndarray:
         """Return the input channels of every convolution, shape (convs,)."""
@@ -256,6 +259,8 @@ def allocate_uniform(
 ) -> np.ndarray:
     """Return the kept channels of every slot when each loses the same share, times ``share`` of the slot.
 
+    Slots of one width take their next step at one share; those whose step the target doesn't need stay before it.
+
     Raises:
         SlimError: the target isn't met though every layer is at its floor.
     """
@@ -270,7 +275,14 @@ def allocate_uniform(
             dtype=float,
         )
 
-    return _bisect(slots, cost, target, _held(keep_at, slots, start, free))
+    held = _held(keep_at, slots, start, free)
+    keep, before = (held(ratio) for ratio in reversed(_bracket(slots, cost, target, held)))
+    for slot in np.flatnonzero(before > keep):
+        wider = keep.copy()
+        wider[slot] = before[slot]
+        if cost.total(wider) <= target:
+            keep = wider
+    return keep
 
 
 def allocate_isomorphic(
@@ -332,13 +344,21 @@ def _held(
 
 def _bisect(slots: list[Slot], cost: CostModel, target: float, keep_at: Callable[[float], np.ndarray]) -> np.ndarray:
     """Return the widths at the smallest ratio that meets the target."""
+    _, high = _bracket(slots, cost, target, keep_at)
+    return keep_at(high)
+
+
+def _bracket(
+    slots: list[Slot], cost: CostModel, target: float, keep_at: Callable[[float], np.ndarray]
+) -> tuple[float, float]:
+    """Return two ratios with nothing between them, of which the larger meets the target and the smaller doesn't."""
     low, high = 0.0, 1.0
     if cost.total(keep_at(high)) > target:
         raise _unreachable(slots, cost, keep_at(high), target)
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (low, middle) if cost.total(keep_at(middle)) <= target else (middle, high)
-    return keep_at(high)
+    return low, high
 
 
 def allocate_apart(
@@ -367,7 +387,7 @@ def allocate_apart(
     keep = full
     for _ in range(MOST_TURNS):
         before = keep
-        keep = allocate(cost.only(head_rows), head_target, np.where(in_head, full, keep), in_head)
+        keep = allocate(cost.of_head(head_rows), head_target, np.where(in_head, full, keep), in_head)
         keep = allocate(cost, target, np.where(in_head, keep, full), ~in_head)
         if np.array_equal(before, keep):
             break
@@ -411,7 +431,7 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
     most = 1 - cost.total(keep) / full
     opened = np.array([min(k, slot.least or k) for slot, k in zip(slots, keep, strict=True)])
     reach = 1 - cost.total(opened) / full
-    if any(slot.head for slot in slots) and cost.total(opened) <= target:
+    if cost.asked_by == "PRUNE" and any(slot.head for slot in slots) and cost.total(opened) <= target:
         return SlimError(
             f"Removing {1 - target / full:.0%} of the {cost.what} is a ratio that only the head could pay: with "
             f"everything else at its floor {most:.0%} can go, with the head at its floor too {reach:.0%}.",
@@ -422,9 +442,17 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
         f"Removing {1 - target / full:.0%} of the {cost.what} would take layers below their floor; "
         f"at most {most:.0%} can go with these settings.",
         culprits=_at_floor(slots, keep),
-        remedy=f"Set PRUNE below {most:.2f}, or lower prune.min_width or prune.min_share, or raise "
-        "prune.head_gentleness.",
+        remedy=_lower(cost, most),
     )
+
+
+def _lower(cost: CostModel, most: float) -> str:
+    """Return what to do where floors allow no more than the share ``most`` to go."""
+    floors = "lower prune.min_width or prune.min_share, or protect less (prune.protect)"
+    if cost.asked_by == "PRUNE":
+        floors += ", or raise prune.head_gentleness"
+    set_below = f"Set {cost.asked_by} below {most:.2f}, or {floors}."
+    return set_below if most >= 0.01 else f"{floors[0].upper()}{floors[1:]}."
 
 
 def _at_floor(slots: Sequence[Slot], keep: np.ndarray) -> list[str]:

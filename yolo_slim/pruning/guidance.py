@@ -80,17 +80,29 @@ class SensitivityMap:
         head = {"schema": SCHEMA, "kind": "sensitivity", "model_sha256": self.model_sha256, "removed": self.removed}
         write_json(path, {**self.about, **head, "blocks": [block.to_json() for block in self.blocks]})
 
+    @property
+    def told(self) -> str:
+        """Return whose milliseconds these are, for people."""
+        known = [str(self.about[key]) for key in ("runtime", "target") if key in self.about]
+        return " for ".join(known) or "a runtime that it doesn't name"
+
     def block_of(self, name: str) -> BlockCost | None:
         """Return the row that stands for a layer, None where none does."""
         rows = [block for block in self.blocks if name == block.name or name.startswith(f"{block.name}.")]
         return max(rows, key=lambda block: len(block.name), default=None)
 
 
-def load_map(path: Path, model_sha256: str) -> SensitivityMap:
+def load_map(path: Path, model_sha256: str, imgsz: int) -> SensitivityMap:
     """Return a model's sensitivity map.
 
+    Args:
+        path: the file.
+        model_sha256: SHA-256 of the model's file.
+        imgsz: input side in pixels of the cut that will follow it.
+
     Raises:
-        SlimError: no such file, not a map, wrong values (all named), a newer schema, or a map of another model.
+        SlimError: no such file, not a map, wrong values (all named), a newer schema, or a map of another model or
+            input side.
     """
     try:
         values = read_json(path)
@@ -116,6 +128,11 @@ def load_map(path: Path, model_sha256: str) -> SensitivityMap:
         raise SlimError(
             f"{path}: the map was measured on another model ({values['model_sha256'][:12]}, not {model_sha256[:12]}).",
             remedy="Measure this model with `yolo-slim sensitivity`, or set prune.scope: global.",
+        )
+    if values.get("imgsz", imgsz) != imgsz:
+        raise SlimError(
+            f"{path}: the map was measured at {values['imgsz']} px, not at {imgsz}.",
+            remedy="Measure it at this input side (`yolo-slim sensitivity --imgsz`), or set prune.scope: global.",
         )
     own = ("schema", "kind", "model_sha256", "removed", "blocks")
     return SensitivityMap(

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from yolo_slim.errors import SlimError
+from yolo_slim.config import PruneConfig
+from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import read_json, write_text
 from yolo_slim.pruning.allocation import Slot
 from yolo_slim.pruning.groups import ChannelGraph
 
 PLAN_SCHEMA = 2
+PLAN_KEYS = ("schema", "model_sha256", "settings", "edited", "layers", "norms")
+CUT_KEYS = ("outputs_before", "outputs")
+LAYER_KEYS = ("digest", *CUT_KEYS, "inputs_before", "inputs", "ranks", "keep")
+SETTING_KEYS = (*PruneConfig.model_fields, "imgsz", "seed", "end2end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,8 @@ class PrunePlan:
     norms: dict[str, LayerCut]
     ranks: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Layer to the rank of each of its unpruned outputs among the channels that can stand in for it; 0 is dearest."""
+    edited: bool = False
+    """A person changed it, so that the budget in its settings is no longer what it keeps to."""
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, one layer a line, atomically."""
@@ -54,6 +62,7 @@ class PrunePlan:
             "schema": PLAN_SCHEMA,
             "model_sha256": self.model_sha256,
             "settings": self.settings,
+            **({"edited": True} if self.edited else {}),
             "layers": layers,
             "norms": {name: _to_json(cut) for name, cut in self.norms.items()},
         }
@@ -64,29 +73,24 @@ class PrunePlan:
         """Read a plan as it is written, edits by hand aside.
 
         Raises:
-            SlimError: no plan, one of another schema, or a layer without its lists.
+            SlimError: no plan, one of another schema, or with keys and values that a plan can't have, all named.
         """
         values = read_plan(path)
-        try:
-            _check_settings(values["settings"])
-            return PrunePlan(
-                model_sha256=values["model_sha256"],
-                settings=values["settings"],
-                layers={name: _from_json(cut) for name, cut in values["layers"].items()},
-                norms={name: _from_json(cut) for name, cut in values["norms"].items()},
-                ranks={name: _ranks(name, cut) for name, cut in values["layers"].items() if cut.get("ranks")},
-            )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise SlimError(
-                f"{path}: damaged: {type(error).__name__} {error}.", remedy="Make the plan again."
-            ) from None
+        return PrunePlan(
+            model_sha256=values["model_sha256"],
+            settings=values["settings"],
+            layers={name: _from_json(cut) for name, cut in values["layers"].items()},
+            norms={name: _from_json(cut) for name, cut in values["norms"].items()},
+            ranks={name: tuple(cut["ranks"]) for name, cut in values["layers"].items() if cut.get("ranks")},
+            edited=values.get("edited", False),
+        )
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Return a plan's JSON value.
+    """Return a plan's JSON value, of which every key and type is checked.
 
     Raises:
-        SlimError: no such file, no plan, or one of another schema.
+        SlimError: no such file, no plan, one of another schema, or keys and values that a plan can't have, all named.
     """
     try:
         values = read_json(path)
@@ -104,19 +108,77 @@ def read_plan(path: Path) -> dict[str, Any]:
             f"{PLAN_SCHEMA}.",
             remedy="Update yolo_slim." if newer else "Make it again with `yolo-slim plan make`.",
         )
+    if problems := list(_problems(values)):
+        raise SlimError(
+            f"{path}: keys or values that a plan can't have.",
+            culprits=problems,
+            remedy="Correct the edit, or make the plan again with `yolo-slim plan make`.",
+        )
     return values
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    """Raise for settings of a cut that aren't there or of another type.
+def _problems(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with a plan's JSON value by itself, without its model."""
+    yield from _unknown("", values, PLAN_KEYS)
+    if not isinstance(values.get("model_sha256"), str):
+        yield f"model_sha256: got {values.get('model_sha256')!r}; expected the SHA-256 of the model's file"
+    if type(values.get("edited", False)) is not bool:
+        yield f"edited: got {values['edited']!r}; expected true or false"
+    yield from _setting_problems(values.get("settings"))
+    for key, known in (("layers", LAYER_KEYS), ("norms", CUT_KEYS)):
+        rows = values.get(key)
+        if not isinstance(rows, dict):
+            yield f"{key}: expected a line for each of them"
+            continue
+        for name, row in rows.items():
+            yield from _row_problems(name, row, known)
 
-    Raises:
-        TypeError: with the key, what it is and what was expected.
-    """
-    for key, kind in (("imgsz", int), ("seed", int), ("end2end", bool)):
-        if type(settings.get(key)) is not kind:
-            wanted = "true or false" if kind is bool else "a whole number"
-            raise TypeError(f"settings.{key} is {settings.get(key)!r}, expected {wanted}")
+
+def _unknown(where: str, values: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+    """Yield the keys that nothing reads, with the nearest one that something does."""
+    for key in values:
+        if key not in known:
+            yield f"{where}{key}: unknown key.{did_you_mean(key, known)}"
+
+
+def _setting_problems(settings: Any) -> Iterator[str]:
+    """Yield what is wrong with the settings beside those of :class:`PruneConfig`, which has a check of its own."""
+    if not isinstance(settings, dict):
+        yield "settings: expected the settings of the cut"
+        return
+    yield from _unknown("settings.", settings, SETTING_KEYS)
+    for key, least in (("imgsz", 1), ("seed", 0)):
+        value = settings.get(key)
+        if type(value) is not int or value < least:
+            yield f"settings.{key}: got {value!r}; expected a whole number from {least}"
+    if type(settings.get("end2end")) is not bool:
+        yield f"settings.end2end: got {settings.get('end2end')!r}; expected true or false"
+
+
+def _row_problems(name: str, row: Any, known: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with one layer's or normalisation's line; ``keep`` is judged where edits are read."""
+    if not isinstance(row, dict):
+        yield f"{name}: expected its lists of channels"
+        return
+    yield from _unknown(f"{name}.", row, known)
+    for key in ("outputs", "inputs") if "inputs" in row else ("outputs",):
+        width = row.get(f"{key}_before")
+        if type(width) is not int or width < 1:
+            yield f"{name}: {key}_before is {width!r}, expected a number"
+        elif not is_choice(row.get(key), width):
+            yield f"{name}: {key} must be increasing numbers from 0 to {width - 1}, at least one"
+    width, ranks = row.get("outputs_before"), row.get("ranks", [])
+    if not isinstance(ranks, list) or not all(type(rank) is int and rank >= 0 for rank in ranks):
+        yield f"{name}: ranks must be numbers, 0 for the dearest channel"
+    elif ranks and len(ranks) != width:
+        yield f"{name} has {len(ranks)} ranks for {width} channels"
+
+
+def is_choice(kept: Any, width: int) -> bool:
+    """Tell whether a JSON value is a non-empty increasing list of channels."""
+    if not isinstance(kept, list) or not kept or not all(type(i) is int and 0 <= i < width for i in kept):
+        return False
+    return all(a < b for a, b in pairwise(kept))
 
 
 def digest_of(outputs: Iterable[int]) -> str:
@@ -144,26 +206,9 @@ def _to_json(cut: LayerCut) -> dict[str, Any]:
     return values
 
 
-def _ranks(name: str, values: dict[str, Any]) -> tuple[int, ...]:
-    """Return a layer's ranks.
-
-    Raises:
-        ValueError: more or less of them than the unpruned layer has channels.
-    """
-    if len(values["ranks"]) != values["outputs_before"]:
-        raise ValueError(f"{name} has {len(values['ranks'])} ranks for {values['outputs_before']} channels")
-    return tuple(values["ranks"])
-
-
-def _from_json(values: dict[str, Any]) -> LayerCut:
-    """Return a cut from JSON values.
-
-    Raises:
-        TypeError: a width that is no number.
-    """
+def _from_json(values: Mapping[str, Any]) -> LayerCut:
+    """Return a cut from its checked JSON value."""
     inputs = values.get("inputs")
-    if type(values["outputs_before"]) is not int:
-        raise TypeError(f"outputs_before is {values['outputs_before']!r}, expected a number")
     return LayerCut(
         outputs=tuple(values["outputs"]),
         outputs_before=values["outputs_before"],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +43,25 @@ class Edits:
         """Return the edited layers."""
         return [*self.outputs, *self.keep]
 
+    def told(self) -> list[str]:
+        """Return the edits for people."""
+        changed = [f"{name}: outputs changed, {len(outputs)} of them" for name, outputs in self.outputs.items()]
+        return [*changed, *(f"{name}: keep {width}" for name, width in self.keep.items())]
+
 
 def config_of(plan: PrunePlan) -> PruneConfig:
     """Return the settings that a plan was made with."""
     values = {k: v for k, v in plan.settings.items() if k in PruneConfig.model_fields}
     return parse(PruneConfig, values, "the plan's settings")
+
+
+def read(path: Path) -> tuple[PrunePlan, Edits]:
+    """Return a plan as it is written, and what a person changed in it.
+
+    Raises:
+        SlimError: what can't be a plan, or widths that can't be; every culprit is named.
+    """
+    return PrunePlan.load(path), edits_in(read_plan(path), path)
 
 
 def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan, Edits]:
@@ -62,7 +75,7 @@ def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan
     Raises:
         SlimError: a plan of another model or schema, or widths that can't be; every culprit is named.
     """
-    plan, edits = PrunePlan.load(path), edits_in(read_plan(path), path)
+    plan, edits = read(path)
     if plan.model_sha256 != model_sha256:
         raise SlimError(
             f"{path}: the plan was made for another model (SHA-256 {plan.model_sha256[:12]}..., given "
@@ -86,15 +99,22 @@ def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan
     return checked, edits
 
 
-def require_unedited(path: Path) -> None:
-    """Raise where the plan that is about to be written would take the place of one that a person has edited."""
+def require_unedited(path: Path, plan: PrunePlan | None = None) -> None:
+    """Raise where a plan that a person has edited would be overwritten, unless it is the one to write.
+
+    Args:
+        path: ``plan.json`` that is about to be written.
+        plan: what will be written there; None: it isn't known yet.
+    """
     if not path.is_file():
         return
     try:
-        values = read_json(path)
-        edited = edits_in(values, path).names() if values["schema"] == PLAN_SCHEMA else []
-    except (ValueError, KeyError, TypeError, SlimError):
-        edited = ["it can't be read as it was written"]
+        found, edits = read(path)
+        edited = edits.names()
+        if found.edited and found != plan:
+            edited.append("it is what `yolo-slim plan apply` made of an edited plan")
+    except SlimError:
+        edited = [] if _is_older(path) else ["it can't be read as it was written"]
     if edited:
         raise SlimError(
             f"{path} was edited by hand and would be overwritten.",
@@ -103,18 +123,24 @@ def require_unedited(path: Path) -> None:
         )
 
 
+def _is_older(path: Path) -> bool:
+    """Tell whether a file is a plan of an older schema, which nobody can use any more."""
+    try:
+        return int(read_json(path)["schema"]) < PLAN_SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def edits_in(values: dict[str, Any], path: Path) -> Edits:
-    """Return the edits in a plan's JSON value.
+    """Return the edits in the JSON value of :func:`~yolo_slim.pruning.plan.read_plan`.
 
     Raises:
-        SlimError: lists that aren't increasing channel numbers of the layer, or widths that aren't numbers.
+        SlimError: widths that aren't numbers of the layer's channels, or other than its list has.
     """
     outputs, keep, wrong = {}, {}, []
     for name, cut in values["layers"].items():
         width, kept = cut["outputs_before"], cut["outputs"]
-        if not _is_choice(kept, width):
-            wrong.append(f"{name}: outputs must be increasing numbers from 0 to {width - 1}, at least one")
-        elif "digest" in cut and digest_of(kept) != cut["digest"]:
+        if "digest" in cut and digest_of(kept) != cut["digest"]:
             outputs[name] = tuple(kept)
         if "keep" not in cut:
             continue
@@ -129,13 +155,6 @@ def edits_in(values: dict[str, Any], path: Path) -> Edits:
     return Edits(outputs=outputs, keep=keep)
 
 
-def _is_choice(kept: Any, width: int) -> bool:
-    """Tell whether a JSON value is a non-empty increasing list of channels."""
-    if not isinstance(kept, list) or not kept or not all(type(i) is int and 0 <= i < width for i in kept):
-        return False
-    return all(a < b for a, b in pairwise(kept))
-
-
 def _require_same_layers(graph: ChannelGraph, plan: PrunePlan, path: Path) -> None:
     """Raise unless plan and model have the same layers of the same widths."""
     wrong = [f"{name}: not in the plan" for name in graph.convs if name not in plan.layers]
@@ -145,6 +164,13 @@ def _require_same_layers(graph: ChannelGraph, plan: PrunePlan, path: Path) -> No
             wrong.append(f"{name}: not in the model.{did_you_mean(name, list(graph.convs))}")
         elif len(site.outputs) != cut.outputs_before:
             wrong.append(f"{name}: {cut.outputs_before} channels in the plan, {len(site.outputs)} in the model")
+    wrong += [f"{name}: not in the plan" for name in graph.norms if name not in plan.norms]
+    for name, cut in plan.norms.items():
+        labels = graph.norms.get(name)
+        if labels is None:
+            wrong.append(f"{name}: not in the model.{did_you_mean(name, list(graph.norms))}")
+        elif len(labels) != cut.outputs_before:
+            wrong.append(f"{name}: {cut.outputs_before} channels in the plan, {len(labels)} in the model")
     if wrong:
         raise SlimError(f"{path}: plan and model have other layers.", culprits=wrong, remedy=REMEDY)
 
@@ -164,7 +190,8 @@ def resolve(graph: ChannelGraph, slots: list[Slot], terms: Terms, plan: PrunePla
     if problems:
         raise SlimError("The plan asks for widths that can't be.", culprits=problems, remedy=REMEDY)
     kept = set(np.flatnonzero(work.kept).tolist())
-    return replace(make_plan(graph, kept, plan.model_sha256, plan.settings), ranks=plan.ranks)
+    edited = plan.edited or bool(edits)
+    return replace(make_plan(graph, kept, plan.model_sha256, plan.settings), ranks=plan.ranks, edited=edited)
 
 
 def _broken_rules(graph: ChannelGraph, slots: list[Slot], terms: Terms, kept: np.ndarray) -> Iterator[str]:

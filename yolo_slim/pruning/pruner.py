@@ -105,7 +105,8 @@ class Pruner:
     def begin(self, model: nn.Module, graph: ChannelGraph) -> None:
         """Take the measure of the unpruned network, of which ``graph`` is the trace."""
         if self.task.config.sensitivity is not None:
-            self.guide = load_map(Path(self.task.config.sensitivity), self.task.source_sha256)
+            self.guide = load_map(Path(self.task.config.sensitivity), self.task.source_sha256, self.task.imgsz)
+            self.progress.say(f"prune: follows the milliseconds of {self.guide.told}")
         self.exported = exported_layers(model, end2end=self.task.end2end)
         self.graph = graph
         terms = self._terms(model, graph)
@@ -113,7 +114,7 @@ class Pruner:
         self.widths = slot_widths(slots)
         cost, keep = self._cost(graph, slots), widths_of(slots)
         self.full = cost.total(keep)
-        self.head_full = cost.only(_head_rows(graph, terms)).total(keep)
+        self.head_full = cost.of_head(_head_rows(graph, terms)).total(keep)
 
     def require_reachable(self, model: nn.Module, graph: ChannelGraph) -> None:
         """Raise where floors and protected layers don't let the unpruned network reach the whole budget.

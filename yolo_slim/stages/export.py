@@ -21,7 +21,6 @@ from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.prune import require_imgsz
 
 MAX_BOX_PX = 0.1
 """Largest difference of a box coordinate between ONNX Runtime and PyTorch, pixels of the input."""
@@ -75,8 +74,8 @@ def run(
     """
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.weights, checkpoint.TASKS)
-    require_imgsz(imgsz, loaded.stride)
-    require_end2end(loaded, config)
+    checkpoint.require_imgsz(loaded, imgsz)
+    checkpoint.require_end2end(loaded, asked=config.end2end)
     job = Job(
         stage="export",
         folder=out_dir,
@@ -106,15 +105,6 @@ def run(
         f"{parity['max_box_px']:.3g} px and scores within {parity['max_score']:.1g} of PyTorch"
     )
     return outputs
-
-
-def require_end2end(loaded: checkpoint.Checkpoint, config: ExportConfig) -> None:
-    """Raise when the one-to-one head is asked of a model without one."""
-    if config.end2end and not loaded.dual_head:
-        raise SlimError(
-            f"{loaded.path} has no one-to-one head, so it can't be exported end2end.",
-            remedy="Leave export.end2end off; only yolov10 and yolo26 models have that head.",
-        )
 
 
 def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int, outputs: ExportOutputs) -> None:

@@ -11,6 +11,7 @@ from yolo_slim import ultra
 from yolo_slim.config import ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.macs import Size
+from yolo_slim.stages.export import export_onnx
 
 MAX_ERROR = 0.03
 """Largest distance between what was asked for and got, as a share of the unpruned network."""
@@ -57,9 +58,6 @@ def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str
 
 def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:
     """Return the size of a checkpoint's fp32 ONNX file, exported as the export stage does."""
-    # The export stage imports the prune stage, which imports this module.
-    from yolo_slim.stages.export import export_onnx
-
     with tempfile.TemporaryDirectory(prefix="yolo-slim-size-") as folder:
         out = Path(folder) / "model.onnx"
         with ultra.log_to(Path(folder) / "export.log"):

@@ -94,7 +94,7 @@ def run(
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
     checkpoint.require_float(loaded)
-    require_imgsz(imgsz, loaded.stride)
+    checkpoint.require_imgsz(loaded, imgsz)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
     training = training or RecoverConfig()
     job = _job(out_dir, config, settings, training, {"model": loaded.sha256, "data": data_digest})
@@ -165,7 +165,7 @@ def dry_run(
         )
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
     checkpoint.require_float(loaded)
-    require_imgsz(imgsz, loaded.stride)
+    checkpoint.require_imgsz(loaded, imgsz)
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
     with os_errors_explained(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -178,6 +178,7 @@ def dry_run(
     _tell_kept(graph, progress)
     plan = pruner.cut(loaded.model)
     after = measure(loaded.model, imgsz, end2end=end2end)
+    require_goal(work.goal, work.before, after)
     if read_manifest(out_dir) and outputs.plan.is_file() and PrunePlan.load(outputs.plan) != plan:
         raise SlimError(
             f"{out_dir} holds a network that was pruned by another plan.",
@@ -214,8 +215,11 @@ def replay(
     progress = progress or Silent()
     loaded = checkpoint.load(inputs.model, checkpoint.TASKS)
     checkpoint.require_float(loaded)
-    require_imgsz(PrunePlan.load(plan_path).settings["imgsz"], loaded.stride)
-    plan, edits = planning.load_for(plan_path, loaded.model, loaded.sha256)
+    written = PrunePlan.load(plan_path).settings
+    imgsz = written["imgsz"]
+    checkpoint.require_imgsz(loaded, imgsz)
+    checkpoint.require_end2end(loaded, asked=written["end2end"])
+    plan, _ = planning.load_for(plan_path, loaded.model, loaded.sha256)
     config = planning.config_of(plan)
     if config.recover_epochs_between:
         progress.say("plan: its rounds were recovered in between; this cuts the weights given, without those trainings")
@@ -228,12 +232,14 @@ def replay(
     if job.is_done():
         progress.say("prune: done before, kept")
         return outputs_in(out_dir)
-    planning.require_unedited(outputs_in(out_dir).plan)
+    planning.require_unedited(outputs_in(out_dir).plan, plan)
     work = _Work.of(inputs, loaded, config, plan.settings, out_dir, progress, by_plan=True)
+    apply_plan(loaded.model, plan)
+    if not plan.edited:
+        require_goal(work.goal, work.before, measure(loaded.model, imgsz, end2end=plan.settings["end2end"]))
     job.begin()
     ultra.use_all_cores()
-    apply_plan(loaded.model, plan)
-    return work.finish(job, work.pruner(loaded.sha256), loaded.model, plan, judged=not edits)
+    return work.finish(job, work.pruner(loaded.sha256), loaded.model, plan, judged=not plan.edited)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,16 +324,6 @@ def _map_digest(config: PruneConfig) -> dict[str, str]:
     """Return the digest of the sensitivity map among the inputs, where there is one."""
     path = Path(config.sensitivity) if config.sensitivity else None
     return {"sensitivity": sha256(path)} if path and path.is_file() else {}
-
-
-def require_imgsz(imgsz: int, stride: int) -> None:
-    """Raise unless the input side is a multiple of the model's largest stride."""
-    if imgsz % stride:
-        below, above = imgsz // stride * stride, -(-imgsz // stride) * stride
-        near = f"{below} or {above}" if below else f"{above}"
-        raise SlimError(
-            f"imgsz {imgsz} is not a multiple of the model's stride {stride}.", remedy=f"Set IMGSZ to {near}."
-        )
 
 
 def width_table(before: dict[str, int], model: nn.Module, size_before: Size, size_after: Size) -> dict[str, Any]:

@@ -63,10 +63,6 @@ class QuantizeOutputs:
     sensitivity: Path | None
     """``sensitivity.json``; None without int8, or when the graph came quantized."""
 
-    def graph_for(self, runtime: str, precision: str) -> Path:
-        """Return the graph that a runtime builds a precision from."""
-        return self.graphs[TENSORRT_INT8 if (runtime, precision) == ("tensorrt", "int8") else precision]
-
 
 def run(
     inputs: QuantizeInputs,

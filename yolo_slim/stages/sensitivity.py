@@ -31,7 +31,7 @@ from yolo_slim.evaluation import paired
 from yolo_slim.evaluation.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.evaluation.predict import detect_all, onnx_infer
 from yolo_slim.files import read_json, write_json, write_text
-from yolo_slim.manifest import Job, versions
+from yolo_slim.manifest import Job, outputs_whole, read_manifest, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.groups import trace_channels
@@ -44,8 +44,7 @@ from yolo_slim.reporting import sensitivity as report
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.machine import describe_machine, device_model
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.stages.export import export_onnx, require_end2end
-from yolo_slim.stages.prune import require_imgsz
+from yolo_slim.stages.export import export_onnx
 from yolo_slim.training.batches import loader
 
 READ_OF_PRUNE = (
@@ -119,13 +118,13 @@ def run(
 
     Raises:
         SlimError: an unusable checkpoint, too few images, a runtime that can't be timed here, or a folder that holds
-            the map of another model.
+            the map of another model, or this one's by other settings.
     """
     progress = progress or Silent()
     precision = paired.precision_of(config.runtime)
     loaded = checkpoint.load(inputs.model)
-    require_imgsz(imgsz, loaded.stride)
-    require_end2end(loaded, ExportConfig(end2end=end2end))
+    checkpoint.require_imgsz(loaded, imgsz)
+    checkpoint.require_end2end(loaded, asked=end2end)
     pruning = _alone(pruning)
     threads = min(profile.threads, ultra.cores())
     where: dict[str, Any] = {
@@ -137,6 +136,7 @@ def run(
     if job.is_done():
         progress.say("sensitivity: done before, kept")
         return outputs
+    _require_not_another(job)
     dataset = load_dataset(inputs.data)
     require_images(pruning.criterion, len(dataset.splits.get("train", [])))
     judge = _Judge.of(dataset, config.images)
@@ -203,6 +203,19 @@ def _require_own_folder(folder: Path, model_sha256: str) -> None:
                 culprits=[f"{path.name}: model {str(found)[:12]} there, {model_sha256[:12]} now"],
                 remedy="Choose another folder with --out, or remove that one yourself.",
             )
+
+
+def _require_not_another(job: Job) -> None:
+    """Raise where a folder holds the model's whole map by other settings: it took long, and would be overwritten."""
+    found = read_manifest(job.folder)
+    if found.get("stage") != job.stage or not outputs_whole(job.folder, found):
+        return
+    before, now = ({**kind["config"], **kind["inputs"]} for kind in (found, vars(job)))
+    raise SlimError(
+        f"{job.folder} holds a whole map that was measured otherwise.",
+        culprits=[f"{key}: {before.get(key)} there, {now[key]} now" for key in now if before.get(key) != now[key]],
+        remedy="Choose another folder with --out, or remove that one yourself.",
+    )
 
 
 def _block_file(folder: Path, name: str) -> Path:
