@@ -52,13 +52,26 @@ def network(config: str, task: str) -> Any:
         description["kpt_shape"] = list(KEYPOINTS)
     model = getattr(tasks, MODELS[task][0])(description, nc=len(NAMES), verbose=False)
     model.names, model.args = dict(enumerate(NAMES)), {"task": task, "imgsz": 64}
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.1)
-    return model.float().eval().requires_grad_(False)
+    return randomised(model)
+
+
+def randomised(model: Any) -> Any:
+    """Return a model with random statistics and no vector of equal values, so that mixed-up channels show."""
+    import torch
+
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for module in norms:
+        module.running_mean.normal_(0, 0.1)
+        module.running_var.uniform_(0.5, 1.5)
+        torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+        torch.nn.init.normal_(module.bias, 0, 0.1)
+    done = {id(parameter) for module in norms for parameter in module.parameters()}
+    model.float().eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1 and id(parameter) not in done:
+            noise = torch.randn_like(parameter) * 0.1
+            parameter.copy_(parameter + noise if name.endswith("bias") else 1 + noise)
+    return model
 
 
 def save(model: Any, path: Path) -> Path:

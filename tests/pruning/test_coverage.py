@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,12 +20,13 @@ from ultralytics.nn.modules import Conv
 
 from tests import tiny_data
 from tests.conftest import ROOT
+from tests.pruning.cuts import TOLERANCE, by_output, distance, masked, random_plan, written
 from yolo_slim.config import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.macs import exported_layers, measure
-from yolo_slim.pruning.plan import PrunePlan, make_plan
+from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
 
@@ -45,91 +45,98 @@ OTHER_BLOCKS = [("yolov9c", "segment"), ("yolov9e", "detect"), ("yolo12l", "dete
 """ADown, CBLinear and CBFuse, the scaled residual of A2C2f, ghost convolutions."""
 
 
-def half(model: nn.Module, seed: int = 3) -> PrunePlan:
-    """Return a plan that drops about half of every space that isn't frozen, at random, equal counts where tied."""
-    graph = trace_channels(model, 64)
-    rng = np.random.default_rng(seed)
-    kept: set[int] = set()
-    for members in graph.tied:
-        width = len(graph.spaces[members[0]].channels)
-        stays = width if graph.spaces[members[0]].frozen else max(1, width // 2)
-        for i in members:
-            kept.update(rng.permutation(graph.spaces[i].channels)[:stays].tolist())
-    return make_plan(graph, kept, "0", {})
-
-
-def masked(model: nn.Module, plan: PrunePlan, *, outputs: bool = False) -> nn.Module:
-    """Return a copy with the weights set to zero that read a removed channel, or (wrongly) those that write one."""
-    model = copy.deepcopy(model)
-    for name, module in model.named_modules():
-        cut = plan.layers.get(name)
-        if cut is None or (cut.inputs is None and not outputs):
-            continue
-        before, kept = (cut.outputs_before, cut.outputs) if outputs else (cut.inputs_before, cut.inputs)
-        gone = sorted(set(range(before or 0)) - set(kept or ()))
-        weight = module.weight.data.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else module.weight.data
-        (weight if outputs else weight.transpose(0, 1))[gone] = 0
-    return model
-
-
-def answers(model: nn.Module) -> list[torch.Tensor]:
-    """Return all outputs for a fixed image, those that only training reads too, with the statistics as they are."""
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    branches = [module for module in model.model[-1].modules() if list(module.children())]  # type: ignore[index]
-    for module in branches:
-        module.training = True
-    with torch.no_grad():
-        found = list(tensors(model(image)))
-    model.eval()
-    return found
-
-
-def tensors(value: Any) -> list[torch.Tensor]:
-    """Return the tensors in nested outputs, the head's inputs aside."""
-    if isinstance(value, dict):
-        value = [inner for key, inner in value.items() if key != "feats"]
-    return [leaf for inner in value for leaf in tensors(inner)] if isinstance(value, (list, tuple)) else [value]
-
-
-def distance(ours: nn.Module, theirs: nn.Module) -> float:
-    """Return the largest difference of any output as a share of its largest value."""
-    pairs = zip(answers(ours), answers(theirs), strict=True)
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-6)) for a, b in pairs)
-
-
-def assert_exact(model: nn.Module) -> nn.Module:
-    """Check that the cut network computes what the masked one does, and return it."""
-    plan, cut = half(model), copy.deepcopy(model)
+def assert_exact(model: nn.Module) -> tuple[nn.Module, PrunePlan]:
+    """Check that every layer of the cut network computes what the masked one's does; return it with its plan."""
+    plan, cut = random_plan(model), copy.deepcopy(model)
     apply_plan(cut, plan)
-    assert distance(cut, masked(model, plan)) < 1e-4
-    assert measure(cut, 64).macs < 0.6 * measure(model, 64).macs
-    return cut
+    assert distance(written(cut, plan), written(masked(model, plan), plan), plan) < TOLERANCE
+    return cut, plan
 
 
 @pytest.mark.parametrize(("family", "task"), [*ROWS, *OTHER_BLOCKS])
 def test_pruned_equals_masked(family: str, task: str) -> None:
     """The cut network computes what the uncut one does with the removed channels' readers set to zero."""
     model = tiny_data.network(family, task)
-    for module in model.modules():
-        if isinstance(getattr(module, "gamma", None), nn.Parameter):
-            nn.init.normal_(module.gamma.data, 1.0, 0.3)
-    cut = assert_exact(model)
-    assert half(cut).layers.keys() == half(model).layers.keys(), "a cut network can be traced and cut again"
+    cut, plan = assert_exact(model)
+    assert measure(cut, 64).macs < 0.6 * measure(model, 64).macs
+    assert random_plan(cut).layers.keys() == plan.layers.keys(), "a cut network can be traced and cut again"
 
 
 def test_masking_the_writers_is_not_the_same() -> None:
     """Zeroing what writes a removed channel leaves its normalisation's shift: the comparison above isn't vacuous."""
     model = tiny_data.network("yolo11n", "segment")
-    plan, cut = half(model), copy.deepcopy(model)
+    plan, cut = random_plan(model), copy.deepcopy(model)
     apply_plan(cut, plan)
-    assert distance(cut, masked(model, plan, outputs=True)) > 1e-2
+    assert distance(written(cut, plan), written(masked(model, plan, outputs=True), plan), plan) > 1e-2
+
+
+def test_one_wrong_column_is_found_in_every_layer() -> None:
+    """A layer that reads one wrong channel fails the comparison, wherever it is; the answers alone don't show it."""
+    model = tiny_data.network("yolov8n", "detect")
+    cut, plan = assert_exact(model)
+    wanted = written(masked(model, plan), plan)
+    layers = [name for name, layer in plan.layers.items() if len(layer.inputs or ()) < (layer.inputs_before or 0)]
+    unseen = 0
+    for name in layers:
+        gone = next(i for i in range(plan.layers[name].inputs_before or 0) if i not in (plan.layers[name].inputs or ()))
+        weight, whole = by_output(cut.get_submodule(name)), by_output(model.get_submodule(name))
+        right = weight[:, 0].clone()
+        weight[:, 0] = whole[list(plan.layers[name].outputs), gone]
+        found = written(cut, plan)
+        assert distance(found, wanted, plan) > 10 * TOLERANCE, name
+        unseen += distance({"": found[""]}, wanted, plan) < 10 * TOLERANCE
+        weight[:, 0] = right
+    assert unseen > len(layers) / 2, "layers are compared because the answers hide them"
+    assert distance(written(cut, plan), wanted, plan) < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def rare() -> nn.Module:
+    """Return a network with a scaled residual, both kinds of attention and a transposed convolution with a bias."""
+    layers = [
+        [-1, 1, "Conv", [64, 3, 8]],
+        [-1, 2, "A2C2f", [64, True, 1, True]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [-1, 1, "C2PSA", [256]],
+    ]
+    head = [[[1, 3], 1, "Segment", ["nc", 32, 64]]]
+    description = {"nc": 3, "backbone": layers, "head": head, "scales": {"n": [1, 1, 1024]}, "scale": "n"}
+    return tiny_data.randomised(tasks.SegmentationModel(description, verbose=False))
+
+
+def first_gammas(cut: Any, whole: Any) -> None:
+    """Keep the first values of A2C2f's ``gamma``."""
+    cut.model[1].gamma.data = whole.model[1].gamma.data[: len(cut.model[1].gamma)].clone()
+
+
+def first_biases(cut: Any, whole: Any) -> None:
+    """Keep the first biases of a transposed convolution."""
+    up = cut.model[-1].proto.upsample
+    up.bias.data = whole.model[-1].proto.upsample.bias.data[: len(up.bias)].clone()
+
+
+def turned_heads(cut: Any, whole: Any) -> None:
+    """Read the values of the attention heads in reverse."""
+    attention = cut.model[3].m[0].attn
+    weight = attention.proj.conv.weight
+    heads = weight.data.reshape(len(weight), attention.num_heads, -1)
+    weight.data = heads.flip(1).reshape(weight.shape)
+
+
+@pytest.mark.parametrize("mistake", [first_gammas, first_biases, turned_heads])
+def test_other_mistakes_are_found(rare: nn.Module, mistake: Callable[[Any, Any], None]) -> None:
+    """Wrong values of a scaled residual or a bias, and heads in another order, fail the comparison too."""
+    cut, plan = assert_exact(rare)
+    mistake(cut, rare)
+    assert distance(written(cut, plan), written(masked(rare, plan), plan), plan) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize(("family", "attribute"), [("yolo12n", "num_heads"), ("yolo11n", "head_dim")])
 def test_attention_is_cut(family: str, attribute: str) -> None:
     """A2C2f loses whole heads, C2PSA a share of every head; the stock attributes follow."""
     model = tiny_data.network(family, "detect")
-    cut = assert_exact(model)
+    cut = copy.deepcopy(model)
+    apply_plan(cut, random_plan(model))
     before, after = (
         [getattr(module, attribute) for module in net.modules() if hasattr(module, "qkv")] for net in (model, cut)
     )
@@ -159,7 +166,10 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
             model = tiny_data.save(tiny_data.network(family, task), folder / f"{family}-{task}.pt")
             config = PruneConfig(macs_removed=0.5, criterion="l2", rounds=1, images=8, bn_images=8)
             out = folder / f"{family}-{task}"
-            done[family, task] = prune.run(prune.PruneInputs(model=model, data=data), config, out, imgsz=64)
+            with pytest.MonkeyPatch.context() as patch:
+                # At 64 px threads wait for each other longer than they compute.
+                patch.setattr("yolo_slim.ultra.cores", lambda: 1)
+                done[family, task] = prune.run(prune.PruneInputs(model=model, data=data), config, out, imgsz=64)
         return data, done[family, task]
 
     return make
@@ -190,39 +200,50 @@ def test_bare_environment(task: str, pruned: Callable[..., Any]) -> None:
     assert not [row for row in found if not row["exports"]]
 
 
-class Shuffle(nn.Module):
-    """A block of somebody's own: a convolution whose channels are then shuffled in two groups."""
+class Block(nn.Module):
+    """A block of somebody's own around a layer of ``width`` outputs, with one convolution after it."""
+
+    share = 0.0
+    """Width of a convolution beside the layer, as a share of ``width``; 0 for none."""
 
     def __init__(self, inner: nn.Module, width: int) -> None:
         super().__init__()
-        self.inner, self.after = inner, Conv(width, width, 1)
-        self.i, self.f, self.type, self.np = inner.i, inner.f, "Shuffle", 0
+        self.inner, self.after, self.width = inner, Conv(width, width, 1), width
+        self.branch = Conv(width, int(width * self.share), 3) if self.share else nn.Identity()
+        self.vector = nn.Parameter(torch.rand(width) + 0.5)
+        self.i, self.f, self.type, self.np = inner.i, inner.f, type(self).__name__, 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Change the layer's output and apply the convolution."""
+        return self.after(self.change(self.inner(x)))
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Change nothing."""
+        return x
+
+
+class Shuffle(Block):
+    """Shuffles channels in two groups."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
         """Shuffle."""
-        x = self.inner(x)
         n, c, h, w = x.shape
-        return self.after(x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w))
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
-class Twice(nn.Module):
-    """A block that uses one convolution twice."""
+class Twice(Block):
+    """Uses its convolution twice."""
 
-    def __init__(self, inner: nn.Module, width: int) -> None:
-        super().__init__()
-        self.inner, self.again = inner, Conv(width, width, 3)
-        self.i, self.f, self.type, self.np = inner.i, inner.f, "Twice", 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def change(self, x: torch.Tensor) -> torch.Tensor:
         """Apply."""
-        return self.again(self.again(self.inner(x)))
+        return self.after(x)
 
 
-class Idle(Twice):
-    """A block with a convolution that its forward doesn't use."""
+class Idle(Block):
+    """Doesn't use its convolution."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Leave ``again`` alone."""
+        """Leave ``after`` alone."""
         return self.inner(x)
 
 
@@ -233,23 +254,32 @@ def with_block(block: Callable[[nn.Module, int], nn.Module]) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def test_unknown_block_freezes_what_it_shuffles() -> None:
+KEPT = {
+    Shuffle: "view",
+}
+"""Block to what keeps it whole."""
+
+
+@pytest.mark.parametrize("block", KEPT, ids=lambda block: block.__name__)
+def test_unknown_block_stays_whole(block: type[Block]) -> None:
     """A block that isn't understood keeps its channels, says so, and the rest is cut exactly."""
-    model = with_block(Shuffle)
-    assert trace_channels(model, 64).blocks_kept() == {"model.4 (Shuffle)": "view"}
-    cut = assert_exact(model)
+    model = with_block(block)
+    graph = trace_channels(model, 64)
+    assert graph.blocks_kept() == {f"model.4 ({block.__name__})": KEPT[block]}
+    assert all(name.startswith("model.4.") for name, why in graph.kept_whole().items() if block.__name__ in why)
+    cut = assert_exact(model)[0]
     assert cut.model[4].inner.cv2.conv.out_channels == 64
 
 
 def test_shared_convolution_is_cut_for_both_uses() -> None:
     """A convolution that runs twice keeps the channels that both runs need."""
-    cut = assert_exact(with_block(Twice))
-    assert cut.model[4].again.conv.weight.shape[:2] == (32, 32)
+    cut = assert_exact(with_block(Twice))[0]
+    assert cut.model[4].after.conv.weight.shape[:2] == (32, 32)
 
 
 def test_unreached_convolution_is_refused_by_name() -> None:
     """A convolution that never runs is refused with its block."""
-    with pytest.raises(SlimError, match=r"model\.4\.again\.conv in Conv"):
+    with pytest.raises(SlimError, match=r"model\.4\.after\.conv in Conv"):
         trace_channels(with_block(Idle), 64)
 
 
@@ -280,7 +310,5 @@ def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
     config = PruneConfig(macs_removed=0.97, criterion="l2", rounds=1)
     with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*stays as wide as it is"):
         prune.run(prune.PruneInputs(model=path, data=data), config, tmp_path / "out", imgsz=64)
-    plan, cut = half(model), copy.deepcopy(model)
-    apply_plan(cut, plan)
-    assert distance(cut, masked(model, plan)) < 1e-4
+    cut = assert_exact(model)[0]
     assert measure(cut, 64).macs < 0.7 * measure(model, 64).macs
