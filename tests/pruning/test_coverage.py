@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -247,6 +248,142 @@ class Idle(Block):
         return self.inner(x)
 
 
+class LayerScale(Block):
+    """ConvNeXt's factor a channel, which broadcasts from (C, 1, 1)."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale."""
+        return x * self.vector[:, None, None]
+
+
+class ScaledVectors(Block):
+    """A factor a channel for features (N, C)."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale by the mean."""
+        return x * (x.mean((2, 3)) * self.vector)[:, :, None, None]
+
+
+class LowerBounds(Block):
+    """A lower bound a channel."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Clamp."""
+        return torch.clamp(x, min=self.vector[:, None, None])
+
+
+class ByKeyword(Block):
+    """A sum whose second operand is a keyword."""
+
+    share = 1.0
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Add."""
+        return torch.add(self.branch(x), other=x)
+
+
+class SomeToZero(Block):
+    """An assignment to some channels, which returns nothing."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Clear."""
+        x = x.clone()
+        x[:, 3:20] = 0
+        return x
+
+
+class ArrayToZero(Block):
+    """An assignment to channels that an array names."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Clear."""
+        x = x.clone()
+        x[:, np.arange(3, 20)] = 0
+        return x
+
+
+class SliceTimes(Block):
+    """A product in place on a view of some channels."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Scale."""
+        x = x.clone()
+        x[:, :5].mul_(3)
+        return x
+
+
+class IndexFill(Block):
+    """Chosen channels filled in place."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Fill."""
+        return x.clone().index_fill_(1, torch.tensor([0, 3], device=x.device), 0.5)
+
+
+class CopyTo(Block):
+    """A copy into a view of half the channels."""
+
+    share = 0.5
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Copy."""
+        y = x.clone()
+        y[:, : self.width // 2].copy_(self.branch(x))
+        return y
+
+
+class OtherData(Block):
+    """A tensor that is given another one's memory."""
+
+    share = 1.0
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Exchange."""
+        y = x.clone()
+        y.data = self.branch(x)
+        return y
+
+
+class WrittenOut(Block):
+    """A sum that is written to a tensor made before."""
+
+    share = 1.0
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Add."""
+        y = torch.empty_like(x)
+        torch.add(x, self.branch(x), out=y)
+        return y
+
+
+class LikeZeros(Block):
+    """A new tensor as wide as the input, of which half is written."""
+
+    share = 0.5
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Fill half."""
+        y = torch.zeros_like(x)
+        y[:, : self.width // 2] = self.branch(x)
+        return y
+
+
+class NewZeros(Block):
+    """Zeros as wide as the input beside it."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Concatenate, and keep the first half."""
+        return torch.cat([x, x.new_zeros(x.shape)], 1)[:, : self.width]
+
+
+class Largest(Block):
+    """A reduction that returns values and places."""
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Take each row's largest value."""
+        return x.max(3, keepdim=True).values.expand(x.shape)
+
+
 def with_block(block: Callable[[nn.Module, int], nn.Module]) -> nn.Module:
     """Return a yolov8n whose fifth layer is wrapped in a block of somebody's own."""
     model = tiny_data.network("yolov8n", "detect")
@@ -256,6 +393,19 @@ def with_block(block: Callable[[nn.Module, int], nn.Module]) -> nn.Module:
 
 KEPT = {
     Shuffle: "view",
+    LayerScale: "mul",
+    ScaledVectors: "mul",
+    LowerBounds: "clamp",
+    SomeToZero: "__setitem__",
+    ArrayToZero: "__setitem__",
+    SliceTimes: "__getitem__",
+    IndexFill: "index_fill_",
+    CopyTo: "copy_",
+    OtherData: "__set__",
+    WrittenOut: "add",
+    LikeZeros: "__setitem__",
+    NewZeros: "new_zeros",
+    Largest: "max",
 }
 """Block to what keeps it whole."""
 
@@ -269,6 +419,13 @@ def test_unknown_block_stays_whole(block: type[Block]) -> None:
     assert all(name.startswith("model.4.") for name, why in graph.kept_whole().items() if block.__name__ in why)
     cut = assert_exact(model)[0]
     assert cut.model[4].inner.cv2.conv.out_channels == 64
+
+
+def test_understood_block_is_cut() -> None:
+    """A block of operations that are understood, one by keyword, isn't kept whole."""
+    model = with_block(ByKeyword)
+    assert not trace_channels(model, 64).blocks_kept()
+    assert assert_exact(model)[0].model[4].inner.cv2.conv.out_channels == 32
 
 
 def test_shared_convolution_is_cut_for_both_uses() -> None:

@@ -66,24 +66,18 @@ CHANNELWISE = frozenset(
         "detach",
         "float",
         "to",
-    ]
-)
-"""Functions that keep channels where they are, and treat each alike."""
-SHAPE_ONLY = frozenset(
-    [
-        "new_tensor",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
+        "type_as",
         "zeros_like",
         "ones_like",
         "full_like",
         "empty_like",
-        "type_as",
     ]
 )
-"""Functions that read a tensor's shape and type but none of its values."""
+"""Functions that keep channels where they are, and treat each alike."""
+TYPE_OF = frozenset(["to", "type_as"])
+"""Functions that read the type of a second tensor and none of its values."""
+NEW = frozenset(["new_tensor", "new_zeros", "new_ones", "new_full", "new_empty"])
+"""Functions that make a tensor of any shape, of a type like the first one's."""
 LEAVE_TORCH = frozenset(["numpy", "tolist", "item", "__array__", "__bool__", "__float__", "__int__", "__index__"])
 """Functions after which a value can't be followed."""
 ELEMENTWISE = frozenset(
@@ -232,19 +226,36 @@ def labels_of(value: Any) -> Labels | None:
 
 def _follow(trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     """Return ``result`` with labels; freeze the inputs' labels where the function isn't understood."""
-    if not any(isinstance(item, torch.Tensor) for item in _flat(result)):
-        if name in LEAVE_TORCH:
-            trace.freeze([args], name)
+    if name in LEAVE_TORCH or (result is None and name != "__get__"):
+        # What returns nothing has written: x[:, 0] = 0.
+        _freeze_given(trace, name, args, kwargs)
         return result
-    if name in SHAPE_ONLY:
+    if not any(isinstance(item, torch.Tensor) for item in _flat(result)) or _type_only(name, args, result):
         return result
-    followed = _follow_layer(trace, name, args, kwargs, result)
+    followed = None
+    if kwargs.get("out") is None:
+        followed = _follow_layer(trace, name, args, kwargs, result)
+        if followed is None:
+            followed = _follow_move(trace, name, args, kwargs, result)
     if followed is None:
-        followed = _follow_move(trace, name, args, kwargs, result)
-    if followed is None:
-        trace.freeze([args, kwargs], name)
+        _freeze_given(trace, name, args, kwargs)
         return _unlabelled(result)
     return followed
+
+
+def _freeze_given(trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Freeze what a call was given, its tensors alone: an array among them is an index and no labels."""
+    trace.freeze([value for value in _flat([args, kwargs]) if isinstance(value, torch.Tensor)], name)
+
+
+def _type_only(name: str, args: tuple[Any, ...], result: Any) -> bool:
+    """Tell whether a function took no more than the type of a labelled tensor: anchors, a grid of positions.
+
+    A new tensor of as many dimensions may have the width of the labelled one, which the cut changes.
+    """
+    if name in TYPE_OF:
+        return not isinstance(args[0], _Labelled)
+    return name in NEW and result.ndim < args[0].ndim
 
 
 def _follow_layer(trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
@@ -270,11 +281,12 @@ def _follow_move(trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[st
     if name in ("cat", "concat") and _dimension(args, kwargs, 1, 0, result.ndim) == 1:
         return _follow_cat(trace, args[0] if args else kwargs["tensors"], result)
     if name in ELEMENTWISE:
-        return _follow_elementwise(trace, args, result)
+        operands = [*args[:2], *(kwargs[key] for key in ("input", "other") if key in kwargs)]
+        return _follow_elementwise(trace, operands, result)
     labels = labels_of(args[0]) if args else None
     if labels is None:
         return None
-    if name in CHANNELWISE and result.shape[1:2] == (len(labels),):
+    if name in CHANNELWISE and result.shape[1:2] == (len(labels),) and (name in TYPE_OF or _only_first(args, kwargs)):
         return label(result, labels)
     if name in ("chunk", "split") and _dimension(args, kwargs, 2, 0, args[0].ndim) == 1:
         return _follow_split(trace, name, labels, result)
@@ -288,7 +300,8 @@ def _follow_move(trace: Trace, name: str, args: tuple[Any, ...], kwargs: dict[st
 def _unlabelled(value: Any) -> Any:
     """Return tensors that go on being watched, though their channels are no longer known."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_unlabelled(item) for item in value) if type(value) in (list, tuple) else value
+        rebuilt = type(value) in (list, tuple) or type(value).__module__ == "torch.return_types"
+        return type(value)([_unlabelled(item) for item in value]) if rebuilt else value
     return value.as_subclass(_Labelled) if type(value) in (torch.Tensor, _Labelled) else value
 
 
@@ -301,6 +314,11 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
+
+
+def _only_first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether the first argument is the only one with many values; ``clamp`` may have a bound a channel."""
+    return not any(isinstance(value, torch.Tensor) and value.numel() > 1 for value in _flat([args[1:], kwargs]))
 
 
 def _dimension(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, default: int, ndim: int) -> int:
@@ -396,12 +414,12 @@ def _follow_split(
     return tuple(label(part, own) for part, own in zip(result, parts, strict=True))
 
 
-def _follow_elementwise(trace: Trace, args: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor | None:
+def _follow_elementwise(trace: Trace, operands: Sequence[Any], result: torch.Tensor) -> torch.Tensor | None:
     """Merge the labels of two operands; a number or a single channel leaves the other's labels alone."""
-    tensors = [a for a in args[:2] if isinstance(a, torch.Tensor) and a.ndim > 0]
+    tensors = [a for a in operands if isinstance(a, torch.Tensor) and a.ndim > 0]
     wide = [a for a in tensors if a.ndim == result.ndim and a.shape[1:2] == result.shape[1:2]]
     single = [a for a in tensors if all(a is not w for w in wide)]
-    if not wide or any(labels_of(a) is None for a in wide) or any(a.numel() > 1 and a.shape[1] != 1 for a in single):
+    if not wide or any(labels_of(a) is None for a in wide) or any(_channels(a, result.ndim) != 1 for a in single):
         return None
     trace.freeze(single, "one channel for all")
     first = labels_of(wide[0])
@@ -409,6 +427,12 @@ def _follow_elementwise(trace: Trace, args: tuple[Any, ...], result: torch.Tenso
     for other in wide[1:]:
         trace.merger.merge(first, other.labels)  # type: ignore[attr-defined]
     return label(result, first)
+
+
+def _channels(operand: torch.Tensor, ndim: int) -> int:
+    """Return how many channels an operand brings to a result of ``ndim`` dimensions, counted from the last one."""
+    axis = operand.ndim - ndim + 1
+    return operand.shape[axis] if axis >= 0 else 1
 
 
 def run(
