@@ -384,6 +384,18 @@ class Largest(Block):
         return x.max(3, keepdim=True).values.expand(x.shape)
 
 
+class Lost(Block):
+    """A new tensor that nothing ties to the input."""
+
+    share = 1.0
+
+    def change(self, x: torch.Tensor) -> torch.Tensor:
+        """Write all of it."""
+        y = torch.zeros(x.shape)
+        y[:, : self.width] = self.branch(x)
+        return y
+
+
 def with_block(block: Callable[[nn.Module, int], nn.Module]) -> nn.Module:
     """Return a yolov8n whose fifth layer is wrapped in a block of somebody's own."""
     model = tiny_data.network("yolov8n", "detect")
@@ -438,6 +450,14 @@ def test_unreached_convolution_is_refused_by_name() -> None:
     """A convolution that never runs is refused with its block."""
     with pytest.raises(SlimError, match=r"model\.4\.after\.conv in Conv"):
         trace_channels(with_block(Idle), 64)
+
+
+def test_block_that_loses_the_channels_is_refused_by_name() -> None:
+    """Where a block's output can't be followed, it is named, and not the layers behind it."""
+    with pytest.raises(SlimError) as caught:
+        trace_channels(with_block(Lost), 64)
+    assert list(caught.value.culprits) == ["model.4 (Lost)"]
+    assert "torch.zeros_like(x)" in str(caught.value)
 
 
 def test_shared_weight_is_refused_by_name() -> None:

@@ -78,7 +78,8 @@ def trace_channels(model: nn.Module, imgsz: int) -> ChannelGraph:
         imgsz: input side in pixels, for the MACs.
 
     Raises:
-        SlimError: convolutions that a forward pass doesn't reach, or modules that share a weight.
+        SlimError: convolutions that a forward pass doesn't reach, blocks behind which channels can't be followed, or
+            modules that share a weight.
     """
     trace = tracing.run(model, imgsz, RULES, SPLITS_BY_ATTRIBUTE)
     _require_reached(model, trace)
@@ -93,20 +94,28 @@ def trace_channels(model: nn.Module, imgsz: int) -> ChannelGraph:
 
 
 def _require_reached(model: nn.Module, trace: Trace) -> None:
-    """Raise for convolutions that never ran: what they would have to match is unknown."""
+    """Raise for convolutions that never ran, or ran where the labels were lost: what they must match is unknown."""
     modules = dict(model.named_modules())
-    unreached = [
-        f"{name} in {type(modules[name.rpartition('.')[0]]).__name__}"
+    homes = {
+        name: type(modules[name.rpartition(".")[0]]).__name__
         for name in trace.names.values()
         if isinstance(modules[name], (nn.Conv2d, nn.ConvTranspose2d)) and name not in trace.convs
-    ]
-    unreached = [text for text in unreached if not text.endswith(" in DFL")]
-    if unreached:
+    }
+    unreached = [name for name, home in homes.items() if home != "DFL"]
+    if not unreached:
+        return
+    culprits = [f"{name} in {homes[name]}" for name in unreached]
+    if trace.ran.issuperset(unreached):
         raise SlimError(
-            "Some convolutions are not reached by a forward pass, so what they must match is unknown.",
-            culprits=unreached,
-            remedy="Remove these layers from the model, or let its forward use them.",
+            "Channels can't be followed through some blocks, so what the layers behind them must match is unknown.",
+            culprits=[f"{name} ({type(module).__name__})" for name, module in trace.lost] or culprits,
+            remedy="Let their forward make tensors by torch.zeros_like(x) or x.new_zeros(...), not torch.zeros(...).",
         )
+    raise SlimError(
+        "Some convolutions are not reached by a forward pass, so what they must match is unknown.",
+        culprits=culprits,
+        remedy="Remove these layers from the model, or let its forward use them.",
+    )
 
 
 def _spaces(

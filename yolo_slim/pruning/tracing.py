@@ -168,6 +168,10 @@ class Trace:
     """Arrays of labels that must keep equal counts, position by position."""
     stack: list[tuple[str, nn.Module]] = field(default_factory=list)
     """Modules that are running, the innermost last."""
+    ran: set[str] = field(default_factory=set)
+    """Modules that have run, by name."""
+    lost: list[tuple[str, nn.Module]] = field(default_factory=list)
+    """The innermost modules that were given labelled tensors and answered with others alone."""
 
     def freeze(self, values: Any, why: str) -> None:
         """Forbid the removal of every channel in ``values``: tensors or label arrays, nested as they come."""
@@ -528,15 +532,22 @@ def _running(model: nn.Module, trace: Trace) -> Iterator[None]:
         for name, module in model.named_modules():
             if name:
                 enter = module.register_forward_pre_hook(lambda m, _, name=name: trace.stack.append((name, m)))
-                leave = module.register_forward_hook(lambda *_: _pop(trace), always_call=True)
+                leave = module.register_forward_hook(partial(_leave, trace), with_kwargs=True, always_call=True)
                 stack.callback(enter.remove)
                 stack.callback(leave.remove)
         yield
 
 
-def _pop(trace: Trace) -> None:
-    """Take the innermost module off the stack."""
-    trace.stack.pop()
+def _leave(trace: Trace, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    """Take the innermost module off the stack and remember whether it has lost the labels."""
+    name, _ = trace.stack.pop()
+    trace.ran.add(name)
+    given = any(isinstance(item, _Labelled) for item in _flat([args, kwargs]))
+    answers = [item for item in _flat(output) if isinstance(item, torch.Tensor)]
+    if not given or not answers or any(isinstance(item, _Labelled) for item in answers):
+        return
+    if not any(inner.startswith(f"{name}.") for inner, _ in trace.lost):
+        trace.lost.append((name, module))
 
 
 @contextmanager
