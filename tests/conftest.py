@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ |= {
@@ -18,6 +18,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cores() -> Iterator[None]:
+    """Give every worker its share of the cores: threads that outnumber them wait for each other."""
+    from yolo_slim import ultra
+
+    share = max(1, ultra.cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ultra, "cores", lambda: share)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,32 @@ def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypat
     assert all_finite(checkpoint.load(outputs.weights).model.state_dict().values())
 
 
+def test_going_on_draws_anew(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a stop the images come in another order than in the first epoch; two trainings begin with the same."""
+    from yolo_slim.training.trainer import SlimTrainer
+
+    whole, seen = SlimTrainer.preprocess_batch, list[list[str]]()
+
+    def noted(self: Any, batch: Any) -> Any:
+        seen[-1] += [Path(file).name for file in batch["im_file"]]
+        return whole(self, batch)
+
+    for folder in ("first", "second"):
+        with monkeypatch.context() as patched:
+            patched.setattr(SlimTrainer, "preprocess_batch", noted)
+            in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+            seen.append([])
+            with pytest.raises(SlimError, match="epoch 2"):
+                train(folder=folder)
+    monkeypatch.setattr(SlimTrainer, "preprocess_batch", noted)
+    seen.append([])
+    train(folder="first")
+    first, second, after = seen
+    assert first == second
+    assert sorted(after) == sorted(first[: len(after)])
+    assert after != first[: len(after)]
+
+
 def test_nan_in_the_first_epoch(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing was trained yet, nothing is claimed to be kept."""
     in_epoch(monkeypatch, 0, lambda batch: batch["img"].fill_(float("inf")))

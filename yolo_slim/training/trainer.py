@@ -19,13 +19,16 @@ from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK
-from ultralytics.utils.torch_utils import strip_optimizer, strip_qat, unwrap_model
+from ultralytics.utils.torch_utils import init_seeds, strip_optimizer, strip_qat, unwrap_model
 
 from yolo_slim import ultra
 from yolo_slim.errors import SlimError
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 from yolo_slim.training.precision import Float32Criterion, fused
+
+EPOCH_SEEDS = 1000
+"""Distance of the seeds of two starts: more than there are processes, whose seeds differ by one."""
 
 
 class _KeepsWidths:
@@ -49,6 +52,8 @@ class _KeepsWidths:
     tloss: Any
     fitness: Any
     epoch: int
+    start_epoch: int
+    train_loader: Any
     batch_size: int
     _batch_asked: int
 
@@ -79,10 +84,22 @@ class _KeepsWidths:
             self.args.distill_model = None
         super()._setup_train()  # type: ignore[misc]
         self.args.distill_model = teacher
+        if self.start_epoch:
+            self._draw_anew()
         if self.device.type == "cpu":
             self._use_cpu()
         if teacher and self.args.dis > 0 and not self.by_features:
             self._distill_from(teacher)
+
+    def _draw_anew(self) -> None:
+        """Let a training that goes on see other crops and mosaics than before.
+
+        Ultralytics seeds every start alike, so the epochs after a kill would repeat the first ones, image by image.
+        """
+        init_seeds(self.args.seed + 1 + RANK + EPOCH_SEEDS * self.start_epoch, deterministic=self.args.deterministic)
+        source = self.train_loader.generator
+        source.manual_seed(source.initial_seed() + EPOCH_SEEDS * self.start_epoch)
+        self.train_loader.reset()
 
     def _use_cpu(self) -> None:
         """Train on all cores, channels last and, where ``amp`` asks for it, in bfloat16."""
