@@ -37,7 +37,8 @@ DEFAULTS: dict[str, Any] = {
 }
 """Ultralytics arguments that differ from its own defaults; each can be overridden.
 
-lr0 was held against its half and double (docs/benchmarks/ablations.md); schedule, optimizer and warm-up weren't.
+lr0 was held against its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
+docs/benchmarks/ablations.md.
 """
 
 SCORES = {
