@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ |= {
@@ -16,19 +16,21 @@ os.environ |= {
 
 import pytest
 
+
+def _take_own_cores() -> None:
+    """Keep a worker and what it starts on its share of the cores: threads that outnumber them wait for each other."""
+    workers, own = (os.environ.get(f"PYTEST_XDIST_WORKER{key}", "") for key in ("_COUNT", ""))
+    if workers and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        share = max(1, len(cores) // int(workers))
+        first = int(own.removeprefix("gw")) * share % len(cores)
+        os.sched_setaffinity(0, cores[first : first + share])
+
+
+_take_own_cores()
+
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cores() -> Iterator[None]:
-    """Give every worker its share of the cores: threads that outnumber them wait for each other."""
-    from yolo_slim import ultra
-
-    share = max(1, ultra.cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ultra, "cores", lambda: share)
-        yield
 
 
 @pytest.fixture(scope="session")
