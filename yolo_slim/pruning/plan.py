@@ -75,7 +75,11 @@ class PrunePlan:
         Raises:
             SlimError: no plan, one of another schema, or with keys and values that a plan can't have, all named.
         """
-        values = read_plan(path)
+        return PrunePlan.from_json(read_plan(path))
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> PrunePlan:
+        """Return the plan in the JSON value of :func:`read_plan`."""
         return PrunePlan(
             model_sha256=values["model_sha256"],
             settings=values["settings"],

@@ -61,7 +61,8 @@ def read(path: Path) -> tuple[PrunePlan, Edits]:
     Raises:
         SlimError: what can't be a plan, or widths that can't be; every culprit is named.
     """
-    return PrunePlan.load(path), edits_in(read_plan(path), path)
+    values = read_plan(path)
+    return PrunePlan.from_json(values), edits_in(values, path)
 
 
 def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan, Edits]:
