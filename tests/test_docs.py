@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 import pytest
+from click.core import ParameterSource
 
 from tests.conftest import ROOT
 from yolo_slim.cli import cli
@@ -69,8 +70,8 @@ def parse_as_script(command: str, patch: pytest.MonkeyPatch) -> None:
     module.main()
 
 
-def parse_as_tool(command: str) -> None:
-    """Let the command line read a command's arguments, and no more.
+def parse_as_tool(command: str) -> set[str]:
+    """Let the command line read a command's arguments, and no more; return the options and arguments it was given.
 
     Raises:
         click.UsageError: it doesn't understand them.
@@ -82,7 +83,9 @@ def parse_as_tool(command: str) -> None:
         if name not in found.commands:
             raise click.UsageError(f"no command {name}")
         found = found.commands[name]
-    found.make_context(found.name, arguments)
+    context = found.make_context(found.name, arguments)
+    given = [p for p in found.params if context.get_parameter_source(p.name or "") is ParameterSource.COMMANDLINE]
+    return {name for parameter in given for name in parameter.opts}
 
 
 @pytest.mark.parametrize("command", script_commands())
@@ -101,7 +104,8 @@ def test_a_call_that_a_script_does_not_understand_is_found(monkeypatch: pytest.M
 @pytest.mark.parametrize("command", tool_commands())
 def test_the_command_line_understands_what_is_documented(command: str) -> None:
     """Each documented call of yolo-slim passes its parser."""
-    parse_as_tool(command)
+    options = {word for word in shlex.split(command) if word.startswith("--")}
+    assert options <= parse_as_tool(command)
 
 
 @pytest.mark.parametrize("command", ["yolo-slim run --modle best.pt", "yolo-slim squeeze best.pt"])
