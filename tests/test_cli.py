@@ -18,10 +18,11 @@ import torch
 import yaml
 
 from yolo_slim import api, cli, pipeline
-from yolo_slim.config import RunConfig
+from yolo_slim.config import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import MANIFEST_SCHEMA
+from yolo_slim.stages.recover import RecoverInputs
 
 COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
@@ -377,10 +378,12 @@ def test_out_in_a_run(trained: Path, signs: Path, tmp_path: Path, monkeypatch: p
     assert seen == [run / "recover"]
 
 
-def test_recovery_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights of a run are recovered into that run, others not over the recovery of a run that has its own."""
+def test_recovery_of_other_weights(
+    trained: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's weights are recovered into that run by its own model; by a larger one, or from elsewhere, in no run."""
     seen: list[Path] = []
-    monkeypatch.setattr(api.recover_stage, "run", lambda *args, **_: seen.append(args[2]))
+    monkeypatch.setattr(api.recover_stage, "run", lambda *args, **_: seen.append(args[2].resolve()))
     monkeypatch.chdir(tmp_path)
     runs = tmp_path / "runs" / "slim"
     for share in (30, 50):
@@ -389,17 +392,33 @@ def test_recovery_of_other_weights(trained: Path, signs: Path, tmp_path: Path, m
         (folder / "prune" / "pruned.pt").write_bytes(bytes([share]))
         identity = {"schema": 1, "model_sha256": sha256(trained), "data": str(signs.resolve()), "target": "host"}
         write_json(folder / "run.json", identity)
-    api.recover(folder.with_name(f"{trained.stem}-host-64-30") / "prune" / "pruned.pt", trained, signs, imgsz=64)
-    assert [path.resolve() for path in seen] == [runs / f"{trained.stem}-host-64-30" / "recover"]
     own = runs / f"{trained.stem}-host-64-30"
+    api.recover(own / "prune" / "pruned.pt", trained, signs, imgsz=64)
     write_json(own / "run.json", {**read_json(own / "run.json"), "config": {"imgsz": 64}})
     with pytest.raises(SlimError, match="imgsz: 64 there, 96 now"):
         api.recover(own / "prune" / "pruned.pt", trained, signs, imgsz=96)
-    other = tmp_path / "pruned.pt"
+    other = tmp_path / "other.pt"
     other.write_bytes(b"other")
-    with pytest.raises(SlimError, match="another pruned network's recovery"):
-        api.recover(other, trained, signs, imgsz=64)
-    assert len(seen) == 1
+    api.recover(other, trained, signs, imgsz=64)
+    larger = untrained("yolo11n")
+    api.recover(own / "prune" / "pruned.pt", larger, signs, imgsz=64)
+    assert seen == [own / "recover", runs / "other-host-64-recover", runs / "pruned-host-64-recover"]
+    assert not any(path.name.startswith(larger.stem) for path in runs.iterdir())
+
+
+def test_finished_recovery_that_nobody_named(signs: Path, trained: Path, tmp_path: Path) -> None:
+    """Without --out, a finished recovery isn't trained anew by other settings; every difference is told."""
+    before = {"schema": MANIFEST_SCHEMA, "stage": "recover", "fingerprint": "", "outputs": {}}
+    before |= {"config": {"epochs": 100, "imgsz": 64}, "inputs": {"weights": "other"}}
+    write_json(tmp_path / "manifest.json", before)
+    kept = (tmp_path / "manifest.json").read_bytes()
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
+    with pytest.raises(SlimError, match="finished recovery that was trained otherwise") as caught:
+        api.recover_stage.run(inputs, RecoverConfig(epochs=3), tmp_path, imgsz=64, replace=False)
+    assert "epochs: 100 -> 3" in caught.value.culprits
+    assert f"weights: other -> {sha256(trained)[:12]}" in caught.value.culprits
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_bytes() == kept
 
 
 def test_export_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,6 +456,15 @@ def test_two_teachers(trained: Path, untrained: Callable[[str], Path], signs: Pa
     larger = f"recover.teacher={untrained('yolo11n')}"
     code, _, err = run_cli(*given, "--out", str(tmp_path / "out"), "--set", larger)
     assert (code, "Two teachers are given" in err) == (2, True)
+
+
+def test_numbers_with_an_exponent(monkeypatch: pytest.MonkeyPatch, trained: Path, signs: Path, tmp_path: Path) -> None:
+    """1e-3 is a number as 0.001 is; what merely looks like one stays text."""
+    seen: list[dict[str, object]] = []
+    monkeypatch.setattr(api, "recover", lambda *_, **given: seen.append({**given["train"], **given["settings"]}) or api)
+    given = ["recover", str(trained), "--teacher", str(trained), "--data", str(signs), "--out", str(tmp_path / "out")]
+    run_cli(*given, "--train", "lr0=3e-4", "--train", "name=e4", "--set", "prune.sparse_strength=1E-5")
+    assert seen == [{"lr0": 0.0003, "name": "e4", "prune.sparse_strength": 1e-5}]
 
 
 def test_values_that_are_no_yaml(trained: Path, signs: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -70,3 +71,17 @@ def test_formats_that_devices_do_not_read(copied: Path) -> None:
     with pytest.raises(SlimError) as caught:
         check_dataset(load_dataset(copied))
     assert "devices don't read .mpo" in str(caught.value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_images(copied: Path, channels: int) -> None:
+    """An image of 16 bits, which Ultralytics trains on and no device's pre-processing takes, is named; 8 bits pass."""
+    image = copied.parent / "images/val/00000.jpg"
+    image.unlink()
+    for depth in (np.uint8, np.uint16):
+        cv2.imwrite(str(image.with_suffix(".png")), np.full((64, 64, channels), 200, depth))
+        if depth == np.uint8:
+            check_dataset(load_dataset(copied), deep=True)
+    with pytest.raises(SlimError) as caught:
+        check_dataset(load_dataset(copied), deep=True)
+    assert caught.value.culprits == (f"{image.with_suffix('.png')}: more than 8 bits per channel; convert it to 8",)

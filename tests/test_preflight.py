@@ -86,7 +86,6 @@ def test_good_graph(plain: Path, target: str) -> None:
     """A raw fp32 graph has no blocker on any Jetson; what only a device tells is listed, and never passes."""
     result = preflight(plain, targets.load(target), "fp32", "one2many", rtx=False)
     assert result.is_passed
-    result.raise_for_failure()
     assert [check.name for check in result.checks if check.status == "unproven"] == list(UNPROVEN)
     assert answer(result, "build ahead of time") == ("skipped", "not asked for")
     assert result.to_json()["passed"] is True
@@ -140,9 +139,7 @@ def test_int8_end2end(plain: Path, target: str, layout: str, status: str) -> Non
     assert answer(result, "head")[0] == status
     if status == "fail":
         assert "JetPack 6.2 (TensorRT 10.3)" in answer(result, "head")[1]
-        with pytest.raises(SlimError, match="can't become an engine for jetson-orin-nano") as caught:
-            result.raise_for_failure()
-        assert "one-to-many head" in caught.value.remedy
+        assert [check.name for check in result.failures] == ["head"]
 
 
 def test_fp16_end2end_is_no_blocker(plain: Path) -> None:
@@ -341,7 +338,7 @@ def test_rtx_builds_every_graph(untrained: Callable[[str], Path], tmp_path: Path
     graph.save(qdq.quantize(model, body, qdq.ranges_of(statistics, "max")), tmp_path / "int8.onnx")
     for precision, path in {"fp32": plain, "fp16": tmp_path / "fp16.onnx", "int8": tmp_path / "int8.onnx"}.items():
         result = preflight(path, targets.load(THOR), precision, layout)
-        result.raise_for_failure()
+        assert not result.failures
         assert answer(result, "build ahead of time")[0] == "pass"
 
 

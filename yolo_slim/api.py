@@ -188,19 +188,15 @@ def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
         )
 
 
-@contextmanager
-def _recovery(place: Path, weights: Path, teacher: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
-    """Hold a recovery's folder: the one given, its place in the weights' own run, or that in the settings' run."""
+def _recovery_place(out: PathLike | None, weights: Path, teacher: Path, config: RunConfig) -> Path:
+    """Return a recovery's folder: the one given, its place in the run that both checkpoints are of, else its own."""
+    if out:
+        return Path(out)
     run = weights.resolve().parent.parent
-    if in_run and weights.resolve().parent.name == "prune" and _is_run_of(run, teacher):
-        with locked(run):
-            _require_same_data(run, config)
-            yield run / "recover"
-        return
-    with _held(place, config, in_run=in_run) as folder:
-        if in_run:
-            _require_its_weights(folder, weights)
-        yield folder
+    if weights.resolve().parent.name == "prune" and _is_run_of(run, teacher):
+        _require_same_data(run, config)
+        return run / "recover"
+    return Path(f"runs/slim/{weights.stem}-{Path(config.target).stem}-{config.imgsz}-recover")
 
 
 def _require_same_data(run: Path, config: RunConfig) -> None:
@@ -222,17 +218,6 @@ def _require_same_export(folder: Path, weights: Path) -> None:
     if whose and whose != sha256(weights):
         raise SlimError(
             f"{folder} holds the export of other weights than {weights}.", remedy="Choose a folder (--out)."
-        )
-
-
-def _require_its_weights(folder: Path, weights: Path) -> None:
-    """Raise where a run's place belongs to the recovery of other weights."""
-    pruned = folder.parent / "prune" / "pruned.pt"
-    whose = sha256(pruned) if pruned.is_file() else read_manifest(folder).get("inputs", {}).get("weights")
-    if whose and whose != sha256(weights):
-        raise SlimError(
-            f"{folder} is the place of another pruned network's recovery than {weights}'s.",
-            remedy="Choose a folder (--out).",
         )
 
 
@@ -349,20 +334,22 @@ def recover(
 ) -> recover_stage.RecoverOutputs:
     """Train a pruned checkpoint back; arguments as of :func:`make_config`.
 
-    Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run.
+    Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run by the run's own model, and what is
+    finished there isn't trained anew by other settings.
     """
     chosen = make_config(teacher, data, **arguments)
-    place = _stage(out, chosen, "recover")
+    place = _recovery_place(out, Path(weights), Path(teacher), chosen)
     prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
     _require_one_teacher(chosen.recover, Path(teacher))
-    with _recovery(place, Path(weights), Path(teacher), chosen, in_run=not out) as folder:
+    with held(place):
         return recover_stage.run(
             recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
             chosen.recover,
-            folder,
+            place,
             imgsz=chosen.imgsz,
             seed=chosen.seed,
             data_digest=prepared.data_digest,
+            replace=out is not None,
             progress=progress,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 VERDICT_EXIT = {"pass": 0, "fail": 1, "unproven": 3}
 EXISTING = click.Path(path_type=Path)
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 class _Group(click.Group):
@@ -79,7 +81,7 @@ def _listening(quiet: bool) -> Iterator[_Listener]:
 
 
 def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Return ``key=value`` texts as a mapping, values read as YAML."""
+    """Return ``key=value`` texts as a mapping, values read as YAML; 3e-4 is a number, unlike in YAML 1.1."""
     import yaml
 
     parsed = {}
@@ -88,7 +90,7 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
         if not separator:
             raise click.BadParameter(f"'{text}' is not KEY=VALUE", param=option)
         try:
-            parsed[key] = yaml.safe_load(value)
+            parsed[key] = float(value) if EXPONENT.fullmatch(value.strip()) else yaml.safe_load(value)
         except yaml.YAMLError:
             told = f"""'{text}': the value isn't YAML; in quotes it is text: '{key}="{value}"'"""
             raise click.BadParameter(told, param=option) from None
@@ -444,7 +446,10 @@ def plan_apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_j
 @click.option("--teacher", required=True, type=EXISTING, help="The unpruned checkpoint, or a larger one like it.")
 @_options("data", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
 @click.option(
-    "--out", type=EXISTING, help="Folder to write [default: recover/ in WEIGHTS' own run, else runs/slim/NAME]."
+    "--out",
+    type=EXISTING,
+    help="Folder to write [default: recover/ in the run that WEIGHTS and teacher are of, else "
+    "runs/slim/WEIGHTS-TARGET-IMGSZ-recover].",
 )
 def recover(weights: Path, teacher: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
     """Train pruned WEIGHTS back with distillation from the teacher; write recovered.pt."""

@@ -98,6 +98,15 @@ class PruneConfig(Frozen):
             raise PydanticCustomError("budget", "a value here, or of macs_removed or params_removed")
         return value
 
+    @field_validator("scope")
+    @classmethod
+    def _map_prices_the_head(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse a gentleness that nothing would heed."""
+        default = cls.model_fields["head_gentleness"].default
+        if value == "sensitivity" and info.data.get("head_gentleness", default) not in (0, default):
+            raise PydanticCustomError("head", "another scope, or no head_gentleness but 0: the map prices the head")
+        return value
+
     @field_validator("sensitivity")
     @classmethod
     def _map_for_scope(cls, value: Any, info: ValidationInfo) -> Any:

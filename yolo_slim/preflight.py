@@ -80,16 +80,6 @@ class Preflight:
         """Return a JSON value of everything."""
         return {**asdict(self), "passed": self.is_passed}
 
-    def raise_for_failure(self) -> None:
-        """Raise a :class:`SlimError` that names every failed check."""
-        if self.failures:
-            raise SlimError(
-                f"{self.onnx} ({self.precision}, {self.layout}) can't become an engine for {self.target}.",
-                culprits=[f"{check.name}: {check.detail}" for check in self.failures],
-                remedy="Export the raw one-to-many head with opset 17 and yolo_slim's own quantization, or remove the "
-                "JetPacks you don't use from jetson.jetpacks of your own profile.",
-            )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:

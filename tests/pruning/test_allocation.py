@@ -193,6 +193,31 @@ def test_ratio_that_only_the_head_could_pay() -> None:
     assert "50% can go" in str(caught.value)
 
 
+def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], Path]) -> None:
+    """A head held by its own ratio has the floor that it would have without, which is what the error reckons with."""
+    _, slots = slots_of(untrained("yolov8n"), PruneConfig(head_removed=0.1))
+    head = [slot for slot in slots if slot.head and slot.floor < slot.width]
+    assert head
+    assert all(slot.least == slot.floor for slot in head)
+    assert not any(slot.least for slot in slots_of(untrained("yolov8n"), PruneConfig())[1])
+    chained, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
+    chained[1] = replace(chained[1], head=True, least=8)
+    held = {"start": np.array([16, 64]), "free": np.array([True, False])}
+    with pytest.raises(SlimError, match="only the head could pay") as caught:
+        allocate_global(chained, cost, target=0.3 * cost.total(widths_of(chained)), round_to=8, per_mac=0, **held)
+    assert caught.value.remedy.endswith("or raise prune.head_removed.")
+
+
+def test_gentleness_beside_a_map_is_refused() -> None:
+    """Scope sensitivity prices the head by its map, so a gentleness that would change nothing is an error."""
+    given = {"scope": "sensitivity", "sensitivity": "map.json"}
+    with pytest.raises(SlimError, match="the map prices the head"):
+        parse(PruneConfig, {**given, "head_gentleness": 0.5}, "settings")
+    for heeded in ({}, {"head_gentleness": 0.0}, {"head_gentleness": 0.8}):
+        assert parse(PruneConfig, {**given, **heeded}, "settings").scope == "sensitivity"
+    assert parse(PruneConfig, {"head_gentleness": 0.5}, "settings").head_gentleness == 0.5
+
+
 def test_one_budget_decides() -> None:
     """Another budget takes the default's place; two at once, and none, are refused."""
     assert PruneConfig(params_removed=0.3).budget == ("params_removed", 0.3)

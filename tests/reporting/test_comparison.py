@@ -45,8 +45,8 @@ def bench(ms: float) -> dict[str, Any]:
 @pytest.fixture
 def lost() -> dict[str, Any]:
     """Return a comparison that pruning lost to the smaller input and won against random channels."""
-    grid = rows("ours", 0.5, (0.50, 0.51)) + rows("random", 0.5, (0.40, 0.42))
-    grid += rows("small-input", 0.5, (0.55, 0.56), 224) + rows("control", 0.0, (0.6,))
+    grid = rows("ours", 0.5, (0.50, 0.51, 0.505)) + rows("random", 0.5, (0.40, 0.42, 0.41))
+    grid += rows("small-input", 0.5, (0.55, 0.56, 0.555), 224) + rows("control", 0.0, (0.6,))
     timings = {"ours": bench(5.0), "random": bench(5.2), "small-input": bench(4.0), "control": bench(8.0)}
     about = {
         "name": "hardhat",

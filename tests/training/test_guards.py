@@ -94,6 +94,32 @@ def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypat
     assert all_finite(checkpoint.load(outputs.weights).model.state_dict().values())
 
 
+def test_nan_by_the_last_step_of_an_epoch(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that aren't finite though every loss was aren't saved: last.pt stays good, training goes on from it."""
+    from yolo_slim.training.trainer import SlimTrainer
+
+    whole = SlimTrainer.validate
+
+    def validate(self: Any) -> Any:
+        if self.epoch == 1:
+            for network in (self.model, self.ema.ema):
+                next(network.parameters()).data.fill_(float("nan"))
+        return whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SlimTrainer, "validate", validate)
+        with pytest.raises(SlimError, match="network became NaN or infinite in epoch 2"):
+            train()
+    last = torch.load(tmp_path / "recover" / "train" / "weights" / "last.pt", weights_only=False)
+    kept = next(last["ema"].parameters())
+    assert last["epoch"] == 0
+    assert torch.isfinite(kept).all()
+    assert kept.abs().sum() > 0
+    listener = _Says()
+    train(progress=listener)
+    assert "goes on after epoch 1 of 2" in listener.said
+
+
 def test_going_on_draws_anew(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a stop the images come in another order than in the first epoch; two trainings begin with the same."""
     from yolo_slim.training.trainer import SlimTrainer

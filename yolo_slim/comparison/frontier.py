@@ -2,10 +2,10 @@
 
 Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
 isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
-median ratio is within :data:`SAME_SPEED` of 1, or 1 lies in the middle half of the rounds: one disturbed round decides
-nothing. Where that middle half is wider than :data:`MOST_SCATTER`, nothing is said of their speed: the machine disturbs
-most rounds. Accuracies are compared by the ranges over the seeds: better means that the worst seed of one beats the
-best seed of the other.
+median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: one
+disturbed round decides nothing. Where that middle half holds 1 though the median is farther off, or is wider than
+:data:`MOST_SCATTER`, nothing is said of their speed. Accuracies are compared by the ranges over the seeds: better means
+that the worst seed of one beats the best seed of the other, of :data:`FEWEST_SEEDS` each at least.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ SAME_SPEED = 0.02
 """Difference of latency below which two bundles are equally fast, as a share."""
 MOST_SCATTER = 0.1
 """Width of the middle half of the rounds' ratios above which equal can't be told from disturbed, as a share."""
-ONE_SEED = "one seed: no spread known"
+FEWEST_SEEDS = 3
+"""Seeds of a spread: all of two lie above all of another two by chance once in 6 times, with three once in 20."""
+FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no spread known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Point:
     network_ms: tuple[float, ...] = ()
     """The same without post-processing."""
     untrained: bool = False
-    """What was timed is the cut before training, which finds nothing and so has little to post-process."""
+    """What was timed is the cut before training, which finds little and so has little to post-process."""
     reference: bool = False
     """It shows where the others come from and isn't at their MACs: pruning can lose to it, but not win."""
     exact: bool = False
@@ -64,7 +66,7 @@ class Point:
     @property
     def has_spread(self) -> bool:
         """Tell whether its spread over the seeds is known."""
-        return self.exact or len(self.maps) > 1
+        return self.exact or len(self.maps) >= FEWEST_SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,12 @@ def speed_order(ours: Point, other: Point) -> int | None:
     """
     found = ratios(other.rounds_ms, ours.rounds_ms)
     low, middle, high = quartiles(found)
-    if low <= 1 <= high and high / low - 1 > MOST_SCATTER:
+    straddles, is_near = low <= 1 <= high, abs(middle - 1) <= SAME_SPEED
+    if straddles and (not is_near or high / low - 1 > MOST_SCATTER):
         return None
-    if abs(middle - 1) <= SAME_SPEED:
+    if is_near:
         return 0
-    return 1 if low > 1 else -1 if high < 1 else 0
+    return 1 if low > 1 else -1
 
 
 def map_order(ours: Sequence[float], other: Sequence[float]) -> int:
@@ -137,12 +140,13 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     A size of ours that is no slower and better by every seed has won, whatever the other sizes are; one that is no
     slower and not beaten by every seed hasn't lost. Else, where no size of ours is as fast, our line between two sizes
     stands in; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss only against a
-    faster or equally fast one. Where one was timed trained and another not, post-processing is left out of all.
+    faster or equally fast one. Where a cut before training was timed, post-processing is left out of all: how much a
+    destroyed network finds depends on what destroyed it.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
         return _undecided(other, "there is no valid timing of both")
-    if any(point.untrained != other.untrained for point in timed):
+    if any(point.untrained for point in [*timed, other]):
         timed = [replace(point, rounds_ms=point.network_ms) for point in timed]
         other = replace(other, rounds_ms=other.network_ms)
     orders = {id(point): speed_order(point, other) for point in timed}
@@ -184,7 +188,7 @@ def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where
     told = f"{where}: mAP50-95 {span(maps)} against {span(other.maps)}"
     better = map_order(maps, other.maps)
     if not (spread and other.has_spread):
-        return _undecided(other, f"{told}; {ONE_SEED}")
+        return _undecided(other, f"{told}; {FEW_SEEDS}")
     if better < 0 and order <= 0:
         return Judgement(arm=other.arm, size=other.size, status=LOST, reason=told)
     if other.reference:

@@ -10,6 +10,7 @@ from typing import Any
 
 from yolo_slim.comparison.arms import ARMS, CONTROL
 from yolo_slim.comparison.frontier import (
+    FEWEST_SEEDS,
     OURS,
     UNDECIDED,
     Judgement,
@@ -231,8 +232,8 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
         if not entry["at_size"]
     ]
     seeds = {len(entry["seeds"]) for entry in entries if entry["trained"] and entry["seeds"]}
-    if 1 in seeds:
-        notes.append("An arm with one seed has no known spread, so nothing can be claimed of it.")
+    if min(seeds, default=FEWEST_SEEDS) < FEWEST_SEEDS:
+        notes.append(f"An arm with fewer than {FEWEST_SEEDS} seeds has no known spread: nothing is claimed of it.")
     for key in about["runtimes"]:
         lacking = [e["arm"] for e in entries if key in e["runtimes"] and e["runtimes"][key]["map50_95"] is None]
         if lacking:

@@ -436,7 +436,7 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
             f"Removing {1 - target / full:.0%} of the {cost.what} is a ratio that only the head could pay: with "
             f"everything else at its floor {most:.0%} can go, with the head at its floor too {reach:.0%}.",
             culprits=_at_floor(slots, keep),
-            remedy=f"Set PRUNE below {most:.2f}, or raise prune.head_gentleness or prune.head_removed.",
+            remedy=f"Set PRUNE below {most:.2f}, or raise {_opens(slots)}.",
         )
     return SlimError(
         f"Removing {1 - target / full:.0%} of the {cost.what} would take layers below their floor; "
@@ -446,11 +446,15 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
     )
 
 
+def _opens(slots: Sequence[Slot]) -> str:
+    """Return the setting that holds the head: a ratio of its own, else its gentleness of 0, which closes its slots."""
+    has_ratio = any(slot.head and slot.least and slot.floor < slot.width for slot in slots)
+    return "prune.head_removed" if has_ratio else "prune.head_gentleness"
+
+
 def _lower(cost: CostModel, most: float) -> str:
     """Return what to do where floors allow no more than the share ``most`` to go."""
     floors = "lower prune.min_width or prune.min_share, or protect less (prune.protect)"
-    if cost.asked_by == "PRUNE":
-        floors += ", or raise prune.head_gentleness"
     set_below = f"Set {cost.asked_by} below {most:.2f}, or {floors}."
     return set_below if most >= 0.01 else f"{floors[0].upper()}{floors[1:]}."
 

@@ -105,7 +105,8 @@ def _held(graph: ChannelGraph, slot: Slot, terms: Terms) -> Slot:
     if share == 0:
         return replace(slot, floor=slot.width, head=head, least=slot.floor)
     scores = slot.unit_scores if share == 1 else slot.unit_scores / share
-    return replace(slot, head=head, unit_scores=scores)
+    least = slot.floor if head and terms.config.head_removed is not None else slot.least
+    return replace(slot, head=head, unit_scores=scores, least=least)
 
 
 def slot_widths(slots: list[Slot]) -> dict[str, int]:

@@ -113,6 +113,7 @@ def run(
     imgsz: int,
     seed: int = 0,
     data_digest: str = "",
+    replace: bool = True,
     progress: Progress | None = None,
 ) -> RecoverOutputs:
     """Fine-tune a pruned checkpoint; a killed training goes on from its last whole epoch.
@@ -124,11 +125,13 @@ def run(
         imgsz: training image side in pixels.
         seed: seed of the training.
         data_digest: digest of the data set, see :func:`yolo_slim.data.digest`.
+        replace: whether a finished recovery by other settings or of other weights is trained anew in its folder.
         progress: listener.
 
     Raises:
         SlimError: unknown training arguments, a teacher that can't be compared, an unfinished training with other
-            arguments in the folder, a loss that isn't finite, too little memory, or widths that changed in training.
+            arguments in the folder or a finished one that isn't to be replaced, a loss that isn't finite, too little
+            memory, or widths that changed in training.
     """
     progress = progress or Silent()
     check_overrides(config.overrides)
@@ -147,6 +150,8 @@ def run(
     if job.is_done():
         progress.say("recover: done before, kept")
         return outputs
+    if not replace:
+        _require_no_other(job)
     if config.distill > 0:
         require_teacher(pruned.model, teacher.model, inputs.teacher)
     require_device(config.device)
@@ -303,11 +308,28 @@ def _identity(job: Job) -> dict[str, Any]:
     return {"config": dict(job.config), "inputs": dict(job.inputs), "version": __version__}
 
 
+def _require_no_other(job: Job) -> None:
+    """Raise where a folder that nobody chose holds a finished recovery by other settings or of other weights."""
+    found = read_manifest(job.folder)
+    now = {"config": dict(job.config), "inputs": dict(job.inputs)}
+    if found and (changed := _changed({key: found.get(key, {}) for key in now}, now)):
+        raise SlimError(
+            f"{job.folder} holds a finished recovery that was trained otherwise.",
+            culprits=changed,
+            remedy="Nothing was touched. Give the same settings to keep it, or choose a folder (--out).",
+        )
+
+
+def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two trainings, each with its old and new value."""
+    old, new = flat(found), flat(wanted)
+    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
+    return [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+
+
 def another_training(found: dict[str, Any], job: Job) -> SlimError:
     """Return the error for a folder whose unfinished training had other arguments, each with its old and new value."""
-    old, new = flat(found), flat({"fingerprint": job.fingerprint, **_identity(job)})
-    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
-    changed = [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+    changed = _changed(found, _identity(job))
     known = "config" in found
     return SlimError(
         f"{job.folder / 'train'} holds an unfinished training with other arguments.",

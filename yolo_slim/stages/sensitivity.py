@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from yolo_slim import checkpoint, ultra
+from yolo_slim import __version__, checkpoint, ultra
 from yolo_slim.backends import Session, backend
 from yolo_slim.config import ExportConfig, Profile, PruneConfig, SensitivityConfig
 from yolo_slim.data import Dataset, load_dataset
@@ -211,6 +211,7 @@ def _require_not_another(job: Job) -> None:
     if found.get("stage") != job.stage or not outputs_whole(job.folder, found):
         return
     before, now = ({**kind["config"], **kind["inputs"]} for kind in (found, vars(job)))
+    before, now = {**before, "yolo_slim": found["versions"]["yolo_slim"]}, {**now, "yolo_slim": __version__}
     raise SlimError(
         f"{job.folder} holds a whole map that was measured otherwise.",
         culprits=[f"{key}: {before.get(key)} there, {now[key]} now" for key in now if before.get(key) != now[key]],

@@ -30,10 +30,10 @@ def all_finite(values: Iterable[Any]) -> bool:
 
 
 def not_finite(what: str, epoch: int, best: Path) -> SlimError:
-    """Return the error for a training whose loss or score is no number any more.
+    """Return the error for a training whose loss or weights are no numbers any more.
 
     Args:
-        what: ``loss`` or ``validation score``.
+        what: ``loss`` or ``network``.
         epoch: that was being trained, from 0.
         best: ``best.pt`` of the training; told as kept where it exists.
     """

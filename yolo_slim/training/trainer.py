@@ -143,11 +143,15 @@ class _KeepsWidths:
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Stop where Ultralytics would train on from ``last.pt`` with the settings that led there.
 
+        The weights are what tells: a finite loss can have gradients that aren't, and Ultralytics' score of such
+        weights is 0. It comes before they are saved.
+
         Raises:
-            SlimError: a validation score that isn't finite.
+            SlimError: a weight that isn't finite.
         """
-        if not all_finite([self.fitness]):
-            raise not_finite("validation score", epoch, Path(self.best))
+        networks = [self._student(), *([self.ema.ema] if self.ema else [])]
+        if not all_finite(weight for network in networks for weight in network.parameters()):
+            raise not_finite("network", epoch, Path(self.best))
         return False
 
     def _build_train_pipeline(self) -> None:
