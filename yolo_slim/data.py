@@ -32,8 +32,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 MIN_SIDE_PX = 10
 """Ultralytics drops smaller images."""
-DEEP = re.compile(r"^[IF]\b|;16[BLNS]$")
-"""Pillow's names of stored forms with more than 8 bits per channel, which no device's pre-processing takes."""
+DEEP = re.compile(r"^[IF]\b|;16[BLNS]\b")
+"""Pillow on how an image is stored: more than 8 bits per channel, which no device's pre-processing takes."""
 CARRIED_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
 """Keys of a ``data.yaml`` that are handed on to Ultralytics as they are."""
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -462,14 +462,14 @@ def _image_problem(image: Path) -> str:
         with Image.open(image) as opened:
             width, height = opened.size
             # Pillow makes 8 bits of 16 in colour; only the stored form tells.
-            stored = [part.args if isinstance(part.args, str) else str(part.args[0]) for part in opened.tile]
+            stored = f"{opened.mode} {opened.tile}"
             opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
             opened.load()
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
         return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"
     if min(width, height) < MIN_SIDE_PX:
         return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
-    if any(DEEP.search(form) for form in stored):
+    if DEEP.search(stored):
         return f"{image}: more than 8 bits per channel; convert it to 8"
     return ""
 
