@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.test_cli import run_cli
-from yolo_slim import checkpoint, targets
+from yolo_slim import __version__, checkpoint, targets
 from yolo_slim.config import ExportConfig, PruneConfig, SensitivityConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
@@ -180,7 +180,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: py
     return seen
 
 
-def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_stopped_run_goes_on(
+    counted: list[str], trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A finished block isn't measured again, an interrupted one is, and a finished map is kept whole."""
     pruning = only("model.0", "model.1", "model.8")
     with pytest.raises(KeyboardInterrupt):
@@ -196,6 +198,12 @@ def test_stopped_run_goes_on(counted: list[str], trained: Path, signs: Path, tmp
     with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
         measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
     assert caught.value.culprits == ("removed: 0.5 there, 0.25 now",)
+    with monkeypatch.context() as updated:
+        for module in ("manifest", "stages.sensitivity"):
+            updated.setattr(f"yolo_slim.{module}.__version__", "9.9")
+        with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
+            measure(trained, signs, tmp_path, pruning, images=4)
+    assert caught.value.culprits == (f"yolo_slim: {__version__} there, 9.9 now",)
     assert (len(counted), read_json(tmp_path / "sensitivity.json")) == (5, found)
     (tmp_path / "manifest.json").unlink()
     measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
