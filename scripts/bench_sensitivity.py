@@ -29,11 +29,12 @@ from yolo_slim.files import read_json
 from yolo_slim.manifest import versions
 from yolo_slim.progress import Silent
 from yolo_slim.quantization.graph import layout_of
+from yolo_slim.reporting import facts
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.machine import device_model
 from yolo_slim.runtime.sources import read_image
 
-HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (turns) |", "|---|---|---|---|---|"]
+HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (middle half of the turns) |", "|---|---|---|---|---|"]
 
 
 def accuracies(onnx: Path, images: Sequence[Path], seen: int, dataset: Dataset) -> list[float]:
@@ -89,7 +90,7 @@ def main() -> None:
             control = onnx if settings is None else control
             shown = [f"{value:.3f}" for value in accuracies(onnx, images, measured["data"]["images"], dataset)]
             gain = timed(control, onnx, images, threads, options.rounds)
-            span = f"{gain['ms_gain_lowest']:.2f} to {gain['ms_gain_highest']:.2f}"
+            span = "{:.2f} to {:.2f}".format(*facts.middle_half(gain))
             ms = "-" if settings is None else f"{gain['ms_gain']:.2f} of {gain['ms_control']:.2f} ({span})"
             text.append(f"| {name} | {shown[0]} | {shown[-1] if len(shown) > 1 else '-'} | {gmacs:.3f} | {ms} |")
     except SlimError as error:

@@ -16,6 +16,7 @@ import pytest
 from click.core import ParameterSource
 
 from tests.conftest import ROOT
+from yolo_slim import config
 from yolo_slim.cli import cli
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "datasets").glob("*.md"))]
@@ -121,3 +122,40 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+CONFIGS: dict[str, type[config.Frozen]] = {
+    "A run": config.RunConfig, "prune.": config.PruneConfig, "sensitivity.": config.SensitivityConfig,
+    "recover.": config.RecoverConfig, "export.": config.ExportConfig, "quantize.": config.QuantizeConfig,
+    "validate.": config.ValidateConfig, "A device profile": config.Profile, "runtimes[]": config.RuntimeChoice,
+    "budget.": config.Budget, "rungs.": config.RungBudgets, "thermal.": config.Thermal, "tensorrt.": config.TensorRt,
+    "jetson.": config.Jetson, "jetson.jetpacks[]": config.JetPack,
+}  # fmt: skip
+
+
+def documented_defaults() -> dict[str, list[tuple[str, str]]]:
+    """Return the keys and defaults of every section of docs/configuration.md."""
+    text = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `?([^`(\n]+?)`?(?: \([^\n]*)?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    return {name: re.findall(r"^\| (\w+) \| (.+?) \| ", body, re.MULTILINE)[1:] for name, body in sections.items()}
+
+
+@pytest.mark.parametrize("section", CONFIGS)
+def test_configuration_page_tells_the_defaults(section: str) -> None:
+    """Every key is there with the default that the code has."""
+    fields = CONFIGS[section].model_fields
+    given = dict(documented_defaults()[section])
+    assert list(given) == [field.alias or name for name, field in fields.items()]
+    for name, field in fields.items():
+        default = field.get_default(call_default_factory=True)
+        told = (
+            "required" if field.is_required() else "see below" if isinstance(default, config.Frozen) else repr(default)
+        )
+        if (section, name) == ("A run", "imgsz"):
+            told = "the target's"
+        assert given[field.alias or name] == told
+
+
+def test_configuration_page_has_no_other_section() -> None:
+    """A section that no class stands for would go unchecked."""
+    assert set(documented_defaults()) == set(CONFIGS)

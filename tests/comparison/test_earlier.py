@@ -131,6 +131,30 @@ def test_differences_of_training_are_told() -> None:
     assert "alike in machine" not in notes
 
 
+def test_random_is_cut_anew_for_each_seed() -> None:
+    """A seed's cut is held against what was trained by that seed, not against another seed's cut."""
+    scores = {"r": {"map50_95": 0.5, "map50": 0.6}}
+    common: dict[str, Any] = {"imgsz": 96, "implementation": "made", "folder": "x", "params": 1, "reason": ""}
+    common["timed"] = {"r": "t"}
+    taken: dict[str, Any] = {
+        "arm": "random",
+        "removed": 0.5,
+        "scores": scores,
+        "made": MADE,
+        "taken_over": True,
+        **common,
+    }
+    rows = [
+        *[Row(seed=seed, macs=macs, trained_macs=macs, **taken) for seed, macs in enumerate((48, 52))],
+        Row(seed=2, macs=50, trained_macs=49, **taken),
+        Row(arm="control", removed=0.0, seed=-1, macs=100, scores=scores, **common),
+    ]
+    training = {"epochs": 1, "batch": 2, "images_seen": 3, "distill": 0.0}
+    about = {"runtimes": ["r"], "training": training, "target": {"name": "host", "is_this_machine": True}}
+    told = [note for note in value(about, rows, {})["notes"] if "its cut here has" in note]
+    assert told == ["random -50 % seed 2 was trained with 49 MACs, its cut here has 50."]
+
+
 def test_own_training_stays_own(tmp_path: Path) -> None:
     """A network that this folder trained isn't replaced by its figures in a file that had taken it over from here."""
     seeds = [{"seed": seed, "macs": 5, "scores": {"r": {"map50_95": 0.1}}, "made": MADE} for seed in (0, 1)]

@@ -8,6 +8,7 @@ import pytest
 
 from yolo_slim.comparison.frontier import (
     FEW_SEEDS,
+    NOT_TIMED,
     Judgement,
     Point,
     around,
@@ -56,9 +57,11 @@ def test_untrained_cuts_have_little_to_post_process() -> None:
     """Where an untrained cut was timed, post-processing is left out of all: it tells what a destroyed network finds."""
     ours = replace(point("ours", (0.50, 0.51), 10.0), network_ms=(9.0, 9.0, 9.0))
     rival = replace(point("rival", (0.40, 0.41), 9.4), network_ms=(9.05, 9.05, 9.05), untrained=True)
-    assert judge([ours], rival).status == "won"
-    assert judge([replace(ours, untrained=True)], rival).status == "won"
-    assert judge([ours], replace(rival, untrained=False)).status == "undecided"
+    for own in (ours, replace(ours, untrained=True)):
+        found = judge([own], rival)
+        assert (found.status, NOT_TIMED in found.reason) == ("won", True)
+    found = judge([ours], replace(rival, untrained=False))
+    assert (found.status, NOT_TIMED in found.reason) == ("undecided", False)
 
 
 def test_touching_ranges_are_undecided() -> None:

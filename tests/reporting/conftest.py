@@ -77,7 +77,6 @@ def make_build(model: str, runtime: str, precision: str, accuracy: float, size_m
         "model": model,
         "runtime": runtime,
         "precision": precision,
-        "bundle": f"bundles/{model}/{runtime}-{precision}",
         "map50_95": accuracy,
         "map50": accuracy + 0.28,
         "size_mb": size_mb,
@@ -144,7 +143,6 @@ def result() -> dict[str, Any]:
         },
         "machine": MACHINE,
         "versions": {"yolo_slim": "0.1.0", "torch": "2.9.0"},
-        "seconds": {"prune": 61.2, "recover": 5230.0},
         "notes": [],
     }
 

@@ -25,6 +25,7 @@ MOST_SCATTER = 0.1
 """Width of the middle half of the rounds' ratios above which equal can't be told from disturbed, as a share."""
 FEWEST_SEEDS = 3
 """Seeds of a spread: all of two lie above all of another two by chance once in 6 times, with three once in 20."""
+NOT_TIMED = "post-processing left out, as cuts before training were timed"
 FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no spread known"
 
 
@@ -146,19 +147,25 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
         return _undecided(other, "there is no valid timing of both")
-    if any(point.untrained for point in [*timed, other]):
-        timed = [replace(point, rounds_ms=point.network_ms) for point in timed]
-        other = replace(other, rounds_ms=other.network_ms)
-    orders = {id(point): speed_order(point, other) for point in timed}
+    if not any(point.untrained for point in [*timed, other]):
+        return _by_latency(timed, other)
+    without = [replace(point, rounds_ms=point.network_ms) for point in [*timed, other]]
+    found = _by_latency(without[:-1], without[-1])
+    return replace(found, reason=f"{found.reason}; {NOT_TIMED}")
+
+
+def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
+    """Return the judgement of points whose timings all count."""
+    orders = {id(point): speed_order(point, other) for point in ours}
     no_slower = [
         (point, order)
-        for point in sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
+        for point in sorted(ours, key=lambda point: abs(point.latency_ms - other.latency_ms))
         if (order := orders[id(point)]) is not None and order >= 0
     ]
     alone = [_against(point, other, order) for point, order in no_slower]
     if won := [found for found in alone if found.status == WON]:
         return won[0]
-    found = _nearest(timed, other, orders)
+    found = _nearest(ours, other, orders)
     unbeaten = [own for own, (point, _) in zip(alone, no_slower, strict=True) if map_order(point.maps, other.maps) >= 0]
     return unbeaten[0] if found.status == LOST and unbeaten else found
 

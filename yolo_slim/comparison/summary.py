@@ -129,8 +129,9 @@ def _seed(row: Row) -> dict[str, Any]:
     """Return one seed's figures."""
     scores = {key: {name: found[name] for name in ("map50_95", "map50")} for key, found in row.scores.items()}
     seed = None if row.seed < 0 else row.seed
-    own = {"seed": seed, "macs": row.trained_macs or row.macs, "scores": scores, "timed": dict(row.timed)}
-    return {**own, "folder": row.folder, "made": dict(row.made) if row.made else None, "taken_over": row.taken_over}
+    own = {"seed": seed, "macs": row.trained_macs or row.macs, "cut_macs": row.macs, "scores": scores}
+    made = dict(row.made) if row.made else None
+    return {**own, "timed": dict(row.timed), "folder": row.folder, "made": made, "taken_over": row.taken_over}
 
 
 def _runtime(rows: Sequence[Row], control: Row, key: str, timings: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,9 +259,9 @@ def _notes_on_training(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         how = "accuracy taken over, timed by the cut before training"
         notes.append(f"Trained for an earlier comparison, {how}: {_networks(taken)}.")
     notes += [
-        f"{_networks([(entry, seed)])} was trained with {seed['macs']} MACs, its cut here has {entry['macs']}."
+        f"{_networks([(entry, seed)])} was trained with {seed['macs']} MACs, its cut here has {seed['cut_macs']}."
         for entry, seed in trained
-        if seed["taken_over"] and seed["macs"] != entry["macs"]
+        if seed["macs"] != seed["cut_macs"]
     ]
     for key, text in (("mixed_precision", "mixed precision"), ("machine", "machine"), ("versions", "versions")):
         groups: dict[str, list[_Trained]] = {}

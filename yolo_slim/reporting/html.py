@@ -105,7 +105,6 @@ def render(result: dict[str, Any], examples: Sequence[Example]) -> str:
         machine=list(facts.flat(result["machine"])),
         bench_machine=lambda bench: ", ".join(f"{k} {v}" for k, v in facts.flat(bench["runtime"])),
         command=result["command"] or "not recorded",
-        seconds=result.get("seconds", {}),
     )
 
 
