@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from yolo_slim import api, cli, pipeline
+from yolo_slim import __version__, api, cli, pipeline
 from yolo_slim.config import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
@@ -418,6 +418,20 @@ def test_finished_recovery_that_nobody_named(signs: Path, trained: Path, tmp_pat
     assert f"weights: other -> {sha256(trained)[:12]}" in caught.value.culprits
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
     assert (tmp_path / "manifest.json").read_bytes() == kept
+
+
+def test_finished_recovery_of_an_earlier_version(signs: Path, trained: Path, tmp_path: Path) -> None:
+    """An update of yolo_slim alone doesn't train anew over a recovery that nobody's --out named."""
+    config, digest = RecoverConfig(epochs=3), sha256(trained)
+    before = {"schema": MANIFEST_SCHEMA, "stage": "recover", "fingerprint": "", "outputs": {}}
+    before |= {"config": {**api.recover_stage.settings_of(config), "imgsz": 64, "seed": 0}}
+    before |= {"inputs": {"weights": digest, "teacher": digest, "data": ""}, "versions": {"yolo_slim": "0.0.1"}}
+    write_json(tmp_path / "manifest.json", before)
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
+    with pytest.raises(SlimError, match="finished recovery that was trained otherwise") as caught:
+        api.recover_stage.run(inputs, config, tmp_path, imgsz=64, replace=False)
+    assert caught.value.culprits == (f"yolo_slim: 0.0.1 -> {__version__}",)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
 def test_export_of_other_weights(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -288,13 +288,27 @@ def test_without_rtx(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rtx_that_crashes_or_hangs(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder that dies is a failure with its status, one that hangs is unproven; neither takes us along."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    assert build_ahead(plain, "fp32").detail == "TensorRT-RTX ended with status 1: it said nothing"
+    for status, detail in (("fail", "ended with status 1: it said nothing"), ("unproven", "was killed")):
+        builder = plain.with_name(f"{status}.sh")
+        builder.write_text("#!/bin/sh\n" + ("exit 1" if status == "fail" else "kill -9 $$") + "\n")
+        builder.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(builder))
+        check = build_ahead(plain, "fp32")
+        assert (check.status, detail in check.detail) == (status, True)
     hanging = plain.with_name("hang.sh")
     hanging.write_text("#!/bin/sh\nexec sleep 30\n")
     hanging.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(hanging))
     assert build_ahead(plain, "fp32", timeout_s=0.2).status == "unproven"
+
+
+def test_rtx_that_cannot_be_loaded(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken installation says nothing of the graph."""
+    (tmp_path / "tensorrt_rtx.py").write_text("raise ImportError('libtensorrt_rtx.so: no such file')\n")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    check = build_ahead(plain, "fp32")
+    assert (check.status, "libtensorrt_rtx.so" in check.detail) == ("skipped", True)
 
 
 @needs_rtx

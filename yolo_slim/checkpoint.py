@@ -30,6 +30,21 @@ MODELS = {
 """Ultralytics' model class and heads of every task that can be pruned."""
 TASKS = tuple(MODELS)
 DETECTION = ("detect",)
+MOVED_MODULES = {
+    "ultralytics.yolo.utils": "ultralytics.utils",
+    "ultralytics.yolo.v8": "ultralytics.models.yolo",
+    "ultralytics.yolo.data": "ultralytics.data",
+}
+MOVED_NAMES = {
+    "ultralytics.nn.modules.block.Silence": "torch.nn.Identity",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
+    "pathlib.WindowsPath": "pathlib.PosixPath",
+}
+"""Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` takes for them.
+
+As in Ultralytics' ``torch_safe_load``, which itself changes paths with an apostrophe and may install packages.
+"""
 LEAST_STRIDE = 32
 """Ultralytics takes input sides in multiples of this even where a classifier's stride says 1."""
 
@@ -151,10 +166,18 @@ def require_modelopt(fact: str) -> None:
         )
 
 
-def save(path: Path, checkpoint: Checkpoint, model: nn.Module, quantization: dict[str, Any] | None = None) -> None:
+def save(
+    path: Path,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    quantization: dict[str, Any] | None = None,
+    *,
+    imgsz: int | None = None,
+) -> None:
     """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
 
-    ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. The bytes depend on the weights and
+    ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. ``imgsz`` is the input side that they
+    were made for, which ``YOLO(path)`` takes unless told otherwise; None: the original's. The bytes depend on these and
     the original alone: no date, no path of the output.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -170,6 +193,8 @@ def save(path: Path, checkpoint: Checkpoint, model: nn.Module, quantization: dic
         "optimizer": None,
         "train_args": {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS},
     }
+    if imgsz is not None:
+        content["train_args"]["imgsz"] = imgsz
     if quantization:
         content["modelopt"] = quantization
     with os_errors_explained(path):
@@ -192,10 +217,11 @@ def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Unpickle a checkpoint file."""
     ultra.prepare()
-    import ultralytics  # noqa: F401  (its classes must be importable for the pickle)
+    from ultralytics.nn.tasks import temporary_modules
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        with temporary_modules(MOVED_MODULES, MOVED_NAMES):
+            content = torch.load(path, map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         raise SlimError(
             f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",

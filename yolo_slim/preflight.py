@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,8 @@ def build_ahead(onnx: Path, precision: str, timeout_s: float = RTX_TIMEOUT_S) ->
     try:
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
+        if done.returncode == -signal.SIGKILL:
+            return Check(name=name, status="unproven", detail="TensorRT-RTX was killed, perhaps for lack of memory")
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         return Check(name=name, status="fail", detail=f"TensorRT-RTX ended with status {done.returncode}: {last}")
     return Check(name=name, status=answer["status"], detail=answer["detail"])
@@ -143,7 +146,12 @@ def build_ahead(onnx: Path, precision: str, timeout_s: float = RTX_TIMEOUT_S) ->
 
 def rtx_answer(onnx: str, precision: str) -> None:
     """Print the answer of :func:`build_ahead`'s process as JSON, the last line of its output."""
-    import tensorrt_rtx as trt
+    try:
+        import tensorrt_rtx as trt
+    except (ImportError, OSError, RuntimeError) as error:
+        detail = f"TensorRT-RTX is installed but can't be loaded: {error}"
+        print(json.dumps({"status": "skipped", "detail": detail}))
+        return
 
     from yolo_slim.backends._trt_build import BuildLog, build_plan
     from yolo_slim.backends._trt_engine import Settings

@@ -14,6 +14,7 @@ from yolo_slim.config import PruneConfig, parse
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.allocation import (
     CostModel,
+    Goal,
     Slot,
     _given_back,
     allocate_apart,
@@ -31,6 +32,8 @@ from yolo_slim.pruning.guidance import BlockCost, SensitivityMap, load_map, pric
 from yolo_slim.pruning.macs import exported_layers, measure
 from yolo_slim.pruning.magnitude import label_count
 
+GOAL = Goal(removed=0.5)
+
 
 def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[list[Slot], CostModel]:
     """Return slots and costs of convolutions in a row, of one pixel and kernel area 1."""
@@ -41,7 +44,7 @@ def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[lis
     ]
     reads = np.eye(count, k=-1)
     fixed = np.array([3.0] + [0.0] * (count - 1))
-    return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count))
+    return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count), goal=GOAL)
 
 
 def slots_of(path: Path, config: PruneConfig) -> tuple[ChannelGraph, list[Slot]]:
@@ -130,7 +133,7 @@ def test_cost_model_agrees_with_the_fused_graph(what: str, untrained: Callable[[
     model = checkpoint.load(path).model
     graph, slots = slots_of(path, PruneConfig())
     exported = exported_layers(model, end2end=False)
-    got = make_cost_model(graph, slots, exported.__contains__, what=what).total(widths_of(slots))
+    got = make_cost_model(graph, slots, exported.__contains__, Goal(removed=0.5, what=what)).total(widths_of(slots))
     size = measure(model, 64)
     assert got == pytest.approx(size.macs if what == "MACs" else size.params, rel=2e-3)
 
@@ -180,6 +183,27 @@ def test_unreachable_share_names_its_setting() -> None:
         allocate_global(protected, cost, target=10, round_to=8, per_mac=0)
     assert "protect less (prune.protect)" in caught.value.remedy
     assert "below 0.00" not in caught.value.remedy
+
+
+def test_remedy_names_the_setting_that_asked() -> None:
+    """A budget of parameters or of a file's size is corrected by its own setting, in its own unit."""
+    slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
+    size = Goal(removed=0.9, setting="prune.max_size_mb", limit=lambda most: f"above {4 * (1 - most):.1f}")
+    with pytest.raises(SlimError) as caught:
+        allocate_global(slots, replace(cost, goal=size), target=10, round_to=8, per_mac=0)
+    assert caught.value.remedy.startswith("Set prune.max_size_mb above 1.2, or lower prune.min_width")
+
+
+def test_gentle_head_is_named_where_it_holds_the_budget() -> None:
+    """Under one share for all, a head that gives up half as much ends above its floor, and the error says by what."""
+    slots, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
+    slots[1] = replace(slots[1], head=True)
+    for gentleness, named in ((0.5, True), (1.0, False)):
+        with pytest.raises(SlimError) as caught:
+            allocate_uniform(
+                slots, cost, target=1, round_to=8, share=lambda slot, own=gentleness: own if slot.head else 1.0
+            )
+        assert caught.value.remedy.endswith(", or raise prune.head_gentleness.") is named
 
 
 def test_ratio_that_only_the_head_could_pay() -> None:
@@ -310,7 +334,7 @@ def test_odd_steps_stay_taken() -> None:
     """A first step that only made a width a multiple doesn't come back alone: 20 -> 16 -> 8 gives 8 or 16, never 12."""
     cost = CostModel(
         reads=np.zeros((2, 2)), writes=np.eye(2) / [20, 64], reads_fixed=np.array([20.0, 64.0]), unit=np.ones(2),
-        per_output=None, what="MACs",
+        per_output=None, goal=GOAL,
     )  # fmt: skip
     keep = np.array([8.0, 56.0])
     target = cost.total(np.array([12.0, 56.0]))

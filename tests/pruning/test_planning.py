@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from itertools import count
@@ -275,6 +276,14 @@ def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: P
     config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", rounds=1, bn_images=8)
     outputs = prune.run(inputs, config, tmp_path / "out", imgsz=64)
     assert 5.5e6 < onnx_bytes(outputs.weights, {"imgsz": 64, "end2end": False}) <= 6.0e6
+    held = config.model_copy(update={"max_size_mb": 1.0, "min_share": 0.5})
+    with pytest.raises(SlimError, match="below their floor") as caught:
+        prune.run(inputs, held, tmp_path / "small", imgsz=64)
+    least = re.match(r"Set prune\.max_size_mb above (\d+\.\d+), or lower", caught.value.remedy)
+    assert least, caught.value.remedy
+    followed = held.model_copy(update={"max_size_mb": float(least[1]) + 0.01})
+    smallest = prune.run(inputs, followed, tmp_path / "smallest", imgsz=64)
+    assert onnx_bytes(smallest.weights, {"imgsz": 64, "end2end": False}) <= 1e6 * (float(least[1]) + 0.01)
     with pytest.raises(SlimError, match="MB unpruned"):
         prune.run(inputs, config.model_copy(update={"max_size_mb": 60.0}), tmp_path / "large", imgsz=64)
 
@@ -316,7 +325,11 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
 
     monkeypatch.setattr(Pruner, "round", noted)
     listener = _Stops(stop=False)
-    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    # How long the recovery afterwards trains, and whether it quantizes, has no part in these trainings.
+    later = training.model_copy(
+        update={"epochs": 60, "patience": 9, "overrides": {**training.overrides, "quantize": 8}}
+    )
+    outputs = prune.run(inputs, config, folder, imgsz=64, training=later, progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
     assert rounds == [1], "the network that was being trained is cut a second time"
     once, stored = sha256(outputs.weights), read_json(folder / "rounds/1/manifest.json")["outputs"]
@@ -339,7 +352,9 @@ def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_pa
         prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
     assert not (folder / "sparse" / "sparse.pt").exists()
     listener = _Stops(stop=False)
-    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    outputs = prune.run(
+        inputs, config, folder, imgsz=64, training=training.model_copy(update={"distill": 1.0}), progress=listener
+    )
     assert "goes on after epoch 1 of 2" in listener.said
     gamma = read_json(folder / "sparse" / "manifest.json")["gamma"]
     assert gamma["after"]["mean"] < gamma["before"]["mean"]

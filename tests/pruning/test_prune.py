@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests import tiny_data
 from tests.conftest import FAMILIES
 from tests.pruning.cuts import random_plan
 from yolo_slim import checkpoint
@@ -76,6 +77,27 @@ def test_statistics_are_averages_over_images() -> None:
     assert norm.momentum == 0.03
 
 
+def test_statistics_of_branches_that_only_training_runs() -> None:
+    """yolo26's mask prototypes have such a branch, which later rounds score through; its statistics are found too."""
+    model = tiny_data.network("yolo26n", "segment")
+    before = model.model[-1].proto.semseg[0].bn.running_var.clone()
+    reestimate_batchnorm(model, [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))])
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(norm.num_batches_tracked for norm in norms)
+    assert not torch.equal(model.model[-1].proto.semseg[0].bn.running_var, before)
+    assert not any(module.training for module in model.modules())
+
+
+def test_statistics_of_what_never_runs_stay() -> None:
+    """A layer that no image reaches isn't left with the statistics of a fresh one."""
+    model = nn.Sequential(nn.Identity(), nn.BatchNorm2d(1))
+    model[0].unused = nn.BatchNorm2d(1)
+    unused: Any = model[0].unused
+    unused.running_mean.fill_(5.0)
+    reestimate_batchnorm(model, [torch.randn(2, 1, 4, 4)])
+    assert unused.running_mean.item() == 5.0
+
+
 def test_plan_of_another_model_is_refused(untrained: Callable[[str], Path]) -> None:
     """A plan that doesn't fit names the layers and leaves the model as it was."""
     plan = random_plan(checkpoint.load(untrained("yolov8n")).model, seed=1)
@@ -94,6 +116,7 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
     outputs = prune.run(inputs, config, tmp_path / "a", imgsz=128)
     again = prune.run(inputs, config, tmp_path / "b", imgsz=128)
     assert sha256(outputs.weights) == sha256(again.weights)
+    assert checkpoint.load(outputs.weights).content["train_args"]["imgsz"] == 128
     table = read_json(outputs.widths)
     assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.4, abs=0.03)
     changed = [row for row in table["layers"] if row["after"] != row["before"]]

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from tests import tiny_data
 from tests.conftest import ROOT
 from yolo_slim import checkpoint
 from yolo_slim.config import PruneConfig, RecoverConfig
@@ -353,7 +355,10 @@ def test_moved_folder_goes_on_where_it_lies(train: Recover, tmp_path: Path, monk
     assert not (tmp_path / "recover").exists()
 
 
-@pytest.mark.parametrize("argument", [{"lr0": "high"}, {"mosaic": 5}, {"optimizer": "Foo"}, {"freeze": 1000}])
+@pytest.mark.parametrize(
+    "argument",
+    [{"lr0": "high"}, {"mosaic": 5}, {"optimizer": "Foo"}, {"freeze": 1000}],
+)
 def test_values_that_ultralytics_refuses(argument: dict[str, Any], train: Recover) -> None:
     """A value of a wrong type, range or name is an error with a way out, not a traceback."""
     with pytest.raises(SlimError, match=r"Ultralytics (doesn't take|can't train so)"):
@@ -392,11 +397,26 @@ def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, m
     assert "device" not in recover.settings_of(QUICK)
 
 
-@pytest.mark.parametrize("argument", [{"pretrained": "other.pt"}, {"save": False}, {"cfg": "hyp.yaml"}])
+@pytest.mark.parametrize(
+    "argument",
+    [{"pretrained": "other.pt"}, {"save": False}, {"cfg": "hyp.yaml"}, {"split": "test"}, {"single_cls": True}],
+)
 def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
-    """Other weights in place of the pruned ones, a training without checkpoints, and what nothing reads are refused."""
+    """Other weights, a training without checkpoints, another split or classes, and what nothing reads are refused."""
     with pytest.raises(SlimError, match="can't be passed"):
         recover.check_overrides(argument)
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.25])
+def test_dropout_of_a_classifier(asked: float) -> None:
+    """What is asked for is set, as Ultralytics does; without, the network's own stays."""
+    from yolo_slim.training.trainer import SlimClassificationTrainer
+
+    model = tiny_data.network("yolo11n", "classify")
+    model.model[-1].drop.p = 0.1
+    trainer = object.__new__(SlimClassificationTrainer)
+    trainer.args, trainer.data = SimpleNamespace(dropout=asked), {"names": model.names}
+    assert trainer.get_model(weights=model).model[-1].drop.p == (asked or 0.1)
 
 
 def test_trainer_travels_to_other_processes(

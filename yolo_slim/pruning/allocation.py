@@ -17,6 +17,9 @@ import numpy as np
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph
 
+BELOW = "below {:.2f}".format
+"""From a share to where a setting that is one must be."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -45,6 +48,20 @@ class Slot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What must go of a network."""
+
+    removed: float
+    """Share, between 0 and 1."""
+    what: str = "MACs"
+    """``MACs`` or ``parameters``."""
+    setting: str = "PRUNE"
+    """What asks for it, for people."""
+    limit: Callable[[float], str] = BELOW
+    """From the largest share that can go to where the setting must be, for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CostModel:
     """What a network costs as a function of the kept channels of each slot."""
 
@@ -58,10 +75,10 @@ class CostModel:
     """Cost of one input with one output channel, shape (convs,); 0 where the fused graph drops the convolution."""
     per_output: np.ndarray | None = None
     """Cost of an output channel whatever is read, shape (convs,): its bias. None: nothing."""
-    what: str = "MACs"
-    """What is counted, for people."""
-    asked_by: str = "PRUNE"
-    """The setting that says how much of it goes, for people."""
+    goal: Goal
+    """What is counted, and which setting says how much of it goes, for people."""
+    of_all: bool = True
+    """It is the whole network's cost, not the head's alone."""
 
     def total(self, keep: np.ndarray) -> float:
         """Return the cost when slot s keeps ``keep[s]`` channels."""
@@ -79,8 +96,8 @@ class CostModel:
     def of_head(self, rows: np.ndarray) -> CostModel:
         """Return the cost of the head's convolutions alone, ``rows`` of shape (convs,) bool."""
         biases = None if self.per_output is None else self.per_output * rows
-        what, asked_by = f"head's {self.what}", "prune.head_removed"
-        return replace(self, unit=self.unit * rows, per_output=biases, what=what, asked_by=asked_by)
+        goal = replace(self.goal, what=f"head's {self.goal.what}", setting="prune.head_removed", limit=BELOW)
+        return replace(self, unit=self.unit * rows, per_output=biases, goal=goal, of_all=False)
 
     def _inputs(self, keep: np.ndarray) -> np.ndarray:
         """Return the input channels of every convolution, shape (convs,)."""
@@ -145,16 +162,15 @@ def structures(graph: ChannelGraph) -> list[str]:
     return [" ".join(f"{count}x{tag}" for tag, count in sorted(counted.items())) for counted in tags]
 
 
-def make_cost_model(
-    graph: ChannelGraph, slots: list[Slot], counted: Callable[[str], bool], *, what: str = "MACs"
-) -> CostModel:
+def make_cost_model(graph: ChannelGraph, slots: list[Slot], counted: Callable[[str], bool], goal: Goal) -> CostModel:
     """Return the cost model of a graph.
 
     Args:
         graph: the channel graph.
         slots: the decisions.
         counted: tells by its name whether the fused graph has a convolution.
-        what: ``MACs`` for one image, or ``parameters`` with one bias an output channel, as fusing leaves them.
+        goal: whose ``what`` is counted: MACs for one image, or parameters with one bias an output channel, as fusing
+            leaves them.
     """
     home = {
         int(label): s for s, slot in enumerate(slots) for space in slot.spaces for label in graph.spaces[space].channels
@@ -163,7 +179,7 @@ def make_cost_model(
     reads, writes = np.zeros(shape), np.zeros(shape)
     fixed, unit, biases = np.zeros(shape[0]), np.zeros(shape[0]), np.zeros(shape[0])
     for row, site in enumerate(graph.convs.values()):
-        times = site.output_pixels if what == "MACs" else 1
+        times = site.output_pixels if goal.what == "MACs" else 1
         unit[row] = site.kernel_area * times * counted(site.name) / (1 if site.depthwise else site.groups)
         biases[row] = counted(site.name)
         for label in site.outputs.tolist():
@@ -176,8 +192,8 @@ def make_cost_model(
                 reads[row, home[label]] += 1 / slots[home[label]].width
             else:
                 fixed[row] += 1
-    per_output = None if what == "MACs" else biases
-    return CostModel(reads=reads, writes=writes, reads_fixed=fixed, unit=unit, per_output=per_output, what=what)
+    per_output = None if goal.what == "MACs" else biases
+    return CostModel(reads=reads, writes=writes, reads_fixed=fixed, unit=unit, per_output=per_output, goal=goal)
 
 
 def widths_of(slots: list[Slot]) -> np.ndarray:
@@ -431,18 +447,19 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
     most = 1 - cost.total(keep) / full
     opened = np.array([min(k, slot.least or k) for slot, k in zip(slots, keep, strict=True)])
     reach = 1 - cost.total(opened) / full
-    if cost.asked_by == "PRUNE" and any(slot.head for slot in slots) and cost.total(opened) <= target:
+    what = cost.goal.what
+    if cost.of_all and any(slot.head for slot in slots) and cost.total(opened) <= target:
         return SlimError(
-            f"Removing {1 - target / full:.0%} of the {cost.what} is a ratio that only the head could pay: with "
+            f"Removing {1 - target / full:.0%} of the {what} is a ratio that only the head could pay: with "
             f"everything else at its floor {most:.0%} can go, with the head at its floor too {reach:.0%}.",
             culprits=_at_floor(slots, keep),
-            remedy=f"Set PRUNE below {most:.2f}, or raise {_opens(slots)}.",
+            remedy=f"Set {cost.goal.setting} {cost.goal.limit(most)}, or raise {_opens(slots)}.",
         )
     return SlimError(
-        f"Removing {1 - target / full:.0%} of the {cost.what} would take layers below their floor; "
+        f"Removing {1 - target / full:.0%} of the {what} would take layers below their floor; "
         f"at most {most:.0%} can go with these settings.",
         culprits=_at_floor(slots, keep),
-        remedy=_lower(cost, most),
+        remedy=_lower(cost.goal, most, head_has_more=_head_has_more(slots, keep)),
     )
 
 
@@ -452,11 +469,17 @@ def _opens(slots: Sequence[Slot]) -> str:
     return "prune.head_removed" if has_ratio else "prune.head_gentleness"
 
 
-def _lower(cost: CostModel, most: float) -> str:
-    """Return what to do where floors allow no more than the share ``most`` to go."""
-    floors = "lower prune.min_width or prune.min_share, or protect less (prune.protect)"
-    set_below = f"Set {cost.asked_by} below {most:.2f}, or {floors}."
-    return set_below if most >= 0.01 else f"{floors[0].upper()}{floors[1:]}."
+def _head_has_more(slots: Sequence[Slot], keep: np.ndarray) -> bool:
+    """Tell whether the head stays above its floor because it gives up a smaller share than the rest."""
+    return any(slot.head and not slot.least and k > slot.floor for slot, k in zip(slots, keep, strict=True))
+
+
+def _lower(goal: Goal, most: float, *, head_has_more: bool) -> str:
+    """Return what to do where floors, and a head that gives up less than the rest, let the share ``most`` go."""
+    ways = ["lower prune.min_width or prune.min_share", "protect less (prune.protect)"]
+    ways += ["raise prune.head_gentleness"] if head_has_more else []
+    others = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+    return f"Set {goal.setting} {goal.limit(most)}, or {others}" if most >= 0.01 else f"{others[0].upper()}{others[1:]}"
 
 
 def _at_floor(slots: Sequence[Slot], keep: np.ndarray) -> list[str]:

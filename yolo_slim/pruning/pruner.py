@@ -16,6 +16,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.allocation import (
     CostModel,
+    Goal,
     Slot,
     allocate_apart,
     allocate_global,
@@ -60,10 +61,7 @@ class Task:
     settings: dict[str, Any]
     """What the plan records."""
     before: Size
-    removed: float
-    """Share of MACs or parameters to remove, see ``what``."""
-    what: str
-    """``MACs`` or ``parameters``."""
+    goal: Goal
     images: list[Path]
     """Training images."""
     load: Callable[[list[Path], int], Iterable[Batch]]
@@ -182,12 +180,13 @@ class Pruner:
 
     def _cost(self, graph: ChannelGraph, slots: list[Slot], what: str | None = None) -> CostModel:
         """Return the cost model of the budget, or of ``what``."""
-        return make_cost_model(graph, slots, self.exported.__contains__, what=what or self.task.what)
+        goal = replace(self.task.goal, what=what) if what else self.task.goal
+        return make_cost_model(graph, slots, self.exported.__contains__, goal)
 
     def _keep(self, graph: ChannelGraph, slots: list[Slot], terms: Terms, index: int) -> np.ndarray:
         """Return the kept channels of every slot after round ``index``, shape (slots,)."""
         config, cost = self.task.config, self._cost(graph, slots)
-        target = self.full * (1 - scheduled(self.task.removed, index, self.rounds, config.schedule))
+        target = self.full * (1 - scheduled(self.task.goal.removed, index, self.rounds, config.schedule))
         slots, value = self._guided(graph, slots)
 
         def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
@@ -230,7 +229,7 @@ class Pruner:
 
     def _bn_count(self) -> int:
         """Return the images of the last re-estimation."""
-        affordable = BN_GMACS / (self.task.before.macs / 1e9 * (1 - self.task.removed))
+        affordable = BN_GMACS / (self.task.before.macs / 1e9 * (1 - self.task.goal.removed))
         return self.task.config.bn_images or int(np.clip(affordable, 64, 256))
 
     def _inputs(self, count: int) -> Iterable[torch.Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.blocks import update_attributes
 from yolo_slim.pruning.plan import LayerCut, PrunePlan
+from yolo_slim.pruning.tracing import training_branches
 
 
 def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
@@ -107,7 +108,8 @@ def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> No
 
     Removing input channels shifts every later layer's mean and variance (as every pruning paper says; here it is the
     difference between a usable and an unusable network before training). A copy with channels last does the work, a
-    third faster on a CPU; the model's own tensors keep their layout, in which they are saved.
+    third faster on a CPU; the model's own tensors keep their layout, in which they are saved. What the network doesn't
+    run keeps its statistics.
     """
     copied = copy.deepcopy(model).to(memory_format=torch.channels_last)
     norms, copies = _norms(model), _norms(copied)
@@ -119,9 +121,11 @@ def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> No
         seen += len(batch)
         for norm in copies:
             norm.momentum = len(batch) / seen
-        copied(batch.contiguous(memory_format=torch.channels_last))
+        with training_branches(copied):
+            copied(batch.contiguous(memory_format=torch.channels_last))
     for norm, found in zip(norms, copies, strict=True):
-        norm.load_state_dict(found.state_dict())
+        if found.num_batches_tracked:
+            norm.load_state_dict(found.state_dict())
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm2d]:

@@ -471,7 +471,7 @@ def _run(
     model.eval()
     _ACTIVE.append(trace)
     try:
-        with torch.no_grad(), _running(model, trace), _rules(model, trace, rules), _training_branches(layers[-1]):
+        with torch.no_grad(), _running(model, trace), _rules(model, trace, rules), training_branches(layers[-1]):
             trace.freeze(_answers(model(image)), OUTPUT)
     finally:
         _ACTIVE.pop()
@@ -513,9 +513,9 @@ def _answers(output: Any) -> list[Any]:
 
 
 @contextmanager
-def _training_branches(head: nn.Module) -> Iterator[None]:
-    """Let the head run the branches that only training reads, with the statistics as they are."""
-    inner = [module for module in head.modules() if any(True for _ in module.children())]
+def training_branches(model: nn.Module) -> Iterator[None]:
+    """Let a network in evaluation mode run the branches that only training reads; its layers stay as they are."""
+    inner = [module for module in model.modules() if any(True for _ in module.children())]
     for module in inner:
         module.training = True
     try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolo_slim import ultra
 from yolo_slim.config import ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.macs import Size
 from yolo_slim.stages.export import export_onnx
 
@@ -17,16 +17,6 @@ MAX_ERROR = 0.03
 """Largest distance between what was asked for and got, as a share of the unpruned network."""
 SIZE_MARGIN = 0.995
 """Share of the size that is planned for: what isn't weights depends a little on the widths."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """What must go."""
-
-    removed: float
-    """Share, between 0 and 1."""
-    what: str
-    """``MACs`` or ``parameters``."""
 
 
 def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str, Any]) -> Goal:
@@ -37,9 +27,9 @@ def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str
     """
     budget, value = config.budget
     if budget == "macs_removed":
-        return Goal(removed=value, what="MACs")
+        return Goal(removed=value)
     if budget == "params_removed":
-        return Goal(removed=value, what="parameters")
+        return Goal(removed=value, what="parameters", setting="prune.params_removed")
     size = onnx_bytes(model, settings)
     wanted, rest = value * 1e6, size - 4 * before.params
     if size <= wanted:
@@ -53,7 +43,12 @@ def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str
             f"prune.max_size_mb {value:g} leaves nothing for weights: the graph alone has {rest / 1e6:.2f} MB.",
             remedy=f"Set prune.max_size_mb above {rest / 1e6:.2f}.",
         )
-    return Goal(removed=1 - left / before.params, what="parameters")
+
+    def limit(most: float) -> str:
+        """Return the size of what is left where the share ``most`` goes."""
+        return f"above {(4 * before.params * (1 - most) + rest) / SIZE_MARGIN / 1e6:.2f}"
+
+    return Goal(removed=1 - left / before.params, what="parameters", setting="prune.max_size_mb", limit=limit)
 
 
 def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:
@@ -72,12 +67,13 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
     if got <= 0:
         raise SlimError(
             f"The {goal.what} did not fall: nothing was pruned.",
-            remedy="Raise PRUNE; or lower prune.round_to as far as the target's channel_multiple allows.",
+            remedy=f"Have more removed ({goal.setting}), or lower prune.round_to as far as the target's "
+            "channel_multiple allows.",
         )
     if abs(got - goal.removed) > MAX_ERROR:
         raise SlimError(
             f"Asked to remove {goal.removed:.1%} of the {goal.what}, got {got:.1%}: more than {MAX_ERROR:.0%} apart.",
-            remedy="Give another PRUNE or prune.scope global: widths go in steps of prune.round_to, which "
+            remedy=f"Give another {goal.setting} or prune.scope global: widths go in steps of prune.round_to, which "
             "can be as low as the target's channel_multiple (8 for all but host; a profile of your own may say 4).",
         )
 

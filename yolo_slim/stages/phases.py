@@ -23,6 +23,9 @@ from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.stages import recover
 
+OF_RECOVER = {"epochs", "patience"}
+"""Settings of recover that the trainings here don't take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phases:
@@ -66,12 +69,12 @@ class Phases:
         if folder.name == "sparse":
             return self._sparse_job()
         own = {**self.settings, "round": int(folder.name), "base": config["base"]}
-        return self._job("prune-round", folder, own, {"previous": inputs["previous"]})
+        return self._job("prune-round", folder, own, {"previous": inputs["previous"]}, self.training)
 
     def _sparse_job(self) -> Job:
         """Return the job of the training before the cut."""
-        keys = ("sparse_epochs", "sparse_strength")
-        return self._job("prune-sparse", self.folder / "sparse", {key: getattr(self.config, key) for key in keys}, {})
+        own = {key: getattr(self.config, key) for key in ("sparse_epochs", "sparse_strength")}
+        return self._job("prune-sparse", self.folder / "sparse", own, {}, untaught(self.training))
 
     def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
         """Return the unpruned network after training with the penalty on its scales (``sparse/sparse.pt``)."""
@@ -80,7 +83,7 @@ class Phases:
         if not job.is_done():
             last = recover.resumable(job)
             job.begin()
-            training = self.training.model_copy(update={"distill": 0.0})
+            training = untaught(self.training)
             before = gamma_of(loaded.model)
             model = self._trained(loaded, self.model, training, job, self.config.sparse_epochs, last)
             checkpoint.save(weights, loaded, model)
@@ -95,7 +98,7 @@ class Phases:
         for index in range(pruner.rounds - 1):
             folder = self.folder / "rounds" / str(index + 1)
             own = {**self.settings, "round": index + 1, "base": base.sha256}
-            job = self._job("prune-round", folder, own, {"previous": previous})
+            job = self._job("prune-round", folder, own, {"previous": previous}, self.training)
             if job.is_done():
                 self.progress.say(f"prune: round {index + 1} of {pruner.rounds} done before, kept")
             else:
@@ -137,11 +140,12 @@ class Phases:
         """Return the checkpoint that teaches."""
         return recover.teacher_of(self.training, self.model)
 
-    def _job(self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str]) -> Job:
+    def _job(
+        self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str], training: RecoverConfig
+    ) -> Job:
         """Return a phase's job."""
-        training = recover.settings_of(self.training)
-        config = {**own, "training": training, "imgsz": self.imgsz, "seed": self.seed}
-        teacher = {"teacher": sha256(self._teacher)} if self.training.teacher else {}
+        config = {**own, "training": deciding(training), "imgsz": self.imgsz, "seed": self.seed}
+        teacher = {"teacher": sha256(self._teacher)} if training.teacher else {}
         return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **teacher, **inputs})
 
     def _trained(
@@ -156,9 +160,9 @@ class Phases:
         """Return the network of ``weights`` after so many epochs, in float32; a killed training goes on at ``last``."""
         from yolo_slim.training.phase import KEPT_FLOAT32
 
-        # Quantizers are for the weights that stay: the next cut would make their ranges wrong.
-        overrides = {key: value for key, value in training.overrides.items() if key != "quantize"}
-        changes = {"epochs": epochs, "patience": epochs, "device": _one(training.device), "overrides": overrides}
+        changes = {
+            "epochs": epochs, "patience": epochs, "device": _one(training.device), "overrides": _floating(training),
+        }  # fmt: skip
         config = training.model_copy(update=changes)
         data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
         given = recover.RecoverInputs(weights=weights, teacher=self._teacher, data=self.data)
@@ -194,6 +198,22 @@ def _train(
     trainer = phase_trainer(task, l1, distill_on)(overrides=arguments)
     trainer.add_callback("on_train_epoch_end", lambda t: progress.step("prune: train", t.epoch + 1, t.epochs))
     recover.train_guarded(trainer)
+
+
+def untaught(training: RecoverConfig) -> RecoverConfig:
+    """Return the settings of a training without a teacher."""
+    return training.model_copy(update={"distill": 0.0, "distill_on": "answers", "teacher": None})
+
+
+def deciding(training: RecoverConfig) -> dict[str, Any]:
+    """Return the settings that decide a training of the prune stage, which has epochs of its own."""
+    settings = recover.settings_of(training)
+    return {**{key: settings[key] for key in settings.keys() - OF_RECOVER}, "overrides": _floating(training)}
+
+
+def _floating(training: RecoverConfig) -> dict[str, Any]:
+    """Return Ultralytics' arguments without quantizers: the next cut would make their ranges wrong."""
+    return {key: value for key, value in training.overrides.items() if key != "quantize"}
 
 
 def _one(device: str) -> str:

@@ -16,15 +16,15 @@ from yolo_slim.files import sha256, write_json
 from yolo_slim.manifest import Job, read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning import planning
+from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.macs import Size, conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
 from yolo_slim.pruning.surgery import apply_plan
-from yolo_slim.stages.goal import Goal, make_goal, require_goal, require_size
-from yolo_slim.stages.phases import Phases
-from yolo_slim.stages.recover import settings_of
+from yolo_slim.stages.goal import make_goal, require_goal, require_size
+from yolo_slim.stages.phases import Phases, deciding, untaught
 from yolo_slim.training.batches import loader
 
 
@@ -130,12 +130,12 @@ def _job(
     folder: Path, config: PruneConfig, settings: dict[str, Any], training: RecoverConfig, digests: dict[str, str]
 ) -> Job:
     """Return the stage's job; how to train and the teacher decide its result only where it trains."""
-    trains = bool(config.sparse_epochs or config.recover_epochs_between)
-    teacher = {"teacher": sha256(Path(training.teacher))} if trains and training.teacher else {}
+    trains, teaches = bool(config.sparse_epochs or config.recover_epochs_between), config.recover_epochs_between > 0
+    teacher = {"teacher": sha256(Path(training.teacher))} if teaches and training.teacher else {}
     return Job(
         stage="prune",
         folder=folder,
-        config={**settings, **({"training": settings_of(training)} if trains else {})},
+        config={**settings, **({"training": deciding(training if teaches else untaught(training))} if trains else {})},
         inputs={**digests, **_map_digest(config), **teacher},
     )
 
@@ -290,7 +290,7 @@ class _Work:
         imgsz = self.settings["imgsz"]
         task = Task(
             config=self.config, model_sha256=model_sha256, source_sha256=self.loaded.sha256, settings=self.settings,
-            before=self.before, removed=self.goal.removed, what=self.goal.what, images=images, imgsz=imgsz,
+            before=self.before, goal=self.goal, images=images, imgsz=imgsz,
             seed=self.settings["seed"], end2end=self.settings["end2end"],
             load=loader(self.loaded.task, self.dataset, imgsz, self.out_dir),
         )  # fmt: skip
@@ -306,7 +306,7 @@ class _Work:
         if judged:
             require_goal(self.goal, before, after)
         plan.save(outputs.plan)
-        checkpoint.save(outputs.weights, self.loaded, model)
+        checkpoint.save(outputs.weights, self.loaded, model, imgsz=self.settings["imgsz"])
         if judged:
             require_size(self.config, outputs.weights, self.settings)
         write_json(outputs.widths, width_table(self.widths, model, before, after))

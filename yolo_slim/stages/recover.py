@@ -73,6 +73,9 @@ OURS = frozenset(
         # Other weights would take the pruned ones' place; without saving, nothing could be resumed or kept.
         "pretrained",
         "save",
+        # Another split would choose the best epoch, with test images in view; one class for all isn't the model's.
+        "split",
+        "single_cls",
     ]
 )
 """Arguments that the stage sets itself."""
@@ -162,7 +165,7 @@ def run(
     arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
     with ultra.log_to(out_dir / "train.log"):
         best, mixed = _train(kind, arguments, last, config.epochs, progress)
-    _keep_best(best, pruned, outputs)
+    _keep_best(best, pruned, outputs, imgsz)
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None, "mixed_precision": mixed})
     return outputs
 
@@ -305,18 +308,19 @@ def resumable(job: Job) -> Path | None:
 
 def _identity(job: Job) -> dict[str, Any]:
     """Return what a fingerprint is made of, readable."""
-    return {"config": dict(job.config), "inputs": dict(job.inputs), "version": __version__}
+    return {"config": dict(job.config), "inputs": dict(job.inputs), "yolo_slim": __version__}
 
 
 def _require_no_other(job: Job) -> None:
-    """Raise where a folder that nobody chose holds a finished recovery by other settings or of other weights."""
+    """Raise where a folder that nobody chose holds a finished recovery by other settings, weights or yolo_slim."""
     found = read_manifest(job.folder)
-    now = {"config": dict(job.config), "inputs": dict(job.inputs)}
-    if found and (changed := _changed({key: found.get(key, {}) for key in now}, now)):
+    before = {key: found.get(key, {}) for key in ("config", "inputs")}
+    before["yolo_slim"] = found.get("versions", {}).get("yolo_slim")
+    if found and (changed := _changed(before, _identity(job))):
         raise SlimError(
             f"{job.folder} holds a finished recovery that was trained otherwise.",
             culprits=changed,
-            remedy="Nothing was touched. Give the same settings to keep it, or choose a folder (--out).",
+            remedy="Nothing was touched. Take it as it is, or choose another folder (--out) to train anew.",
         )
 
 
@@ -442,7 +446,7 @@ def _callbacks(progress: Progress) -> dict[str, Any]:
     return {"on_train_batch_end": batch_end, "on_model_save": epoch_end}
 
 
-def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutputs) -> None:
+def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutputs, imgsz: int) -> None:
     """Write the best weights as a plain checkpoint, after a check that the widths are still the pruned ones."""
     trained = checkpoint.load(best, (pruned.task,))
     before, after = conv_widths(pruned.model), conv_widths(trained.model)
@@ -453,5 +457,5 @@ def _keep_best(best: Path, pruned: checkpoint.Checkpoint, outputs: RecoverOutput
             culprits=changed,
             remedy="Report this with your Ultralytics version; the pruned weights are untouched.",
         )
-    checkpoint.save(outputs.weights, pruned, trained.model, trained.quantization)
+    checkpoint.save(outputs.weights, pruned, trained.model, trained.quantization, imgsz=imgsz)
     shutil.copyfile(best.parents[1] / "results.csv", outputs.results)

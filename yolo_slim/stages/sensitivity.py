@@ -33,6 +33,7 @@ from yolo_slim.evaluation.predict import detect_all, onnx_infer
 from yolo_slim.files import read_json, write_json, write_text
 from yolo_slim.manifest import Job, outputs_whole, read_manifest, versions
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.guidance import ROW_KEYS, BlockCost, SensitivityMap
@@ -236,7 +237,7 @@ def _pruner(
     """Return what scores channels and re-estimates statistics, as the prune stage does."""
     task = Task(
         config=pruning, model_sha256=loaded.sha256, source_sha256=loaded.sha256, settings={},
-        before=measure(loaded.model, imgsz, end2end=end2end), removed=0.0, what="MACs",
+        before=measure(loaded.model, imgsz, end2end=end2end), goal=Goal(removed=0.0),
         images=dataset.splits.get("train", []), imgsz=imgsz, seed=seed, end2end=end2end,
         load=loader(loaded.task, dataset, imgsz, out_dir),
     )  # fmt: skip

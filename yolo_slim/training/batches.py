@@ -101,4 +101,7 @@ def _classified(_task: str, dataset: Dataset, source: Path, imgsz: int, _batch: 
     from ultralytics.data.dataset import ClassificationDataset
 
     arguments = get_cfg(overrides={"task": "classify", "imgsz": imgsz})
-    return ClassificationDataset(source / "train", arguments, names=dataset.names), default_collate
+    found = ClassificationDataset(source / "train", arguments, names=dataset.names)
+    # Folder by folder, batches would hold one class each; the links' names begin with their place among the images.
+    found.samples.sort(key=lambda sample: Path(sample[0]).name)
+    return found, default_collate

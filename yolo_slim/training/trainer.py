@@ -208,6 +208,14 @@ class SlimOBBTrainer(_KeepsWidths, OBBTrainer):  # type: ignore[misc]
 class SlimClassificationTrainer(_KeepsWidths, ClassificationTrainer):  # type: ignore[misc]
     """Trains a pruned classifier."""
 
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        """Return the loaded network itself, with the dropout that is asked for."""
+        model = super().get_model(cfg, weights, verbose)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout) and self.args.dropout:
+                module.p = self.args.dropout
+        return model
+
 
 class SlimFeatureTrainer(SlimTrainer):
     """Trains a pruned detection model with Ultralytics' own distillation."""
