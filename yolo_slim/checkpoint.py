@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import io
 import pickle
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ MOVED_NAMES = {
     "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
     "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
     "pathlib.WindowsPath": "pathlib.PosixPath",
+    **({"pathlib._local.WindowsPath": "pathlib.PosixPath"} if sys.version_info >= (3, 13) else {}),
 }
 """Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` takes for them.
 

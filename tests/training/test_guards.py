@@ -399,7 +399,14 @@ def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, m
 
 @pytest.mark.parametrize(
     "argument",
-    [{"pretrained": "other.pt"}, {"save": False}, {"cfg": "hyp.yaml"}, {"split": "test"}, {"single_cls": True}],
+    [
+        {"pretrained": "other.pt"},
+        {"save": False},
+        {"cfg": "hyp.yaml"},
+        {"split": "test"},
+        {"single_cls": True},
+        {"classes": [0]},
+    ],
 )
 def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
     """Other weights, a training without checkpoints, another split or classes, and what nothing reads are refused."""

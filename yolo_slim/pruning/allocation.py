@@ -17,9 +17,6 @@ import numpy as np
 from yolo_slim.errors import SlimError
 from yolo_slim.pruning.groups import ChannelGraph
 
-BELOW = "below {:.2f}".format
-"""From a share to where a setting that is one must be."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
@@ -47,6 +44,11 @@ class Slot:
         return round_to // math.gcd(round_to, self.unit)
 
 
+def below(most: float) -> str:
+    """Return where a setting must be that asks for a share, rounded down."""
+    return f"below {math.floor(most * 100) / 100:.2f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Goal:
     """What must go of a network."""
@@ -54,10 +56,10 @@ class Goal:
     removed: float
     """Share, between 0 and 1."""
     what: str = "MACs"
-    """``MACs`` or ``parameters``."""
+    """``MACs`` or ``parameters``, in the head's own cost model the head's."""
     setting: str = "PRUNE"
     """What asks for it, for people."""
-    limit: Callable[[float], str] = BELOW
+    limit: Callable[[float], str] = below
     """From the largest share that can go to where the setting must be, for people."""
 
 
@@ -96,7 +98,7 @@ class CostModel:
     def of_head(self, rows: np.ndarray) -> CostModel:
         """Return the cost of the head's convolutions alone, ``rows`` of shape (convs,) bool."""
         biases = None if self.per_output is None else self.per_output * rows
-        goal = replace(self.goal, what=f"head's {self.goal.what}", setting="prune.head_removed", limit=BELOW)
+        goal = replace(self.goal, what=f"head's {self.goal.what}", setting="prune.head_removed", limit=below)
         return replace(self, unit=self.unit * rows, per_output=biases, goal=goal, of_all=False)
 
     def _inputs(self, keep: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,19 @@ def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str
     if left <= 0:
         raise SlimError(
             f"prune.max_size_mb {value:g} leaves nothing for weights: the graph alone has {rest / 1e6:.2f} MB.",
-            remedy=f"Set prune.max_size_mb above {rest / 1e6:.2f}.",
+            remedy=f"Set prune.max_size_mb {_above(rest)}.",
         )
 
     def limit(most: float) -> str:
         """Return the size of what is left where the share ``most`` goes."""
-        return f"above {(4 * before.params * (1 - most) + rest) / SIZE_MARGIN / 1e6:.2f}"
+        return _above(4 * before.params * (1 - most) + rest)
 
     return Goal(removed=1 - left / before.params, what="parameters", setting="prune.max_size_mb", limit=limit)
+
+
+def _above(size_bytes: float) -> str:
+    """Return where the budget must be for a file of so many bytes to be planned for, rounded up."""
+    return f"above {math.ceil(size_bytes / SIZE_MARGIN / 1e4) / 100:.2f}"
 
 
 def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:

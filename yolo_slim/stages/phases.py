@@ -69,12 +69,17 @@ class Phases:
         if folder.name == "sparse":
             return self._sparse_job()
         own = {**self.settings, "round": int(folder.name), "base": config["base"]}
-        return self._job("prune-round", folder, own, {"previous": inputs["previous"]}, self.training)
+        return self._round_job(folder, own, inputs["previous"])
 
     def _sparse_job(self) -> Job:
         """Return the job of the training before the cut."""
         own = {key: getattr(self.config, key) for key in ("sparse_epochs", "sparse_strength")}
-        return self._job("prune-sparse", self.folder / "sparse", own, {}, untaught(self.training))
+        inputs = {key: self.inputs[key] for key in ("model", "data")}
+        return self._job("prune-sparse", self.folder / "sparse", own, inputs, untaught(self.training))
+
+    def _round_job(self, folder: Path, own: dict[str, Any], previous: str) -> Job:
+        """Return the job of a round's recovery."""
+        return self._job("prune-round", folder, own, {**self.inputs, "previous": previous}, self.training)
 
     def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
         """Return the unpruned network after training with the penalty on its scales (``sparse/sparse.pt``)."""
@@ -98,7 +103,7 @@ class Phases:
         for index in range(pruner.rounds - 1):
             folder = self.folder / "rounds" / str(index + 1)
             own = {**self.settings, "round": index + 1, "base": base.sha256}
-            job = self._job("prune-round", folder, own, {"previous": previous}, self.training)
+            job = self._round_job(folder, own, previous)
             if job.is_done():
                 self.progress.say(f"prune: round {index + 1} of {pruner.rounds} done before, kept")
             else:
@@ -145,8 +150,7 @@ class Phases:
     ) -> Job:
         """Return a phase's job."""
         config = {**own, "training": deciding(training), "imgsz": self.imgsz, "seed": self.seed}
-        teacher = {"teacher": sha256(self._teacher)} if training.teacher else {}
-        return Job(stage=stage, folder=folder, config=config, inputs={**self.inputs, **teacher, **inputs})
+        return Job(stage=stage, folder=folder, config=config, inputs=inputs)
 
     def _trained(
         self,
@@ -208,7 +212,8 @@ def untaught(training: RecoverConfig) -> RecoverConfig:
 def deciding(training: RecoverConfig) -> dict[str, Any]:
     """Return the settings that decide a training of the prune stage, which has epochs of its own."""
     settings = recover.settings_of(training)
-    return {**{key: settings[key] for key in settings.keys() - OF_RECOVER}, "overrides": _floating(training)}
+    own = {key: value for key, value in settings.items() if key not in OF_RECOVER}
+    return {**own, "overrides": _floating(training)}
 
 
 def _floating(training: RecoverConfig) -> dict[str, Any]:

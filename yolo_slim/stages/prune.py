@@ -130,12 +130,13 @@ def _job(
     folder: Path, config: PruneConfig, settings: dict[str, Any], training: RecoverConfig, digests: dict[str, str]
 ) -> Job:
     """Return the stage's job; how to train and the teacher decide its result only where it trains."""
-    trains, teaches = bool(config.sparse_epochs or config.recover_epochs_between), config.recover_epochs_between > 0
-    teacher = {"teacher": sha256(Path(training.teacher))} if teaches and training.teacher else {}
+    recovers = config.recover_epochs_between > 0 and config.rounds > 1
+    trains, training = recovers or config.sparse_epochs > 0, training if recovers else untaught(training)
+    teacher = {"teacher": sha256(Path(training.teacher))} if training.teacher and training.distill > 0 else {}
     return Job(
         stage="prune",
         folder=folder,
-        config={**settings, **({"training": deciding(training if teaches else untaught(training))} if trains else {})},
+        config={**settings, **({"training": deciding(training)} if trains else {})},
         inputs={**digests, **_map_digest(config), **teacher},
     )
 

@@ -73,9 +73,10 @@ OURS = frozenset(
         # Other weights would take the pruned ones' place; without saving, nothing could be resumed or kept.
         "pretrained",
         "save",
-        # Another split would choose the best epoch, with test images in view; one class for all isn't the model's.
+        # Another split would choose the best epoch, with test images in view; the model has its classes, all of them.
         "split",
         "single_cls",
+        "classes",
     ]
 )
 """Arguments that the stage sets itself."""
@@ -143,11 +144,12 @@ def run(
     pruned = checkpoint.load(inputs.weights, checkpoint.TASKS)
     checkpoint.require_float(pruned)
     teacher = checkpoint.load(inputs.teacher, (pruned.task,))
+    teaching = {"teacher": teacher.sha256} if config.distill > 0 else {}
     job = Job(
         stage="recover",
         folder=out_dir,
         config={**settings_of(config), "imgsz": imgsz, "seed": seed},
-        inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
+        inputs={"weights": pruned.sha256, "data": data_digest, **teaching},
     )
     outputs = outputs_in(out_dir)
     if job.is_done():
