@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from yolo_slim import api, checkpoint
+from yolo_slim.config import ValidateConfig
 from yolo_slim.data import check_dataset, digest, label_path, load_dataset, read_labels, write_absolute_yaml
 from yolo_slim.errors import SlimError
+from yolo_slim.stages.export import measure_parity
+from yolo_slim.stages.validate import choose_split
 
 
 @pytest.fixture
@@ -85,3 +90,86 @@ def test_deep_images(copied: Path, channels: int) -> None:
     with pytest.raises(SlimError) as caught:
         check_dataset(load_dataset(copied), deep=True)
     assert caught.value.culprits == (f"{image.with_suffix('.png')}: more than 8 bits per channel; convert it to 8",)
+
+
+def test_images_that_only_the_training_can_read(copied: Path) -> None:
+    """What a device's decoder takes for damaged is named before the training, and a legal rare JPEG passes."""
+    first = copied.parent / "images/val/00000.jpg"
+    written = first.read_bytes()
+    first.write_bytes(written[:2] + b"\xff" * 3 + written[2:])
+    check_dataset(load_dataset(copied))
+    second = first.with_name("00001.png")
+    first.with_name("00001.jpg").unlink()
+    cv2.imwrite(str(second), np.full((64, 64, 3), 200, np.uint8))
+    second.write_bytes(second.read_bytes()[:-12])
+    with pytest.raises(SlimError) as caught:
+        check_dataset(load_dataset(copied))
+    (problem,) = caught.value.culprits
+    assert problem.startswith(f"{second}: OpenCV")
+
+
+def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
+    """COCO's list of unlabelled test images is no test split; one that is partly there is a damaged one."""
+    listed = copied.parent / "test.txt"
+    listed.write_text("./images/test2017/1.jpg\n./images/test2017/2.jpg\n")
+    copied.write_text(re.sub(r"^test:.*\n", "", copied.read_text(), flags=re.MULTILINE) + "test: test.txt\n")
+    dataset = load_dataset(copied)
+    assert not dataset.has("test")
+    check_dataset(dataset)
+    assert choose_split(dataset, ValidateConfig()) == "val"
+    with pytest.raises(SlimError, match="the split 'test' has no images"):
+        choose_split(dataset, ValidateConfig(split="test"))
+    listed.write_text("./images/val/00000.jpg\n./images/test2017/2.jpg\n")
+    with pytest.raises(SlimError, match="no such file"):
+        check_dataset(load_dataset(copied))
+
+
+def test_split_without_labels_judges_nothing(copied: Path) -> None:
+    """On images without labels every mAP is 0 and every drop too: they aren't scored, nor is a run begun."""
+    folder = copied.parent / "images" / "unlabelled"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(copied.parent / "images/val/00000.jpg", folder / name)
+    copied.write_text(re.sub(r"^test:.*\n", "", copied.read_text(), flags=re.MULTILINE) + "test: images/unlabelled\n")
+    assert choose_split(load_dataset(copied), ValidateConfig()) == "val"
+    with pytest.raises(SlimError, match="none of the 2 images of 'test' that would be scored has a label"):
+        choose_split(load_dataset(copied), ValidateConfig(split="test"))
+    labels = copied.parent / "labels" / "unlabelled"
+    labels.mkdir()
+    (labels / "b.txt").write_text("0 .5 .5 .1 .1\n")
+    assert choose_split(load_dataset(copied), ValidateConfig()) == "test"
+    with pytest.raises(SlimError, match="none of the 1 images"):
+        choose_split(load_dataset(copied), ValidateConfig(max_images=1))
+
+
+def test_forms_of_a_description(copied: Path) -> None:
+    """A count as text passes as in Ultralytics; a split that is a number and a list in another encoding are named."""
+    plain = copied.read_text()
+    count = len(load_dataset(copied).names)
+    copied.write_text(f"{plain}nc: '{count}'\n")
+    load_dataset(copied)
+    copied.write_text(f"{plain}nc: '{count + 1}'\n")
+    with pytest.raises(SlimError, match="names lists"):
+        load_dataset(copied)
+    copied.write_text(plain.replace("val:", "validation: 3 #"))
+    with pytest.raises(SlimError, match="validation: got 3; expected a folder"):
+        load_dataset(copied)
+    (copied.parent / "val.txt").write_bytes("./images/val/\u00e4.jpg\n".encode("latin-1"))
+    copied.write_text(re.sub(r"^val:.*$", "val: val.txt", plain, flags=re.MULTILINE))
+    with pytest.raises(SlimError, match=r"val\.txt is no list of images in UTF-8"):
+        check_dataset(load_dataset(copied))
+
+
+def test_stages_alone_check_what_they_read(copied: Path, trained: Path, tmp_path: Path) -> None:
+    """Labels that can't be read, a missing split and no images at all are errors of every stage, not tracebacks."""
+    plain = copied.read_text()
+    label = copied.parent / "labels/train/00000.txt"
+    label.write_text("0 .5 .5\n")
+    with pytest.raises(SlimError, match="has 3 columns"):
+        api.quantize("model.onnx", copied, tmp_path / "quantize", imgsz=64)
+    label.unlink()
+    copied.write_text(re.sub(r"^val:.*\n", "", plain, flags=re.MULTILINE))
+    with pytest.raises(SlimError, match="val: this key is missing"):
+        api.build("model.onnx", copied, tmp_path / "build")
+    with pytest.raises(SlimError, match="no images to compare"):
+        measure_parity(checkpoint.load(trained), tmp_path / "model.onnx", [], imgsz=64, end2end=False)

@@ -198,7 +198,7 @@ class ValidateConfig(Frozen):
     """How accuracy and speed are measured."""
 
     split: Literal["val", "test", "auto"] = "auto"
-    """Where mAP is measured; ``auto`` takes test where the data has one."""
+    """Where mAP is measured; ``auto`` takes test where the data has one with labels."""
     min_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Least duration of one timing."""
     min_queries: Positive = 64

@@ -36,6 +36,8 @@ DEEP = re.compile(r"^[IF]\b|;16[BLNS]\b")
 """Pillow on how an image is stored: more than 8 bits per channel, which no device's pre-processing takes."""
 CARRIED_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
 """Keys of a ``data.yaml`` that are handed on to Ultralytics as they are."""
+ALIASES = {"val": "validation"}
+"""Another key that Ultralytics takes for a split."""
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for the splits of a classification folder."""
 TOLERANCE = 0.01
@@ -95,9 +97,9 @@ def load_dataset(data_yaml: Path) -> Dataset:
     values = read_yaml(data_yaml)
     names, problems = _class_names(values)
     problems += [
-        f"{split}: got {values[split]!r}; expected a folder, a .txt list, or a list of those"
-        for split in SPLITS
-        if values.get(split) is not None and not _is_source(values[split])
+        f"{key}: got {values[key]!r}; expected a folder, a .txt list, or a list of those"
+        for key in (*SPLITS, *ALIASES.values())
+        if values.get(key) is not None and not _is_source(values[key])
     ]
     if problems:
         raise SlimError(
@@ -140,6 +142,12 @@ def label_path(image: Path) -> Path:
     head, separator, tail = str(image).rpartition("/images/")
     mapped = f"{head}/labels/{tail}" if separator else tail
     return Path(mapped).with_suffix(".txt")
+
+
+def has_labels(image: Path) -> bool:
+    """Tell whether an image has a label file that isn't empty."""
+    label = label_path(image)
+    return label.is_file() and label.stat().st_size > 0
 
 
 def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray[np.float64]:
@@ -263,7 +271,7 @@ def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
         problems.append(
             f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
         )
-    if count is not None and count != len(named):
+    if count is not None and str(count).strip() not in (str(len(named)), f"{len(named)}.0"):
         problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
     return dict(sorted(named.items())), problems
 
@@ -281,15 +289,31 @@ def _root(data_yaml: Path, path: Any) -> Path:
 def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dict[str, Any]) -> Dataset:
     splits: dict[str, list[Path]] = {}
     problems: dict[str, list[str]] = {}
-    aliases = {"val": "validation"}
     for split in SPLITS:
-        given = values.get(split) or values.get(aliases.get(split, split))
+        given = values.get(split) or values.get(ALIASES.get(split, split))
         if given:
             sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
-            splits[split] = sorted({image for source in sources for image in _images_in(source)}, key=str)
             problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
+            splits[split] = _found(split, sources, problems[split])
     carried = {key: values[key] for key in CARRIED_KEYS if key in values}
     return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, carried=carried)
+
+
+def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Path]:
+    """Return the images of a split in Ultralytics' order; what is wrong with its lists joins the problems.
+
+    COCO's test list names images that nobody downloads, because nobody has their labels: there is no such split then.
+    """
+    images: set[Path] = set()
+    for source in sources:
+        try:
+            images.update(_images_in(source))
+        except UnicodeDecodeError:
+            problems.append(f"{split}: {source} is no list of images in UTF-8")
+    if split == "test" and images and not any(image.is_file() for image in images):
+        problems.append(f"test: none of its {len(images)} images exists")
+        return []
+    return sorted(images, key=str)
 
 
 def _resolve(root: Path, source: str) -> Path:
@@ -457,6 +481,8 @@ def _image_problem(image: Path) -> str:
     """
     from PIL import Image, ImageFile
 
+    from yolo_slim.runtime.sources import is_readable
+
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(image) as opened:
@@ -471,6 +497,10 @@ def _image_problem(image: Path) -> str:
         return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
     if DEEP.search(stored):
         return f"{image}: more than 8 bits per channel; convert it to 8"
+    if not is_readable(image):
+        return (
+            f"{image}: OpenCV, which reads images on devices, can't read it or finds it cut off; save it anew as .png"
+        )
     return ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from yolo_slim import checkpoint, targets
 from yolo_slim.config import Profile, PruneConfig, RunConfig
-from yolo_slim.data import Dataset, check_dataset, digest, label_path, load_dataset
+from yolo_slim.data import Dataset, check_dataset, digest, has_labels, load_dataset
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.manifest import read_manifest
@@ -450,5 +450,5 @@ class _Models:
 def selfcheck_images(dataset: Dataset) -> list[Path]:
     """Return the validation images of the self-check: the first with labels."""
     images = dataset.splits["val"]
-    labelled = [path for path in images[:200] if label_path(path).is_file() and label_path(path).stat().st_size]
+    labelled = [path for path in images[:200] if has_labels(path)]
     return (labelled or images)[: build.SELFCHECK_IMAGES]

@@ -62,6 +62,20 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert str(tmp_path) not in path.read_text()
 
 
+def test_list_that_is_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ultralytics reads such lines; the file that is saved finds the images again."""
+    make_data(tmp_path / "data")
+    lines = [f"data/images/train/{i:03}.png" for i in range(60)]
+    (tmp_path / "data" / "train.txt").write_text("\n".join(lines))
+    (tmp_path / "data" / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [a, b]\n")
+    monkeypatch.chdir(tmp_path)
+    dataset = load_dataset(tmp_path / "data" / "data.yaml")
+    path = tmp_path / "calibration.json"
+    calibration.save(chosen(dataset), dataset, path)
+    found = calibration.load(path, dataset, imgsz=64)
+    assert [image.resolve() for image in found.images] == [image.resolve() for image in chosen(dataset).images]
+
+
 def test_no_images(tmp_path: Path) -> None:
     """A data set without training images is refused by that fact."""
     dataset = make_data(tmp_path)

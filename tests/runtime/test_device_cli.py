@@ -16,7 +16,7 @@ from tiny_detector import scene
 
 import yolo_slim.runtime.__main__ as device
 from yolo_slim.runtime.bench import BenchResult
-from yolo_slim.runtime.bundle import pack
+from yolo_slim.runtime.bundle import open_bundle, pack
 from yolo_slim.runtime.infer import load_detections
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -96,6 +96,16 @@ def test_bench_on_images(cli: Cli, tiny_bundle: Path, photo: Path) -> None:
     """--images replaces the bundle's own, --json - prints JSON and nothing else."""
     done = cli("bench", tiny_bundle, "--images", photo, "--seconds", "0.01", "--queries", "2", "--json", "-")
     assert json.loads(done.stdout)["images"] == 1
+
+
+def test_bench_holds_few_large_images(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded images count in the memory that a profile limits, so they stop at a size, but never before the first."""
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), scene(64, 96))
+    bundle = open_bundle(tiny_bundle)
+    for most, count in ((1, 1), (2 * 64 * 96 * 3, 2), (2**20, 3)):
+        monkeypatch.setattr(device, "MAX_BENCH_BYTES", most)
+        assert len(device._bench_images(bundle, tmp_path)) == count
 
 
 def test_throttled_bench_exits_1(

@@ -33,7 +33,8 @@ command -v "$PYTHON" >/dev/null || fail "no $PYTHON here. Install it: sudo apt i
   fail "$PYTHON has no TensorRT. It comes with JetPack: sudo apt install python3-libnvinfer"
 
 step "make the environment $VENV"
-[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv --system-site-packages "$VENV" ||
+# An environment that couldn't be finished has no pip, and doesn't see TensorRT: it is made again in its place.
+"$VENV/bin/python" -c 'import pip, tensorrt' 2>/dev/null || "$PYTHON" -m venv --system-site-packages "$VENV" ||
   fail "the environment can't be made. Install it: sudo apt install python3-venv"
 python="$VENV/bin/python"
 "$python" -m pip install --quiet ./yolo_slim-*.whl || fail "the yolo_slim wheel of this folder can't be installed."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,7 @@ def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
         # A process that the system killed, mostly for memory, says nothing of the bundle.
         kind = MachineError if done.returncode < 0 else SlimError
         raise kind(
-            f"The bundle failed here: `python -m yolo_slim.runtime {' '.join(arguments[:2])}` "
+            f"The bundle failed here: `python -m yolo_slim.runtime {shlex.join(arguments)}` "
             f"ended with status {done.returncode}.",
             culprits=done.stderr.strip().splitlines()[-6:],
             remedy="Run that command yourself to see more.",

@@ -179,6 +179,8 @@ def _refuse_judged(path: Path, dataset: Dataset, files: list[Path]) -> None:
 
 def _name(dataset: Dataset, image: Path) -> str:
     """Return an image's path from the data set's root, or its whole path when it lies elsewhere."""
+    # Lines of a list may be relative to the working folder.
+    image = image.absolute()
     return image.relative_to(dataset.root).as_posix() if image.is_relative_to(dataset.root) else image.as_posix()
 
 

@@ -29,6 +29,8 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
 
 MAX_BENCH_IMAGES = 64
+MAX_BENCH_BYTES = 128 * 2**20
+"""Of decoded images: they count in the process's memory, which a profile may limit."""
 """Most frames that bench holds in memory."""
 
 _PROG = "python -m yolo_slim.runtime"
@@ -226,8 +228,12 @@ def _bench_images(bundle: Bundle, source: Path | None) -> list[NDArray[np.uint8]
 
     if source is None and not (bundle.folder / FOLDER).is_dir():
         raise SlimError("The bundle has no self-check images to time.", remedy="Give images with --images.")
-    every = frames(source or bundle.folder / FOLDER, convert_channels=True)
-    return [image for _, image in islice(every, MAX_BENCH_IMAGES)]
+    images: list[NDArray[np.uint8]] = []
+    for _, image in islice(frames(source or bundle.folder / FOLDER, convert_channels=True), MAX_BENCH_IMAGES):
+        images.append(image)
+        if sum(one.nbytes for one in images) >= MAX_BENCH_BYTES:
+            break
+    return images
 
 
 def _check_text(report: CheckReport) -> str:

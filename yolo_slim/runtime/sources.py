@@ -85,6 +85,12 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
     return image
 
 
+def is_readable(path: Path) -> bool:
+    """Tell whether :func:`read_image` can decode a file; at an eighth of the size where the format allows it."""
+    data = _read_bytes(path)
+    return _decode(data, cv2.IMREAD_REDUCED_COLOR_8) is not None and not _is_cut_off(data)
+
+
 def video_fps(source: Path) -> float:
     """Return a video's frame rate; 25 where the file doesn't say."""
     fps = float(cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS))
@@ -116,10 +122,14 @@ def _is_cut_off(data: NDArray[np.uint8]) -> bool:
 
 
 def _jpeg_scan_start(content: bytes) -> int:
-    """Return where a JPEG's own pixels begin: an embedded thumbnail before them has an end marker too."""
+    """Return where a JPEG's own pixels begin: an embedded thumbnail before them has an end marker too.
+
+    Any number of fill bytes FF may stand before a marker (ITU-T T.81, B.1.1.2).
+    """
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] != 0xDA:
-        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+        is_fill = content[position + 1] == 0xFF
+        position += 1 if is_fill else 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     return position
 
 

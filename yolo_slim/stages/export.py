@@ -186,9 +186,14 @@ def measure_parity(
     End2end outputs are compared row by row where both scores exceed .05: below, equal scores may swap rows.
 
     Raises:
-        SlimError: a difference above :data:`MAX_BOX_PX`, :data:`MAX_SCORE` or, of what other tasks add,
+        SlimError: no images; or a difference above :data:`MAX_BOX_PX`, :data:`MAX_SCORE` or, of what other tasks add,
             :data:`MAX_REST`.
     """
+    if not images:
+        raise SlimError(
+            "There are no images to compare the ONNX graph with PyTorch on.",
+            remedy="Give a data set with validation or training images.",
+        )
     ours, theirs = onnx_outputs(onnx), torch_outputs(loaded.model, end2end=end2end)
     letterbox = Letterbox((imgsz, imgsz))
     worst = np.zeros(3)

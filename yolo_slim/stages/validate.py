@@ -15,7 +15,7 @@ import numpy as np
 from yolo_slim import checkpoint, ultra
 from yolo_slim.backends import engine_builder
 from yolo_slim.config import Profile, ValidateConfig
-from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
+from yolo_slim.data import Dataset, has_labels, load_dataset, write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError
 from yolo_slim.evaluation import gates, timing
@@ -31,7 +31,7 @@ from yolo_slim.reporting.html import Example, write_report
 from yolo_slim.runtime.bundle import open_bundle, read_spec
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
-from yolo_slim.runtime.machine import describe_machine
+from yolo_slim.runtime.machine import describe_machine, device_model
 from yolo_slim.runtime.sources import read_image
 
 RESULT_SCHEMA = 1
@@ -88,17 +88,19 @@ def run(
 ) -> ValidateOutputs:
     """Measure accuracy and speed, judge by the profile, write ``result.json`` and ``report.html``.
 
-    A finished result of the same inputs and settings is kept, timings included.
+    A finished result of the same inputs and settings on this machine is kept, timings included, unless one of them
+    doesn't count.
     """
     progress = progress or Silent()
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
     files["sensitivity"] = inputs.sensitivity
     digests = {key: sha256(path) for key, path in files.items() if path}
     digests |= {key: sha256(folder / "bundle.json") for key, folder in inputs.bundles.items()}
-    settings = {**config.model_dump(), "profile": profile.model_dump(), "imgsz": imgsz, "name": name}
+    here = {"machine": device_model(), "is_target": local.is_device(profile)}
+    settings = {**config.model_dump(), "profile": profile.model_dump(), "imgsz": imgsz, "name": name, **here}
     job = Job(stage="validate", folder=out_dir, config=settings, inputs={**digests, "data": data_digest})
     result, report = out_dir / "result.json", out_dir / "report.html"
-    if job.is_done():
+    if job.is_done() and _all_timings_count(read_json(result)):
         progress.say("validate: done before, kept")
     else:
         job.begin()
@@ -118,12 +120,33 @@ def run(
     )
 
 
+def _all_timings_count(value: dict[str, Any]) -> bool:
+    """Tell whether nothing of a result was measured hot or throttled."""
+    return all(build["bench"] is None or build["bench"]["valid"] for build in value["builds"])
+
+
 def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
-    """Return the split that mAP is measured on."""
-    split = config.split if config.split != "auto" else ("test" if dataset.has("test") else "val")
+    """Return the split that mAP is measured on; ``auto`` passes over a test split without labels.
+
+    Raises:
+        SlimError: the split has no images, or those that would be scored have no labels: every drop would be zero.
+    """
+    split = config.split if config.split != "auto" else ("test" if _has_labels(dataset, "test") else "val")
     if not dataset.has(split):
         raise SlimError(f"{dataset.yaml}: the split '{split}' has no images.", remedy="Choose validate.split: val.")
+    if not _has_labels(dataset, split, config.max_images):
+        scored = len(dataset.splits[split][: config.max_images or None])
+        raise SlimError(
+            f"{dataset.yaml}: none of the {scored} images of '{split}' that would be scored has a label.",
+            remedy="Choose another validate.split, or more validate.max_images (0: all).",
+        )
     return split
+
+
+def _has_labels(dataset: Dataset, split: str, most: int = 0) -> bool:
+    """Tell whether one of the first images of a split, 0 for all, has a label."""
+    images = dataset.splits.get(split, [])[: most or None]
+    return bool(images) and (dataset.in_class_folders or any(has_labels(image) for image in images))
 
 
 class _Measurement:
@@ -151,6 +174,8 @@ class _Measurement:
         self.truths: list[Truth] = [read_truth(path) for path in self.images]
         self.detections: dict[str, list[Detections]] = {}
         self.notes = [f"{key} was not built: {reason}" for key, reason in inputs.skipped.items()]
+        if config.split == "auto" and dataset.has("test") and self.split != "test":
+            self.notes.append(f"the test split has no labels, so mAP is that of {self.split}")
 
     def result(self, name: str, command: str) -> dict[str, Any]:
         """Measure everything and return the JSON value of ``result.json``."""

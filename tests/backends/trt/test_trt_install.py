@@ -75,6 +75,13 @@ def test_second_run_keeps_the_environment(run: Callable[..., tuple[int, str, lis
     assert not any(" venv " in line for line in run()[2])
 
 
+def test_half_made_environment_is_made_again(run: Callable[..., tuple[int, str, list[str]]]) -> None:
+    """Where python3-venv was missing, the first try leaves a Python without pip; the next one doesn't take it."""
+    run()
+    asked = run(FAIL="import pip, tensorrt")[2]
+    assert "python -m venv --system-site-packages .venv" in asked
+
+
 def test_missing_pycuda_is_compiled(run: Callable[..., tuple[int, str, list[str]]]) -> None:
     """PyCUDA is installed only where it is missing, pinned."""
     asked = run(FAIL="import pycuda")[2]
