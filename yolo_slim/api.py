@@ -398,7 +398,8 @@ def quantize(
     side = imgsz or layout_of(Path(onnx))["imgsz"][0]
     chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
     dataset = load_dataset(Path(data))
-    check_dataset(dataset, need=("train",), deep=False)
+    if "int8" in precisions:
+        check_dataset(dataset, need=() if calibration else ("train",), deep=False)
     with held(Path(out)):
         return quantize_stage.run(
             quantize_stage.QuantizeInputs(
@@ -427,13 +428,12 @@ def build(
     progress: Progress | None = None,
 ) -> build_stage.BuildOutputs:
     """Build the bundles of a target from an exported ONNX file and the folder that :func:`quantize` filled."""
-    dataset = load_dataset(Path(data))
-    check_dataset(dataset, need=("val",), deep=False)
+    images = selfcheck_images(load_dataset(Path(data)))
     with held(Path(out)):
         return build_stage.run(
             build_stage.BuildInputs(
                 onnx=Path(onnx),
-                images=selfcheck_images(dataset),
+                images=images,
                 graphs=quantize_stage.graphs_in(Path(quantized)) if quantized else {},
             ),
             targets.load(target),

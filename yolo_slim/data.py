@@ -98,7 +98,7 @@ def load_dataset(data_yaml: Path) -> Dataset:
     names, problems = _class_names(values)
     problems += [
         f"{key}: got {values[key]!r}; expected a folder, a .txt list, or a list of those"
-        for key in (*SPLITS, *ALIASES.values())
+        for key in (*SPLITS, *[alias for split, alias in ALIASES.items() if not values.get(split)])
         if values.get(key) is not None and not _is_source(values[key])
     ]
     if problems:
@@ -255,7 +255,7 @@ class _Finding:
 
 
 def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
-    names, count = values.get("names"), values.get("nc")
+    names, count = values.get("names"), _whole_number(values.get("nc"))
     if names is None:
         if isinstance(count, int) and count > 0:
             return {i: f"class_{i}" for i in range(count)}, []
@@ -271,9 +271,17 @@ def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
         problems.append(
             f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
         )
-    if count is not None and str(count).strip() not in (str(len(named)), f"{len(named)}.0"):
+    if count is not None and count != len(named):
         problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
     return dict(sorted(named.items())), problems
+
+
+def _whole_number(value: Any) -> Any:
+    """Return the number that Ultralytics takes a value for: 3 for 3.0 and for "3"; anything else as it is."""
+    try:
+        return int(value) if float(value).is_integer() else value
+    except (TypeError, ValueError):
+        return value
 
 
 def _is_source(value: Any) -> bool:
@@ -448,7 +456,7 @@ def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progre
 def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Finding:
     problem = f"{image}: listed, but there is no such file" if not image.is_file() else ""
     if deep and not problem:
-        problem = _image_problem(image)
+        problem = _image_problem(image, on_device=task == "detect")
     problems = [problem] if problem else []
     if task == "classify":
         return _class_finding(image, dataset, problems)
@@ -474,8 +482,8 @@ def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Findi
     return _Finding(problems=problems, classes=np.array(ids, np.int64), duplicates=0)
 
 
-def _image_problem(image: Path) -> str:
-    """Return what is wrong with an image file, or an empty string.
+def _image_problem(image: Path, *, on_device: bool) -> str:
+    """Return what is wrong with an image file, or an empty string; ``on_device`` asks what a device's decoder says.
 
     Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
     """
@@ -497,7 +505,7 @@ def _image_problem(image: Path) -> str:
         return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
     if DEEP.search(stored):
         return f"{image}: more than 8 bits per channel; convert it to 8"
-    if not is_readable(image):
+    if on_device and not is_readable(image):
         return (
             f"{image}: OpenCV, which reads images on devices, can't read it or finds it cut off; save it anew as .png"
         )

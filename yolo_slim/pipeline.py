@@ -448,7 +448,17 @@ class _Models:
 
 
 def selfcheck_images(dataset: Dataset) -> list[Path]:
-    """Return the validation images of the self-check: the first with labels."""
-    images = dataset.splits["val"]
+    """Return the validation images of the self-check: the first with labels.
+
+    Raises:
+        SlimError: there are none.
+    """
+    images = dataset.splits.get("val", [])
+    if not images:
+        raise SlimError(
+            f"{dataset.yaml}: no validation images for the bundle's self-check.",
+            culprits=dataset.problems.get("val", ()),
+            remedy="Add a split 'val'.",
+        )
     labelled = [path for path in images[:200] if has_labels(path)]
     return (labelled or images)[: build.SELFCHECK_IMAGES]

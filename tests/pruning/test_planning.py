@@ -21,6 +21,7 @@ from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.planning import differences
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.stages import goal, prune
+from yolo_slim.stages.phases import Phases
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
 Edit = Callable[..., prune.PruneOutputs]
@@ -342,6 +343,25 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     shutil.rmtree(folder)
 
 
+def test_what_decides_the_trainings_inside_of_prune(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Sparse training has no teacher and reads no map; the recovery between rounds has both; length decides neither."""
+
+    def jobs(inputs: dict[str, str], **changes: Any) -> tuple[str, str]:
+        phases = Phases(
+            config=PruneConfig(sparse_epochs=1, recover_epochs_between=1), model=trained, data=signs, folder=tmp_path,
+            training=RecoverConfig().model_copy(update=changes), settings={}, imgsz=64, seed=0,
+            inputs={"model": "m", "data": "d", **inputs}, progress=_Stops(stop=False),
+        )  # fmt: skip
+        return phases._sparse_job().fingerprint, phases._round_job(tmp_path, {}, "p").fingerprint
+
+    sparse, between = jobs({})
+    assert jobs({}, epochs=99, patience=1, overrides={"quantize": 8}) == (sparse, between)
+    for inputs, changes in (({"teacher": "t"}, {}), ({"sensitivity": "s"}, {}), ({}, {"distill": 1.0})):
+        other = jobs(inputs, **changes)
+        assert (other[0] == sparse, other[1] == between) == (True, False)
+    assert jobs({}, batch=4)[0] != sparse
+
+
 @pytest.mark.slow
 def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
     """It shrinks the scales before the cut, trains on from its last epoch, and its network and plan make the result."""
@@ -352,9 +372,9 @@ def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_pa
         prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
     assert not (folder / "sparse" / "sparse.pt").exists()
     listener = _Stops(stop=False)
-    # There is no teacher in it, so another weight of one, or another one, trains nothing anew.
-    later = training.model_copy(update={"distill": 1.0, "teacher": str(trained)})
-    outputs = prune.run(inputs, config, folder, imgsz=64, training=later, progress=listener)
+    outputs = prune.run(
+        inputs, config, folder, imgsz=64, training=training.model_copy(update={"distill": 1.0}), progress=listener
+    )
     assert "goes on after epoch 1 of 2" in listener.said
     gamma = read_json(folder / "sparse" / "manifest.json")["gamma"]
     assert gamma["after"]["mean"] < gamma["before"]["mean"]

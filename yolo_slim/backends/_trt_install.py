@@ -33,9 +33,13 @@ command -v "$PYTHON" >/dev/null || fail "no $PYTHON here. Install it: sudo apt i
   fail "$PYTHON has no TensorRT. It comes with JetPack: sudo apt install python3-libnvinfer"
 
 step "make the environment $VENV"
-# An environment that couldn't be finished has no pip, and doesn't see TensorRT: it is made again in its place.
-"$VENV/bin/python" -c 'import pip, tensorrt' 2>/dev/null || "$PYTHON" -m venv --system-site-packages "$VENV" ||
-  fail "the environment can't be made. Install it: sudo apt install python3-venv"
+# An environment that couldn't be finished has no pip, and doesn't see TensorRT: ours is made again in its place.
+if ! "$VENV/bin/python" -c 'import pip, tensorrt' 2>/dev/null; then
+  [ "$VENV" = .venv ] || [ ! -e "$VENV" ] ||
+    fail "$VENV has no pip or doesn't see TensorRT. Make it with --system-site-packages, or leave VENV out."
+  "$PYTHON" -m venv --system-site-packages "$VENV" ||
+    fail "the environment can't be made. Install it: sudo apt install python3-venv"
+fi
 python="$VENV/bin/python"
 "$python" -m pip install --quiet ./yolo_slim-*.whl || fail "the yolo_slim wheel of this folder can't be installed."
 "$python" -c 'import cv2' 2>/dev/null ||

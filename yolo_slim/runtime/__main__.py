@@ -29,9 +29,9 @@ EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
 
 MAX_BENCH_IMAGES = 64
-MAX_BENCH_BYTES = 128 * 2**20
-"""Of decoded images: they count in the process's memory, which a profile may limit."""
 """Most frames that bench holds in memory."""
+MAX_BENCH_BYTES = 128 * 2**20
+"""Size of decoded images at which it takes no more: they count in the process's memory, which a profile may limit."""
 
 _PROG = "python -m yolo_slim.runtime"
 _PIP_NAMES = {"cv2": "opencv-python-headless"}

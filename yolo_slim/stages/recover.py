@@ -144,12 +144,11 @@ def run(
     pruned = checkpoint.load(inputs.weights, checkpoint.TASKS)
     checkpoint.require_float(pruned)
     teacher = checkpoint.load(inputs.teacher, (pruned.task,))
-    teaching = {"teacher": teacher.sha256} if config.distill > 0 else {}
     job = Job(
         stage="recover",
         folder=out_dir,
         config={**settings_of(config), "imgsz": imgsz, "seed": seed},
-        inputs={"weights": pruned.sha256, "data": data_digest, **teaching},
+        inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
     )
     outputs = outputs_in(out_dir)
     if job.is_done():

@@ -129,11 +129,17 @@ def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
     """Return the split that mAP is measured on; ``auto`` passes over a test split without labels.
 
     Raises:
-        SlimError: the split has no images, or those that would be scored have no labels: every drop would be zero.
+        SlimError: the split has no images or isn't whole, or what would be scored has no labels: every drop would be
+            zero.
     """
     split = config.split if config.split != "auto" else ("test" if _has_labels(dataset, "test") else "val")
-    if not dataset.has(split):
-        raise SlimError(f"{dataset.yaml}: the split '{split}' has no images.", remedy="Choose validate.split: val.")
+    if not dataset.has(split) or dataset.problems.get(split):
+        what = "isn't whole" if dataset.has(split) else "has no images"
+        raise SlimError(
+            f"{dataset.yaml}: the split '{split}' {what}.",
+            culprits=dataset.problems.get(split, ()),
+            remedy="Correct it, or choose validate.split: val.",
+        )
     if not _has_labels(dataset, split, config.max_images):
         scored = len(dataset.splits[split][: config.max_images or None])
         raise SlimError(
@@ -174,8 +180,9 @@ class _Measurement:
         self.truths: list[Truth] = [read_truth(path) for path in self.images]
         self.detections: dict[str, list[Detections]] = {}
         self.notes = [f"{key} was not built: {reason}" for key, reason in inputs.skipped.items()]
-        if config.split == "auto" and dataset.has("test") and self.split != "test":
-            self.notes.append(f"the test split has no labels, so mAP is that of {self.split}")
+        if config.split == "auto" and "test" in dataset.splits and self.split != "test":
+            why = "; ".join(dataset.problems.get("test") or ["it has no labels"])
+            self.notes.append(f"the test split was passed over ({why}): mAP is that of {self.split}")
 
     def result(self, name: str, command: str) -> dict[str, Any]:
         """Measure everything and return the JSON value of ``result.json``."""

@@ -82,6 +82,14 @@ def test_half_made_environment_is_made_again(run: Callable[..., tuple[int, str, 
     assert "python -m venv --system-site-packages .venv" in asked
 
 
+def test_own_environment_is_left_alone(run: Callable[..., tuple[int, str, list[str]]], tmp_path: Path) -> None:
+    """A user's own VENV that can't serve is named; one that isn't there yet is made."""
+    own = str(tmp_path / "own")
+    assert f"python -m venv --system-site-packages {own}" in run(VENV=own)[2]
+    code, errors, asked = run(VENV=own, FAIL="import pip, tensorrt")
+    assert (code, "leave VENV out" in errors, any(" venv " in line for line in asked)) == (1, True, False)
+
+
 def test_missing_pycuda_is_compiled(run: Callable[..., tuple[int, str, list[str]]]) -> None:
     """PyCUDA is installed only where it is missing, pinned."""
     asked = run(FAIL="import pycuda")[2]
