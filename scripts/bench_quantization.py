@@ -18,10 +18,10 @@ from typing import Any
 
 from yolo_slim import ultra
 from yolo_slim.config import ExportConfig, QuantizeConfig
-from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.data import Dataset, digest, load_dataset
 from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.evaluation.predict import detect_all, onnx_infer
-from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.files import merge_json, read_json, sha256
 from yolo_slim.manifest import read_manifest, versions
 from yolo_slim.progress import Silent
 from yolo_slim.quantization import calibration, graph
@@ -38,15 +38,14 @@ def main() -> None:
     ultra.prepare()
     ultra.use_all_cores()
     dataset = load_dataset(options.data)
-    kept: dict[str, Any] = read_json(options.out / "quantization.json") if _store(options).is_file() else {}
+    kept: dict[str, Any] = read_json(_store(options)) if _store(options).is_file() else {}
     for weights in options.models:
         bench = _Bench(weights, dataset, options)
         for row in ROWS:
             key = f"{bench.key}/{row}"
             if key not in kept:
-                kept[key] = bench.measure(row)
-                write_json(_store(options), kept)
-    _print(options, kept)
+                kept = merge_json(_store(options), {key: bench.measure(row)})
+    _print(options, dataset, kept)
 
 
 def _options() -> argparse.Namespace:
@@ -74,7 +73,8 @@ class _Bench:
         self.options, self.dataset, self.weights = options, dataset, weights
         recipe = f"{options.images}-{options.ranges}-{options.max_float_layers}"
         head = "-end2end" if options.end2end else ""
-        self.name = f"{options.data.parent.name}-{weights.stem}{head}-{options.imgsz}-{recipe}-{sha256(weights)[:8]}"
+        data = f"{options.data.parent.name}-{digest(dataset)[:8]}"
+        self.name = f"{data}-{weights.stem}{head}-{options.imgsz}-{recipe}-{sha256(weights)[:8]}"
         self.key = f"{self.name}/{options.split}"
         self.folder = Path(options.out) / "quantization" / self.name
         self.layout = "end2end" if options.end2end else "one2many"
@@ -97,6 +97,7 @@ class _Bench:
             "integer": count.integer,
             "float": count.float,
             "mb": path.stat().st_size / 1e6,
+            "made": {"date": str(date.today()), "machine": f"{device_model()}, {ultra.cores()} cores", **versions()},
         }
 
     def graph(self, row: str) -> Path:
@@ -143,22 +144,23 @@ class _Again:
         return calibration.blobs(self.images, self.imgsz)
 
 
-def _print(options: argparse.Namespace, kept: dict[str, Any]) -> None:
-    """Print the rows of this call."""
+def _print(options: argparse.Namespace, dataset: Dataset, kept: dict[str, Any]) -> None:
+    """Print the rows of this call, and where and with what each was measured."""
+    made: dict[str, None] = {}
     print("| weights | graph | mAP50-95 | against fp32, points | integer convolutions | float | MB |")
     print("|---|---|---|---|---|---|---|")
     for weights in options.models:
-        bench = _Bench(weights, load_dataset(options.data), options)
+        bench = _Bench(weights, dataset, options)
         base = kept[f"{bench.key}/fp32"]["map50_95"]
         for row in ROWS:
             found = kept[f"{bench.key}/{row}"]
             change = "" if row == "fp32" else f"{100 * (found['map50_95'] - base):+.2f}"
             cells = [weights.stem, row, f"{found['map50_95']:.4f}", change, found["integer"], found["float"]]
             print(f"| {' | '.join(map(str, cells))} | {found['mb']:.1f} |")
-    about = ", ".join(f"{key} {value}" for key, value in versions().items())
-    images = len(load_dataset(options.data).splits[options.split])
-    print(f"\n`python scripts/bench_quantization.py {' '.join(sys.argv[1:])}`: {images} {options.split} images,")
-    print(f"{options.imgsz} px, {date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+            told = [value if key in ("date", "machine") else f"{key} {value}" for key, value in found["made"].items()]
+            made[f"{found['images']} {options.split} images, {', '.join(told)}"] = None
+    print(f"\n`python scripts/bench_quantization.py {' '.join(sys.argv[1:])}`, {options.imgsz} px:")
+    print("\n".join(made))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,11 @@ class Lines:
         print(text, file=sys.stderr, flush=True)
 
 
+def marked(found: dict[str, Any], key: str, pattern: str) -> str:
+    """Return a figure of a timing, marked where the timing doesn't count."""
+    return format(found[key], pattern) + ("" if found["valid"] else " (invalid)")
+
+
 def rows(result: dict[str, Any], name: str) -> list[str]:
     """Return the table's lines for one run."""
     ladder = {rung["rung"]: rung for rung in result["ladder"]}
@@ -37,15 +42,15 @@ def rows(result: dict[str, Any], name: str) -> list[str]:
     lines = []
     for model, rung in (("control", "control"), ("slim", "recovered")):
         size = result["size"][model]
-        fps = [builds[f"{model}/{key}"]["bench"]["fps"] for key in ("onnxruntime-fp32", "ncnn-fp16")]
+        fps = [marked(builds[f"{model}/{key}"]["bench"], "fps", ".1f") for key in ("onnxruntime-fp32", "ncnn-fp16")]
         lines.append(
             f"| {name} {model} | {ladder[rung]['map50_95']:.3f} | {size['params'] / 1e6:.2f} | "
-            f"{size['macs'] / 1e9:.3f} | {fps[0]:.1f} | {fps[1]:.1f} |"
+            f"{size['macs'] / 1e9:.3f} | {fps[0]} | {fps[1]} |"
         )
     drop = ladder["recovered"]["drop"] * 100
     ratios = {f"{row['runtime']}-{row['precision']}": row for row in result["speedups"]}
     gain = [
-        f"{ratios[key]['ratio']:.2f}x ({ratios[key]['lowest']:.2f} to {ratios[key]['highest']:.2f})"
+        f"{marked(ratios[key], 'ratio', '.2f')}x ({ratios[key]['lowest']:.2f} to {ratios[key]['highest']:.2f})"
         for key in ("onnxruntime-fp32", "ncnn-fp16")
     ]
     pruned = ladder["pruned"]["map50_95"]

@@ -31,6 +31,15 @@ def test_foreign_files_stay(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+def test_folder_of_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The empty folder that one stands in may be named as such."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    found = quickstart.generate(Path(), counts={"train": 1, "val": 1, "test": 1}, imgsz=96)
+    assert found == (tmp_path / "here" / "data.yaml").resolve()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_shipped_weights() -> None:
     """The weights are under 6 MB, the record beside them is theirs, and they hold no path of a machine."""
     weights = quickstart.default_model()

@@ -348,6 +348,7 @@ def recover(
             place,
             imgsz=chosen.imgsz,
             seed=chosen.seed,
+            end2end=chosen.export.end2end,
             data_digest=prepared.data_digest,
             replace=out is not None,
             progress=progress,

@@ -327,6 +327,7 @@ def _chain(this: Run) -> Outcome:
         config.recover,
         folder / "recover",
         seed=config.seed,
+        end2end=config.export.end2end,
         **common,
     )
     models = _Models(this, common)
@@ -372,6 +373,7 @@ def carried(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
             this.config.recover,
             this.folder / "recover",
             seed=seed,
+            end2end=this.config.export.end2end,
             **common,
         ).weights
     return _Models(this, common).built(kind, weights, None)

@@ -651,7 +651,7 @@ def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int =
     counts: images per split, 560 / 120 / 120 unless told; imgsz: width and height in pixels. The same arguments
     give the same bytes with the same OpenCV. Raises SlimError where the folder holds files of someone else.
     """
-    out_dir, sizes = Path(out_dir), _checked_counts(counts)
+    out_dir, sizes = Path(out_dir).resolve(), _checked_counts(counts)
     _refuse_foreign_files(out_dir)
     if _is_finished(out_dir, _identity(sizes, seed, imgsz)):
         return out_dir / "data.yaml"

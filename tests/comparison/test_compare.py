@@ -228,6 +228,7 @@ def test_failure_is_not_remembered(tmp_path: Path) -> None:
         (["--set", "prune.params_removed=0.5"], "compared at equal MACs"),
         (["--prune", "1.5"], "1.5"),
         (["--train", "fraction=100"], "takes a share of the images"),
+        (["--train", "freeze=10"], "would stay random"),
         (["--set", "prune.scope=sensitivity", "--set", "prune.sensitivity=typo.json"], "map not found: typo.json"),
     ],
 )

@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import nn
 from ultralytics import YOLO
+from ultralytics.nn.modules import block
+from ultralytics.nn.tasks import DetectionModel
 
+from tests import tiny_data
 from tests.conftest import FAMILIES
 from yolo_slim import checkpoint, pipeline
 from yolo_slim.api import make_config
@@ -20,6 +23,7 @@ from yolo_slim.comparison import narrow, plain
 from yolo_slim.comparison.arms import ARMS, Place, Setting
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.progress import Silent
+from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
 
@@ -71,6 +75,31 @@ def test_leading_channels_follow_splits_and_concatenations(untrained: Callable[[
     assert torch.equal(slim.cv1.bn.running_mean, wide.cv1.bn.running_mean[rows])
     parts = [part * half + i for part in range(3) for i in range(less)]
     assert torch.equal(slim.cv2.conv.weight, wide.cv2.conv.weight[: slim.cv2.conv.out_channels][:, parts])
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_leading_channels_of_what_is_read_in_halves(halves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ADown's second convolution reads the partners of its channels; with leading ones alone it wouldn't (control)."""
+    if not halves:
+        monkeypatch.setattr(narrow, "READS_HALVES", ())
+    source = tiny_data.network("yolov9c", "detect")
+    described, _ = narrow.stock_yaml(source, 0.7)
+    target = DetectionModel(described, nc=len(source.names), verbose=False).eval()
+    wide, slim = (trace_channels(model, 64) for model in (source, target))
+    rows, columns, _ = narrow._leading(source, target, wide, slim)
+    partner = {
+        label: wide.convs[name].outputs[row]
+        for name, site in slim.convs.items()
+        for label, row in zip(site.outputs.tolist(), rows[name], strict=True)
+    }
+    names = [name for name in slim.convs if isinstance(source.get_submodule(name.rpartition(".cv")[0]), block.ADown)]
+    assert len(names) == 10
+    right = [
+        [partner[label] for label in slim.convs[name].inputs.tolist()]
+        == wide.convs[name].inputs[columns[name]].tolist()
+        for name in names
+    ]
+    assert all(right) is halves
 
 
 def test_pruned_checkpoint_has_no_narrower_family(untrained: Callable[[str], Path]) -> None:

@@ -122,6 +122,24 @@ def test_fisher_is_the_squared_gradient_of_gates(family: str, untrained: Callabl
     assert ours != pytest.approx(batch_scores / len(images), rel=0.1, abs=0)
 
 
+def test_head_that_is_exported_counts_like_the_rest(untrained: Callable[[str], Path], signs: Path) -> None:
+    """Exported end2end, yolo26's one-to-one head is scored by its whole loss, as the backbone is by the other's.
+
+    Ultralytics begins a training with a fifth and four fifths of them; fisher is a squared gradient.
+    """
+    model = checkpoint.load(untrained("yolo26n")).model
+    graph = trace_channels(model, 64)
+    images = load_dataset(signs).splits["train"][:4]
+    found = []
+    for end2end in (False, True):
+        with _LossGains(model, end2end=end2end):
+            found.append(score(model, graph, "fisher", lambda: batches(images, 64, 4), 0))
+    for name, factor in (("model.23.one2one_cv2.0.0.conv", 1 / 0.2), ("model.2.cv1.conv", 1 / 0.8)):
+        before, after = (scores[graph.convs[name].outputs] for scores in found)
+        assert (before > 0).any()
+        assert after == pytest.approx(factor**2 * before, rel=1e-3, abs=1e-12), name
+
+
 def test_lamp_by_hand() -> None:
     """Each score is a share of those at least as large in its space (Lee et al. 2021, eq. 4, on channels)."""
     spaces = [SimpleNamespace(channels=np.array(labels)) for labels in ([3, 0, 1], [2])]
@@ -207,7 +225,7 @@ def test_l1_penalty_pulls_scales_to_zero() -> None:
 
 @pytest.mark.parametrize(("task", "images"), [("detect", 16), ("classify", 1)])
 def test_l1_penalty_is_one_of_an_image(task: str, images: int) -> None:
-    """The penalty is scaled as Ultralytics' loss is: summed over a detector's batch, the mean of a classifier's."""
+    """The penalty is scaled as Ultralytics' loss is: summed over a detector's batch and over the batches of a step."""
     model = nn.Sequential(nn.BatchNorm2d(2))
     model[0].weight.grad = torch.zeros(2)
 
@@ -216,7 +234,7 @@ def test_l1_penalty_is_one_of_an_image(task: str, images: int) -> None:
             """Step, in Ultralytics' place."""
 
     trainer = type("Trainer", (_Phase, Steps), {"l1": 0.5})()
-    trainer.args, trainer.model = SimpleNamespace(task=task, batch=16), model
+    trainer.args, trainer.model, trainer.accumulate = SimpleNamespace(task=task, batch=16), model, 3
     trainer.scaler = SimpleNamespace(get_scale=lambda: 4.0)
     trainer.optimizer_step()
-    assert model[0].weight.grad.tolist() == [0.5 * images * 4.0] * 2  # type: ignore[union-attr]
+    assert model[0].weight.grad.tolist() == [0.5 * images * 3 * 4.0] * 2  # type: ignore[union-attr]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ from yolo_slim.reporting.comparison_text import HEAD, markdown, text
 from yolo_slim.reporting.text import COLUMNS
 
 KEY = "onnxruntime-fp32"
+ABOUT = ("name", "command", "model", "target", "data", "imgsz", "training", "runtimes", "machine")
 
 
 def rows(arm: str, removed: float, maps: tuple[float, ...], imgsz: int = 320) -> list[Row]:
@@ -70,6 +72,18 @@ def test_a_loss_is_said_in_plain_words(lost: dict[str, Any]) -> None:
     for shown in (" ".join(text(lost).split()), markdown(lost), render(lost)):
         assert words in shown
     assert '<section class="verdict fail">' in render(lost)
+
+
+def test_a_throttled_timing_is_marked(lost: dict[str, Any]) -> None:
+    """Figures of a timing that doesn't count never stand as ordinary ones, and its reasons are told."""
+    timings = {arm: bench(5.0) for arm in ("ours", "random", "control")}
+    timings["random"] |= {"valid": False, "invalid_reasons": ["throttled"]}
+    grid = rows("ours", 0.5, (0.5,)) + rows("random", 0.5, (0.4,)) + rows("control", 0.0, (0.6,))
+    found = value({key: lost[key] for key in ABOUT}, grid, timings)
+    for shown in (text(found), markdown(found), render(found)):
+        assert "(invalid)" in shown
+        assert f"The timing of random in {KEY} doesn't count: throttled." in " ".join(unescape(shown).split())
+    assert "(invalid)" not in text(lost)
 
 
 def test_nobody_was_taught(lost: dict[str, Any]) -> None:

@@ -56,7 +56,18 @@ def test_every_argument_is_passed_through(tmp_path: Path) -> None:
     assert arguments["lr0"] == 0.3
     assert arguments["mosaic"] == 0.0
     assert arguments["close_mosaic"] == 6
+    assert "nms" not in arguments
     assert "distill_model" not in arguments
+
+
+def test_best_epoch_is_that_of_the_exported_head(tmp_path: Path) -> None:
+    """Ultralytics validates a training's one-to-one head only where it is told that nothing is suppressed later."""
+    inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
+    arguments = recover.training_arguments(
+        inputs, RecoverConfig(), tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1, end2end=True
+    )
+    assert arguments["nms"] is False
+    get_cfg(overrides={"nms": arguments["nms"]})
 
 
 def test_distance_to_the_teacher_is_a_term_of_the_loss() -> None:

@@ -33,6 +33,8 @@ TRACE_STRIDES = 2
 """Side of the image that channels are traced with, in strides of the network."""
 HALVED = (block.C2f, block.C2, block.PSA, block.C2PSA, block.RepNCSPELAN4)
 """Blocks whose ``cv1`` writes two halves; subclasses too."""
+READS_HALVES = (block.ADown,)
+"""Blocks whose ``cv1`` and ``cv2`` read one half each of what comes in."""
 
 
 def stock_yaml(model: nn.Module, width: float | None = None) -> tuple[dict[str, Any], float]:
@@ -183,12 +185,13 @@ def _leading(
     source: nn.Module, target: nn.Module, wide: ChannelGraph, slim: ChannelGraph
 ) -> tuple[Indices, Indices, Indices]:
     """Return the outputs, inputs and normalised channels that every layer of the narrower network takes."""
+    halved = _read_in_halves(source, slim)
     partner: dict[int, int] = {}
     rows: Indices = {}
     columns: Indices = {}
     for name, site in slim.convs.items():
         theirs = wide.convs[name]
-        own = np.array(list(_leading_rows(name, source, target)))
+        own = np.array(list(_leading_rows(name, source, target, in_halves=name in halved)))
         if site.depthwise:
             own = _positions(site.outputs, theirs.outputs, partner)
         rows[name] = own
@@ -214,7 +217,14 @@ def _positions(labels: np.ndarray, among: np.ndarray, partner: dict[int, int]) -
     return np.array(found)
 
 
-def _leading_rows(name: str, source: nn.Module, target: nn.Module) -> Iterator[int]:
+def _read_in_halves(source: nn.Module, slim: ChannelGraph) -> set[str]:
+    """Return the convolutions all of whose outputs go into blocks that split what they read."""
+    names = [name for name, module in source.named_modules() if isinstance(module, READS_HALVES)]
+    read = {label for name in names for half in ("cv1", "cv2") for label in slim.convs[f"{name}.{half}.conv"].inputs}
+    return {name for name, site in slim.convs.items() if read.issuperset(site.outputs.tolist())}
+
+
+def _leading_rows(name: str, source: nn.Module, target: nn.Module, *, in_halves: bool) -> Iterator[int]:
     """Yield the outputs of the wider layer that the narrower one takes."""
     path = name.split(".")
     wide, slim = (_width(model.get_submodule(name)) for model in (source, target))
@@ -223,7 +233,7 @@ def _leading_rows(name: str, source: nn.Module, target: nn.Module) -> Iterator[i
         narrower = target.get_submodule(".".join(path[:-2]))
         yield from _attention_rows(owner, narrower)
         return
-    halves = 2 if path[-2:] == ["cv1", "conv"] and isinstance(owner, HALVED) else 1
+    halves = 2 if in_halves or (path[-2:] == ["cv1", "conv"] and isinstance(owner, HALVED)) else 1
     for half in range(halves):
         yield from range(half * wide // halves, half * wide // halves + slim // halves)
 

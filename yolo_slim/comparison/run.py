@@ -130,6 +130,8 @@ def fair(config: RunConfig) -> RunConfig:
         problems.append("recover.teacher: the control teaches every arm")
     if "time" in config.recover.overrides:
         problems.append("--train time: smaller networks would get more epochs")
+    if config.recover.overrides.get("freeze"):
+        problems.append("--train freeze: the layers of a network from random weights would stay random")
     fraction = config.recover.overrides.get("fraction", 1.0)
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
         problems.append(

@@ -240,6 +240,12 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
         if lacking:
             names = ", ".join(dict.fromkeys(lacking))
             notes.append(f"Without accuracy in {key}, which the comparison that trained them didn't build: {names}.")
+    notes += [
+        f"The timing of {entry['arm']} in {key} doesn't count: {', '.join(bench['invalid_reasons'])}."
+        for entry in entries
+        for key in about["runtimes"]
+        if (bench := entry["runtimes"].get(key, {}).get("bench")) and not bench["valid"]
+    ]
     notes += _notes_on_training(entries)
     words = {"failed": "could not be measured", "not possible": "was not possible"}
     notes += [f"{e['arm']} {words[e['status']]}: {e['reason']}" for e in entries if e["status"] in words]

@@ -218,7 +218,7 @@ class Pruner:
         """Return the labels' scores on images of this round's own."""
         task, count = self.task, self._score_count()
         batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
-        with _LossGains(model), memory_for("channels were scored", batch, task.imgsz):
+        with _LossGains(model, end2end=task.end2end), memory_for("channels were scored", batch, task.imgsz):
             chosen = choose(task.images, count * (index + 1), task.seed)[-count:]
             return score(model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index)
 
@@ -250,8 +250,8 @@ def _head_rows(graph: ChannelGraph, terms: Terms) -> np.ndarray:
 class _LossGains:
     """Give a model the loss gains that its criterion reads; checkpoints carry them as a plain dict, or not at all."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, *, end2end: bool = False) -> None:
+        self.model, self.end2end = model, end2end
         self.saved = model.__dict__.get("args")
 
     def __enter__(self) -> None:
@@ -261,6 +261,11 @@ class _LossGains:
         gains = {key: saved[key] for key in LOSS_ARGUMENTS if key in saved}
         self.model.args = get_cfg(overrides=gains)
         self.model.criterion = None  # type: ignore[assignment]
+        if self.end2end:
+            # A fresh criterion weighs the one-to-one head's loss a quarter of the other's, which alone reaches the
+            # backbone: that head, the one that is exported, would seem to matter less than the rest.
+            self.model.criterion = self.model.init_criterion()  # type: ignore[operator]
+            self.model.criterion.o2m = self.model.criterion.o2o = 1.0  # type: ignore[union-attr]
 
     def __exit__(self, *_: object) -> None:
         self.model.criterion = None  # type: ignore[assignment]

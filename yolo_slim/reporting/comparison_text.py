@@ -68,12 +68,19 @@ def _row(entry: Mapping[str, Any], key: str, status: str) -> list[str]:
         str(entry["imgsz"]),
         number(maps["mean"] if maps else None, ".4f", "unproven"),
         f"{maps['lowest']:.4f} to {maps['highest']:.4f}" if several else "-",
-        number(bench["fps"] if bench else None, ".1f", "unproven"),
-        number(bench["p50_ms"] if bench else None, ".2f", "unproven"),
-        number(gain["ratio"] if gain else None, ".2f", "unproven"),
+        _timed(bench, "fps", ".1f"),
+        _timed(bench, "p50_ms", ".2f"),
+        _timed(gain, "ratio", ".2f"),
         "yes" if found["on_frontier"] else "no",
         status,
     ]
+
+
+def _timed(found: Mapping[str, Any] | None, key: str, pattern: str) -> str:
+    """Return a figure of a timing, marked where the timing doesn't count."""
+    if found is None:
+        return "unproven"
+    return number(found[key], pattern) + ("" if found["valid"] else " (invalid)")
 
 
 def reasons(value: Mapping[str, Any], key: str) -> list[str]:

@@ -170,7 +170,9 @@ class Phases:
         config = training.model_copy(update=changes)
         data = write_absolute_yaml(load_dataset(self.data), job.folder / "data.yaml")
         given = recover.RecoverInputs(weights=weights, teacher=self._teacher, data=self.data)
-        arguments = recover.training_arguments(given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed)
+        arguments = recover.training_arguments(
+            given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed, end2end=self.settings["end2end"]
+        )
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
         with ultra.log_to(job.folder / "train.log"):
             _train(loaded.task, arguments, last, epochs, l1, config.distill_on, self.progress)

@@ -116,6 +116,7 @@ def run(
     *,
     imgsz: int,
     seed: int = 0,
+    end2end: bool = False,
     data_digest: str = "",
     replace: bool = True,
     progress: Progress | None = None,
@@ -128,6 +129,7 @@ def run(
         out_dir: folder of the stage; Ultralytics' own files go to ``train/`` below it.
         imgsz: training image side in pixels.
         seed: seed of the training.
+        end2end: the one-to-one head will be exported, so the best epoch is that head's.
         data_digest: digest of the data set, see :func:`yolo_slim.data.digest`.
         replace: whether a finished recovery by other settings or of other weights is trained anew in its folder.
         progress: listener.
@@ -147,7 +149,7 @@ def run(
     job = Job(
         stage="recover",
         folder=out_dir,
-        config={**settings_of(config), "imgsz": imgsz, "seed": seed},
+        config={**settings_of(config), "imgsz": imgsz, "seed": seed, **({"end2end": True} if end2end else {})},
         inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
     )
     outputs = outputs_in(out_dir)
@@ -159,11 +161,12 @@ def run(
     if config.distill > 0:
         require_teacher(pruned.model, teacher.model, inputs.teacher)
     require_device(config.device)
+    checkpoint.require_end2end(pruned, asked=end2end)
     kind = trainer_of(pruned.task, config.distill_on)
     last = resumable(job)
     job.begin()
     data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
-    arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed)
+    arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed, end2end=end2end)
     with ultra.log_to(out_dir / "train.log"):
         best, mixed = _train(kind, arguments, last, config.epochs, progress)
     _keep_best(best, pruned, outputs, imgsz)
@@ -247,7 +250,14 @@ def check_overrides(overrides: dict[str, Any]) -> None:
 
 
 def training_arguments(
-    inputs: RecoverInputs, config: RecoverConfig, out_dir: Path, *, data: Path, imgsz: int, seed: int
+    inputs: RecoverInputs,
+    config: RecoverConfig,
+    out_dir: Path,
+    *,
+    data: Path,
+    imgsz: int,
+    seed: int,
+    end2end: bool = False,
 ) -> dict[str, Any]:
     """Return the Ultralytics training arguments."""
     from yolo_slim.training.precision import has_bfloat16
@@ -272,6 +282,8 @@ def training_arguments(
         "name": "train",
         "exist_ok": True,
     }
+    if end2end:
+        given["nms"] = False
     if config.distill > 0:
         given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
     arguments = {**DEFAULTS, **given, **config.overrides}

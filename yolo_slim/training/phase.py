@@ -23,6 +23,7 @@ KEPT_FLOAT32 = "kept-float32.pt"
 class _Phase:
     """Goes before a trainer that keeps widths."""
 
+    accumulate: int
     l1 = 0.0
     """Weight of the sum of |gamma| in the loss of one image."""
     args: Any
@@ -36,8 +37,9 @@ class _Phase:
     def optimizer_step(self) -> None:
         """Add the subgradient of the penalty (Liu et al. 2017, Network Slimming), then step as Ultralytics does."""
         if self.l1:
-            # Ultralytics' loss is summed over the batch (a classifier's is its mean), and scaled in float16.
-            images = 1 if self.args.task == "classify" else self.args.batch
+            # Ultralytics' loss is summed over the batch (a classifier's is its mean) and the batches of a step, and
+            # scaled in float16.
+            images = (1 if self.args.task == "classify" else self.args.batch) * self.accumulate
             add_l1_gradient(unwrap_model(self.model), self.l1 * images * self.scaler.get_scale())
         super().optimizer_step()  # type: ignore[misc]
 
