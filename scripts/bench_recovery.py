@@ -30,9 +30,9 @@ class Lines:
         print(text, file=sys.stderr, flush=True)
 
 
-def marked(found: dict[str, Any], key: str, pattern: str) -> str:
+def marked(found: dict[str, Any], key: str, pattern: str, unit: str = "") -> str:
     """Return a figure of a timing, marked where the timing doesn't count."""
-    return format(found[key], pattern) + ("" if found["valid"] else " (invalid)")
+    return format(found[key], pattern) + unit + ("" if found["valid"] else " (invalid)")
 
 
 def rows(result: dict[str, Any], name: str) -> list[str]:
@@ -50,7 +50,7 @@ def rows(result: dict[str, Any], name: str) -> list[str]:
     drop = ladder["recovered"]["drop"] * 100
     ratios = {f"{row['runtime']}-{row['precision']}": row for row in result["speedups"]}
     gain = [
-        f"{marked(ratios[key], 'ratio', '.2f')}x ({ratios[key]['lowest']:.2f} to {ratios[key]['highest']:.2f})"
+        f"{marked(ratios[key], 'ratio', '.2f', 'x')} ({ratios[key]['lowest']:.2f} to {ratios[key]['highest']:.2f})"
         for key in ("onnxruntime-fp32", "ncnn-fp16")
     ]
     pruned = ladder["pruned"]["map50_95"]

@@ -92,7 +92,11 @@ def main() -> None:
             gain = timed(control, onnx, images, threads, options.rounds)
             span = "{:.2f} to {:.2f}".format(*facts.middle_half(gain))
             ms = "-" if settings is None else f"{gain['ms_gain']:.2f} of {gain['ms_control']:.2f} ({span})"
-            ms += ", ".join([" invalid:", *gain["invalid_reasons"]]) if gain["invalid_reasons"] else ""
+            ms += (
+                f" invalid: {', '.join(gain['invalid_reasons'])}"
+                if settings is not None and gain["invalid_reasons"]
+                else ""
+            )
             text.append(f"| {name} | {shown[0]} | {shown[-1] if len(shown) > 1 else '-'} | {gmacs:.3f} | {ms} |")
     except SlimError as error:
         sys.exit(f"error: {error}")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from yolo_slim import api, checkpoint
-from yolo_slim.config import ValidateConfig
+from yolo_slim.config import ExportConfig, ValidateConfig
 from yolo_slim.data import check_dataset, digest, label_path, load_dataset, read_labels, write_absolute_yaml
 from yolo_slim.errors import SlimError
-from yolo_slim.stages.export import measure_parity
-from yolo_slim.stages.validate import choose_split
+from yolo_slim.stages import export as export_stage
+from yolo_slim.stages.export import ExportInputs, measure_parity
+from yolo_slim.stages.validate import choose_split, passed_over
 
 
 @pytest.fixture
@@ -117,12 +118,18 @@ def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
     assert not dataset.has("test")
     check_dataset(dataset)
     assert choose_split(dataset, ValidateConfig()) == "val"
+    assert passed_over(dataset, "val") == [
+        "the test split was passed over (test: none of its 2 images exists): mAP is that of val"
+    ]
     with pytest.raises(SlimError, match="the split 'test' has no images") as caught:
         choose_split(dataset, ValidateConfig(split="test"))
     assert caught.value.culprits == ("test: none of its 2 images exists",)
     listed.write_text("./images/val/00000.jpg\n./images/test2017/2.jpg\n")
     with pytest.raises(SlimError, match="no such file"):
         check_dataset(load_dataset(copied))
+    copied.write_text(copied.read_text().replace("test: test.txt", "test: [images/val, images/gone]"))
+    with pytest.raises(SlimError, match="the split 'test' isn't whole"):
+        choose_split(load_dataset(copied), ValidateConfig())
 
 
 def test_split_without_labels_judges_nothing(copied: Path) -> None:
@@ -147,8 +154,9 @@ def test_forms_of_a_description(copied: Path) -> None:
     """A count as text passes as in Ultralytics; a split that is a number and a list in another encoding are named."""
     plain = copied.read_text()
     count = len(load_dataset(copied).names)
-    copied.write_text(f"{plain}nc: '{count}'\n")
-    load_dataset(copied)
+    for same in (f"'{count}'", f"'{count}.0'", f"{count}.0"):
+        copied.write_text(f"{plain}nc: {same}\n")
+        load_dataset(copied)
     copied.write_text(re.sub(r"^names:(\n[ -].*)*.*$", f"nc: '{count}'", plain, flags=re.MULTILINE))
     assert len(load_dataset(copied).names) == count
     copied.write_text(f"{plain}nc: '{count + 1}'\n")
@@ -163,7 +171,7 @@ def test_forms_of_a_description(copied: Path) -> None:
         check_dataset(load_dataset(copied))
 
 
-def test_stages_alone_check_what_they_read(copied: Path, trained: Path, tmp_path: Path) -> None:
+def test_stages_alone_check_what_they_read(copied: Path, signs: Path, trained: Path, tmp_path: Path) -> None:
     """Labels that can't be read, a missing split and no images at all are errors of every stage, not tracebacks."""
     plain = copied.read_text()
     label = copied.parent / "labels/train/00000.txt"
@@ -171,6 +179,14 @@ def test_stages_alone_check_what_they_read(copied: Path, trained: Path, tmp_path
     with pytest.raises(SlimError, match="has 3 columns"):
         api.quantize("model.onnx", copied, tmp_path / "quantize", imgsz=64)
     label.unlink()
+    copied.write_text(re.sub(r"^(val|train):.*\n", "", plain, flags=re.MULTILINE))
+    graph = Path(
+        export_stage.run(
+            ExportInputs(weights=trained, data=signs), ExportConfig(parity_images=1), tmp_path / "export", imgsz=64
+        ).onnx
+    )
+    with pytest.raises(SlimError, match="no images to compare the graphs"):
+        api.quantize(graph, copied, tmp_path / "half", precisions=["fp16"])
     copied.write_text(re.sub(r"^val:.*\n", "", plain, flags=re.MULTILINE))
     with pytest.raises(SlimError, match="no validation images for the bundle's self-check"):
         api.build("model.onnx", copied, tmp_path / "build")

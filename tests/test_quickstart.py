@@ -38,6 +38,7 @@ def test_folder_of_the_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = quickstart.generate(Path(), counts={"train": 1, "val": 1, "test": 1}, imgsz=96)
     assert found == (tmp_path / "here" / "data.yaml").resolve()
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert {path.name for path in Path().iterdir()} == {"data.yaml", "dataset.json", "images", "labels"}
 
 
 def test_shipped_weights() -> None:

@@ -168,7 +168,7 @@ class ExportConfig(Frozen):
     """What goes into the ONNX file."""
 
     end2end: bool = False
-    """Export yolo26's one-to-one head, which needs no NMS, in place of the raw one-to-many layout."""
+    """Score, train for and export the one-to-one head of yolov10 and yolo26, which needs no NMS; else one-to-many."""
     opset: Annotated[int, Field(ge=13, le=20)] = 17
     """ONNX operator set; 17 is what TensorRT 8.6 to 11 and ONNX Runtime all read."""
     parity_images: Positive = 16

@@ -279,8 +279,8 @@ def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
 def _whole_number(value: Any) -> Any:
     """Return the number that Ultralytics takes a value for: 3 for 3.0 and for "3"; anything else as it is."""
     try:
-        return int(value) if float(value).is_integer() else value
-    except (TypeError, ValueError):
+        return int(float(value)) if float(value).is_integer() else value
+    except (TypeError, ValueError, OverflowError):
         return value
 
 

@@ -661,8 +661,14 @@ def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int =
         for path, data in _contents(sizes, seed, imgsz):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / path).write_bytes(data)
-        shutil.rmtree(out_dir, ignore_errors=True)
-        partial.rename(out_dir)
+        # The folder itself stays: somebody may stand in it.
+        for old in out_dir.iterdir() if out_dir.is_dir() else ():
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+        out_dir.mkdir(parents=True, exist_ok=True)
+        # What says that the set is whole comes last.
+        for new in sorted(partial.iterdir(), key=lambda path: path.name == "dataset.json"):
+            new.rename(out_dir / new.name)
+        partial.rmdir()
     return out_dir / "data.yaml"
 
 

@@ -82,7 +82,7 @@ def test_a_throttled_timing_is_marked(lost: dict[str, Any]) -> None:
     found = value({key: lost[key] for key in ABOUT}, grid, timings)
     for shown in (text(found), markdown(found), render(found)):
         assert "(invalid)" in shown
-        assert f"The timing of random in {KEY} doesn't count: throttled." in " ".join(unescape(shown).split())
+        assert f"Timings in {KEY} that don't count (throttled): random." in " ".join(unescape(shown).split())
     assert "(invalid)" not in text(lost)
 
 

@@ -15,11 +15,12 @@ import torch
 
 from tests import tiny_data
 from tests.conftest import ROOT
-from yolo_slim import checkpoint
+from yolo_slim import api, checkpoint, pipeline
 from yolo_slim.config import PruneConfig, RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.manifest import Job
+from yolo_slim.progress import Silent
 from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.stages import prune, recover
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
@@ -406,12 +407,48 @@ def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, m
         {"split": "test"},
         {"single_cls": True},
         {"classes": [0]},
+        {"nms": True},
     ],
 )
 def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
     """Other weights, a training without checkpoints, another split or classes, and what nothing reads are refused."""
     with pytest.raises(SlimError, match="can't be passed"):
         recover.check_overrides(argument)
+
+
+def test_exported_head_chooses_the_epoch(
+    untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training for the one-to-one head is validated by it, whoever starts it; another model has no such head."""
+    weights = untrained("yolo26n")
+    inputs = recover.RecoverInputs(weights=weights, teacher=weights, data=signs)
+    one = QUICK.model_copy(update={"epochs": 1})
+    recover.run(inputs, one, tmp_path / "out", imgsz=64, end2end=True)
+    last = torch.load(tmp_path / "out" / "train" / "weights" / "last.pt", weights_only=False)
+    assert last["train_args"]["nms"] is False
+    assert last["model"].model[-1].end2end
+    other = recover.RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"), data=signs)
+    with pytest.raises(SlimError, match="no one-to-one head"):
+        recover.run(other, one, tmp_path / "other", imgsz=64, end2end=True)
+
+    asked = []
+
+    def noted(*_: Any, end2end: bool = False, **__: Any) -> None:
+        asked.append(end2end)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recover, "run", noted)
+    config = api.make_config(weights, signs, imgsz=64, settings={"export.end2end": True})
+    this = pipeline.prepare(config, tmp_path / "run", command="", progress=Silent())
+    monkeypatch.setattr(prune, "run", lambda *_, **__: prune.outputs_in(tmp_path))
+    for start in (
+        lambda: api.recover(weights, weights, signs, tmp_path / "r", imgsz=64, settings={"export.end2end": True}),
+        lambda: pipeline.carried(this, weights, "slim", seed=0),
+        lambda: pipeline._chain(this),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    assert asked == [True, True, True]
 
 
 @pytest.mark.parametrize("asked", [0.0, 0.25])

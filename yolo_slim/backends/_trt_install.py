@@ -36,7 +36,7 @@ step "make the environment $VENV"
 # An environment that couldn't be finished has no pip, and doesn't see TensorRT: ours is made again in its place.
 if ! "$VENV/bin/python" -c 'import pip, tensorrt' 2>/dev/null; then
   [ "$VENV" = .venv ] || [ ! -e "$VENV" ] ||
-    fail "$VENV has no pip or doesn't see TensorRT. Make it with --system-site-packages, or leave VENV out."
+    fail "$VENV has no pip or doesn't see TensorRT. Remove it, make it with --system-site-packages, or leave VENV out."
   "$PYTHON" -m venv --system-site-packages "$VENV" ||
     fail "the environment can't be made. Install it: sudo apt install python3-venv"
 fi

@@ -240,12 +240,14 @@ def _notes(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> li
         if lacking:
             names = ", ".join(dict.fromkeys(lacking))
             notes.append(f"Without accuracy in {key}, which the comparison that trained them didn't build: {names}.")
-    notes += [
-        f"The timing of {entry['arm']} in {key} doesn't count: {', '.join(bench['invalid_reasons'])}."
-        for entry in entries
-        for key in about["runtimes"]
-        if (bench := entry["runtimes"].get(key, {}).get("bench")) and not bench["valid"]
-    ]
+    for key in about["runtimes"]:
+        invalid: dict[str, list[str]] = {}
+        for entry in entries:
+            bench = entry["runtimes"].get(key, {}).get("bench")
+            if bench and not bench["valid"]:
+                name = f"{entry['arm']} {size_text(entry, entries)}".strip()
+                invalid.setdefault(", ".join(bench["invalid_reasons"]), []).append(name)
+        notes += [f"Timings in {key} that don't count ({why}): {', '.join(names)}." for why, names in invalid.items()]
     notes += _notes_on_training(entries)
     words = {"failed": "could not be measured", "not possible": "was not possible"}
     notes += [f"{e['arm']} {words[e['status']]}: {e['reason']}" for e in entries if e["status"] in words]

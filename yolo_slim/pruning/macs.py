@@ -31,6 +31,9 @@ def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
     copied.criterion = None  # type: ignore[assignment]
     if hasattr(copied, "end2end"):
         copied.end2end = end2end  # type: ignore[assignment]
+        # A training leaves its own limits in the head; the exporter sets its defaults, which are the class's.
+        for key in ("max_det", "agnostic_nms"):
+            vars(copied.model[-1]).pop(key, None)  # type: ignore[index]
     fuse = copied.fuse
     fuse(verbose=False)  # type: ignore[operator]
     return copied

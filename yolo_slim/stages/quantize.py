@@ -79,7 +79,7 @@ def run(
 
     Raises:
         SlimError: not an exported graph or one of another size, an unknown precision, no or bad calibration images, or
-            an int8 graph whose convolutions ONNX Runtime wouldn't run as integers.
+            no images, or an int8 graph whose convolutions ONNX Runtime wouldn't run as integers.
     """
     progress = progress or Silent()
     about = layout_of(inputs.onnx)
@@ -104,6 +104,7 @@ def run(
         progress.say("quantize: done before, kept")
         return outputs
     dataset = load_dataset(inputs.data)
+    images = _judging(dataset, config)
     calibration = _calibration(inputs, config, dataset, imgsz, seed) if outputs.calibration else None
     job.begin()
     if outputs.calibration and calibration:
@@ -111,7 +112,7 @@ def run(
         _Int8(config, trained, about["layout"], dataset, calibration, progress).write(outputs)
     if "fp16" in outputs.graphs:
         graphs.save(fp16.convert(model), outputs.graphs["fp16"])
-    extra = _measure(inputs.onnx, outputs, config, dataset, about["layout"], imgsz)
+    extra = _measure(inputs.onnx, outputs, images, about["layout"], imgsz)
     files = [*outputs.graphs.values(), *[path for path in (outputs.calibration, outputs.sensitivity) if path]]
     job.finish(files, extra)
     distances = [f"{name} {found['error']:.3f}" for name, found in extra["parity"].items()]
@@ -315,11 +316,20 @@ def _require_integer(onnx: Path, layers: int) -> None:
         )
 
 
-def _measure(
-    onnx: Path, outputs: QuantizeOutputs, config: QuantizeConfig, dataset: Dataset, layout: str, imgsz: int
-) -> dict[str, Any]:
-    """Return each graph's distance to fp32 on validation images, and its integer convolutions."""
+def _judging(dataset: Dataset, config: QuantizeConfig) -> list[Path]:
+    """Return the images on which the graphs' distance to fp32 is told."""
     images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
+    if not images:
+        raise SlimError(
+            f"{dataset.yaml}: no images to compare the graphs with fp32 on.",
+            culprits=[problem for split in ("val", "train") for problem in dataset.problems.get(split, ())],
+            remedy="Give a data set with validation or training images.",
+        )
+    return images
+
+
+def _measure(onnx: Path, outputs: QuantizeOutputs, images: list[Path], layout: str, imgsz: int) -> dict[str, Any]:
+    """Return each graph's distance to fp32 on images, and its integer convolutions."""
     blobs = [blob.copy() for blob in calibrations.blobs(images, imgsz)]
     wanted = _outputs(onnx, blobs)
     parity = {}

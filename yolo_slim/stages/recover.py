@@ -77,6 +77,8 @@ OURS = frozenset(
         "split",
         "single_cls",
         "classes",
+        # Which head is validated follows from export.end2end.
+        "nms",
     ]
 )
 """Arguments that the stage sets itself."""

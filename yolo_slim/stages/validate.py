@@ -149,6 +149,14 @@ def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
     return split
 
 
+def passed_over(dataset: Dataset, split: str) -> list[str]:
+    """Return what to say where another split than the test split was taken though the data set names one."""
+    if "test" not in dataset.splits or split == "test":
+        return []
+    why = "; ".join(dataset.problems.get("test", ())) or f"it has no {'labels' if dataset.has('test') else 'images'}"
+    return [f"the test split was passed over ({why}): mAP is that of {split}"]
+
+
 def _has_labels(dataset: Dataset, split: str, most: int = 0) -> bool:
     """Tell whether one of the first images of a split, 0 for all, has a label."""
     images = dataset.splits.get(split, [])[: most or None]
@@ -180,9 +188,8 @@ class _Measurement:
         self.truths: list[Truth] = [read_truth(path) for path in self.images]
         self.detections: dict[str, list[Detections]] = {}
         self.notes = [f"{key} was not built: {reason}" for key, reason in inputs.skipped.items()]
-        if config.split == "auto" and "test" in dataset.splits and self.split != "test":
-            why = "; ".join(dataset.problems.get("test") or ["it has no labels"])
-            self.notes.append(f"the test split was passed over ({why}): mAP is that of {self.split}")
+        if config.split == "auto":
+            self.notes += passed_over(dataset, self.split)
 
     def result(self, name: str, command: str) -> dict[str, Any]:
         """Measure everything and return the JSON value of ``result.json``."""
