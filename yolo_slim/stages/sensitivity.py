@@ -122,15 +122,11 @@ def run(
             the map of another model, or this one's by other settings.
     """
     progress = progress or Silent()
-    precision = paired.precision_of(config.runtime)
+    where = _where(config, profile, imgsz)
     loaded = checkpoint.load(inputs.model)
     checkpoint.require_imgsz(loaded, imgsz)
     checkpoint.require_end2end(loaded, asked=end2end)
     pruning = _alone(pruning)
-    threads = min(profile.threads, ultra.cores())
-    where: dict[str, Any] = {
-        "target": profile.name, "runtime": f"{config.runtime} {precision}", "threads": threads, "imgsz": imgsz,
-    }  # fmt: skip
     job = _job(out_dir, config, pruning, {**where, "seed": seed, "end2end": end2end}, loaded.sha256, data_digest)
     outputs = outputs_in(out_dir)
     _require_own_folder(out_dir, loaded.sha256)
@@ -146,7 +142,7 @@ def run(
     ultra.use_all_cores()
     with tempfile.TemporaryDirectory(prefix="yolo-slim-sensitivity-") as folder, os_errors_explained(out_dir):
         meter = _Meter(
-            job=job, loaded=loaded, config=config, threads=threads, end2end=end2end, imgsz=imgsz,
+            job=job, loaded=loaded, config=config, threads=where["threads"], end2end=end2end, imgsz=imgsz,
             judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
         )  # fmt: skip
         control, rows = meter.measured()
@@ -154,9 +150,26 @@ def run(
         **where, **_circumstances(profile, command), "criterion": pruning.criterion,
         "data": {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}, CONTROL: control,
     }  # fmt: skip
-    _write(outputs, SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about))
-    if not any(row.details.get("invalid_reasons") for row in rows):
-        # What a throttled machine measured is told, but the next call measures it again.
+    found = SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about)
+    return _finished(job, outputs, found)
+
+
+def _where(config: SensitivityConfig, profile: Profile, imgsz: int) -> dict[str, Any]:
+    """Return where the milliseconds are measured: target, runtime, threads and input side.
+
+    Raises:
+        SlimError: a runtime that can't be timed here.
+    """
+    runtime = f"{config.runtime} {paired.precision_of(config.runtime)}"
+    return {
+        "target": profile.name, "runtime": runtime, "threads": min(profile.threads, ultra.cores()), "imgsz": imgsz,
+    }  # fmt: skip
+
+
+def _finished(job: Job, outputs: SensitivityOutputs, found: SensitivityMap) -> SensitivityOutputs:
+    """Write everything; what a throttled machine measured is told, but the next call measures it again."""
+    _write(outputs, found)
+    if not any(row.details.get("invalid_reasons") for row in found.blocks):
         job.finish([outputs.map, outputs.table, outputs.page])
     return outputs
 
