@@ -17,7 +17,7 @@ from typing import Any
 
 from yolo_slim import __version__
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import read_json, sha256, sha256_json, write_json
+from yolo_slim.files import flat, read_json, sha256, sha256_json, write_json
 from yolo_slim.runtime.machine import device_model
 
 MANIFEST = "manifest.json"
@@ -49,6 +49,11 @@ class Job:
         """Tell whether the folder already holds this job's whole result."""
         manifest = read_manifest(self.folder)
         return bool(manifest) and manifest["fingerprint"] == self.fingerprint and outputs_whole(self.folder, manifest)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what the fingerprint is made of, readable."""
+        return {"config": dict(self.config), "inputs": dict(self.inputs), "yolo_slim": __version__}
 
     def begin(self) -> None:
         """Make the folder and withdraw the manifest of an earlier, different job."""
@@ -82,6 +87,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) and value.get("schema") == MANIFEST_SCHEMA else {}
+
+
+def identity_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a manifest says its stage was made of, as :attr:`Job.identity` does."""
+    made_by = manifest.get("versions", {}).get("yolo_slim")
+    return {"config": manifest.get("config", {}), "inputs": manifest.get("inputs", {}), "yolo_slim": made_by}
+
+
+def changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two identities, each with its old and new value."""
+    old, new = flat(found), flat(wanted)
+    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
+    return [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message: a digest by its beginning, an absent one as such."""
+    text = "not set" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text
 
 
 def outputs_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from yolo_slim import __version__, checkpoint, ultra
+from yolo_slim import checkpoint, ultra
 from yolo_slim.config import RecoverConfig
 from yolo_slim.data import load_dataset, write_absolute_yaml
 from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
-from yolo_slim.files import flat, read_json, write_json
-from yolo_slim.manifest import Job, read_manifest
+from yolo_slim.files import read_json, write_json
+from yolo_slim.manifest import Job, changes, identity_of, read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.training.guards import is_out_of_memory, out_of_memory, require_teacher
@@ -317,21 +317,14 @@ def resumable(job: Job) -> Path | None:
     with os_errors_explained(job.folder):
         job.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(train, ignore_errors=True)
-        write_json(record, {"fingerprint": job.fingerprint, **_identity(job)})
+        write_json(record, {"fingerprint": job.fingerprint, **job.identity})
     return None
-
-
-def _identity(job: Job) -> dict[str, Any]:
-    """Return what a fingerprint is made of, readable."""
-    return {"config": dict(job.config), "inputs": dict(job.inputs), "yolo_slim": __version__}
 
 
 def _require_no_other(job: Job) -> None:
     """Raise where a folder that nobody chose holds a finished recovery by other settings, weights or yolo_slim."""
     found = read_manifest(job.folder)
-    before = {key: found.get(key, {}) for key in ("config", "inputs")}
-    before["yolo_slim"] = found.get("versions", {}).get("yolo_slim")
-    if found and (changed := _changed(before, _identity(job))):
+    if found and (changed := changes(identity_of(found), job.identity)):
         raise SlimError(
             f"{job.folder} holds a finished recovery that was trained otherwise.",
             culprits=changed,
@@ -339,16 +332,9 @@ def _require_no_other(job: Job) -> None:
         )
 
 
-def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two trainings, each with its old and new value."""
-    old, new = flat(found), flat(wanted)
-    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
-    return [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
-
-
 def another_training(found: dict[str, Any], job: Job) -> SlimError:
     """Return the error for a folder whose unfinished training had other arguments, each with its old and new value."""
-    changed = _changed(found, _identity(job))
+    changed = changes(found, job.identity)
     known = "config" in found
     return SlimError(
         f"{job.folder / 'train'} holds an unfinished training with other arguments.",
@@ -356,12 +342,6 @@ def another_training(found: dict[str, Any], job: Job) -> SlimError:
         remedy="Nothing was touched. Give the old values back to go on with it, choose another folder (NAME or --out), "
         "or move or remove that folder yourself to start anew.",
     )
-
-
-def _short(value: Any) -> str:
-    """Return a value for a message: a digest by its beginning, an absent one as such."""
-    text = "not set" if value is None else str(value)
-    return text[:12] if len(text) == 64 else text
 
 
 def _train(

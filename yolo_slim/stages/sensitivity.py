@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from yolo_slim import __version__, checkpoint, ultra
+from yolo_slim import checkpoint, ultra
 from yolo_slim.backends import Session, backend
 from yolo_slim.config import ExportConfig, Profile, PruneConfig, SensitivityConfig
 from yolo_slim.data import Dataset, load_dataset
@@ -31,7 +31,7 @@ from yolo_slim.evaluation import paired
 from yolo_slim.evaluation.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.evaluation.predict import detect_all, onnx_infer
 from yolo_slim.files import read_json, write_json, write_text
-from yolo_slim.manifest import Job, outputs_whole, read_manifest, versions
+from yolo_slim.manifest import Job, changes, identity_of, outputs_whole, read_manifest, versions
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
@@ -224,11 +224,9 @@ def _require_not_another(job: Job) -> None:
     found = read_manifest(job.folder)
     if found.get("stage") != job.stage or not outputs_whole(job.folder, found):
         return
-    before, now = ({**kind["config"], **kind["inputs"]} for kind in (found, vars(job)))
-    before, now = {**before, "yolo_slim": found["versions"]["yolo_slim"]}, {**now, "yolo_slim": __version__}
     raise SlimError(
         f"{job.folder} holds a whole map that was measured otherwise.",
-        culprits=[f"{key}: {before.get(key)} there, {now[key]} now" for key in now if before.get(key) != now[key]],
+        culprits=changes(identity_of(found), job.identity),
         remedy="Choose another folder with --out, or remove that one yourself.",
     )
 
