@@ -252,7 +252,7 @@ class Thermal(Frozen):
     """When a timing counts; one during which the device throttled never does."""
 
     max_celsius: Annotated[float, Field(gt=0)] | None = None
-    """A run that starts or ends hotter is marked invalid."""
+    """A run on the device that starts or ends hotter is marked invalid."""
 
 
 class TensorRt(Frozen):

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from tests.test_cli import run_cli
+from yolo_slim import __version__
 from yolo_slim.cli import cli
 from yolo_slim.comparison.arms import Start
 from yolo_slim.comparison.cells import Cell
@@ -115,6 +116,22 @@ def test_another_comparison_is_refused(finished: tuple[Path, str], trained: Path
     assert code == 2
     assert "recover.epochs: 1 there, 2 now" in err
     assert sha256(folder / "run.json") == before
+
+
+@pytest.mark.slow
+def test_update_of_yolo_slim_trains_nothing_anew(
+    finished: tuple[Path, str], trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another version has trained is refused with both versions and the way to keep it; nothing is touched."""
+    folder, _ = finished
+    before = {path: sha256(path) for path in folder.rglob("*") if path.is_file()}
+    for module in ("manifest", "comparison.run"):
+        monkeypatch.setattr(f"yolo_slim.{module}.__version__", "9.9")
+    code, _, err = run_cli(*command(trained, signs, folder.parent, "--arms", "small-input", "--seeds", "0", "1"))
+    assert code == 2
+    assert f"yolo_slim: {__version__} there, 9.9 now" in err
+    assert f"--measured {folder / 'compare.json'}" in err
+    assert {path: sha256(path) for path in before} == before
 
 
 def test_impossible_arm_is_a_row(trained: Path, signs: Path, tmp_path: Path) -> None:

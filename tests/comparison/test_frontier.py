@@ -8,6 +8,7 @@ import pytest
 
 from yolo_slim.comparison.frontier import (
     FEW_SEEDS,
+    FEWEST_ROUNDS,
     NOT_TIMED,
     Judgement,
     Point,
@@ -25,10 +26,10 @@ from yolo_slim.comparison.frontier import (
 def point(
     arm: str, maps: tuple[float, ...], ms: float | tuple[float, ...], *, size: str = "", reference: bool = False
 ) -> Point:
-    """Return a point; one latency stands for three rounds of it, two accuracies for the ends of three."""
+    """Return a point; one latency stands for five rounds of it, two accuracies for the ends of three."""
     if len(maps) == 2:
         maps = (maps[0], sum(maps) / 2, maps[1])
-    rounds = ms if isinstance(ms, tuple) else (ms, ms, ms)
+    rounds = ms if isinstance(ms, tuple) else (ms,) * FEWEST_ROUNDS
     return Point(arm=arm, size=size, maps=maps, rounds_ms=rounds, reference=reference, exact=reference)
 
 
@@ -55,8 +56,8 @@ def test_one_rival(maps: tuple[float, ...], ms: float, status: str) -> None:
 
 def test_untrained_cuts_have_little_to_post_process() -> None:
     """Where an untrained cut was timed, post-processing is left out of all: it tells what a destroyed network finds."""
-    ours = replace(point("ours", (0.50, 0.51), 10.0), network_ms=(9.0, 9.0, 9.0))
-    rival = replace(point("rival", (0.40, 0.41), 9.4), network_ms=(9.05, 9.05, 9.05), untrained=True)
+    ours = replace(point("ours", (0.50, 0.51), 10.0), network_ms=(9.0,) * FEWEST_ROUNDS)
+    rival = replace(point("rival", (0.40, 0.41), 9.4), network_ms=(9.05,) * FEWEST_ROUNDS, untrained=True)
     for own in (ours, replace(ours, untrained=True)):
         found = judge([own], rival)
         assert (found.status, NOT_TIMED in found.reason) == ("won", True)
@@ -81,24 +82,34 @@ def test_speeds_are_compared_round_by_round() -> None:
 
 def test_equally_fast() -> None:
     """Rounds that disagree a little, and differences of at most 2 %, are no difference of speed; no proof isn't one."""
-    ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
-    for rounds in ((4.8, 4.8, 5.2, 5.2), (5.05, 5.05, 5.08, 5.09), (4.95, 4.95, 4.92, 4.91)):
+    ours = point("ours", (0.50, 0.51), 5.0)
+    level = ((4.8, 4.8, 5.0, 5.2, 5.2), (5.05, 5.05, 5.06, 5.08, 5.09), (4.95, 4.95, 4.94, 4.92, 4.91))
+    for rounds in level:
         assert speed_order(ours, point("rival", (0.6,), rounds)) == 0
-    assert speed_order(ours, point("rival", (0.6,), (5.2, 5.2, 5.2, 5.2))) == 1
-    assert speed_order(ours, point("rival", (0.6,), (4.6, 4.65, 5.005, 5.05))) is None
-    assert speed_order(point("ours", (0.5,), (5.0,)), point("rival", (0.6,), (4.0,))) == -1
+    assert speed_order(ours, point("rival", (0.6,), 5.2)) == 1
+    assert speed_order(ours, point("rival", (0.6,), (4.6, 4.65, 4.8, 5.005, 5.05))) is None
+    assert speed_order(ours, point("rival", (0.6,), 4.0)) == -1
 
 
 def test_disturbed_rounds_say_nothing() -> None:
     """A machine that disturbs most rounds shows no equal speed, so nothing is won on it; clear differences it does."""
-    ours = point("ours", (0.50, 0.51), (5.0, 5.0, 5.0, 5.0))
-    for rounds in ((4.0, 4.5, 5.6, 6.0), (3.0, 4.9, 5.1, 9.0), (4.4, 4.4, 5.1, 5.1)):
+    ours = point("ours", (0.50, 0.51), 5.0)
+    for rounds in ((4.0, 4.5, 5.0, 5.6, 6.0), (3.0, 4.5, 5.1, 5.6, 9.0), (4.4, 4.4, 5.05, 5.1, 5.1)):
         rival = point("rival", (0.1, 0.2), rounds)
         assert speed_order(ours, rival) is None
         found = judge([ours], rival)
         assert (found.status, "scatter too much" in found.reason) == ("undecided", True)
-    assert judge([ours], point("rival", (0.1, 0.2), (6.0, 7.0, 8.0, 9.0))).status == "won"
-    assert judge([ours], point("control", (0.1,), (3.0, 4.9, 5.1, 9.0), reference=True)).status == "reference"
+    assert judge([ours], point("rival", (0.1, 0.2), (6.0, 7.0, 7.5, 8.0, 9.0))).status == "won"
+    assert judge([ours], point("control", (0.1,), (3.0, 4.5, 5.1, 5.6, 9.0), reference=True)).status == "reference"
+
+
+def test_few_rounds_say_nothing_of_speed() -> None:
+    """Below five rounds one that was disturbed could decide, so nothing is won or lost on them."""
+    for ours, other in (((10.0, 10.0), (9.9, 14.0)), ((10.0, 14.0), (10.0, 10.0)), ((5.0,) * 4, (9.0,) * 4)):
+        found = judge([point("ours", (0.50, 0.51), ours)], point("rival", (0.10, 0.11), other))
+        assert (found.status, "fewer than 5 rounds" in found.reason) == ("undecided", True)
+        assert judge([point("ours", (0.10, 0.11), ours)], point("rival", (0.50, 0.51), other)).status == "undecided"
+    assert judge([point("ours", (0.50, 0.51), 5.0)], point("rival", (0.10, 0.11), 9.0)).status == "won"
 
 
 def test_few_seeds_are_never_a_win() -> None:
@@ -148,13 +159,23 @@ def test_a_size_that_is_not_beaten_undoes_a_loss(ms: float) -> None:
     assert judge([beaten, point("ours", (0.470, 0.485), ms, size="-50 %")], rival).status == "lost"
 
 
+def test_a_size_of_unknown_speed_undoes_a_loss() -> None:
+    """A more accurate size that may be as fast isn't beaten by a rival that beats another one; a beaten one is."""
+    beaten, rival = point("ours", (0.50, 0.52), 10.0, size="-50 %"), point("rival", (0.56, 0.58), 10.0)
+    scattered = point("ours", (0.60, 0.62), (8.5, 12.0, 9.0, 13.0, 10.3), size="-30 %")
+    assert speed_order(scattered, rival) is None
+    found = judge([beaten, scattered], rival)
+    assert (found.status, "scatter too much" in found.reason) == ("undecided", True)
+    assert judge([beaten, replace(scattered, maps=(0.50, 0.51, 0.52))], rival).status == "lost"
+
+
 def test_a_size_without_spread_undoes_no_win() -> None:
     """A size with several seeds that is faster and better wins, though another size has one seed or scatters."""
     fast, rival = point("ours", (0.50, 0.51), 5.0, size="-50 %"), point("rival", (0.40, 0.41), 6.0)
     slow = point("ours", (0.56,), 8.0, size="-30 %")
     assert judge([fast, slow], rival).status == "won"
     assert "ours -50 % is faster" in judge([fast, slow], rival).reason
-    scattered = replace(slow, rounds_ms=(4.0, 6.0, 9.0))
+    scattered = replace(slow, rounds_ms=(4.0, 4.0, 6.0, 9.0, 9.0))
     assert speed_order(scattered, rival) is None
     assert judge([fast, scattered], rival).status == "won"
     assert judge([replace(fast, maps=(0.50,)), slow], rival).status == "undecided"

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from yolo_slim import targets
 from yolo_slim.config import Budget, ExportConfig, QuantizeConfig, RuntimeChoice, ValidateConfig
 from yolo_slim.data import load_dataset
+from yolo_slim.devices import local
 from yolo_slim.files import read_json
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, quantize, validate
@@ -146,3 +147,14 @@ def test_result_is_kept_where_its_timings_count(
     assert [again(), again(), again()] == [1, 2, 2]
     monkeypatch.setattr(validate, "device_model", lambda: "Raspberry Pi 5")
     assert [again(), again()] == [3, 3]
+
+
+def test_a_devices_limit_is_no_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temperature that a device throttles at invalidates no timing of the workstation, which runs hotter."""
+    profile = targets.load("rpi5")
+    assert profile.thermal.max_celsius is not None
+    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Some workstation")
+    assert local.most_celsius(profile) is None
+    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Raspberry Pi 5 Model B Rev 1.0")
+    monkeypatch.setattr("platform.machine", lambda: profile.arch)
+    assert local.most_celsius(profile) == profile.thermal.max_celsius

@@ -17,7 +17,7 @@ from tests import tiny_data
 from tests.conftest import ROOT
 from yolo_slim import api, checkpoint, pipeline
 from yolo_slim.config import PruneConfig, RecoverConfig
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.manifest import Job
 from yolo_slim.progress import Silent
@@ -27,6 +27,7 @@ from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_mem
 from yolo_slim.training.precision import has_bfloat16
 
 QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
+KEPT = {"manifest.json", "job.json", "recovered.pt", "best.pt", "last.pt"}
 Recover = Callable[..., recover.RecoverOutputs]
 
 
@@ -78,6 +79,15 @@ def in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, spoil: Callable[[Any],
         return batch
 
     monkeypatch.setattr(SlimTrainer, "preprocess_batch", preprocess)
+
+
+def refuse(error: BaseException) -> Callable[[Any], None]:
+    """Return what raises an error for a batch."""
+
+    def spoil(_: Any) -> None:
+        raise error
+
+    return spoil
 
 
 def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,13 +168,6 @@ def test_nan_in_the_first_epoch(train: Recover, monkeypatch: pytest.MonkeyPatch)
 
 def test_out_of_memory_names_a_batch(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that doesn't fit is never halved silently, whatever the error says it with."""
-
-    def refuse(error: BaseException) -> Callable[[Any], None]:
-        def spoil(_: Any) -> None:
-            raise error
-
-        return spoil
-
     gpu, cpu = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError()
     for error in (gpu, cpu):
         with monkeypatch.context() as patched:
@@ -177,10 +180,56 @@ def test_out_of_memory_names_a_batch(train: Recover, monkeypatch: pytest.MonkeyP
         train()
 
 
+def test_lost_worker_names_what_needs_less_memory(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loading process that died, mostly for want of shared memory, ends no run in a traceback."""
+    for text in (
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory.",
+        "DataLoader worker (pid(s) 7, 8) exited unexpectedly",
+        "unable to mmap 1024 bytes from file </torch_7>: Cannot allocate memory (12)",
+    ):
+        with monkeypatch.context() as patched:
+            in_epoch(patched, 0, refuse(RuntimeError(text)))
+            with pytest.raises(MachineError, match="process that loads images") as caught:
+                train()
+        assert "--train workers=0" in caught.value.remedy
+
+
+def test_failed_replacement_gives_the_finished_recovery_back(
+    train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recovery that was to take a finished one's place and has no whole epoch costs nothing; a whole one does."""
+    folder = tmp_path / "recover"
+    train(epochs=1)
+    kept = {path: sha256(path) for path in folder.rglob("*") if path.is_file() and path.name in KEPT}
+    assert len(kept) == 5
+    with pytest.raises(SlimError, match="Ultralytics can't train so"):
+        train(epochs=1, overrides={**QUICK.overrides, "optimizer": "AdamWW"})
+    assert {path: sha256(path) for path in kept} == kept
+    assert not (folder / "before").exists()
+    listener = _Says()
+    train(epochs=1, progress=listener)
+    assert "done before, kept" in listener.said
+    with monkeypatch.context() as patched:
+        in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
+        with pytest.raises(SlimError, match="NaN"):
+            train()
+    assert sha256(folder / "before" / "manifest.json") == kept[folder / "manifest.json"]
+    with pytest.raises(SlimError, match="unfinished training with other arguments"):
+        train(epochs=1)
+    shutil.rmtree(folder / "train")
+    train(epochs=1, progress=listener)
+    assert {path: sha256(path) for path in kept} == kept
+    train()
+    assert read_json(folder / "manifest.json")["config"]["epochs"] == 2
+    assert not (folder / "before").exists()
+
+
 def test_memory_errors_and_batches() -> None:
     """What means too little memory is told apart, and a batch is halved until it fits what is known."""
     allocator = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
     assert is_out_of_memory(allocator)
+    assert is_out_of_memory(RuntimeError("[enforce fail] posix_memalign: Cannot allocate memory"))
     assert is_out_of_memory(MemoryError())
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(ValueError("out of memory"))

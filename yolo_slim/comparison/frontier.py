@@ -2,10 +2,11 @@
 
 Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
 isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
-median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: one
-disturbed round decides nothing. Where that middle half holds 1 though the median is farther off, or is wider than
-:data:`MOST_SCATTER`, nothing is said of their speed. Accuracies are compared by the ranges over the seeds: better means
-that the worst seed of one beats the best seed of the other, of :data:`FEWEST_SEEDS` each at least.
+median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: of
+:data:`FEWEST_ROUNDS` or more, one that was disturbed decides nothing. Where that middle half holds 1 though the median
+is farther off, or is wider than :data:`MOST_SCATTER`, nothing is said of their speed. Accuracies are compared by the
+ranges over the seeds: better means that the worst seed of one beats the best seed of the other, of
+:data:`FEWEST_SEEDS` each at least.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ SAME_SPEED = 0.02
 """Difference of latency below which two bundles are equally fast, as a share."""
 MOST_SCATTER = 0.1
 """Width of the middle half of the rounds' ratios above which equal can't be told from disturbed, as a share."""
+FEWEST_ROUNDS = 5
+"""Rounds below which nothing is said of speed: in the middle half of fewer, one disturbed round can decide."""
 FEWEST_SEEDS = 3
 """Seeds of a spread: all of two lie above all of another two by chance once in 6 times, with three once in 20."""
 NOT_TIMED = "post-processing left out, as cuts before training were timed"
@@ -89,9 +92,11 @@ def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
 def speed_order(ours: Point, other: Point) -> int | None:
     """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, 0 where they are level.
 
-    None where the rounds scatter too much to tell.
+    None where the rounds are too few, or scatter too much, to tell.
     """
     found = ratios(other.rounds_ms, ours.rounds_ms)
+    if len(found) < FEWEST_ROUNDS:
+        return None
     low, middle, high = quartiles(found)
     straddles, is_near = low <= 1 <= high, abs(middle - 1) <= SAME_SPEED
     if straddles and (not is_near or high / low - 1 > MOST_SCATTER):
@@ -167,7 +172,10 @@ def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
         return won[0]
     found = _nearest(ours, other, orders)
     unbeaten = [own for own, (point, _) in zip(alone, no_slower, strict=True) if map_order(point.maps, other.maps) >= 0]
-    return unbeaten[0] if found.status == LOST and unbeaten else found
+    unclear = [point for point in ours if orders[id(point)] is None and map_order(point.maps, other.maps) >= 0]
+    if found.status != LOST or not (unbeaten or unclear):
+        return found
+    return unbeaten[0] if unbeaten else _undecided(other, _no_order(other))
 
 
 def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]) -> Judgement:
@@ -176,12 +184,19 @@ def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]
     if level := [point for point in near if orders[id(point)] == 0]:
         return _against(level[0], other, 0)
     if None in orders.values():
-        return _undecided(other, "the rounds scatter too much to tell which is faster; time it on a quiet machine")
+        return _undecided(other, _no_order(other))
     if ends := around(timed, other.latency_ms):
         between = interpolated(*ends, other.latency_ms)
         known = all(point.has_spread for point in ends) and len(between) > 1
         return _decide(between, known, other, 0, f"at {other.latency_ms:.2f} ms, between two sizes of ours")
     return _against(near[0], other, orders[id(near[0])] or 0)
+
+
+def _no_order(other: Point) -> str:
+    """Return why nothing is said of who is faster."""
+    if len(other.rounds_ms) < FEWEST_ROUNDS:
+        return f"fewer than {FEWEST_ROUNDS} rounds don't tell which is faster; raise validate.rounds"
+    return "the rounds scatter too much to tell which is faster; time it on a quiet machine"
 
 
 def _against(point: Point, other: Point, order: int) -> Judgement:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import checkpoint, pipeline, ultra
+from yolo_slim import __version__, checkpoint, pipeline, ultra
 from yolo_slim.comparison import summary
 from yolo_slim.comparison.arms import ARMS, CONTROL, AnotherTime, Arm, Place, Setting, Start, require_arms
 from yolo_slim.comparison.cells import Cell, Measured, representative, representatives, timed_key
@@ -216,7 +216,7 @@ def _claim(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Record whose folder it is, before anything else is written there; return what earlier calls measured."""
     found = pipeline.read_run(folder)
     before = {key: found.get(key, []) for key in ("runtimes", "cells")}
-    write_json(folder / RUN_JSON, {"schema": 1, "kind": KIND, "settings": settings, **before})
+    write_json(folder / RUN_JSON, {"schema": 1, "kind": KIND, "yolo_slim": __version__, "settings": settings, **before})
     return before
 
 
@@ -243,6 +243,13 @@ def _require_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, A
         differing = ["it is a run, no comparison"]
     else:
         differing = differences(found.get("settings", {}), wanted)
+        if (version := found.get("yolo_slim", __version__)) != __version__:
+            raise SlimError(
+                f"{folder} was trained by another version of yolo_slim, which may train otherwise.",
+                culprits=[f"yolo_slim: {version} there, {__version__} now"],
+                remedy="Nothing was touched. Choose another NAME and take over what is finished there: "
+                f"--measured {folder / OUTPUTS[0]}; or go on with that version.",
+            )
     if differing:
         raise SlimError(
             f"{folder} holds another comparison.",
@@ -383,7 +390,7 @@ class _Comparison:
         out = job.folder / "timing.json"
         if not job.is_done():
             job.begin()
-            celsius = self.run.profile.thermal.max_celsius
+            celsius = local.most_celsius(self.run.profile)
             found = timing.in_turns(
                 list(bundles),
                 config.rounds,

@@ -27,6 +27,11 @@ def is_device(profile: Profile) -> bool:
     return arch and (profile.device_model is None or re.search(profile.device_model, device_model()) is not None)
 
 
+def most_celsius(profile: Profile) -> float | None:
+    """Return the temperature above which a timing here doesn't count; a device's limit is no other machine's."""
+    return profile.thermal.max_celsius if is_device(profile) else None
+
+
 def build(bundle: Path) -> None:
     """Let the device finish a bundle's model, see ``python -m yolo_slim.runtime build``."""
     _run("build", str(bundle))

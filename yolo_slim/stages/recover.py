@@ -22,7 +22,7 @@ from yolo_slim.files import read_json, write_json
 from yolo_slim.manifest import Job, changes, identity_of, read_manifest
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.macs import conv_widths
-from yolo_slim.training.guards import is_out_of_memory, out_of_memory, require_teacher
+from yolo_slim.training.guards import is_out_of_memory, is_worker_lost, out_of_memory, require_teacher, worker_lost
 
 DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",
@@ -40,6 +40,11 @@ DEFAULTS: dict[str, Any] = {
 lr0 was held against its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
 docs/benchmarks/ablations.md.
 """
+
+BEFORE = "before"
+"""Folder that keeps a finished recovery while another is trained in its place."""
+PUT_ASIDE = ("train", "job.json", "manifest.json")
+"""What is kept there; ``recovered.pt`` and ``results.csv`` stay where they are until they are replaced."""
 
 SCORES = {
     "metrics/mAP50-95(B)": "mAP50-95",
@@ -155,6 +160,7 @@ def run(
         inputs={"weights": pruned.sha256, "teacher": teacher.sha256, "data": data_digest},
     )
     outputs = outputs_in(out_dir)
+    _take_back(out_dir)
     if job.is_done():
         progress.say("recover: done before, kept")
         return outputs
@@ -165,14 +171,20 @@ def run(
     require_device(config.device)
     checkpoint.require_end2end(pruned, asked=end2end)
     kind = trainer_of(pruned.task, config.distill_on)
+    _put_aside(job)
     last = resumable(job)
     job.begin()
-    data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
-    arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed, end2end=end2end)
-    with ultra.log_to(out_dir / "train.log"):
-        best, mixed = _train(kind, arguments, last, config.epochs, progress)
-    _keep_best(best, pruned, outputs, imgsz)
+    try:
+        data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
+        arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed, end2end=end2end)
+        with ultra.log_to(out_dir / "train.log"):
+            best, mixed = _train(kind, arguments, last, config.epochs, progress)
+        _keep_best(best, pruned, outputs, imgsz)
+    except BaseException:
+        _take_back(out_dir)
+        raise
     job.finish([outputs.weights, outputs.results], {"resumed": last is not None, "mixed_precision": mixed})
+    shutil.rmtree(out_dir / BEFORE, ignore_errors=True)
     return outputs
 
 
@@ -305,12 +317,8 @@ def resumable(job: Job) -> Path | None:
     """
     train, record = job.folder / "train", job.folder / "job.json"
     last = train / "weights" / "last.pt"
-    try:
-        found = read_json(record)
-        same = found["fingerprint"] == job.fingerprint
-    except (OSError, ValueError, KeyError, TypeError):
-        found, same = {}, False
-    if same and last.is_file():
+    found = _begun(job.folder)
+    if found.get("fingerprint") == job.fingerprint and last.is_file():
         return last
     if last.is_file() and read_manifest(job.folder).get("stage") != job.stage:
         raise another_training(found, job)
@@ -319,6 +327,42 @@ def resumable(job: Job) -> Path | None:
         shutil.rmtree(train, ignore_errors=True)
         write_json(record, {"fingerprint": job.fingerprint, **job.identity})
     return None
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """Return what the training in a folder was begun as; empty where nothing tells."""
+    try:
+        found = read_json(folder / "job.json")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _put_aside(job: Job) -> None:
+    """Keep the finished recovery that another is to replace, until that one is finished.
+
+    The training moves first: as long as there is none in its place, what was moved can be taken back.
+    """
+    if read_manifest(job.folder).get("stage") != job.stage or _begun(job.folder).get("fingerprint") == job.fingerprint:
+        return
+    with os_errors_explained(job.folder):
+        shutil.rmtree(job.folder / BEFORE, ignore_errors=True)
+        (job.folder / BEFORE).mkdir()
+        for name in PUT_ASIDE:
+            if (job.folder / name).exists():
+                (job.folder / name).replace(job.folder / BEFORE / name)
+
+
+def _take_back(folder: Path) -> None:
+    """Give a finished recovery its place back where the one that was to replace it has no whole epoch."""
+    if not (folder / BEFORE).is_dir() or (folder / "train" / "weights" / "last.pt").is_file():
+        return
+    with os_errors_explained(folder):
+        shutil.rmtree(folder / "train", ignore_errors=True)
+        for name in reversed(PUT_ASIDE):
+            if (folder / BEFORE / name).exists():
+                (folder / BEFORE / name).replace(folder / name)
+        (folder / BEFORE).rmdir()
 
 
 def _require_no_other(job: Job) -> None:
@@ -401,7 +445,8 @@ def train_guarded(trainer: Any) -> None:
     """Train.
 
     Raises:
-        SlimError: too little memory, with a batch that fits; or a process of several GPUs that failed.
+        SlimError: too little memory, with a batch that fits; a process of several GPUs, or one that loads images, that
+            failed.
     """
     try:
         trainer.train()
@@ -415,6 +460,8 @@ def train_guarded(trainer: Any) -> None:
     except (MemoryError, RuntimeError) as error:
         if "froze the entire model" in str(error):
             raise SlimError(f"Ultralytics can't train so: {error}", remedy="Freeze fewer layers.") from error
+        if is_worker_lost(error):
+            raise worker_lost(error) from error
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(trainer.batch_size, trainer.args.imgsz, trainer.device) from error

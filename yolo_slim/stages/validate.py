@@ -407,7 +407,7 @@ class _Measurement:
             [key for key in order if self._runs_here(key)],
             self.config.rounds,
             lambda key: local.bench_turn(
-                self.inputs.bundles[key], self.folder, self.config, self.profile.thermal.max_celsius
+                self.inputs.bundles[key], self.folder, self.config, local.most_celsius(self.profile)
             ),
             lambda done, total: self.progress.step("validate: time the bundles in turns", done, total),
         )

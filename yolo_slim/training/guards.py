@@ -17,11 +17,16 @@ FULL = 0.9
 OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
+    "cannot allocate memory",
     "not enough memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "bad_alloc",
 )
 """What torch says where memory ran out, on CUDA and on the CPU."""
+
+
+WORKER_LOST = ("DataLoader worker", "unable to mmap", "insufficient shared memory")
+"""What torch says where a process that loads images died, mostly for want of shared memory."""
 
 
 def all_finite(values: Iterable[Any]) -> bool:
@@ -50,6 +55,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in OUT_OF_MEMORY)
+
+
+def is_worker_lost(error: BaseException) -> bool:
+    """Tell whether an error means that a process that loads images died or got no shared memory."""
+    return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in WORKER_LOST)
+
+
+def worker_lost(error: BaseException) -> MachineError:
+    """Return the error for a training whose loading process died, with what needs less memory."""
+    return MachineError(
+        f"A process that loads images for the training failed: {str(error).strip().splitlines()[0]}",
+        remedy="Mostly (shared) memory ran out: load in the training's own process (--train workers=0), give a "
+        "container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). By its old "
+        "arguments a training goes on from its last whole epoch; by new ones start in another folder (NAME or --out).",
+    )
 
 
 def batch_that_fits(batch: int, used: float | None = None, available: float | None = None) -> int:
