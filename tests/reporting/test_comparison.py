@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
@@ -12,6 +13,7 @@ from tests.reporting.conftest import MACHINE, make_bench
 from yolo_slim.comparison.summary import Row, value
 from yolo_slim.reporting.comparison_html import render
 from yolo_slim.reporting.comparison_text import HEAD, markdown, text
+from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
 from yolo_slim.reporting.text import COLUMNS
 
 KEY = "onnxruntime-fp32"
@@ -130,3 +132,13 @@ def test_what_was_not_timed_is_unproven(lost: dict[str, Any]) -> None:
         entry["runtimes"][KEY] |= {"bench": None, "speedup": None}
     assert "unproven" in text(lost)
     assert "Speed is unproven: nothing was timed." in render(lost)
+
+
+def test_a_label_far_from_its_marker_has_a_line() -> None:
+    """Where arms lie close together, a line tells whose a label is; a label beside its marker needs none."""
+    alone = Mark(
+        name="ours", kind="slim", x=5.0, x_range=(5.0, 5.0), y=0.5, y_range=(0.5, 0.5), ringed=True, hollow=False
+    )
+    crowd = [replace(alone, name=f"arm-{n}", x=5.0 + 0.1 * n) for n in range(5)]
+    assert 'class="lead"' not in str(accuracy_vs_latency([alone]))
+    assert 'class="lead"' in str(accuracy_vs_latency([alone, *crowd]))

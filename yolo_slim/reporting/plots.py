@@ -224,7 +224,7 @@ def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Ma
 
 
 def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list[Markup]:
-    """Return the markers' labels, each at the first of several places where it covers nothing."""
+    """Return the markers' labels, each at the first of several places where it covers nothing; a far one has a line."""
     taken = [(px - 13, py - 13, px + 13, py + 13) for px, py in points]
     labels = []
     for name, (px, py) in sorted(zip(names, points, strict=True), key=lambda item: item[1][1]):
@@ -235,6 +235,8 @@ def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list
         free = [p for p in inside if not any(_overlap((p[0], p[1] - 8, p[0] + wide, p[1] + 8), box) for box in taken)]
         left, middle, side = (free or inside)[0]
         taken.append((left, middle - 8, left + wide, middle + 8))
+        if abs(middle - py) > 16:
+            labels.append(_line(px, left - 2 if side == "start" else left + wide + 2, py, middle, "lead"))
         labels.append(_text(left if side == "start" else left + wide, middle + 4, name, side, "label"))
     return labels
 
