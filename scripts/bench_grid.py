@@ -21,18 +21,19 @@ from pathlib import Path
 from typing import Any
 
 import yolo_slim
-from yolo_slim import checkpoint, ultra
-from yolo_slim.config import PruneConfig, RecoverConfig
-from yolo_slim.data import digest, load_dataset
+from yolo_slim.config.run import PruneConfig, RecoverConfig
+from yolo_slim.datasets.description import digest, load_dataset
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.evaluation.accuracy import read_truth, score
-from yolo_slim.evaluation.predict import detect_all, torch_infer
 from yolo_slim.files import merge_json, read_json, sha256, sha256_json
-from yolo_slim.manifest import versions
+from yolo_slim.machine import device_model
+from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.predict import detect_all, torch_infer
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.size import measure
 from yolo_slim.progress import Silent
-from yolo_slim.pruning.macs import measure
-from yolo_slim.runtime.machine import device_model
-from yolo_slim.stages.recover import DEFAULTS
+from yolo_slim.training.arguments import DEFAULTS
+from yolo_slim.workspace.job import versions
 
 Settings = dict[str, Any]
 

@@ -13,15 +13,17 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from yolo_slim import targets, ultra
-from yolo_slim.config import ExportConfig
-from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.config import targets
+from yolo_slim.config.run import ExportConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
-from yolo_slim.evaluation.accuracy import read_truth, score
-from yolo_slim.manifest import versions
+from yolo_slim.machine import device_model
+from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.pipeline import selfcheck_images
-from yolo_slim.runtime.machine import device_model
 from yolo_slim.stages import build, export
+from yolo_slim.workspace.job import versions
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-from yolo_slim import ultra
-from yolo_slim.config import PruneConfig
-from yolo_slim.data import load_dataset
-from yolo_slim.manifest import versions
-from yolo_slim.runtime.machine import device_model, peak_memory_mb
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.machine import device_model, peak_memory_mb
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.workspace.job import versions
 
 
 def one(family: str, data: Path, imgsz: int) -> None:

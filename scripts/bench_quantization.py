@@ -16,18 +16,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import ultra
-from yolo_slim.config import ExportConfig, QuantizeConfig
-from yolo_slim.data import Dataset, digest, load_dataset
-from yolo_slim.evaluation.accuracy import read_truth, score
-from yolo_slim.evaluation.predict import detect_all, onnx_infer
+from yolo_slim.config.run import ExportConfig, QuantizeConfig
+from yolo_slim.datasets.description import Dataset, digest, load_dataset
 from yolo_slim.files import merge_json, read_json, sha256
-from yolo_slim.manifest import read_manifest, versions
+from yolo_slim.machine import device_model
+from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.predict import detect_all, onnx_infer
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.progress import Silent
 from yolo_slim.quantization import calibration, graph
 from yolo_slim.quantization.integer import integer_convolutions
-from yolo_slim.runtime.machine import device_model
 from yolo_slim.stages import export, quantize
+from yolo_slim.workspace.job import read_manifest, versions
 
 ROWS = ("fp32", "fp16", "int8", "int8-tensorrt", "int8 Ultralytics")
 

@@ -22,16 +22,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from yolo_slim import targets, ultra
-from yolo_slim.config import ExportConfig
-from yolo_slim.data import load_dataset
-from yolo_slim.manifest import versions
+from yolo_slim.config import targets
+from yolo_slim.config.run import ExportConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.machine import device_model
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.letterbox import Letterbox
-from yolo_slim.runtime.machine import device_model
 from yolo_slim.runtime.sources import read_image
 from yolo_slim.stages import build, export
+from yolo_slim.workspace.job import versions
 
 
 def bare_session(onnx: Path, threads: int) -> Any:

@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import Any
 
 import yolo_slim
-from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation import paired
-from yolo_slim.evaluation.accuracy import read_truth, score
-from yolo_slim.evaluation.predict import detect_all, onnx_infer
 from yolo_slim.files import read_json
-from yolo_slim.manifest import versions
+from yolo_slim.machine import device_model
+from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.progress import Silent
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.reporting import facts
+from yolo_slim.runtime import paired
 from yolo_slim.runtime.letterbox import letterbox
-from yolo_slim.runtime.machine import device_model
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.workspace.job import versions
 
 HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (middle half of the turns) |", "|---|---|---|---|---|"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim import ultra
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.pruning.groups import trace_channels
 
 

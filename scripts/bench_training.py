@@ -17,10 +17,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from yolo_slim import checkpoint, ultra
-from yolo_slim.data import load_dataset
-from yolo_slim.manifest import versions
-from yolo_slim.runtime.machine import device_model
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.machine import device_model
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.workspace.job import versions
 
 STOCK = "float32, channels first"
 """As Ultralytics trains on a CPU."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,11 @@ def main() -> int:
     parser.add_argument("--against", type=Path, help="JSON file of an earlier call to compare with")
     parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-bytes-") as folder:
-        found = digests(Path(folder), arguments.epochs)
+    # Ultralytics writes the paths of a training into its checkpoint, so every call has to work in the same folder.
+    folder = Path(tempfile.gettempdir()) / "yolo-slim-chain-bytes"
+    shutil.rmtree(folder, ignore_errors=True)
+    found = digests(folder, arguments.epochs)
+    shutil.rmtree(folder)
     if arguments.out:
         write_json(arguments.out, found)
     if not arguments.against:
@@ -55,7 +59,7 @@ def digests(folder: Path, epochs: int) -> dict[str, str]:
     )
     done = subprocess.run([sys.executable, "-c", draw, str(data)], capture_output=True, text=True, check=True)
     model = done.stdout.strip().splitlines()[-1]
-    found = {}
+    found: dict[str, str] = {}
     for target in TARGETS:
         command = [sys.executable, "-m", "yolo_slim.cli", "run", "--model", model, "--data", str(data / "data.yaml")]
         command += ["--target", target, "--imgsz", "160", "--epochs", str(epochs), "--project", str(folder / "runs")]

@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests import tiny_data  # noqa: E402
-from yolo_slim import ultra  # noqa: E402
 from yolo_slim.files import merge_json, read_json, write_json, write_text  # noqa: E402
-from yolo_slim.manifest import versions  # noqa: E402
-from yolo_slim.runtime.machine import device_model, peak_memory_mb  # noqa: E402
+from yolo_slim.machine import device_model, peak_memory_mb  # noqa: E402
+from yolo_slim.models import ultralytics as ultra  # noqa: E402
+from yolo_slim.workspace.job import versions  # noqa: E402
 
 SIZES = "n s m l x".split()  # noqa: SIM905
 FAMILIES = {
@@ -62,7 +62,7 @@ def rows(families: list[str], tasks: list[str], sizes: list[str]) -> list[tuple[
 def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
     """Trace, prune and hand over one network; write its row."""
     ultra.prepare()
-    from yolo_slim.config import PruneConfig
+    from yolo_slim.config.run import PruneConfig
     from yolo_slim.pruning.groups import trace_channels
     from yolo_slim.stages import prune
 

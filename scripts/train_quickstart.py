@@ -14,8 +14,9 @@ from pathlib import Path
 
 import torch
 
-from yolo_slim import quickstart, ultra
+from yolo_slim.datasets import quickstart
 from yolo_slim.files import sha256, write_json
+from yolo_slim.models import ultralytics as ultra
 
 SETTINGS = {
     "imgsz": 320,

@@ -33,7 +33,7 @@ PACKAGES = {
 }
 """TensorRT version to the package of its Python bindings."""
 PYCUDA = "pycuda==2026.1"
-SOURCES = (*sorted((ROOT / "yolo_slim" / "backends").glob("_trt_*.py")), ROOT / "yolo_slim/backends/tensorrt.py")
+SOURCES = tuple(sorted((ROOT / "yolo_slim" / "backends" / "tensorrt").glob("*.py")))
 HOLDERS = {
     **{"trt": "", "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser"},
     **{"config": "IBuilderConfig", "cache": "ITimingCache", "other": "ITimingCache", "parser_error": "ParserError"},
@@ -266,8 +266,8 @@ def branch(names: dict[str, str]) -> str:
     """Return how an int8 engine is typed with a version's bindings, chosen by the builder's own code."""
     from types import SimpleNamespace
 
-    from yolo_slim.backends._trt_build import choose_flags
-    from yolo_slim.backends._trt_engine import Settings
+    from yolo_slim.backends.tensorrt.builder import choose_flags
+    from yolo_slim.backends.tensorrt.engine import Settings
 
     def members(holder: str) -> Any:
         inner = {name.split(".")[1] for name in names if name.startswith(f"{holder}.")}

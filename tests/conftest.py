@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from yolo_slim.datasets.quickstart.signs import NAMES
+
 os.environ |= {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
@@ -36,7 +38,7 @@ FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
 @pytest.fixture(scope="session")
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the data.yaml of 60 rendered scenes of 128 px."""
-    from yolo_slim import quickstart
+    from yolo_slim.datasets import quickstart
 
     folder = tmp_path_factory.mktemp("signs") / "data"
     return quickstart.generate(folder, counts={"train": 32, "val": 16, "test": 12}, imgsz=128)
@@ -45,7 +47,7 @@ def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained() -> Path:
     """Return the shipped yolo11n, trained on such scenes at 320 px."""
-    from yolo_slim import quickstart
+    from yolo_slim.datasets import quickstart
 
     return quickstart.default_model()
 
@@ -68,11 +70,9 @@ def _save_untrained(config: str, path: Path) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    from yolo_slim import quickstart
-
     torch.manual_seed(0)
-    model = DetectionModel(f"{config}.yaml", nc=len(quickstart.NAMES), verbose=False)
-    model.names = dict(enumerate(quickstart.NAMES))
+    model = DetectionModel(f"{config}.yaml", nc=len(NAMES), verbose=False)
+    model.names = dict(enumerate(NAMES))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

@@ -9,9 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
-    ROOT / "yolo_slim/__init__.py",
-    ROOT / "yolo_slim/errors.py",
-    ROOT / "yolo_slim/files.py",
+    *(ROOT / "yolo_slim" / f"{name}.py" for name in ("__init__", "version", "errors", "files", "machine", "bundle")),
     *sorted((ROOT / "yolo_slim/runtime").rglob("*.py")),
     *sorted((ROOT / "yolo_slim/backends").rglob("*.py")),
 ]

@@ -12,8 +12,8 @@ import torch
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 
-from yolo_slim import checkpoint
 from yolo_slim.errors import SlimError
+from yolo_slim.models import checkpoint
 
 
 class OfWindows:

@@ -17,12 +17,14 @@ import pytest
 import torch
 import yaml
 
-from yolo_slim import __version__, api, cli, pipeline
-from yolo_slim.config import RecoverConfig, RunConfig
+from yolo_slim import api, cli
+from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.manifest import MANIFEST_SCHEMA
-from yolo_slim.stages.recover import RecoverInputs
+from yolo_slim.training.arguments import RecoverInputs
+from yolo_slim.version import __version__
+from yolo_slim.workspace.folder import default_name
+from yolo_slim.workspace.job import MANIFEST_SCHEMA
 
 COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
@@ -329,7 +331,7 @@ def test_names_tell_budgets_apart() -> None:
     """Half a percent more or less is another run; rounding errors of binary fractions are not."""
 
     def name(**budget: float) -> str:
-        return pipeline.default_name(RunConfig.model_validate({"model": "m.pt", "data": "d.yaml", "prune": budget}))
+        return default_name(RunConfig.model_validate({"model": "m.pt", "data": "d.yaml", "prune": budget}))
 
     shares = (0.475, 0.48, 0.29, 0.55)
     assert [name(macs_removed=share).split("-")[-1] for share in shares] == ["47.5", "48", "29", "55"]

@@ -10,12 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
-from yolo_slim import api, checkpoint
-from yolo_slim.config import ExportConfig, ValidateConfig
-from yolo_slim.data import check_dataset, digest, label_path, load_dataset, read_labels, write_absolute_yaml
+from yolo_slim import api
+from yolo_slim.config.run import ExportConfig, ValidateConfig
+from yolo_slim.datasets.check import check_dataset
+from yolo_slim.datasets.description import digest, load_dataset
+from yolo_slim.datasets.labels import label_path, read_labels
+from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
+from yolo_slim.export.parity import measure_parity
+from yolo_slim.models import checkpoint
 from yolo_slim.stages import export as export_stage
-from yolo_slim.stages.export import ExportInputs, measure_parity
+from yolo_slim.stages.export import ExportInputs
 from yolo_slim.stages.validate import choose_split, passed_over
 
 

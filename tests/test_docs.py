@@ -16,8 +16,18 @@ import pytest
 from click.core import ParameterSource
 
 from tests.conftest import ROOT
-from yolo_slim import config
 from yolo_slim.cli import cli
+from yolo_slim.config.profile import Budget, JetPack, Jetson, Profile, RungBudgets, RuntimeChoice, TensorRt, Thermal
+from yolo_slim.config.run import (
+    ExportConfig,
+    PruneConfig,
+    QuantizeConfig,
+    RecoverConfig,
+    RunConfig,
+    SensitivityConfig,
+    ValidateConfig,
+)
+from yolo_slim.config.strict import Frozen
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "datasets").glob("*.md"))]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -124,12 +134,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-CONFIGS: dict[str, type[config.Frozen]] = {
-    "A run": config.RunConfig, "prune.": config.PruneConfig, "sensitivity.": config.SensitivityConfig,
-    "recover.": config.RecoverConfig, "export.": config.ExportConfig, "quantize.": config.QuantizeConfig,
-    "validate.": config.ValidateConfig, "A device profile": config.Profile, "runtimes[]": config.RuntimeChoice,
-    "budget.": config.Budget, "rungs.": config.RungBudgets, "thermal.": config.Thermal, "tensorrt.": config.TensorRt,
-    "jetson.": config.Jetson, "jetson.jetpacks[]": config.JetPack,
+CONFIGS: dict[str, type[Frozen]] = {
+    "A run": RunConfig, "prune.": PruneConfig, "sensitivity.": SensitivityConfig,
+    "recover.": RecoverConfig, "export.": ExportConfig, "quantize.": QuantizeConfig,
+    "validate.": ValidateConfig, "A device profile": Profile, "runtimes[]": RuntimeChoice,
+    "budget.": Budget, "rungs.": RungBudgets, "thermal.": Thermal, "tensorrt.": TensorRt,
+    "jetson.": Jetson, "jetson.jetpacks[]": JetPack,
 }  # fmt: skip
 
 
@@ -148,9 +158,7 @@ def test_configuration_page_tells_the_defaults(section: str) -> None:
     assert list(given) == [field.alias or name for name, field in fields.items()]
     for name, field in fields.items():
         default = field.get_default(call_default_factory=True)
-        told = (
-            "required" if field.is_required() else "see below" if isinstance(default, config.Frozen) else repr(default)
-        )
+        told = "required" if field.is_required() else "see below" if isinstance(default, Frozen) else repr(default)
         if (section, name) == ("A run", "imgsz"):
             told = "the target's"
         assert given[field.alias or name] == told

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_cli import run_cli
-from yolo_slim import checkpoint
 from yolo_slim.files import read_json, sha256
+from yolo_slim.models import checkpoint
 
 pytestmark = pytest.mark.slow
 QUICK = [

@@ -14,11 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from yolo_slim import targets
-from yolo_slim.backends._trt_engine import Settings
-from yolo_slim.config import Profile, TensorRt
+from yolo_slim.backends.tensorrt.engine import Settings
+from yolo_slim.config import targets
+from yolo_slim.config.profile import Profile, TensorRt
 from yolo_slim.errors import SlimError
-from yolo_slim.preflight import UNPROVEN, Preflight, build_ahead, preflight
+from yolo_slim.export.preflight import UNPROVEN, Preflight, build_ahead, preflight
 
 sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from yolo_slim import quickstart
-from yolo_slim.data import check_dataset, load_dataset
+from yolo_slim.datasets import quickstart
+from yolo_slim.datasets.check import check_dataset
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 

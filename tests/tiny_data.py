@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.checkpoint import MODELS
+from yolo_slim.models.checkpoint import MODELS
 
 NAMES = ("disc", "square", "triangle")
 KEYPOINTS = (4, 3)

@@ -11,26 +11,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import checkpoint, pipeline, targets
+from yolo_slim import pipeline
 from yolo_slim.comparison import run as comparison
 from yolo_slim.comparison.arms import DEFAULT_ARMS
-from yolo_slim.config import Profile, RecoverConfig, RunConfig, parse, read_yaml
-from yolo_slim.data import check_dataset, digest, load_dataset
+from yolo_slim.config import targets
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import RecoverConfig, RunConfig
+from yolo_slim.config.strict import parse, read_yaml
+from yolo_slim.datasets.check import check_dataset
+from yolo_slim.datasets.description import digest, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
-from yolo_slim.manifest import read_manifest
-from yolo_slim.pipeline import Outcome, claim, default_name, held, locked, read_run, require_own, selfcheck_images
+from yolo_slim.models import checkpoint
+from yolo_slim.pipeline import Outcome, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
-from yolo_slim.pruning.planning import LayerDifference, differences
+from yolo_slim.pruning.plan_edits import LayerDifference, differences
 from yolo_slim.quantization.graph import layout_of
+from yolo_slim.stages import block_costs as sensitivity_stage
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
 from yolo_slim.stages import quantize as quantize_stage
 from yolo_slim.stages import recover as recover_stage
-from yolo_slim.stages import sensitivity as sensitivity_stage
 from yolo_slim.stages import validate as validate_stage
+from yolo_slim.training.arguments import RecoverInputs
+from yolo_slim.workspace.folder import claim, default_name, held, locked, read_run, require_own
+from yolo_slim.workspace.job import read_manifest
 
 PathLike = str | Path
 Settings = Mapping[str, Any] | None
@@ -343,7 +350,7 @@ def recover(
     _require_one_teacher(chosen.recover, Path(teacher))
     with held(place):
         return recover_stage.run(
-            recover_stage.RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
+            RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
             chosen.recover,
             place,
             imgsz=chosen.imgsz,

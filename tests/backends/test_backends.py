@@ -10,8 +10,8 @@ import pytest
 from tiny_detector import IMGSZ, PRECISION, build_bundle, scene
 
 from yolo_slim.backends import BACKENDS, backend
+from yolo_slim.bundle import RUNTIMES
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import RUNTIMES
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.selfcheck import check
 

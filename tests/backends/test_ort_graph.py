@@ -13,9 +13,9 @@ import pytest
 from onnx import helper
 
 from yolo_slim.backends import backend
-from yolo_slim.backends._ort_graph import speed_up_dfl
-from yolo_slim.config import ExportConfig
-from yolo_slim.stages import export
+from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
+from yolo_slim.config.run import ExportConfig
+from yolo_slim.export.onnx import export_onnx
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def exported(untrained: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     def make(family: str) -> Path:
         path = folder / f"{family}.onnx"
         if not path.exists():
-            export.export_onnx(untrained(family), ExportConfig(), 64, path)
+            export_onnx(untrained(family), ExportConfig(), 64, path)
         return path
 
     return make

@@ -12,14 +12,14 @@ import click
 import pytest
 
 from tests.test_cli import run_cli
-from yolo_slim import __version__
 from yolo_slim.cli import cli
 from yolo_slim.comparison.arms import Start
 from yolo_slim.comparison.cells import Cell
 from yolo_slim.comparison.run import fair
-from yolo_slim.config import RunConfig
+from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.version import __version__
 
 SCORE = {"map50_95": 0.5, "map50": 0.6}
 QUICK = ["--set", "validate.min_seconds=0.2", "--set", "validate.min_queries=8", "--set", "validate.rounds=2"]
@@ -208,7 +208,7 @@ def test_nothing_learns_from_itself() -> None:
     """Arms that begin as the control train without it as teacher, the others with it; the table says which."""
     from yolo_slim.comparison.arms import ARMS
     from yolo_slim.comparison.run import _training_of
-    from yolo_slim.config import RunConfig
+    from yolo_slim.config.run import RunConfig
 
     config = RunConfig(model="m.pt", data="d.yaml")
     for arm in ARMS.values():

@@ -15,12 +15,12 @@ from yolo_slim.comparison.cells import Cell, Measured, representatives
 from yolo_slim.comparison.earlier import differences, read, take_over
 from yolo_slim.comparison.run import settings_of
 from yolo_slim.comparison.summary import Row, value
-from yolo_slim.config import RunConfig
+from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
-from yolo_slim.manifest import Job
 from yolo_slim.pipeline import Run
 from yolo_slim.reporting.comparison_text import rows as rows_of
+from yolo_slim.workspace.job import Job
 
 MADE = {"machine": "a", "versions": {"torch": "2"}, "mixed_precision": False, "finished_at": "2026-01-01", "seconds": 1}
 

@@ -17,14 +17,15 @@ from ultralytics.nn.tasks import DetectionModel
 
 from tests import tiny_data
 from tests.conftest import FAMILIES
-from yolo_slim import checkpoint, pipeline
+from yolo_slim import pipeline
 from yolo_slim.api import make_config
 from yolo_slim.comparison import narrow, plain
 from yolo_slim.comparison.arms import ARMS, Place, Setting
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.progress import Silent
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
 
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

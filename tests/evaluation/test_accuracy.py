@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo_slim import checkpoint
-from yolo_slim.data import load_dataset, write_absolute_yaml
-from yolo_slim.evaluation.accuracy import Truth, read_truth, score
-from yolo_slim.evaluation.predict import detect_all, torch_infer
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.datasets.links import write_absolute_yaml
+from yolo_slim.measuring.accuracy import Truth, read_truth, score
+from yolo_slim.measuring.predict import detect_all, torch_infer
+from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
 from yolo_slim.runtime.decode import Detections
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_slim.config import Budget
-from yolo_slim.evaluation.gates import device_gates, rung_gates, verdict, winner, worst_class
+from yolo_slim.config.profile import Budget
+from yolo_slim.verdict.gates import device_gates, rung_gates, verdict, winner, worst_class
 
 
 def build(

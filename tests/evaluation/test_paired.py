@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation.paired import WARMUP, Paired, precision_of, time_paired
+from yolo_slim.runtime.paired import WARMUP, Paired, precision_of, time_paired
 
 
 class _Named:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yolo_slim.evaluation.timing import merged, speedups
+from yolo_slim.measuring.rounds import merged, speedups
 
 STAGES = ("pre", "infer", "post", "total")
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig, parse
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.config.strict import parse
 from yolo_slim.errors import SlimError
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import exported_layers, measure
 from yolo_slim.pruning.allocation import (
     CostModel,
     Goal,
@@ -26,10 +28,9 @@ from yolo_slim.pruning.allocation import (
     structures,
     widths_of,
 )
+from yolo_slim.pruning.block_costs import BlockCost, SensitivityMap, load_map, prices
 from yolo_slim.pruning.decisions import decide, make_terms, slot_widths
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.guidance import BlockCost, SensitivityMap, load_map, prices
-from yolo_slim.pruning.macs import exported_layers, measure
 from yolo_slim.pruning.magnitude import label_count
 
 GOAL = Goal(removed=0.5)

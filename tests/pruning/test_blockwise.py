@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from tests.conftest import FAMILIES
-from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import conv_widths, exported_layers, measure
 from yolo_slim.pruning.allocation import widths_of
+from yolo_slim.pruning.block_costs import BlockCost, SensitivityMap
 from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.decisions import decide, make_terms
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.guidance import BlockCost, SensitivityMap
-from yolo_slim.pruning.macs import conv_widths, exported_layers, measure
 from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.pruner import Ranked
 

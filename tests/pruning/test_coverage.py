@@ -22,11 +22,11 @@ from ultralytics.nn.modules import Conv
 from tests import tiny_data
 from tests.conftest import ROOT
 from tests.pruning.cuts import TOLERANCE, by_output, distance, masked, random_plan, written
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
+from yolo_slim.models.size import exported_layers, measure
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.macs import exported_layers, measure
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
@@ -169,7 +169,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
             out = folder / f"{family}-{task}"
             with pytest.MonkeyPatch.context() as patch:
                 # At 64 px threads wait for each other longer than they compute.
-                patch.setattr("yolo_slim.ultra.cores", lambda: 1)
+                patch.setattr("yolo_slim.models.ultralytics.cores", lambda: 1)
                 done[family, task] = prune.run(prune.PruneInputs(model=model, data=data), config, out, imgsz=64)
         return data, done[family, task]
 

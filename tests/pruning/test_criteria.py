@@ -13,10 +13,10 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
-from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig
-from yolo_slim.data import load_dataset
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
+from yolo_slim.models import checkpoint
 from yolo_slim.pruning import importance
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images, score

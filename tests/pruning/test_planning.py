@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
+from yolo_slim.models import checkpoint
+from yolo_slim.pruning import budget as goal
 from yolo_slim.pruning.plan import PrunePlan
-from yolo_slim.pruning.planning import differences
+from yolo_slim.pruning.plan_edits import differences
 from yolo_slim.pruning.pruner import Pruner
-from yolo_slim.stages import goal, prune
-from yolo_slim.stages.phases import Phases
+from yolo_slim.stages import prune
+from yolo_slim.training.prune_rounds import Phases
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
 Edit = Callable[..., prune.PruneOutputs]
@@ -271,7 +272,7 @@ def test_budgets_and_scopes_reach_their_target(
 @pytest.mark.slow
 def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: Path) -> None:
     """The exported ONNX file of the pruned network is no larger than asked, and not needlessly small."""
-    from yolo_slim.stages.goal import onnx_bytes
+    from yolo_slim.pruning.budget import onnx_bytes
 
     inputs = prune.PruneInputs(model=trained, data=signs)
     config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", rounds=1, bn_images=8)

@@ -13,11 +13,11 @@ from torch import nn
 from tests import tiny_data
 from tests.conftest import FAMILIES
 from tests.pruning.cuts import random_plan
-from yolo_slim import checkpoint
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
-from yolo_slim.pruning.macs import conv_widths
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import conv_widths
 from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.stages import prune

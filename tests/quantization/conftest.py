@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def exported(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the shipped yolo11n as an ONNX file of 128 px."""
-    from yolo_slim.config import ExportConfig
+    from yolo_slim.config.run import ExportConfig
     from yolo_slim.stages import export
 
     folder = tmp_path_factory.mktemp("exported")
@@ -22,7 +22,7 @@ def exported(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def blobs(signs: Path) -> list[np.ndarray]:
     """Return 8 scenes as inputs (1, 3, 128, 128)."""
-    from yolo_slim.data import load_dataset
+    from yolo_slim.datasets.description import load_dataset
     from yolo_slim.quantization import calibration
 
     return [blob.copy() for blob in calibration.blobs(load_dataset(signs).splits["train"][:8], 128)]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import calibration
 

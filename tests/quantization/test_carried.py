@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import carried, graph, qdq
+from yolo_slim.quantization.layer_errors import output_error
 from yolo_slim.quantization.ranges import collect, open_session
-from yolo_slim.quantization.sensitivity import output_error
 
 
 @pytest.fixture(scope="module")

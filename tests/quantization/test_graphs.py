@@ -13,12 +13,12 @@ from onnx import TensorProto
 from onnxruntime import quantization as ort
 
 from tests.runtime.tiny_detector import write_onnx
-from yolo_slim.config import ExportConfig
+from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import fp16, graph, qdq
 from yolo_slim.quantization.integer import integer_convolutions
+from yolo_slim.quantization.layer_errors import output_error
 from yolo_slim.quantization.ranges import InputMeans, collect, open_session
-from yolo_slim.quantization.sensitivity import output_error
 from yolo_slim.stages import export
 
 

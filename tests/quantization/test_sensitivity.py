@@ -11,9 +11,10 @@ import pytest
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.quantization import graph, qdq, sensitivity
+from yolo_slim.quantization import graph, qdq
+from yolo_slim.quantization import layer_errors as sensitivity
+from yolo_slim.quantization.layer_errors import Layer, first_bad_layer, output_error, search
 from yolo_slim.quantization.ranges import collect
-from yolo_slim.quantization.sensitivity import Layer, first_bad_layer, output_error, search
 
 
 def raw(*columns: tuple[float, ...]) -> np.ndarray:

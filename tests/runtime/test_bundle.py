@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from yolo_slim.bundle import BUNDLE_JSON, BUNDLE_SCHEMA, BundleSpec, open_bundle, pack
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import BUNDLE_JSON, BUNDLE_SCHEMA, BundleSpec, open_bundle, pack
 
 
 def edit(bundle: Path, **changes: Any) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_detector import build_bundle, scene, write_onnx
 
+from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import open_bundle
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.infer import infer_folder, load_detections, save_detections
 

@@ -15,8 +15,8 @@ import pytest
 from tiny_detector import scene
 
 import yolo_slim.runtime.__main__ as device
+from yolo_slim.bundle import open_bundle, pack
 from yolo_slim.runtime.bench import BenchResult
-from yolo_slim.runtime.bundle import open_bundle, pack
 from yolo_slim.runtime.infer import load_detections
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

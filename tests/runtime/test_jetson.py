@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from yolo_slim.runtime import doctor, machine
-from yolo_slim.runtime.machine import MachineState, jetpack_of, l4t_version, power_mode, read_state, throttle_reasons
+from yolo_slim import machine
+from yolo_slim.machine import MachineState, jetpack_of, l4t_version, power_mode, read_state, throttle_reasons
+from yolo_slim.runtime import doctor
 
 IDLE = MachineState(governors=(), cpu_mhz=(), celsius=50.0, throttled=None)
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 2025\n"

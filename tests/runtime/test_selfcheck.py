@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from yolo_slim.bundle import open_bundle, read_spec, write_bundle_json
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import open_bundle, read_spec, write_bundle_json
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare
 

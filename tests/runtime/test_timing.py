@@ -8,10 +8,10 @@ import pytest
 from tiny_detector import scene
 
 from yolo_slim.errors import SlimError
+from yolo_slim.machine import MachineState, throttle_reasons
 from yolo_slim.runtime import bench as timing
 from yolo_slim.runtime.bench import STAGES, BenchResult, bench, summarize
 from yolo_slim.runtime.detector import Detector
-from yolo_slim.runtime.machine import MachineState, throttle_reasons
 
 
 def run(bundle: Path, **options: float) -> BenchResult:

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from yolo_slim.backends import backend
-from yolo_slim.runtime.bundle import Bundle, BundleSpec, open_bundle, write_bundle_json
+from yolo_slim.bundle import Bundle, BundleSpec, open_bundle, write_bundle_json
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
 

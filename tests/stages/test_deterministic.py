@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from yolo_slim import targets
-from yolo_slim.config import ExportConfig
-from yolo_slim.data import load_dataset
+from yolo_slim.bundle import open_bundle
+from yolo_slim.config import targets
+from yolo_slim.config.run import ExportConfig
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.quantization.graph import layout_of
-from yolo_slim.runtime.bundle import open_bundle
 from yolo_slim.runtime.selfcheck import check
 from yolo_slim.stages import build, export
 

@@ -13,15 +13,17 @@ import pytest
 
 from tests import tiny_data
 from tests.conftest import FAMILIES, ROOT
-from yolo_slim import checkpoint
-from yolo_slim.config import ExportConfig, PruneConfig, RecoverConfig
-from yolo_slim.data import load_dataset, write_absolute_yaml
+from yolo_slim.config.run import ExportConfig, PruneConfig, RecoverConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import conv_widths
 from yolo_slim.progress import Silent
-from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import export, prune, recover
+from yolo_slim.training.arguments import RecoverInputs
 
 ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers": 0})
 
@@ -52,7 +54,7 @@ def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: 
         imgsz=64,
     )
     recovered = recover.run(
-        recover.RecoverInputs(weights=pruned.weights, teacher=model, data=signs),
+        RecoverInputs(weights=pruned.weights, teacher=model, data=signs),
         RecoverConfig(epochs=1, device="cpu", overrides={"workers": 0}),
         tmp_path / "recover",
         imgsz=64,
@@ -71,7 +73,7 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     model = tiny_data.save(tiny_data.network(family, task), tmp_path / "model.pt")
     config = PruneConfig(macs_removed=0.4, rounds=1, images=16, bn_images=8)
     pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
-    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model, data=data)
+    inputs = RecoverInputs(weights=pruned.weights, teacher=model, data=data)
     recovered = recover.run(inputs, ONE_EPOCH, tmp_path / "recover", imgsz=64)
     assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
     export.run(export.ExportInputs(weights=recovered.weights, data=data), ExportConfig(), tmp_path / "export", imgsz=64)
@@ -98,7 +100,7 @@ def test_another_task_resumes(tmp_path: Path) -> None:
     model = tiny_data.save(tiny_data.network("yolov8n", "classify"), tmp_path / "model.pt")
     config = PruneConfig(macs_removed=0.4, rounds=1, criterion="l2", images=8, bn_images=8)
     pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
-    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model, data=data)
+    inputs = RecoverInputs(weights=pruned.weights, teacher=model, data=data)
     two = ONE_EPOCH.model_copy(update={"epochs": 2})
     with pytest.raises(KeyboardInterrupt):
         recover.run(inputs, two, tmp_path / "recover", imgsz=64, progress=Interrupting())
@@ -110,7 +112,7 @@ def test_another_task_resumes(tmp_path: Path) -> None:
 
 def test_wrong_data_for_the_task(tmp_path: Path) -> None:
     """Class folders given to a detector, boxes to a segmenter and points of another shape are refused by name."""
-    from yolo_slim.data import check_dataset
+    from yolo_slim.datasets.check import check_dataset
 
     folders = load_dataset(tiny_data.make(tmp_path / "classify", "classify"))
     with pytest.raises(SlimError, match=r"a detect model wants a data\.yaml"):

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from yolo_slim import checkpoint
-from yolo_slim.config import ExportConfig, PruneConfig, QuantizeConfig, RecoverConfig
+from yolo_slim.config.run import ExportConfig, PruneConfig, QuantizeConfig, RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
+from yolo_slim.models import checkpoint
 from yolo_slim.quantization import carried, graph
 from yolo_slim.stages import export, prune, quantize, recover
+from yolo_slim.training.arguments import RecoverInputs
 
 MODELOPT = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")),
@@ -32,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quantized(trained: Path, signs: Path, folder: Path) -> Path:
     """Return a checkpoint after two epochs of quantization-aware training, the second one resumed."""
-    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
     stopped = _Killed(after=1)
     with pytest.raises(KeyboardInterrupt):
         recover.run(inputs, CONFIG, folder / "recover", imgsz=128, progress=stopped)
@@ -120,7 +121,7 @@ def test_cut_and_float_training_are_refused(marked: Path, trained: Path, signs: 
     """Neither prune nor recover takes weights whose ranges it would drop."""
     with pytest.raises(SlimError, match="trained quantized"):
         prune.run(prune.PruneInputs(model=marked, data=signs), PruneConfig(), tmp_path / "prune", imgsz=128)
-    inputs = recover.RecoverInputs(weights=marked, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=marked, teacher=trained, data=signs)
     with pytest.raises(SlimError, match="trained quantized"):
         recover.run(inputs, RecoverConfig(), tmp_path / "recover", imgsz=128)
     assert not list(tmp_path.iterdir())
@@ -133,7 +134,7 @@ def test_missing_modelopt_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SlimError, match="ModelOpt"):
         export.run(export.ExportInputs(weights=marked, data=signs), ExportConfig(), tmp_path / "export", imgsz=128)
-    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
     for spelled in (8, "int8", "w8a8"):
         config = CONFIG.model_copy(update={"overrides": {"quantize": spelled}})
         with pytest.raises(SlimError, match="ModelOpt"):

@@ -9,14 +9,14 @@ import pytest
 
 from tests.runtime.tiny_detector import write_onnx
 from yolo_slim.backends import backend
-from yolo_slim.config import ExportConfig, QuantizeConfig
-from yolo_slim.data import load_dataset
+from yolo_slim.config.run import ExportConfig, QuantizeConfig
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
-from yolo_slim.manifest import read_manifest
 from yolo_slim.quantization import calibration, graph, qdq
-from yolo_slim.quantization.sensitivity import first_bad_layer
+from yolo_slim.quantization.layer_errors import first_bad_layer
 from yolo_slim.stages import export, quantize
+from yolo_slim.workspace.job import read_manifest
 
 FAST = QuantizeConfig(images=32, scan_images=1, max_float_layers=2, parity_images=2)
 
@@ -24,7 +24,7 @@ FAST = QuantizeConfig(images=32, scan_images=1, max_float_layers=2, parity_image
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the data.yaml of 44 training scenes of 64 px."""
-    from yolo_slim import quickstart
+    from yolo_slim.datasets import quickstart
 
     folder = tmp_path_factory.mktemp("scenes") / "data"
     return quickstart.generate(folder, counts={"train": 44, "val": 6, "test": 4}, imgsz=64)
@@ -180,7 +180,7 @@ def test_not_our_graph(data: Path, tmp_path: Path) -> None:
 
 def test_too_few_images(small: Path, tmp_path: Path) -> None:
     """A training split of 8 images can't calibrate int8, and nothing is written; fp16 needs none."""
-    from yolo_slim import quickstart
+    from yolo_slim.datasets import quickstart
 
     data = quickstart.generate(tmp_path / "data", counts={"train": 8, "val": 2, "test": 2}, imgsz=64)
     inputs = quantize.QuantizeInputs(onnx=small, data=data)

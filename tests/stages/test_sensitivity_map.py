@@ -13,15 +13,19 @@ import pytest
 import torch
 
 from tests.test_cli import run_cli
-from yolo_slim import __version__, checkpoint, targets
-from yolo_slim.config import ExportConfig, PruneConfig, SensitivityConfig
+from yolo_slim.config import targets
+from yolo_slim.config.run import ExportConfig, PruneConfig, SensitivityConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json
+from yolo_slim.models import checkpoint
+from yolo_slim.pruning.block_costs import load_map
 from yolo_slim.pruning.blockwise import blocks_of
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.guidance import load_map
-from yolo_slim.reporting.sensitivity import csv_text, render, text
-from yolo_slim.stages import export, prune, sensitivity
+from yolo_slim.reporting.block_costs import csv_text, render, text
+from yolo_slim.stages import block_costs as sensitivity
+from yolo_slim.stages import prune
+from yolo_slim.version import __version__
 
 IMGSZ = 160
 IDLE, BUSY = "model.8", "model.2"
@@ -164,7 +168,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: py
     """Return the list of measured blocks; every network is exported as the same file, which is quick."""
     onnx = tmp_path_factory.getbasetemp() / f"shared-{IMGSZ}.onnx"
     if not onnx.exists():
-        export.export_onnx(trained, ExportConfig(), IMGSZ, onnx)
+        export_onnx(trained, ExportConfig(), IMGSZ, onnx)
     monkeypatch.setattr(sensitivity, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
     seen: list[str] = []
     measure_block = sensitivity._Meter._block
@@ -199,7 +203,7 @@ def test_stopped_run_goes_on(
         measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
     assert caught.value.culprits == ("removed: 0.5 -> 0.25",)
     with monkeypatch.context() as updated:
-        updated.setattr("yolo_slim.manifest.__version__", "9.9")
+        updated.setattr("yolo_slim.workspace.job.__version__", "9.9")
         with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
             measure(trained, signs, tmp_path, pruning, images=4)
     assert caught.value.culprits == (f"yolo_slim: {__version__} -> 9.9",)

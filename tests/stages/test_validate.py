@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from yolo_slim import targets
-from yolo_slim.config import Budget, ExportConfig, QuantizeConfig, RuntimeChoice, ValidateConfig
-from yolo_slim.data import load_dataset
+from yolo_slim.config import targets
+from yolo_slim.config.profile import Budget, RuntimeChoice
+from yolo_slim.config.run import ExportConfig, QuantizeConfig, ValidateConfig
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.devices import local
 from yolo_slim.files import read_json
 from yolo_slim.pipeline import selfcheck_images

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny_data
-from yolo_slim.data import load_dataset
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.training.batches import choose, loader
 
 

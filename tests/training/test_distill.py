@@ -11,10 +11,11 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from tests import tiny_data
-from yolo_slim import checkpoint
-from yolo_slim.config import RecoverConfig
+from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
+from yolo_slim.training.arguments import RecoverInputs, check_overrides, training_arguments
 from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
 from yolo_slim.training.trainer import trainer_of
 
@@ -43,16 +44,16 @@ def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callabl
 def test_unknown_arguments_are_reported_together() -> None:
     """Unknown training arguments and ours are named at once."""
     with pytest.raises(SlimError) as caught:
-        recover.check_overrides({"lr00": 1, "epochs": 3})
+        check_overrides({"lr00": 1, "epochs": 3})
     assert "Did you mean 'lr0'?" in str(caught.value)
     assert "epochs: set by yolo_slim" in str(caught.value)
 
 
 def test_every_argument_is_passed_through(tmp_path: Path) -> None:
     """What the user gives wins over our defaults."""
-    inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
+    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
     config = RecoverConfig(epochs=20, distill=0.0, overrides={"lr0": 0.3, "mosaic": 0.0})
-    arguments = recover.training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
+    arguments = training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
     assert arguments["lr0"] == 0.3
     assert arguments["mosaic"] == 0.0
     assert arguments["close_mosaic"] == 6
@@ -62,8 +63,8 @@ def test_every_argument_is_passed_through(tmp_path: Path) -> None:
 
 def test_best_epoch_is_that_of_the_exported_head(tmp_path: Path) -> None:
     """Ultralytics validates a training's one-to-one head only where it is told that nothing is suppressed later."""
-    inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
-    arguments = recover.training_arguments(
+    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
+    arguments = training_arguments(
         inputs, RecoverConfig(), tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1, end2end=True
     )
     assert arguments["nms"] is False
@@ -112,7 +113,7 @@ def test_classifier_distillation_is_zero_for_the_teacher_itself() -> None:
 def test_features_of_ultralytics(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Ultralytics' own distillation works on the same terms: its loss is there, the result is a plain checkpoint."""
     config = RecoverConfig(epochs=1, distill=6.0, distill_on="features", device="cpu", overrides={"workers": 0})
-    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
     outputs = recover.run(inputs, config, tmp_path / "recover", imgsz=64)
     assert "train/dis_loss" in outputs.results.read_text(encoding="utf-8").splitlines()[0]
     assert type(checkpoint.load(outputs.weights).model).__name__ == "DetectionModel"

@@ -15,16 +15,27 @@ import torch
 
 from tests import tiny_data
 from tests.conftest import ROOT
-from yolo_slim import api, checkpoint, pipeline
-from yolo_slim.config import PruneConfig, RecoverConfig
+from yolo_slim import api, pipeline
+from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
-from yolo_slim.manifest import Job
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import conv_widths
 from yolo_slim.progress import Silent
-from yolo_slim.pruning.macs import conv_widths
 from yolo_slim.stages import prune, recover
+from yolo_slim.training.arguments import (
+    RecoverInputs,
+    check_overrides,
+    check_teacher,
+    require_device,
+    settings_of,
+    teacher_of,
+    training_arguments,
+)
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
 from yolo_slim.training.precision import has_bfloat16
+from yolo_slim.training.resume import is_finished
+from yolo_slim.workspace.job import Job
 
 QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
 KEPT = {"manifest.json", "job.json", "recovered.pt", "best.pt", "last.pt"}
@@ -46,7 +57,7 @@ def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Pa
     def run(
         *, teacher: Path | None = None, progress: Any = None, folder: str = "recover", **settings: Any
     ) -> recover.RecoverOutputs:
-        inputs = recover.RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"), data=signs)
+        inputs = RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"), data=signs)
         config = QUICK.model_copy(update=settings)
         return recover.run(inputs, config, tmp_path / folder, imgsz=64, progress=progress)
 
@@ -294,14 +305,14 @@ def test_settings_name_the_teacher(untrained: Callable[[str], Path]) -> None:
     """The setting takes the model's place as teacher, and one that can't teach is refused with the other inputs."""
     student = checkpoint.load(untrained("yolov8n"))
     named = RecoverConfig(teacher=str(untrained("yolov8s")))
-    assert recover.teacher_of(named, student.path) == untrained("yolov8s")
-    assert recover.teacher_of(RecoverConfig(), student.path) == student.path
-    assert "teacher" not in recover.settings_of(named)
-    recover.check_teacher(named, student)
+    assert teacher_of(named, student.path) == untrained("yolov8s")
+    assert teacher_of(RecoverConfig(), student.path) == student.path
+    assert "teacher" not in settings_of(named)
+    check_teacher(named, student)
     wrong = RecoverConfig(teacher=str(untrained("yolo26n")))
     with pytest.raises(SlimError, match="can't teach"):
-        recover.check_teacher(wrong, student)
-    recover.check_teacher(wrong.model_copy(update={"distill": 0.0}), student)
+        check_teacher(wrong, student)
+    check_teacher(wrong.model_copy(update={"distill": 0.0}), student)
 
 
 def test_frozen_layers_stay(train: Recover, cut: Path) -> None:
@@ -352,10 +363,10 @@ def test_another_stages_manifest(train: Recover, tmp_path: Path, monkeypatch: py
 
 def test_timed_training_is_finished_by_ultralytics_alone() -> None:
     """Where the time decides, epochs beyond those asked for say nothing of the end."""
-    assert recover.is_finished(29, 30, {})
-    assert not recover.is_finished(28, 30, {})
-    assert not recover.is_finished(40, 30, {"time": 2})
-    assert recover.is_finished(-1, 30, {"time": 2})
+    assert is_finished(29, 30, {})
+    assert not is_finished(28, 30, {})
+    assert not is_finished(40, 30, {"time": 2})
+    assert is_finished(-1, 30, {"time": 2})
 
 
 def test_half_written_checkpoints(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,32 +430,32 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that torch doesn't see is named before anything is trained; the CPU and an empty device are fine."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for device in ("", "cpu", "0", "cuda:0"):
-        recover.require_device(device)
+        require_device(device)
     with pytest.raises(SlimError, match="asks for GPU 1, 2; this machine has 1"):
-        recover.require_device("0,1,2")
+        require_device("0,1,2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(SlimError, match="asks for GPU 0; this machine has none"):
-        recover.require_device("0")
+        require_device("0")
     for device in ("cuda", "gpu", "auto", "xpu:0", "0,cpu", "mps"):
         with pytest.raises(SlimError, match=r"recover\.device"):
-            recover.require_device(device)
+            require_device(device)
 
 
 def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On such a GPU nothing is tried with a downloaded network; the device isn't part of what a training is."""
-    inputs = recover.RecoverInputs(weights=cut, teacher=cut, data=signs)
+    inputs = RecoverInputs(weights=cut, teacher=cut, data=signs)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for has, amp in ((True, "bf16"), (False, True)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
-        given = recover.training_arguments(
+        given = training_arguments(
             inputs, QUICK.model_copy(update={"device": ""}), tmp_path, data=signs, imgsz=64, seed=0
         )
-        cpu = recover.training_arguments(
+        cpu = training_arguments(
             inputs, QUICK.model_copy(update={"device": "cpu"}), tmp_path, data=signs, imgsz=64, seed=0
         )
         assert given["amp"] == amp
         assert cpu["amp"] == has_bfloat16()
-    assert "device" not in recover.settings_of(QUICK)
+    assert "device" not in settings_of(QUICK)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +473,7 @@ def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, m
 def test_arguments_that_would_lose_the_network(argument: dict[str, Any]) -> None:
     """Other weights, a training without checkpoints, another split or classes, and what nothing reads are refused."""
     with pytest.raises(SlimError, match="can't be passed"):
-        recover.check_overrides(argument)
+        check_overrides(argument)
 
 
 def test_exported_head_chooses_the_epoch(
@@ -470,13 +481,13 @@ def test_exported_head_chooses_the_epoch(
 ) -> None:
     """A training for the one-to-one head is validated by it, whoever starts it; another model has no such head."""
     weights = untrained("yolo26n")
-    inputs = recover.RecoverInputs(weights=weights, teacher=weights, data=signs)
+    inputs = RecoverInputs(weights=weights, teacher=weights, data=signs)
     one = QUICK.model_copy(update={"epochs": 1})
     recover.run(inputs, one, tmp_path / "out", imgsz=64, end2end=True)
     last = torch.load(tmp_path / "out" / "train" / "weights" / "last.pt", weights_only=False)
     assert last["train_args"]["nms"] is False
     assert last["model"].model[-1].end2end
-    other = recover.RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"), data=signs)
+    other = RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"), data=signs)
     with pytest.raises(SlimError, match="no one-to-one head"):
         recover.run(other, one, tmp_path / "other", imgsz=64, end2end=True)
 
@@ -522,8 +533,8 @@ def test_trainer_travels_to_other_processes(
     from yolo_slim.training.trainer import SlimTrainer
 
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
-    inputs = recover.RecoverInputs(weights=cut, teacher=untrained("yolov8n"), data=signs)
-    arguments = recover.training_arguments(inputs, QUICK, tmp_path / "out", data=signs, imgsz=64, seed=0)
+    inputs = RecoverInputs(weights=cut, teacher=untrained("yolov8n"), data=signs)
+    arguments = training_arguments(inputs, QUICK, tmp_path / "out", data=signs, imgsz=64, seed=0)
     script = Path(dist.generate_ddp_file(SlimTrainer(overrides=arguments)))
     state = script.with_suffix(".pt")
     assert "trainer.train()" in script.read_text()

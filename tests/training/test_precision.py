@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from yolo_slim import checkpoint
-from yolo_slim.config import RecoverConfig
+from yolo_slim.config.run import RecoverConfig
 from yolo_slim.files import read_json
+from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.training import precision
+from yolo_slim.training.arguments import RecoverInputs, training_arguments
 from yolo_slim.training.distill import heads
 from yolo_slim.training.precision import Float32Criterion, as_float32, fused
 
@@ -102,7 +103,7 @@ def test_mixed_precision_training(
         return answer
 
     monkeypatch.setattr(torch.nn.Conv2d, "_conv_forward", watched)
-    inputs = recover.RecoverInputs(weights=trained, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
     config = RecoverConfig(epochs=1, batch=8, device="cpu", overrides={**OFF, "amp": amp})
     weights = recover.run(inputs, config, tmp_path / "recover", imgsz=64).weights
     assert seen == {torch.bfloat16 if amp else torch.float32}
@@ -131,7 +132,7 @@ def test_only_where_it_pays(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert precision.has_bfloat16() is able
-    inputs = recover.RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
+    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt", data=tmp_path / "d.yaml")
     config = RecoverConfig(**settings)
-    arguments = recover.training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
+    arguments = training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
     assert arguments["amp"] is mixed

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from yolo_slim.runtime.bundle import BundleSpec
+    from yolo_slim.bundle import BundleSpec
 
 BACKENDS: dict[str, str] = {
     "onnxruntime": "yolo_slim.backends.onnxruntime",

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim import checkpoint
 from yolo_slim.comparison import narrow, plain
 from yolo_slim.comparison.frontier import OURS
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError, did_you_mean
 from yolo_slim.files import read_json, write_json
-from yolo_slim.manifest import Job
+from yolo_slim.models import checkpoint
+from yolo_slim.models.size import measure
 from yolo_slim.pipeline import Run
 from yolo_slim.pruning.decisions import ROUND_TO
-from yolo_slim.pruning.macs import measure
 from yolo_slim.stages import prune
+from yolo_slim.workspace.job import Job
 
 CONTROL = "control"
 

@@ -15,7 +15,7 @@ from yolo_slim.comparison.arms import ARMS
 from yolo_slim.comparison.cells import Cell
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
-from yolo_slim.manifest import read_manifest
+from yolo_slim.workspace.job import read_manifest
 
 EARLIER = "earlier.json"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean, median
 
-from yolo_slim.evaluation.timing import quartiles
+from yolo_slim.measuring.rounds import quartiles
 
 OURS = "ours"
 WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"

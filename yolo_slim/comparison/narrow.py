@@ -18,10 +18,10 @@ from torch import nn
 from ultralytics.nn.modules import block
 from ultralytics.nn.tasks import DetectionModel
 
-from yolo_slim.checkpoint import Checkpoint
 from yolo_slim.errors import SlimError
+from yolo_slim.models.checkpoint import Checkpoint
+from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.macs import conv_widths, measure
 
 PARTS = 64
 """Widths that are tried where some can't be built, as parts of the network's own."""

@@ -26,12 +26,13 @@ import torch_pruning
 from torch import nn
 from ultralytics.nn.modules import block
 
-from yolo_slim import checkpoint, ultra
 from yolo_slim.comparison.narrow import HALVED, nearest
 from yolo_slim.devices.local import own_environment
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.size import measure
 from yolo_slim.pruning.blocks import update_attributes
-from yolo_slim.pruning.macs import measure
 from yolo_slim.pruning.plan import LayerCut
 from yolo_slim.pruning.surgery import cut_layer, cut_norm
 

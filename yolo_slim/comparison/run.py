@@ -12,28 +12,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import __version__, checkpoint, pipeline, ultra
+from yolo_slim import pipeline
 from yolo_slim.comparison import summary
 from yolo_slim.comparison.arms import ARMS, CONTROL, AnotherTime, Arm, Place, Setting, Start, require_arms
 from yolo_slim.comparison.cells import Cell, Measured, representative, representatives, timed_key
 from yolo_slim.comparison.earlier import Earlier, differences, read, take_over
 from yolo_slim.comparison.frontier import OURS
-from yolo_slim.config import RunConfig, RuntimeChoice
-from yolo_slim.data import Dataset, load_dataset, write_absolute_yaml
+from yolo_slim.config.profile import RuntimeChoice
+from yolo_slim.config.run import RunConfig
+from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import MachineError, SlimError, did_you_mean, os_errors_explained
-from yolo_slim.evaluation import timing
-from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import flat, read_json, sha256, write_json, write_text
-from yolo_slim.manifest import Job, read_manifest, versions
-from yolo_slim.pipeline import LOCK, RUN_JSON, Run
+from yolo_slim.machine import describe_machine, device_model
+from yolo_slim.measuring import rounds as timing
+from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.guidance import load_map
-from yolo_slim.pruning.macs import conv_widths, measure
+from yolo_slim.pruning.block_costs import load_map
 from yolo_slim.reporting.comparison_html import render
 from yolo_slim.reporting.comparison_text import markdown
-from yolo_slim.runtime.machine import describe_machine, device_model
 from yolo_slim.stages.validate import choose_split
+from yolo_slim.version import __version__
+from yolo_slim.workspace.folder import LOCK, RUN_JSON, locked, read_run
+from yolo_slim.workspace.job import Job, read_manifest, versions
 
 RUNTIMES = ("onnxruntime-fp32", "ncnn-fp16")
 """Builds that can be compared: those made from the fp32 graph, so that no quantization comes between."""
@@ -101,7 +107,7 @@ def run(
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
     settings = settings_of(prepared)
-    with pipeline.locked(folder, partial(_require_own, settings=settings)), os_errors_explained(folder):
+    with locked(folder, partial(_require_own, settings=settings)), os_errors_explained(folder):
         networks = [one for path in measured for one in read(path, settings)]
         before = _claim(folder, settings)
         earlier = take_over(folder, networks)
@@ -202,7 +208,7 @@ def settings_of(prepared: Run) -> dict[str, Any]:
 
 def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise where a folder holds another comparison, or something else."""
-    if found := pipeline.read_run(folder):
+    if found := read_run(folder):
         _require_same(folder, found, settings)
     elif foreign := [item.name for item in folder.glob("*") if item.name != LOCK and item.suffix != ".tmp"]:
         raise SlimError(
@@ -214,7 +220,7 @@ def _require_own(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _claim(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Record whose folder it is, before anything else is written there; return what earlier calls measured."""
-    found = pipeline.read_run(folder)
+    found = read_run(folder)
     before = {key: found.get(key, []) for key in ("runtimes", "cells")}
     write_json(folder / RUN_JSON, {"schema": 1, "kind": KIND, "yolo_slim": __version__, "settings": settings, **before})
     return before

@@ -20,8 +20,8 @@ from yolo_slim.comparison.frontier import (
     overall,
     verdict_text,
 )
-from yolo_slim.evaluation.timing import speedup
-from yolo_slim.manifest import versions
+from yolo_slim.measuring.rounds import speedup
+from yolo_slim.workspace.job import versions
 
 COMPARE_SCHEMA = 1
 ROUNDS = ("round_p50_ms", "round_network_p50_ms")

@@ -12,13 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import ultra
-from yolo_slim.config import Profile, ValidateConfig
+from yolo_slim.bundle import read_spec
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import ValidateConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
-from yolo_slim.runtime.bundle import read_spec
+from yolo_slim.machine import device_model
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.runtime.infer import ImageDetections, load_detections
-from yolo_slim.runtime.machine import device_model
 
 
 def is_device(profile: Profile) -> bool:

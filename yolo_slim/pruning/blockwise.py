@@ -1,8 +1,8 @@
 """One block at a time: which decisions belong to it, and the cut that narrows it alone.
 
 A slot belongs to the block of its name, the first convolution that writes it: the row that
-:meth:`~yolo_slim.pruning.guidance.SensitivityMap.block_of` gives it. Where shortcuts couple layers of several blocks,
-all of them narrow in that one block's measurement, and in no other's. Readers narrow with what they read.
+:meth:`~yolo_slim.pruning.block_costs.SensitivityMap.block_of` gives it. Where shortcuts couple layers of several
+blocks, all of them narrow in that one block's measurement, and in no other's. Readers narrow with what they read.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _free(slots: list[Slot], terms: Terms) -> dict[str, list[int]]:
 def kept_in(ranked: Ranked, block: Block, removed: float) -> np.ndarray:
     """Return the kept channels of every slot, shape (slots,), when a block alone loses a share of its own.
 
-    Each slot loses as many as :func:`~yolo_slim.pruning.guidance.prices` takes to be gone; one at least stays.
+    Each slot loses as many as :func:`~yolo_slim.pruning.block_costs.prices` takes to be gone; one at least stays.
     """
     keep = widths_of(ranked.slots)
     for i in block.slots:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.pruning.allocation import Slot, make_slots
 from yolo_slim.pruning.groups import ChannelGraph

@@ -31,7 +31,7 @@ MIN_IMAGES = 16
 def score(
     model: nn.Module, graph: ChannelGraph, criterion: str, batches: Callable[[], Iterable[Batch]], seed: int
 ) -> Scores:
-    """Return the score of every label under a criterion of :class:`~yolo_slim.config.PruneConfig`."""
+    """Return the score of every label under a criterion of :class:`~yolo_slim.config.run.PruneConfig`."""
     if criterion == "random":
         return np.random.default_rng(seed).random(label_count(graph))
     if criterion not in DATA_CRITERIA:

@@ -1,6 +1,6 @@
 """The prune plan: which channels of which layers stay, as JSON that can be read, edited, kept and replayed.
 
-:mod:`yolo_slim.pruning.planning` reads what a person changed in it and holds the result against the model.
+:mod:`yolo_slim.pruning.plan_edits` reads what a person changed in it and holds the result against the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import read_json, write_text
 from yolo_slim.pruning.allocation import Slot

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.config import PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.models.size import Size, exported_layers
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.allocation import (
     CostModel,
@@ -26,11 +27,10 @@ from yolo_slim.pruning.allocation import (
     scheduled,
     widths_of,
 )
+from yolo_slim.pruning.block_costs import SensitivityMap, load_map, prices
 from yolo_slim.pruning.decisions import Terms, decide, make_terms, slot_widths
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.guidance import SensitivityMap, load_map, prices
 from yolo_slim.pruning.importance import score
-from yolo_slim.pruning.macs import Size, exported_layers
 from yolo_slim.pruning.magnitude import label_count, normalized
 from yolo_slim.pruning.plan import PrunePlan, compose, kept_labels, make_plan, ranks_of
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.data import Dataset, label_path, read_labels
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.datasets.labels import label_path, read_labels
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.runtime.letterbox import Letterbox

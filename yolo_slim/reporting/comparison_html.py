@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from yolo_slim.evaluation.timing import quartiles
+from yolo_slim.measuring.rounds import quartiles
 from yolo_slim.reporting import comparison_text, facts
 from yolo_slim.reporting.html import environment
 from yolo_slim.reporting.plots import Mark, accuracy_vs_latency

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from yolo_slim import files
-from yolo_slim.evaluation import timing
+from yolo_slim.measuring import rounds as timing
 
 Json = Mapping[str, Any]
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from yolo_slim.bundle import Bundle
     from yolo_slim.runtime.bench import BenchResult
-    from yolo_slim.runtime.bundle import Bundle
     from yolo_slim.runtime.selfcheck import CheckReport
 
 EXIT_INTERRUPTED = 130
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """Say what this machine is, which runtimes it has, and whether the bundle runs."""
-    from yolo_slim.runtime.bundle import open_bundle
+    from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.doctor import as_text, examine, is_healthy
 
     report = examine(open_bundle(args.bundle) if args.bundle else None)
@@ -69,9 +69,9 @@ def doctor(args: argparse.Namespace) -> int:
 
 def build(args: argparse.Namespace) -> int:
     """Build what the bundle leaves to this device: TensorRT's engine."""
+    from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.build import as_text
     from yolo_slim.runtime.build import build as build_bundle
-    from yolo_slim.runtime.bundle import open_bundle
 
     report = build_bundle(open_bundle(args.bundle), _progress_line(args), force=args.force)
     _answer(args, report.to_json(), as_text(report))
@@ -80,8 +80,8 @@ def build(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """Compare the bundle's detections on its own images with those of the workstation."""
+    from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import selfcheck
-    from yolo_slim.runtime.bundle import open_bundle
 
     report = selfcheck.check(open_bundle(args.bundle), args.threads)
     _answer(args, report.to_json(), _check_text(report))
@@ -90,8 +90,8 @@ def check(args: argparse.Namespace) -> int:
 
 def bench(args: argparse.Namespace) -> int:
     """Time the bundle; a throttled run doesn't count and exits 1."""
+    from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
-    from yolo_slim.runtime.bundle import open_bundle
     from yolo_slim.runtime.detector import Detector
 
     bundle = open_bundle(args.bundle)

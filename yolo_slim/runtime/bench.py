@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.machine import (
-    MachineState,
-    describe_machine,
-    peak_memory_mb,
-    read_state,
-    throttle_reasons,
-)
+from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, read_state, throttle_reasons
 
 if TYPE_CHECKING:
     from yolo_slim.runtime.detector import Detector, StageTimes

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yolo_slim.backends import engine_builder
-from yolo_slim.runtime.bundle import Bundle
+from yolo_slim.bundle import Bundle
 
 
 @dataclass(frozen=True, kw_only=True)

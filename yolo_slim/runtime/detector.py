@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.backends import backend
+from yolo_slim.bundle import Bundle, open_bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import Bundle, open_bundle
 from yolo_slim.runtime.decode import VAL, Detections, Thresholds, decode
 from yolo_slim.runtime.letterbox import Letterbox
 

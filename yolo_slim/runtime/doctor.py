@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from yolo_slim.backends import BACKENDS, backend
+from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import Bundle
-from yolo_slim.runtime.machine import THROTTLE_BITS, describe_machine, read_state
+from yolo_slim.machine import THROTTLE_BITS, describe_machine, read_state
 
 _LABEL_WIDTH = 12
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
-from yolo_slim.runtime.bundle import Bundle
+from yolo_slim.machine import describe_machine
 from yolo_slim.runtime.decode import Detections, Thresholds
 from yolo_slim.runtime.detector import Detector, StageTimes
-from yolo_slim.runtime.machine import describe_machine
 from yolo_slim.runtime.sources import read_image
 
 DETECTIONS_SCHEMA = 1

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
-from yolo_slim.runtime.bundle import Bundle
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.sources import read_image
@@ -70,7 +70,7 @@ class CheckReport:
 def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> None:
     """Write ``selfcheck/`` into a bundle folder: the images as PNG and what ``detector`` sees in them.
 
-    Call :func:`yolo_slim.runtime.bundle.write_bundle_json` afterwards, so that the new files are listed.
+    Call :func:`yolo_slim.bundle.write_bundle_json` afterwards, so that the new files are listed.
     """
     if not images:
         raise SlimError("A self-check needs at least one image.", remedy="Give images of the validation split.")

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import device_wheel
 from yolo_slim.backends import backend, engine_builder, extra_files
-from yolo_slim.config import Profile
+from yolo_slim.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle_json
+from yolo_slim.config.profile import Profile
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.export import device_wheel
+from yolo_slim.export.preflight import preflight
 from yolo_slim.files import fresh_folder, sha256, sha256_json
-from yolo_slim.manifest import Job, read_manifest, versions
-from yolo_slim.preflight import preflight
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization.graph import layout_of
-from yolo_slim.runtime.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle_json
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
+from yolo_slim.workspace.job import Job, read_manifest, versions
 
 SELFCHECK_IMAGES = 3
 NO_END2END = ("ncnn",)

@@ -8,24 +8,25 @@ from typing import Any
 
 from torch import nn
 
-from yolo_slim import checkpoint, ultra
-from yolo_slim.config import PruneConfig, RecoverConfig
-from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.config.run import PruneConfig, RecoverConfig
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import sha256, write_json
-from yolo_slim.manifest import Job, read_manifest
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.size import Size, conv_widths, measure
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning import planning
+from yolo_slim.pruning import plan_edits as planning
 from yolo_slim.pruning.allocation import Goal
+from yolo_slim.pruning.budget import make_goal, require_goal, require_size
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
-from yolo_slim.pruning.macs import Size, conv_widths, measure
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
 from yolo_slim.pruning.surgery import apply_plan
-from yolo_slim.stages.goal import make_goal, require_goal, require_size
-from yolo_slim.stages.phases import Phases, deciding, untaught
 from yolo_slim.training.batches import loader
+from yolo_slim.training.prune_rounds import Phases, deciding, untaught
+from yolo_slim.workspace.job import Job, read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def run(
         seed: seed of the choice of images.
         end2end: yolo26's one-to-one head is the one that will be exported.
         training: how the network is trained before the cut or between its rounds, where the settings ask for it.
-        data_digest: digest of the data set, see :func:`yolo_slim.data.digest`.
+        data_digest: digest of the data set, see :func:`yolo_slim.datasets.description.digest`.
         progress: listener.
 
     Raises:

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.config import QuantizeConfig
-from yolo_slim.data import Dataset, load_dataset
+from yolo_slim.config.run import QuantizeConfig
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation.accuracy import read_truth, score
 from yolo_slim.files import sha256, write_atomic
-from yolo_slim.manifest import Job, require_manifest
+from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration as calibrations
-from yolo_slim.quantization import carried, fp16, qdq, sensitivity
+from yolo_slim.quantization import carried, fp16, qdq
 from yolo_slim.quantization import graph as graphs
+from yolo_slim.quantization import layer_errors as sensitivity
 from yolo_slim.quantization.calibration import Calibration
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.integer import integer_convolutions
@@ -29,6 +29,7 @@ from yolo_slim.quantization.ranges import Observer, collect, open_session
 from yolo_slim.runtime.decode import VAL, decode
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.workspace.job import Job, require_manifest
 
 PRECISIONS = ("int8", "fp16")
 TENSORRT_INT8 = "int8-tensorrt"

@@ -12,27 +12,32 @@ from typing import Any
 import cv2
 import numpy as np
 
-from yolo_slim import checkpoint, ultra
 from yolo_slim.backends import engine_builder
-from yolo_slim.config import Profile, ValidateConfig
-from yolo_slim.data import Dataset, has_labels, load_dataset, write_absolute_yaml
+from yolo_slim.bundle import open_bundle, read_spec
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.datasets.labels import has_labels
+from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError
-from yolo_slim.evaluation import gates, timing
-from yolo_slim.evaluation.accuracy import Accuracy, Truth, read_truth, score
-from yolo_slim.evaluation.predict import detect_all, onnx_infer, torch_infer
 from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.manifest import Job, versions
+from yolo_slim.machine import describe_machine, device_model
+from yolo_slim.measuring import rounds as timing
+from yolo_slim.measuring.accuracy import Accuracy, Truth, read_truth, score
+from yolo_slim.measuring.predict import detect_all, onnx_infer, torch_infer
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.macs import conv_widths, measure
 from yolo_slim.quantization.graph import layout_of
-from yolo_slim.quantization.sensitivity import first_bad_layer
+from yolo_slim.quantization.layer_errors import first_bad_layer
 from yolo_slim.reporting.html import Example, write_report
-from yolo_slim.runtime.bundle import open_bundle, read_spec
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
-from yolo_slim.runtime.machine import describe_machine, device_model
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.verdict import gates
+from yolo_slim.workspace.job import Job, versions
 
 RESULT_SCHEMA = 1
 EXAMPLES = 4

@@ -11,8 +11,10 @@ import cv2
 import numpy as np
 import torch
 
-from yolo_slim import ultra
-from yolo_slim.data import Dataset, label_path, read_labels, write_absolute_yaml
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.datasets.labels import label_path, read_labels
+from yolo_slim.datasets.links import write_absolute_yaml
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.runtime.letterbox import Geometry, Letterbox
 
 Batch = dict[str, torch.Tensor]

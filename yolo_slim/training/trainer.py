@@ -21,8 +21,8 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer, strip_qat, unwrap_model
 
-from yolo_slim import ultra
 from yolo_slim.errors import SlimError
+from yolo_slim.models import ultralytics as ultra
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 from yolo_slim.training.precision import Float32Criterion, fused

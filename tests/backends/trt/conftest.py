@@ -19,8 +19,8 @@ import cv2
 import tiny_detector
 
 from yolo_slim.backends import backend
+from yolo_slim.bundle import BundleSpec, write_bundle_json
 from yolo_slim.runtime.__main__ import main
-from yolo_slim.runtime.bundle import BundleSpec, write_bundle_json
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from yolo_slim.backends import extra_files
-from yolo_slim.runtime.bundle import BundleSpec, read_spec
+from yolo_slim.bundle import BundleSpec, read_spec
 
 PYTHON = """#!/bin/bash
 # A python3 that notes what it is asked and fails where FAIL matches it.
@@ -163,10 +163,10 @@ def test_syntax(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_wheel_carries_the_backend(tmp_path: Path) -> None:
     """The wheel in a bundle has every module of the TensorRT backend."""
-    from yolo_slim import device_wheel
+    from yolo_slim.export import device_wheel
 
     names = zipfile.ZipFile(device_wheel.write(tmp_path)).namelist()
-    sources = Path(device_wheel.__file__).parent / "backends"
-    wanted = {f"yolo_slim/backends/{path.name}" for path in [*sources.glob("_trt_*.py"), sources / "tensorrt.py"]}
+    sources = Path(device_wheel.__file__).parents[1] / "backends" / "tensorrt"
+    wanted = {f"yolo_slim/backends/tensorrt/{path.name}" for path in sources.glob("*.py")}
     assert len(wanted) == 8
     assert wanted | {"yolo_slim/runtime/build.py"} <= set(names)

@@ -12,12 +12,13 @@ import onnx
 import pytest
 from tiny_detector import IMGSZ, scene
 
-from yolo_slim.backends import _trt_session, backend, tensorrt
-from yolo_slim.backends._trt_build import PRECISION_FLAGS
-from yolo_slim.backends._trt_engine import Settings
-from yolo_slim.backends._trt_graph import CudaGraph, GraphUnavailable
+from yolo_slim.backends import backend, tensorrt
+from yolo_slim.backends.tensorrt import session as _trt_session
+from yolo_slim.backends.tensorrt.builder import PRECISION_FLAGS
+from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable
+from yolo_slim.backends.tensorrt.engine import Settings
+from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.bundle import open_bundle
 from yolo_slim.runtime.letterbox import letterbox
 
 Make = Callable[..., Path]
@@ -106,7 +107,7 @@ def test_half_output_becomes_float32(fakes: Install, graphs: dict[str, Path], ma
 
 def open_bundle_unverified(folder: Path):
     """Return the specification of a folder whose model was changed on purpose."""
-    from yolo_slim.runtime.bundle import read_spec
+    from yolo_slim.bundle import read_spec
 
     return read_spec(folder)
 
@@ -122,7 +123,7 @@ def test_cuda_graph(
     import pycuda.driver
 
     driver = pycuda.driver.Driver()
-    monkeypatch.setattr("yolo_slim.backends._trt_graph.load_driver", lambda: driver)
+    monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: driver)
     session = tensorrt.open(folder, bundle.spec, 1)
     assert session.describe()["cuda_graph"] is True
     assert session.describe()["cuda_graph_reason"] == ""
@@ -154,7 +155,7 @@ def test_graph_that_fails_is_reported(
     tensorrt.build_engine(folder, bundle.spec, lambda _: None)
     import pycuda.driver
 
-    monkeypatch.setattr("yolo_slim.backends._trt_graph.load_driver", lambda: pycuda.driver.Driver(broken))
+    monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: pycuda.driver.Driver(broken))
     session = tensorrt.open(folder, bundle.spec, 1)
     described = session.describe()
     assert described["cuda_graph"] is False
@@ -323,7 +324,7 @@ def test_missing_packages(fakes: Install, monkeypatch: pytest.MonkeyPatch) -> No
     fakes()
     monkeypatch.setitem(sys.modules, "pycuda", None)
     for release, way in (("36.4.3", "JetPack 6: "), ("38.2", "JetPack 7: "), (None, "JetPack 6: ")):
-        monkeypatch.setattr("yolo_slim.backends._trt_sdk.l4t_version", lambda release=release: release)
+        monkeypatch.setattr("yolo_slim.backends.tensorrt.sdk.l4t_version", lambda release=release: release)
         with pytest.raises(SlimError) as caught:
             tensorrt.versions()
         assert caught.value.remedy.startswith(way)

@@ -1,0 +1,160 @@
+"""The engine beside a bundle's ONNX file: a plain TensorRT plan, and a sidecar that ties it to what it was built from.
+
+An engine runs only on the GPU, the TensorRT and the platform that built it; elsewhere it fails late, or computes
+nonsense. So it is refused, with the facts that differ, before TensorRT sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_slim.backends.tensorrt.sdk import Gpu
+from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import read_json, sha256, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from yolo_slim.bundle import BundleSpec
+
+FOLDER = "engine"
+ENGINE, SIDECAR, LOG = "model.engine", "model.engine.json", "build.log"
+SIDECAR_SCHEMA = 1
+MAX_OPTIMIZATION_LEVEL = 5
+RUNTIME_ONLY = ("cuda_graph",)
+"""Settings that an engine doesn't depend on."""
+REBUILD = "Build it again on this machine: python -m yolo_slim.runtime build BUNDLE"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the device builds and runs the engine: ``build`` of bundle.json."""
+
+    workspace_mb: int = 1024
+    """Most scratch memory of a layer while building and running, mebibytes."""
+    optimization_level: int = 3
+    """0 to 5: how long TensorRT searches for faster kernels."""
+    dla_core: int | None = None
+    """Deep-learning accelerator to use; None: the GPU."""
+    gpu_fallback: bool = True
+    """Layers that a DLA can't run go to the GPU; off: they are an error."""
+    timing_cache: bool = True
+    """Keep measured kernel times for the next build on this machine."""
+    cuda_graph: bool = True
+    """Launch a frame as one CUDA graph where that works."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Settings:
+        """Return checked settings; every unknown key and impossible value is named at once."""
+        problems = list(_setting_problems(value))
+        if problems:
+            raise SlimError("The bundle's build settings aren't valid.", culprits=problems, remedy="Build it again.")
+        return cls(**value)
+
+    def of_engine(self) -> dict[str, Any]:
+        """Return the settings that an engine depends on."""
+        return {key: value for key, value in asdict(self).items() if key not in RUNTIME_ONLY}
+
+
+def identity(onnx: Path, spec: BundleSpec, settings: Settings, tensorrt: str, gpu: Gpu) -> dict[str, Any]:
+    """Return everything that an engine must agree with."""
+    return {
+        "onnx_sha256": sha256(onnx),
+        "tensorrt": tensorrt,
+        **asdict(gpu),
+        "precision": spec.precision,
+        **settings.of_engine(),
+    }
+
+
+def save(folder: Path, plan: bytes, wanted: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write engine and sidecar atomically, the sidecar last; return its content."""
+    target = folder / FOLDER
+    (target / SIDECAR).unlink(missing_ok=True)
+    write_atomic(target / ENGINE, lambda path: path.write_bytes(plan))
+    sidecar = {
+        "schema": SIDECAR_SCHEMA,
+        "built_for": dict(wanted),
+        "engine_sha256": sha256(target / ENGINE),
+        "size_bytes": len(plan),
+        **about,
+    }
+    write_json(target / SIDECAR, sidecar)
+    return sidecar
+
+
+def load(folder: Path, wanted: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Return a verified plan and its sidecar.
+
+    Raises:
+        SlimError: no engine yet, one of another machine, version, graph or setting, or a damaged one.
+    """
+    target = folder / FOLDER
+    if not (target / ENGINE).is_file() or not (target / SIDECAR).is_file():
+        raise SlimError(f"{folder} has no engine for this machine yet.", remedy=REBUILD.replace("again ", ""))
+    sidecar = _read_sidecar(target / SIDECAR)
+    differing = [
+        f"{key}: {sidecar['built_for'].get(key)} in the engine, {value} here"
+        for key, value in wanted.items()
+        if sidecar["built_for"].get(key) != value
+    ]
+    if differing:
+        raise SlimError(f"{target / ENGINE} was built for something else.", culprits=differing, remedy=REBUILD)
+    plan = (target / ENGINE).read_bytes()
+    if sha256(target / ENGINE) != sidecar["engine_sha256"]:
+        fact = f"{target / ENGINE} is damaged or cut off: {len(plan)} bytes, {sidecar['size_bytes']} when built."
+        raise SlimError(fact, culprits=["engine_sha256 differs"], remedy=REBUILD)
+    return plan, sidecar
+
+
+def is_current(folder: Path, wanted: Mapping[str, Any]) -> bool:
+    """Return whether :func:`load` would succeed."""
+    try:
+        load(folder, wanted)
+    except SlimError:
+        return False
+    return True
+
+
+def _read_sidecar(path: Path) -> dict[str, Any]:
+    """Return a sidecar with the keys that the checks need."""
+    try:
+        value = read_json(path)
+        whole = value["schema"] <= SIDECAR_SCHEMA and {"built_for", "engine_sha256", "size_bytes"} <= value.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole or not isinstance(value["built_for"], dict):
+        raise SlimError(f"{path} isn't a whole sidecar of this yolo_slim.", remedy=REBUILD)
+    return dict(value)
+
+
+def _setting_problems(value: Mapping[str, Any]) -> list[str]:
+    known = [field.name for field in fields(Settings)]
+    problems = [f"build.{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known]
+    for key, (is_valid, expected) in _EXPECTED.items():
+        if key in value and not is_valid(value[key]):
+            problems.append(f"build.{key}: got {value[key]!r}; expected {expected}")
+    return problems
+
+
+def _is_integer(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_FLAG = (_is_flag, "true or false")
+_EXPECTED: dict[str, tuple[Any, str]] = {
+    "workspace_mb": (lambda value: _is_integer(value, 1, 1 << 20), "a positive integer"),
+    "optimization_level": (
+        lambda value: _is_integer(value, 0, MAX_OPTIMIZATION_LEVEL),
+        f"an integer from 0 to {MAX_OPTIMIZATION_LEVEL}",
+    ),
+    "dla_core": (lambda value: value is None or _is_integer(value, 0, 7), "null or a core number"),
+    "gpu_fallback": _FLAG,
+    "timing_cache": _FLAG,
+    "cuda_graph": _FLAG,
+}

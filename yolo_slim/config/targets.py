@@ -1,0 +1,44 @@
+"""Find and read the device profiles of ``targets/``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.strict import parse, read_yaml
+from yolo_slim.errors import SlimError, did_you_mean
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def profiles_folder() -> Path:
+    """Return the folder of profiles: inside an installed wheel, or at the top of a checkout."""
+    installed = _PACKAGE / "_targets"
+    return installed if installed.is_dir() else _PACKAGE.parent / "targets"
+
+
+def names() -> list[str]:
+    """Return the names of the profiles that come with yolo_slim, sorted."""
+    return sorted(path.stem for path in profiles_folder().glob("*.yaml"))
+
+
+def load(target: str) -> Profile:
+    """Return a profile by its name, or from a user's own file when ``target`` ends in ``.yaml``.
+
+    Raises:
+        SlimError: no such profile, or keys and values of the file that aren't valid.
+    """
+    own = target.endswith((".yaml", ".yml"))
+    path = Path(target) if own else profiles_folder() / f"{target}.yaml"
+    if not path.is_file():
+        raise SlimError(
+            f"Unknown target '{target}'.{did_you_mean(target, names())}",
+            remedy=f"Known targets: {', '.join(names())}; or give the path of your own profile (.yaml).",
+        )
+    profile = parse(Profile, read_yaml(path), str(path))
+    if profile.name != path.stem:
+        raise SlimError(
+            f"{path}: the profile is named '{profile.name}' but its file '{path.stem}'.",
+            remedy="Give both the same name.",
+        )
+    return profile

@@ -1,0 +1,221 @@
+"""Check a data set before hours are spent on it: every problem at once."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yolo_slim.datasets.description import SPLITS, Dataset, keypoint_shape
+from yolo_slim.datasets.labels import _label_rows, label_path, read_labels
+from yolo_slim.errors import SlimError
+
+Progress = Callable[[int, int], None]
+
+
+MIN_SIDE_PX = 10
+"""Ultralytics drops smaller images."""
+
+
+DEEP = re.compile(r"^[IF]\b|;16[BLNS]\b")
+"""Pillow on how an image is stored: more than 8 bits per channel, which no device's pre-processing takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What a checked split holds."""
+
+    images: int
+    backgrounds: int
+    """Images without a box."""
+    boxes: int
+    duplicates: int
+    """Label rows that repeat another and are ignored."""
+    boxes_per_class: dict[str, int]
+
+
+def check_dataset(
+    dataset: Dataset,
+    *,
+    need: Sequence[str] = ("train", "val"),
+    model_names: dict[int, str] | None = None,
+    task: str = "detect",
+    deep: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, SplitReport]:
+    """Check the needed splits and any other that has images; return what they hold.
+
+    Args:
+        dataset: what :func:`load_dataset` returned.
+        need: splits that must be there.
+        model_names: the class names of the model; None skips the comparison.
+        task: Ultralytics' name of the task, which decides what a label is.
+        deep: also decode every image, which finds truncated and corrupt files.
+        progress: called with (images checked, images in all).
+
+    Raises:
+        SlimError: every problem that was found, at once.
+    """
+    problems = [problem for split in need for problem in _split_problems(dataset, split)]
+    problems += _name_problems(dataset.names, model_names)
+    problems += _task_problems(dataset, task)
+    problems += _format_problems(dataset, task)
+    checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
+    images = [image for split in checked for image in dataset.splits[split]]
+    inspect = partial(_inspect, dataset=dataset, task=task, deep=deep)
+    findings = dict(zip(images, _inspect_all(images, inspect, progress), strict=True))
+    problems += [problem for image in images for problem in findings[image].problems]
+    reports = {split: _report(dataset, [findings[image] for image in dataset.splits[split]]) for split in checked}
+    problems += [problem for split in need if split in reports for problem in _no_boxes(dataset, split, reports[split])]
+    if problems:
+        raise SlimError(
+            f"{dataset.yaml}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in the data set.",
+            culprits=problems,
+            remedy="Correct or remove these files and run the command again; nothing was changed.",
+        )
+    return reports
+
+
+def _format_problems(dataset: Dataset, task: str) -> list[str]:
+    """Return the images that Ultralytics would train on but no device could be scored on."""
+    from yolo_slim.runtime.sources import IMAGE_SUFFIXES as READ_ON_DEVICES
+
+    scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
+    return [
+        f"{image}: devices don't read {image.suffix}; convert it to .png or .jpg"
+        for image in scored
+        if image.suffix.lower() not in READ_ON_DEVICES
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finding:
+    """What one image and its label file hold."""
+
+    problems: list[str]
+    classes: NDArray[np.int64]
+    duplicates: int
+
+
+def _split_problems(dataset: Dataset, split: str) -> list[str]:
+    if split not in dataset.splits:
+        return [f"{split}: this key is missing from {dataset.yaml.name}"]
+    if dataset.problems[split]:
+        return dataset.problems[split]
+    return [] if dataset.has(split) else [f"{split}: no images found in it"]
+
+
+def _name_problems(names: dict[int, str], model_names: dict[int, str] | None) -> list[str]:
+    if model_names is None or names == model_names:
+        return []
+    what = "class count" if len(names) != len(model_names) else "class names"
+    ours, theirs = (_shortened([f"{i}: {name}" for i, name in sorted(n.items())]) for n in (names, model_names))
+    return [f"{what} differ: the data has {len(names)} ({ours}), the model has {len(model_names)} ({theirs})"]
+
+
+def _task_problems(dataset: Dataset, task: str) -> list[str]:
+    """Return what keeps a data set from serving a task, before any image is read."""
+    if dataset.in_class_folders != (task == "classify"):
+        wanted = "a folder of class folders" if task == "classify" else "a data.yaml"
+        return [f"a {task} model wants {wanted}, this is {dataset.yaml}"]
+    if task == "pose" and keypoint_shape(dataset) is None:
+        return [f"kpt_shape: got {dataset.carried.get('kpt_shape')!r}; expected [points, 2 or 3]"]
+    return []
+
+
+def _shortened(words: list[str], most: int = 20) -> str:
+    return ", ".join(words[:most]) + (f", ... {len(words) - most} more" if len(words) > most else "")
+
+
+def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progress: Progress | None) -> list[_Finding]:
+    findings = []
+    with ThreadPoolExecutor() as pool:
+        for done, finding in enumerate(pool.map(inspect, images), 1):
+            findings.append(finding)
+            if progress:
+                progress(done, len(images))
+    return findings
+
+
+def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Finding:
+    problem = f"{image}: listed, but there is no such file" if not image.is_file() else ""
+    if deep and not problem:
+        problem = _image_problem(image, on_device=task == "detect")
+    problems = [problem] if problem else []
+    if task == "classify":
+        return _class_finding(image, dataset, problems)
+    label = label_path(image)
+    try:
+        rows = _label_rows(label)
+        boxes = read_labels(label, keypoint_shape(dataset) if task == "pose" else None)
+        if task in ("segment", "obb") and rows and len(rows[0]) == 5:
+            raise ValueError(f"rows have 5 columns; a {task} data set wants polygons (class x1 y1 x2 y2 x3 y3 ...)")
+    except (ValueError, OSError) as error:
+        return _Finding(problems=[*problems, f"{label}: {error}"], classes=np.zeros(0, np.int64), duplicates=0)
+    ids, classes = boxes[:, 0].astype(np.int64), len(dataset.names)
+    if ids.size and ids.max() >= classes:
+        problems.append(f"{label}: class {ids.max()} is out of range; the data has {classes} (0 to {classes - 1})")
+    return _Finding(problems=problems, classes=ids, duplicates=len(rows) - len(boxes))
+
+
+def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Finding:
+    """Return what an image in a class folder holds: one object of the folder's class."""
+    ids = [i for i, name in dataset.names.items() if name == image.parent.name]
+    if not ids:
+        problems = [*problems, f"{image}: {image.parent.name} is no class of the training images"]
+    return _Finding(problems=problems, classes=np.array(ids, np.int64), duplicates=0)
+
+
+def _image_problem(image: Path, *, on_device: bool) -> str:
+    """Return what is wrong with an image file, or an empty string; ``on_device`` asks what a device's decoder says.
+
+    Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
+    """
+    from PIL import Image, ImageFile
+
+    from yolo_slim.runtime.sources import is_readable
+
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(image) as opened:
+            width, height = opened.size
+            # Pillow makes 8 bits of 16 in colour; only the stored form tells.
+            stored = f"{opened.mode} {opened.tile}"
+            opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
+            opened.load()
+    except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
+        return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"
+    if min(width, height) < MIN_SIDE_PX:
+        return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
+    if DEEP.search(stored):
+        return f"{image}: more than 8 bits per channel; convert it to 8"
+    if on_device and not is_readable(image):
+        return (
+            f"{image}: OpenCV, which reads images on devices, can't read it or finds it cut off; save it anew as .png"
+        )
+    return ""
+
+
+def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:
+    counts = Counter(int(i) for finding in findings for i in finding.classes)
+    return SplitReport(
+        images=len(findings),
+        backgrounds=sum(finding.classes.size == 0 for finding in findings),
+        boxes=sum(counts.values()),
+        duplicates=sum(finding.duplicates for finding in findings),
+        boxes_per_class={name: counts[i] for i, name in dataset.names.items()},
+    )
+
+
+def _no_boxes(dataset: Dataset, split: str, report: SplitReport) -> list[str]:
+    if report.boxes:
+        return []
+    where = label_path(dataset.splits[split][0]).parent
+    return [f"{split}: none of its {report.images} images has a box; labels are expected in {where}"]

@@ -1,0 +1,243 @@
+"""A data set description (``data.yaml`` or class folders), resolved as Ultralytics resolves it."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.config.strict import read_yaml
+from yolo_slim.datasets.labels import label_path
+from yolo_slim.errors import SlimError
+
+SPLITS = ("train", "val", "test")
+
+
+IMAGE_SUFFIXES = frozenset(
+    ["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"]
+)
+
+
+CARRIED_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
+"""Keys of a ``data.yaml`` that are handed on to Ultralytics as they are."""
+
+
+ALIASES = {"val": "validation"}
+"""Another key that Ultralytics takes for a split."""
+
+
+FOLDER_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+"""Where Ultralytics looks for the splits of a classification folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A resolved data set description."""
+
+    yaml: Path
+    """The description that was read; the folder itself where class folders take its place."""
+    root: Path
+    """Folder that relative split paths start from."""
+    names: dict[int, str]
+    """Class id to name, ids 0 to n-1."""
+    splits: dict[str, list[Path]]
+    """Image files of each declared split, sorted as Ultralytics sorts them."""
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """What was wrong with the sources of a split (missing folder or list)."""
+    carried: dict[str, Any] = field(default_factory=dict)
+    """What the description holds of :data:`CARRIED_KEYS`."""
+
+    @property
+    def in_class_folders(self) -> bool:
+        """Tell whether an image's class is the name of its folder, as classification wants it."""
+        return self.yaml.is_dir()
+
+    def has(self, split: str) -> bool:
+        """Tell whether a split is declared and has images."""
+        return bool(self.splits.get(split))
+
+
+def load_dataset(data_yaml: Path) -> Dataset:
+    """Return the data set that a ``data.yaml`` or a folder of class folders describes, resolved as Ultralytics does.
+
+    A relative ``path`` starts at the file itself (then at the working folder), never at Ultralytics' ``datasets_dir``.
+
+    Raises:
+        SlimError: the file isn't readable, or its names and splits aren't valid; all at once.
+    """
+    if data_yaml.is_dir():
+        return _class_folders(data_yaml)
+    values = read_yaml(data_yaml)
+    names, problems = _class_names(values)
+    problems += [
+        f"{key}: got {values[key]!r}; expected a folder, a .txt list, or a list of those"
+        for key in (*SPLITS, *[alias for split, alias in ALIASES.items() if not values.get(split)])
+        if values.get(key) is not None and not _is_source(values[key])
+    ]
+    if problems:
+        raise SlimError(
+            f"{data_yaml}: this isn't an Ultralytics data set.",
+            culprits=problems,
+            remedy="Correct the file and run the command again.",
+        )
+    root = _root(data_yaml, values.get("path"))
+    return _with_images(data_yaml, root, names, values)
+
+
+def _class_folders(folder: Path) -> Dataset:
+    """Return a classification data set: ``SPLIT/CLASS/image``.
+
+    Raises:
+        SlimError: no class folders for training.
+    """
+    folder = folder.resolve()
+    found = {split: next((folder / name for name in names if (folder / name).is_dir()), None)
+             for split, names in FOLDER_NAMES.items()}  # fmt: skip
+    train = found["train"]
+    classes = sorted(path.name for path in train.iterdir() if path.is_dir()) if train else []
+    if not classes:
+        raise SlimError(
+            f"{folder}: no class folders in {folder / 'train'}.",
+            remedy="Classification wants train/CLASS/image and val/CLASS/image; other tasks want a data.yaml.",
+        )
+    splits = {split: sorted(set(_images_in(path)), key=str) for split, path in found.items() if path}
+    return Dataset(
+        yaml=folder,
+        root=folder,
+        names=dict(enumerate(classes)),
+        splits=splits,
+        problems={split: [] for split in splits},
+    )
+
+
+def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
+    names, count = values.get("names"), _whole_number(values.get("nc"))
+    if names is None:
+        if isinstance(count, int) and count > 0:
+            return {i: f"class_{i}" for i in range(count)}, []
+        return {}, ["names: missing; expected a list or a mapping of class id to name"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        named = {int(key): str(value) for key, value in names.items()}
+    except (AttributeError, ValueError):
+        return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
+    problems = []
+    if sorted(named) != list(range(len(named))) or not named:
+        problems.append(
+            f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
+        )
+    if count is not None and count != len(named):
+        problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
+    return dict(sorted(named.items())), problems
+
+
+def _whole_number(value: Any) -> Any:
+    """Return the number that Ultralytics takes a value for: 3 for 3.0 and for "3"; anything else as it is."""
+    try:
+        return int(float(value)) if float(value).is_integer() else value
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
+def _is_source(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value))
+
+
+def _root(data_yaml: Path, path: Any) -> Path:
+    beside = (data_yaml.parent / str(path or ".")).resolve()
+    from_here = Path(str(path or ".")).resolve()
+    return from_here if path and not beside.exists() and from_here.exists() else beside
+
+
+def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dict[str, Any]) -> Dataset:
+    splits: dict[str, list[Path]] = {}
+    problems: dict[str, list[str]] = {}
+    for split in SPLITS:
+        given = values.get(split) or values.get(ALIASES.get(split, split))
+        if given:
+            sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
+            problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
+            splits[split] = _found(split, sources, problems[split])
+    carried = {key: values[key] for key in CARRIED_KEYS if key in values}
+    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, carried=carried)
+
+
+def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Path]:
+    """Return the images of a split in Ultralytics' order; what is wrong with its lists joins the problems.
+
+    COCO's test list names images that nobody downloads, because nobody has their labels: there is no such split then.
+    """
+    images: set[Path] = set()
+    for source in sources:
+        try:
+            images.update(_images_in(source))
+        except UnicodeDecodeError:
+            problems.append(f"{split}: {source} is no list of images in UTF-8")
+    if split == "test" and images and not any(image.is_file() for image in images):
+        problems.append(f"test: none of its {len(images)} images exists")
+        return []
+    return sorted(images, key=str)
+
+
+def _resolve(root: Path, source: str) -> Path:
+    """Return a source's absolute path; Roboflow writes ``../train/images`` for a folder beside the YAML file."""
+    path = (root / source).resolve()
+    if not path.exists() and source.startswith("../"):
+        return (root / source[3:]).resolve()
+    return path
+
+
+def _images_in(source: Path) -> Iterable[Path]:
+    if source.is_dir():
+        found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207  (Ultralytics' own order)
+    elif source.is_file():
+        found = [_listed(line, source.parent) for line in source.read_text(encoding="utf-8-sig").split("\n")]
+    else:
+        found = []
+    return [Path(name) for name in found if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES]
+
+
+def _listed(line: str, folder: Path) -> str:
+    line = line.strip()
+    return f"{folder}/{line[2:]}" if line.startswith("./") else line
+
+
+def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
+    """Return the points of a pose label and the values of each, None where the description has none."""
+    match dataset.carried.get("kpt_shape"):
+        case [int(points), 2 | 3 as values]:
+            return points, values
+    return None
+
+
+def digest(dataset: Dataset) -> str:
+    """Return one SHA-256 of a data set: names, keypoints, labels, and each image's size, first and last bytes.
+
+    Reading whole images would take minutes for large sets; an image replaced by another of equal size and ends is not
+    noticed.
+    """
+    total = hashlib.sha256(repr(sorted(dataset.names.items())).encode())
+    for split, images in sorted(dataset.splits.items()):
+        total.update(split.encode())
+        for image in images:
+            total.update(image.name.encode() + _ends(image))
+            label = label_path(image)
+            total.update(label.read_bytes() if label.is_file() else b"-")
+            if dataset.in_class_folders:
+                total.update(image.parent.name.encode())
+    if dataset.carried:
+        total.update(repr(sorted(dataset.carried.items())).encode())
+    return total.hexdigest()
+
+
+def _ends(path: Path, block: int = 4096) -> bytes:
+    """Return a file's size and its first and last bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(block)
+        stream.seek(max(size - block, 0))
+        return size.to_bytes(8, "big") + head + stream.read(block)

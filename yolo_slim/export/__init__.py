@@ -1,0 +1,1 @@
+"""From weights to ONNX, what is proven of the graph, and what travels with it."""

@@ -1,0 +1,37 @@
+"""The wheel that travels inside a bundle: the device half of yolo_slim, the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest.mock import patch
+
+from yolo_slim.version import __version__
+
+PACKAGE = Path(__file__).parents[1]
+MODULES = (
+    *("__init__.py", "version.py", "errors.py", "files.py", "machine.py", "bundle.py", "py.typed"),
+    *("runtime/**/*.py", "backends/**/*.py"),
+)
+"""What runs on a device."""
+
+
+def write(folder: Path) -> Path:
+    """Write ``yolo_slim-VERSION-py3-none-any.whl`` into a folder and return its path."""
+    from wheel.wheelfile import WheelFile
+
+    path = folder / f"yolo_slim-{__version__}-py3-none-any.whl"
+    info = f"yolo_slim-{__version__}.dist-info"
+    metadata = (
+        f"Metadata-Version: 2.1\nName: yolo-slim\nVersion: {__version__}\n"
+        "Summary: The device half of yolo_slim.\nLicense: AGPL-3.0-only\n"
+        "Requires-Python: >=3.10\nRequires-Dist: numpy>=1.24\n"
+    )
+    tags = "Wheel-Version: 1.0\nGenerator: yolo_slim\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    # The wheel library stamps its entries with this; without it two builds differ.
+    with patch.dict(os.environ, {"SOURCE_DATE_EPOCH": "315532800"}), WheelFile(str(path), "w") as wheel:
+        for file in sorted(file for pattern in MODULES for file in PACKAGE.glob(pattern)):
+            wheel.writestr(f"yolo_slim/{file.relative_to(PACKAGE).as_posix()}", file.read_bytes())
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", tags)
+    return path

@@ -1,0 +1,222 @@
+"""What this machine is and whether it may be timed: model, CPU, memory, clocks, temperature, throttling."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.version import __version__
+
+THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+"""Bits of ``vcgencmd get_throttled``: now; the same 16 higher: since boot (Raspberry Pi documentation)."""
+
+CPU_FEATURES = ("asimdhp", "asimddp", "i8mm", "avx2", "f16c", "avx512f", "avx512_vnni")
+"""asimdhp: fp16 arithmetic, asimddp: int8 dot product; the rest likewise on Arm and x86."""
+
+JETPACKS = {"35": "5.1", "36.3": "6.0", "36.4": "6.1 or 6.2", "36.5": "6.2", "38": "7.0 or 7.1", "39": "7.2"}
+"""Jetson Linux release (its beginning) to JetPack."""
+
+_CPUS = Path("/sys/devices/system/cpu")
+_THERMAL = Path("/sys/class/thermal")
+_DEVFREQ = Path("/sys/class/devfreq")
+_HWMON = Path("/sys/class/hwmon")
+_TEGRA_RELEASE = Path("/etc/nv_tegra_release")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineState:
+    """Clocks, temperature and throttling at one moment. None: this machine doesn't tell."""
+
+    governors: tuple[str, ...]
+    """Distinct cpufreq governors of all cores."""
+    cpu_mhz: tuple[float, ...]
+    """Present clock of each core."""
+    celsius: float | None
+    """Hottest thermal zone."""
+    throttled: int | None
+    """Value of ``vcgencmd get_throttled``."""
+    gpu_mhz: float | None = None
+    """Present clock of a Jetson's GPU."""
+    over_current: int | None = None
+    """Times a Jetson's over-current protection cut the clocks since boot (Jetson Linux: ``oc*_event_cnt``)."""
+    throttle_alerts: tuple[str, ...] = ()
+    """Thermal throttling of a Jetson that is active now (cooling devices named ``*throttle-alert``)."""
+
+
+def read_state() -> MachineState:
+    """Return the present clocks, temperature and throttling."""
+    cores = sorted(_CPUS.glob("cpu[0-9]*/cpufreq"))
+    clocks = [_read_number(core / "scaling_cur_freq") for core in cores]
+    zones = [_read_number(zone / "temp") for zone in sorted(_THERMAL.glob("thermal_zone*"))]
+    return MachineState(
+        governors=tuple(sorted({_read(core / "scaling_governor") for core in cores} - {""})),
+        cpu_mhz=tuple(clock / 1000 for clock in clocks if clock is not None),
+        celsius=max((zone / 1000 for zone in zones if zone is not None), default=None),
+        throttled=_read_throttled(),
+        gpu_mhz=_gpu_mhz(),
+        over_current=_over_current(),
+        throttle_alerts=_throttle_alerts(),
+    )
+
+
+def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
+    """Return why a timing between two states doesn't count: limited at either end, or at any time in between."""
+    start, end = before.throttled or 0, after.throttled or 0
+    during = (end >> 16) & ~(start >> 16)
+    reasons = [f"{name} before the run" for bit, name in THROTTLE_BITS.items() if start >> bit & 1]
+    reasons += [f"{name} after the run" for bit, name in THROTTLE_BITS.items() if end >> bit & 1]
+    reasons += [f"{name} during the run" for bit, name in THROTTLE_BITS.items() if during >> bit & 1]
+    reasons += [f"{name} before the run" for name in before.throttle_alerts]
+    reasons += [f"{name} after the run" for name in after.throttle_alerts]
+    cuts = (after.over_current or 0) - (before.over_current or 0)
+    return reasons + ([f"over-current protection cut the clocks {cuts} times during the run"] if cuts > 0 else [])
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what does not change while a program runs: model, CPU, memory, system, versions."""
+    memory = _meminfo()
+    return {
+        "model": device_model(),
+        "arch": platform.machine(),
+        "cores": os.cpu_count(),
+        "cpu_features": cpu_features(),
+        "memory_total_mb": memory.get("MemTotal"),
+        "memory_available_mb": memory.get("MemAvailable"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "yolo_slim": __version__,
+        "numpy": _version("numpy"),
+        "opencv": _opencv_version(),
+        **_jetson_facts(),
+    }
+
+
+def device_model() -> str:
+    """Return the device-tree model (``Raspberry Pi 5 Model B``), or the processor's name."""
+    model = _read(Path("/proc/device-tree/model")).strip("\0 \n")
+    return model or _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def l4t_version() -> str | None:
+    """Return a Jetson's Linux release (``36.4.3``), None on other machines.
+
+    The file begins ``# R36 (release), REVISION: 4.3, GCID: ...``.
+    """
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(_TEGRA_RELEASE))
+    return f"{found[1]}.{found[2]}" if found else None
+
+
+def jetpack_of(l4t: str | None) -> str | None:
+    """Return the JetPack that a Jetson Linux release belongs to, None where that isn't known."""
+    return next((name for start, name in JETPACKS.items() if f"{l4t}.".startswith(f"{start}.")), None)
+
+
+def power_mode() -> str | None:
+    """Return a Jetson's power mode (``MAXN_SUPER``), None where ``nvpmodel`` is missing or doesn't tell."""
+    program = shutil.which("nvpmodel") or shutil.which("nvpmodel", path="/usr/sbin")
+    answer = _answer_of([program, "-q"]) if program else ""
+    found = re.search(r"NV Power Mode:\s*(\S+)", answer)
+    return found[1] if found else None
+
+
+def cpu_features() -> list[str]:
+    """Return which of :data:`CPU_FEATURES` this CPU has."""
+    flags = (_cpuinfo("Features") or _cpuinfo("flags")).split()
+    return [feature for feature in CPU_FEATURES if feature in flags]
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory this process ever held, megabytes; None where the system doesn't tell."""
+    status = (line.split() for line in _read(Path("/proc/self/status")).splitlines())
+    # Not getrusage: its maximum survives fork and exec, so a child reports what its parent held.
+    return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == ["VmHWM:"]), None)
+
+
+def _read_throttled() -> int | None:
+    """Return the Raspberry Pi firmware's throttling word, None where there is no vcgencmd or it fails."""
+    program = shutil.which("vcgencmd")
+    if program is None:
+        return None
+    try:
+        return int(_answer_of([program, "get_throttled"]).strip().split("=")[1], 16)
+    except (IndexError, ValueError):
+        return None
+
+
+def _jetson_facts() -> dict[str, str | None]:
+    """Return Jetson Linux, JetPack and power mode; nothing on other machines."""
+    l4t = l4t_version()
+    return {} if l4t is None else {"l4t": l4t, "jetpack": jetpack_of(l4t), "power_mode": power_mode()}
+
+
+def _gpu_mhz() -> float | None:
+    clocks = [_read_number(path / "cur_freq") for path in sorted(_DEVFREQ.glob("*gpu*"))]
+    return max((clock / 1e6 for clock in clocks if clock is not None), default=None)
+
+
+def _over_current() -> int | None:
+    counts = [_read_number(path) for path in sorted(_HWMON.glob("hwmon*/oc*_event_cnt"))]
+    known = [int(count) for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _throttle_alerts() -> tuple[str, ...]:
+    devices = sorted(_THERMAL.glob("cooling_device*"))
+    active = {_read(device / "type") for device in devices if (_read_number(device / "cur_state") or 0) > 0}
+    return tuple(sorted(name for name in active if name.endswith("throttle-alert")))
+
+
+def _answer_of(command: list[str]) -> str:
+    """Return what a program prints, nothing when it fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _read_number(path: Path) -> float | None:
+    try:
+        return float(_read(path))
+    except ValueError:
+        return None
+
+
+def _cpuinfo(key: str) -> str:
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
+
+
+def _meminfo() -> dict[str, float]:
+    """Return /proc/meminfo in megabytes."""
+    rows = [line.split() for line in _read(Path("/proc/meminfo")).splitlines()]
+    return {row[0].rstrip(":"): round(int(row[1]) * 1024 / 1e6) for row in rows if len(row) == 3}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _opencv_version() -> str | None:
+    """Return OpenCV's version; a Pi's or a Jetson's own build has no pip metadata."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    return str(cv2.__version__)

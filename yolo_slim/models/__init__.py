@@ -1,0 +1,1 @@
+"""Trained networks: checkpoints, their size, and what talks to Ultralytics."""

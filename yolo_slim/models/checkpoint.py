@@ -1,0 +1,273 @@
+"""Read and write Ultralytics checkpoints, refusing at the door what can't be pruned."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import io
+import pickle
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import sha256, write_atomic
+from yolo_slim.models import ultralytics as ultra
+
+KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
+MODELS = {
+    "detect": ("DetectionModel", ("Detect", "v10Detect")),
+    "segment": ("SegmentationModel", ("Segment", "Segment26")),
+    "pose": ("PoseModel", ("Pose", "Pose26")),
+    "obb": ("OBBModel", ("OBB", "OBB26")),
+    "classify": ("ClassificationModel", ("Classify",)),
+}
+"""Ultralytics' model class and heads of every task that can be pruned."""
+TASKS = tuple(MODELS)
+DETECTION = ("detect",)
+MOVED_MODULES = {
+    "ultralytics.yolo.utils": "ultralytics.utils",
+    "ultralytics.yolo.v8": "ultralytics.models.yolo",
+    "ultralytics.yolo.data": "ultralytics.data",
+}
+MOVED_NAMES = {
+    "ultralytics.nn.modules.block.Silence": "torch.nn.Identity",
+    "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
+    "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
+    "pathlib.WindowsPath": "pathlib.PosixPath",
+    **({"pathlib._local.WindowsPath": "pathlib.PosixPath"} if sys.version_info >= (3, 13) else {}),
+}
+"""Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` takes for them.
+
+As in Ultralytics' ``torch_safe_load``, which itself changes paths with an apostrophe and may install packages.
+"""
+LEAST_STRIDE = 32
+"""Ultralytics takes input sides in multiples of this even where a classifier's stride says 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint."""
+
+    path: Path
+    sha256: str
+    content: dict[str, Any]
+    """The file's dictionary as Ultralytics wrote it."""
+    model: nn.Module
+    """The EMA weights where there are some, else the model's; float32, evaluation mode, no gradients."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class id to name."""
+        return dict(self.model.names)  # type: ignore[arg-type]
+
+    @property
+    def stride(self) -> int:
+        """What input sides are multiples of: the largest stride, pixels."""
+        stride = int(self.model.stride.max())  # type: ignore[operator]
+        return max(stride, LEAST_STRIDE) if self.task == "classify" else stride
+
+    @property
+    def task(self) -> str:
+        """One of :data:`TASKS`."""
+        return task_of(self.model)
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """Ranges of quantization-aware training (Ultralytics' ``train(quantize=8)``), None without; not in ``model``.
+
+        Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
+        """
+        return self.content.get("modelopt") or None
+
+    @property
+    def dual_head(self) -> bool:
+        """Tell whether the model has a one-to-one head beside its one-to-many head (yolov10, yolo26)."""
+        return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index]
+
+
+def task_of(model: nn.Module) -> str:
+    """Return a model's task, empty where its class or head is none of :data:`MODELS`."""
+    layers = getattr(model, "model", None)
+    head = type(layers[-1]).__name__ if isinstance(layers, nn.Sequential) else ""
+    found = (task for task, (name, heads) in MODELS.items() if type(model).__name__ == name and head in heads)
+    return next(found, "")
+
+
+def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
+    """Return a checkpoint that can be pruned.
+
+    Args:
+        path: the ``.pt`` file.
+        tasks: tasks that are accepted; building and validating take detection alone, the other stages :data:`TASKS`.
+
+    Raises:
+        SlimError: no such file, truncated, no Ultralytics checkpoint, another task, or fused.
+    """
+    if not path.is_file():
+        raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
+    content = _read(path)
+    model = _model_in(path, content)
+    _require_task(path, model, tasks)
+    if model.is_fused():  # type: ignore[operator]
+        raise SlimError(
+            f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
+            remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
+        )
+    channels = int(cast("dict[str, Any]", model.yaml).get("channels", 3))
+    if channels != 3:
+        raise SlimError(
+            f"{path} takes images of {channels} channels; yolo_slim reads three, blue, green and red.",
+            remedy="Train a model on three-channel images (grey images count: they are read as three equal channels).",
+        )
+    model = copy.deepcopy(model).float().eval().requires_grad_(False)
+    return Checkpoint(path=path, sha256=sha256(path), content=content, model=model)
+
+
+def require_float(checkpoint: Checkpoint) -> None:
+    """Raise for weights of quantization-aware training, whose ranges neither a cut nor more float training keeps."""
+    if checkpoint.quantization:
+        raise SlimError(
+            f"{checkpoint.path} was trained quantized (quantize=8): its ranges hold for these weights only.",
+            remedy="Prune and train the float checkpoint, and quantize in the recovery: --train quantize=8.",
+        )
+
+
+def require_imgsz(checkpoint: Checkpoint, imgsz: int) -> None:
+    """Raise unless an input side is a multiple of the network's largest stride."""
+    stride = checkpoint.stride
+    if imgsz % stride:
+        below, above = imgsz // stride * stride, -(-imgsz // stride) * stride
+        near = f"{below} or {above}" if below else f"{above}"
+        raise SlimError(
+            f"imgsz {imgsz} is not a multiple of the model's stride {stride}.", remedy=f"Set IMGSZ to {near}."
+        )
+
+
+def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
+    """Raise where the one-to-one head is asked of a network without one."""
+    if asked and not checkpoint.dual_head:
+        raise SlimError(
+            f"{checkpoint.path} has no one-to-one head, so it can't be exported end2end.",
+            remedy="Leave export.end2end off; only yolov10 and yolo26 models have that head.",
+        )
+
+
+def require_modelopt(fact: str) -> None:
+    """Raise with a fact unless NVIDIA ModelOpt is there, without which Ultralytics can't train or export int8."""
+    if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
+        raise SlimError(
+            f"{fact}, which needs NVIDIA ModelOpt.",
+            remedy="Install it: pip install -c constraints.txt 'yolo-slim[qat]'",
+        )
+
+
+def save(
+    path: Path,
+    checkpoint: Checkpoint,
+    model: nn.Module,
+    quantization: dict[str, Any] | None = None,
+    *,
+    imgsz: int | None = None,
+) -> None:
+    """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
+
+    ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. ``imgsz`` is the input side that they
+    were made for, which ``YOLO(path)`` takes unless told otherwise; None: the original's. The bytes depend on these and
+    the original alone: no date, no path of the output.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.criterion = None  # type: ignore[assignment]
+    kept = ("date", "version", "license", "docs")
+    content = {key: checkpoint.content[key] for key in kept if key in checkpoint.content}
+    content |= {
+        "epoch": -1,
+        "best_fitness": None,
+        "model": model,
+        "ema": None,
+        "updates": None,
+        "optimizer": None,
+        "train_args": {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS},
+    }
+    if imgsz is not None:
+        content["train_args"]["imgsz"] = imgsz
+    if quantization:
+        content["modelopt"] = quantization
+    with os_errors_explained(path):
+        write_atomic(path, lambda temporary: _write(content, temporary))
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    """Write by way of memory: torch takes the archive's name from a file's name, and hides a full disk's error."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())
+
+
+def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the training arguments of the original."""
+    args = checkpoint.content.get("train_args") or {}
+    return dict(args if isinstance(args, dict) else vars(args))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Unpickle a checkpoint file."""
+    ultra.prepare()
+    from ultralytics.nn.tasks import temporary_modules
+
+    try:
+        with temporary_modules(MOVED_MODULES, MOVED_NAMES):
+            content = torch.load(path, map_location="cpu", weights_only=False)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise SlimError(
+            f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",
+            culprits=[str(error).splitlines()[0][:200]] if str(error) else [],
+            remedy="Copy the file again, or give the .pt that Ultralytics saved.",
+        ) from None
+    except (ImportError, AttributeError) as error:
+        raise SlimError(
+            f"{path} needs code that is not part of Ultralytics: {error}.",
+            remedy="Give a checkpoint whose layers are Ultralytics' own.",
+        ) from None
+    if not isinstance(content, dict):
+        raise SlimError(f"{path} is not an Ultralytics checkpoint.", remedy="Give the .pt that Ultralytics saved.")
+    return content
+
+
+def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
+    """Return the network of a checkpoint's dictionary."""
+    model = content.get("ema") or content.get("model")
+    if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
+        raise SlimError(
+            f"{path} is not an Ultralytics checkpoint: it holds no model (perhaps only weights).",
+            remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
+        )
+    # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
+    return getattr(model, "student_model", model)
+
+
+def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:
+    """Raise unless the model is of an accepted task, with Ultralytics' own head."""
+    task = task_of(model)
+    if task in tasks:
+        return
+    found = f"{type(model).__name__} with a {type(model.model[-1]).__name__} head"  # type: ignore[index]
+    if tuple(tasks) == DETECTION:
+        more = f" Pruning, recovery and export of a {task} model work stage by stage." if task else ""
+        raise SlimError(
+            f"{path} is not a detection checkpoint: {found}.",
+            remedy="Building and validating for a device handle detection models (yolov5u, yolov8 to yolov10, yolo11, "
+            f"yolo12, yolo26).{more}",
+        )
+    raise SlimError(
+        f"{path} is of none of the tasks {', '.join(tasks)}: {found}.",
+        remedy="Give a model with one of Ultralytics' own heads: "
+        + ", ".join(head for name in tasks for head in MODELS[name][1])
+        + ".",
+    )

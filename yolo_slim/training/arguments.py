@@ -1,0 +1,200 @@
+"""Ultralytics' training arguments for the recovery: our defaults, and the checks of the user's own."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yolo_slim.config.run import RecoverConfig
+from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.models import checkpoint
+from yolo_slim.models import ultralytics as ultra
+from yolo_slim.training.guards import require_teacher
+
+DEFAULTS: dict[str, Any] = {
+    "optimizer": "AdamW",
+    "lr0": 0.001,
+    "lrf": 0.01,
+    "cos_lr": True,
+    "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0,
+    "cache": "ram",
+    "plots": False,
+    "verbose": False,
+}
+"""Ultralytics arguments that differ from its own defaults; each can be overridden.
+
+lr0 was held against its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
+docs/benchmarks/ablations.md.
+"""
+
+
+OURS = frozenset(
+    [
+        "model",
+        "data",
+        "imgsz",
+        "epochs",
+        "batch",
+        "patience",
+        "device",
+        "seed",
+        "project",
+        "name",
+        "exist_ok",
+        "resume",
+        "save_dir",
+        "mode",
+        # Only Ultralytics' own command line reads that file.
+        "cfg",
+        "task",
+        "distill_model",
+        "dis",
+        # Other weights would take the pruned ones' place; without saving, nothing could be resumed or kept.
+        "pretrained",
+        "save",
+        # Another split would choose the best epoch, with test images in view; the model has its classes, all of them.
+        "split",
+        "single_cls",
+        "classes",
+        # Which head is validated follows from export.end2end.
+        "nms",
+    ]
+)
+"""Arguments that the stage sets itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoverInputs:
+    """What the stage reads."""
+
+    weights: Path
+    """``pruned.pt``."""
+    teacher: Path
+    """The unpruned checkpoint, or a larger one with the same classes and head."""
+    data: Path
+    """Ultralytics data set description."""
+
+
+def settings_of(config: RecoverConfig) -> dict[str, Any]:
+    """Return the settings that decide a training; the teacher counts by its content, among the inputs."""
+    # Where it runs decides nothing but its duration. A default is left out, so that what was trained before it could
+    # be chosen still counts as done.
+    without = {"teacher", "device"} | ({"distill_on"} if config.distill_on == "answers" else set())
+    return config.model_dump(exclude=without)
+
+
+def teacher_of(config: RecoverConfig, model: Path) -> Path:
+    """Return the checkpoint that teaches: the one of the settings, else the unpruned model."""
+    return Path(config.teacher) if config.teacher else model
+
+
+def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None:
+    """Raise where the settings name a teacher that can't teach a model or what is left of it."""
+    if config.teacher and config.distill > 0:
+        path = Path(config.teacher)
+        require_teacher(student.model, checkpoint.load(path, (student.task,)).model, path)
+
+
+def require_device(device: str) -> None:
+    """Raise for GPUs that aren't there, and several ones without what Ultralytics sends the trainer to them with."""
+    there = torch.cuda.device_count()
+    if not re.fullmatch(r"(cpu|mps|(cuda:)?\d+(,\d+)*)?", device):
+        raise SlimError(
+            f"recover.device {device!r} isn't a device that yolo_slim trains on.",
+            remedy="Leave it empty (the first GPU, else the CPU), or give cpu, mps, or the numbers of GPUs: 0 or 0,1.",
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise SlimError(
+            "recover.device asks for mps, which this machine hasn't.", remedy="Leave it empty, or give cpu."
+        )
+    missing = [part for part in device.removeprefix("cuda:").split(",") if part.isdigit() and int(part) >= there]
+    if missing:
+        raise SlimError(
+            f"recover.device asks for GPU {', '.join(missing)}; this machine has {there or 'none that torch can use'}.",
+            remedy="Leave it empty (the first GPU, else the CPU), or give cpu or the number of a GPU that is there.",
+        )
+    if "," in device and importlib.util.find_spec("cloudpickle") is None:
+        raise SlimError(
+            f"Training on several GPUs ({device}) needs the package cloudpickle.",
+            remedy="Install it: pip install 'cloudpickle>=3.1.1', or train on one GPU.",
+        )
+
+
+def check_overrides(overrides: dict[str, Any]) -> None:
+    """Raise for training arguments that Ultralytics doesn't know or that the stage sets itself, all at once."""
+    ultra.prepare()
+    from ultralytics.cfg import QUANTIZE_ALIASES, get_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    problems = [
+        f"{key}: unknown argument.{did_you_mean(key, list(DEFAULT_CFG_DICT))}"
+        for key in overrides
+        if key not in DEFAULT_CFG_DICT
+    ]
+    problems += [f"{key}: set by yolo_slim" for key in overrides if key in OURS]
+    if problems:
+        raise SlimError(
+            "Some training arguments can't be passed to Ultralytics.",
+            culprits=problems,
+            remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience, device, "
+            "teacher and distill are settings of recover itself.",
+        )
+    try:
+        get_cfg(overrides=dict(overrides))
+    except (TypeError, ValueError) as error:
+        raise SlimError(
+            f"A training argument has a value that Ultralytics doesn't take: {error}",
+            remedy="docs.ultralytics.com/modes/train lists the arguments and their types.",
+        ) from None
+    if QUANTIZE_ALIASES.get(str(overrides.get("quantize")).lower()) == 8:
+        checkpoint.require_modelopt("quantize: 8 asks for quantization-aware training")
+
+
+def training_arguments(
+    inputs: RecoverInputs,
+    config: RecoverConfig,
+    out_dir: Path,
+    *,
+    data: Path,
+    imgsz: int,
+    seed: int,
+    end2end: bool = False,
+) -> dict[str, Any]:
+    """Return the Ultralytics training arguments."""
+    from yolo_slim.training.precision import has_bfloat16
+
+    gpu = torch.cuda.is_available() and config.device not in ("cpu", "mps")
+    # Ultralytics lets float16 be tried by a network that it downloads; bfloat16 needs no trial.
+    amp: bool | str = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else gpu
+    given = {
+        "model": str(inputs.weights.absolute()),
+        "data": str(data),
+        "imgsz": imgsz,
+        "epochs": config.epochs,
+        "batch": config.batch,
+        "nbs": config.batch,
+        "patience": config.patience,
+        "device": config.device or (None if gpu else "cpu"),
+        "seed": seed,
+        "amp": amp or has_bfloat16(),
+        "close_mosaic": max(1, config.epochs * 3 // 10),
+        "workers": min(8, ultra.cores()),
+        "project": str(out_dir.absolute()),
+        "name": "train",
+        "exist_ok": True,
+    }
+    if end2end:
+        given["nms"] = False
+    if config.distill > 0:
+        given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
+    arguments = {**DEFAULTS, **given, **config.overrides}
+    if not gpu and (config.distill_on == "features" or arguments.get("quantize")):
+        # Their losses are computed inside the network, or by quantizers, out of our criterion's reach.
+        arguments["amp"] = False
+    return arguments

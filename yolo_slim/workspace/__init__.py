@@ -1,0 +1,1 @@
+"""Where results lie: folders, and the jobs that fill them."""
