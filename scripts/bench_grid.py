@@ -57,11 +57,11 @@ ABLATIONS: dict[str, Settings] = {
     "linear decay": {"recover.overrides.cos_lr": False},
     "SGD, lr0 .01": {"recover.overrides.optimizer": "SGD", "recover.overrides.lr0": 0.01},
     "statistics not re-estimated": {"prune.bn_images": 0},
-    "head untouched": {"prune.head_gentleness": 0.0},
-    "head gentleness .5": {"prune.head_gentleness": 0.5},
-    "head like the rest": {"prune.head_gentleness": 1.0},
-    "one shot": {"prune.rounds": 1},
-    "six rounds": {"prune.rounds": 6},
+    "head untouched": {"prune.head_rate": 0.0},
+    "head gentleness .5": {"prune.head_rate": 0.5},
+    "head like the rest": {"prune.head_rate": 1.0},
+    "one shot": {"prune.steps": 1},
+    "six steps": {"prune.steps": 6},
     "one epoch of them after each round": {"prune.recover_epochs_between": 1},
     "batch gradients (hessian)": {"prune.criterion": "hessian"},
     "isomorphic": {"prune.scope": "isomorphic"},
@@ -144,9 +144,9 @@ class _Cell:
 
     @property
     def epochs_left(self) -> int:
-        """Return the epochs after the last cut: those between the rounds count too, so that all rows train equally."""
+        """Return the epochs after the last cut: those between the steps count too, so that all rows train equally."""
         between = self.settings.get("prune.recover_epochs_between", 0)
-        return self.epochs - between * (PruneConfig().rounds - 1) if self.epochs else 0
+        return self.epochs - between * (PruneConfig().steps - 1) if self.epochs else 0
 
     def _of(self, start: str) -> Settings:
         return {**{k: v for k, v in self.settings.items() if k.startswith(start)}, "seed": self.seed}

@@ -76,7 +76,7 @@ def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
         path = tiny_data.save(model, folder / f"{network}.pt")
         del model
         data = tiny_data.make(folder / "data", task)
-        config = PruneConfig(macs_removed=0.5, criterion="l2", rounds=1, images=8, bn_images=8)
+        config = PruneConfig(macs_removed=0.5, criterion="l2", steps=1, images=8, bn_images=8)
         start = time.process_time()
         outputs = prune.run(prune.PruneInputs(model=path, data=data), config, folder / "out", imgsz=imgsz)
         row = {

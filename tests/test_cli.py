@@ -26,7 +26,7 @@ from yolo_slim.version import __version__
 from yolo_slim.workspace.folder import default_name
 from yolo_slim.workspace.job import MANIFEST_SCHEMA
 
-COMMANDS = ("run", "compare", "prune", "sensitivity", "recover", "export", "quantize", "build", "validate", "plan")
+COMMANDS = ("run", "compare", "prune", "block_costs", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
 
 
@@ -242,7 +242,7 @@ def test_a_refused_stage_leaves_nothing(trained: Path, signs: Path, tmp_path: Pa
 
 def test_plans_tell_edits(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Show and diff name what a person changed and no list follows yet; untouched plans are equal."""
-    quick = ["--set", "prune.criterion=l2", "--set", "prune.rounds=1"]
+    quick = ["--set", "prune.criterion=l2", "--set", "prune.steps=1"]
     given = ["plan", "make", str(trained), "--data", str(signs), "--imgsz", "64", *quick, "--out", str(tmp_path)]
     assert run_cli(*given)[0] == 0
     plan, edited = tmp_path / "plan.json", tmp_path / "edited.json"
@@ -265,7 +265,7 @@ def test_disk_full(trained: Path, signs: Path, tmp_path: Path) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        quick = ["--set", "prune.criterion=l2", "--set", "prune.rounds=1", "--set", "prune.bn_images=8"]
+        quick = ["--set", "prune.criterion=l2", "--set", "prune.steps=1", "--set", "prune.bn_images=8"]
         assert "disk is full" in refused(trained, signs, tmp_path, "--prune", "0.2", *quick)
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -342,11 +342,11 @@ def test_settings_under_a_value_are_named(tmp_path: Path) -> None:
     """Neither a file's wrong value nor an option below a value is lost; all are told at once."""
     file = tmp_path / "my.yaml"
     file.write_text(yaml.safe_dump({"prune": 0.7, "recover": {"overrides": None}}))
-    settings = {"prune.rounds": 2, "prune.images": 8, "recover.epochs": 3}
+    settings = {"prune.steps": 2, "prune.images": 8, "recover.epochs": 3}
     with pytest.raises(SlimError) as caught:
         api.make_config("m.pt", "d.yaml", config=file, settings=settings, train={"lr0": 0.1})
-    assert [line.split(": ")[0] for line in caught.value.culprits] == ["prune.rounds", "prune.images"]
-    assert caught.value.culprits[0] == "prune.rounds: prune is 0.7, no section"
+    assert [line.split(": ")[0] for line in caught.value.culprits] == ["prune.steps", "prune.images"]
+    assert caught.value.culprits[0] == "prune.steps: prune is 0.7, no section"
     with pytest.raises(SlimError, match=r"imgsz\.side: imgsz is 64, no section"):
         api.make_config("m.pt", "d.yaml", imgsz=64, settings={"imgsz": 64, "imgsz.side": 32})
 
@@ -455,7 +455,7 @@ def test_export_of_other_weights(trained: Path, signs: Path, tmp_path: Path, mon
 def test_missing_files_and_folders(trained: Path, signs: Path, tmp_path: Path) -> None:
     """What isn't there, or is a folder, is one message, whichever file it is."""
     given = ["--data", str(signs), "--imgsz", "64"]
-    by_map = ["--set", "prune.scope=sensitivity", "--set", "prune.sensitivity=map.json"]
+    by_map = ["--set", "prune.scope=block_costs", "--set", "prune.block_costs=map.json"]
     for command, message in (
         (["plan", "show", str(tmp_path)], "A folder where a file is wanted"),
         (["prune", str(trained), *given, "--config", str(tmp_path)], "A folder where a file is wanted"),

@@ -19,12 +19,12 @@ from tests.conftest import ROOT
 from yolo_slim.cli import cli
 from yolo_slim.config.profile import Budget, JetPack, Jetson, Profile, RungBudgets, RuntimeChoice, TensorRt, Thermal
 from yolo_slim.config.run import (
+    BlockCostsConfig,
     ExportConfig,
     PruneConfig,
     QuantizeConfig,
     RecoverConfig,
     RunConfig,
-    SensitivityConfig,
     ValidateConfig,
 )
 from yolo_slim.config.strict import Frozen
@@ -135,7 +135,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 CONFIGS: dict[str, type[Frozen]] = {
-    "A run": RunConfig, "prune.": PruneConfig, "sensitivity.": SensitivityConfig,
+    "A run": RunConfig, "prune.": PruneConfig, "block_costs.": BlockCostsConfig,
     "recover.": RecoverConfig, "export.": ExportConfig, "quantize.": QuantizeConfig,
     "validate.": ValidateConfig, "A device profile": Profile, "runtimes[]": RuntimeChoice,
     "budget.": Budget, "rungs.": RungBudgets, "thermal.": Thermal, "tensorrt.": TensorRt,

@@ -23,7 +23,7 @@ QUICK = [
     "--set",
     "validate.rounds=1",
     "--set",
-    "prune.rounds=1",
+    "prune.steps=1",
     "--set",
     "prune.images=8",
 ]

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from yolo_slim.api import build, compare, export, prune, quantize, recover, run, sensitivity, validate
+    from yolo_slim.api import block_costs, build, compare, export, prune, quantize, recover, run, validate
 
 __all__ = [
     "__version__",
+    "block_costs",
     "build",
     "compare",
     "export",
@@ -27,7 +28,6 @@ __all__ = [
     "quantize",
     "recover",
     "run",
-    "sensitivity",
     "validate",
 ]
 

@@ -1,7 +1,7 @@
 """The Python API: ``yolo_slim.run`` and one function a stage, with plain arguments.
 
 Every function returns paths and raises :class:`~yolo_slim.errors.SlimError` for what a user can solve. Settings beyond
-the named ones go through ``settings`` with the keys of docs/configuration.md: ``{"prune.rounds": 2}``.
+the named ones go through ``settings`` with the keys of docs/configuration.md: ``{"prune.steps": 2}``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.plan_edits import LayerDifference, differences
 from yolo_slim.quantization.graph import layout_of
-from yolo_slim.stages import block_costs as sensitivity_stage
+from yolo_slim.stages import block_costs as block_costs_stage
 from yolo_slim.stages import build as build_stage
 from yolo_slim.stages import export as export_stage
 from yolo_slim.stages import prune as prune_stage
@@ -48,9 +48,9 @@ SHORT = {
     "device": "recover.device",
     "train": "recover.overrides",
     "teacher": "recover.teacher",
-    "removed": "sensitivity.removed",
-    "runtime": "sensitivity.runtime",
-    "images": "sensitivity.images",
+    "removed": "block_costs.removed",
+    "runtime": "block_costs.runtime",
+    "images": "block_costs.images",
 }
 """Short argument to configuration key."""
 
@@ -254,7 +254,7 @@ def prune(
         )
 
 
-def sensitivity(
+def block_costs(
     model: PathLike,
     data: PathLike,
     out: PathLike | None = None,
@@ -262,20 +262,20 @@ def sensitivity(
     command: str = "",
     progress: Progress | None = None,
     **arguments: Any,
-) -> sensitivity_stage.SensitivityOutputs:
+) -> block_costs_stage.BlockCostsOutputs:
     """Measure what each block costs in mAP and gains in milliseconds when it alone loses ``removed`` of its channels.
 
-    The map it writes is what ``prune.scope: sensitivity`` follows. Arguments as of :func:`make_config`, and
+    The map it writes is what ``prune.scope: block_costs`` follows. Arguments as of :func:`make_config`, and
     ``removed``, ``runtime`` and ``images``.
     """
     chosen = make_config(model, data, **arguments)
-    name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-sensitivity"
+    name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-block-costs"
     folder = Path(out or f"runs/slim/{name}")
     prepared = pipeline.prepare(chosen, folder, command=command, progress=progress or Silent())
     with held(folder):
-        return sensitivity_stage.run(
-            sensitivity_stage.SensitivityInputs(model=Path(model), data=Path(data)),
-            chosen.sensitivity,
+        return block_costs_stage.run(
+            block_costs_stage.BlockCostsInputs(model=Path(model), data=Path(data)),
+            chosen.block_costs,
             prepared.config.prune,
             prepared.profile,
             folder,
@@ -478,7 +478,7 @@ def validate(
                 pruned=Path(pruned) if pruned else None,
                 recovered=Path(recovered) if recovered else None,
                 onnx=Path(onnx) if onnx else None,
-                sensitivity=quantize_stage.sensitivity_in(Path(quantized)) if quantized else None,
+                layer_errors=quantize_stage.layer_errors_in(Path(quantized)) if quantized else None,
             ),
             chosen.validate_,
             profile,

@@ -177,7 +177,7 @@ def _chain(this: Run) -> Outcome:
             pruned=pruned.weights,
             recovered=recovered.weights,
             onnx=slim.onnx,
-            sensitivity=slim.sensitivity,
+            layer_errors=slim.layer_errors,
             bundles=control.bundles | slim.bundles,
             skipped=control.skipped | slim.skipped,
             preflight=slim.preflight,
@@ -223,7 +223,7 @@ class Built:
     weights: Path
     onnx: Path
     calibration: Path | None
-    sensitivity: Path | None
+    layer_errors: Path | None
     bundles: dict[str, Path]
     skipped: dict[str, str]
     preflight: dict[str, Any]
@@ -261,7 +261,7 @@ class _Models:
             weights=weights,
             onnx=exported.onnx,
             calibration=quantized.calibration if quantized else None,
-            sensitivity=quantized.sensitivity if quantized else None,
+            layer_errors=quantized.layer_errors if quantized else None,
             bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
             skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
             preflight=built.preflight,

@@ -23,7 +23,7 @@ from yolo_slim.version import __version__
 
 SCORE = {"map50_95": 0.5, "map50": 0.6}
 QUICK = ["--set", "validate.min_seconds=0.2", "--set", "validate.min_queries=8", "--set", "validate.rounds=2"]
-QUICK += ["--set", "prune.rounds=1", "--set", "prune.images=8", "--set", "prune.bn_images=8"]
+QUICK += ["--set", "prune.steps=1", "--set", "prune.images=8", "--set", "prune.bn_images=8"]
 QUICK += ["--set", "export.parity_images=2", "--train", "workers=0", "--device", "cpu"]
 
 
@@ -246,7 +246,7 @@ def test_failure_is_not_remembered(tmp_path: Path) -> None:
         (["--prune", "1.5"], "1.5"),
         (["--train", "fraction=100"], "takes a share of the images"),
         (["--train", "freeze=10"], "would stay random"),
-        (["--set", "prune.scope=sensitivity", "--set", "prune.sensitivity=typo.json"], "map not found: typo.json"),
+        (["--set", "prune.scope=block_costs", "--set", "prune.block_costs=typo.json"], "map not found: typo.json"),
     ],
 )
 def test_bad_options(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:

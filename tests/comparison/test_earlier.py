@@ -178,10 +178,10 @@ def test_what_scores_is_a_setting(tmp_path: Path) -> None:
     assert settings() == settings(recover={"device": "0"})
     assert differences(settings(), settings(validate={"split": "val"})) == ["validate.split: auto there, val now"]
     assert differences(settings(), settings(validate={"max_images": 5}))
-    guided = {"prune": {"scope": "sensitivity", "sensitivity": str(map_file)}}
+    guided = {"prune": {"scope": "block_costs", "block_costs": str(map_file)}}
     before = settings(**guided)
     map_file.write_text('{"changed": 1}')
-    assert [line.split(":")[0] for line in differences(before, settings(**guided))] == ["prune.sensitivity"]
+    assert [line.split(":")[0] for line in differences(before, settings(**guided))] == ["prune.block_costs"]
 
 
 def test_later_runtimes_join(tmp_path: Path) -> None:

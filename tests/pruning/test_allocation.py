@@ -28,7 +28,7 @@ from yolo_slim.pruning.allocation import (
     structures,
     widths_of,
 )
-from yolo_slim.pruning.block_costs import BlockCost, SensitivityMap, load_map, prices
+from yolo_slim.pruning.block_costs import BlockCost, BlockCosts, load_map, prices
 from yolo_slim.pruning.decisions import decide, make_terms, slot_widths
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.magnitude import label_count
@@ -204,7 +204,7 @@ def test_gentle_head_is_named_where_it_holds_the_budget() -> None:
             allocate_uniform(
                 slots, cost, target=1, round_to=8, share=lambda slot, own=gentleness: own if slot.head else 1.0
             )
-        assert caught.value.remedy.endswith(", or raise prune.head_gentleness.") is named
+        assert caught.value.remedy.endswith(", or raise prune.head_rate.") is named
 
 
 def test_ratio_that_only_the_head_could_pay() -> None:
@@ -234,13 +234,13 @@ def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], P
 
 
 def test_gentleness_beside_a_map_is_refused() -> None:
-    """Scope sensitivity prices the head by its map, so a gentleness that would change nothing is an error."""
-    given = {"scope": "sensitivity", "sensitivity": "map.json"}
+    """Scope block_costs prices the head by its map, so a gentleness that would change nothing is an error."""
+    given = {"scope": "block_costs", "block_costs": "map.json"}
     with pytest.raises(SlimError, match="the map prices the head"):
-        parse(PruneConfig, {**given, "head_gentleness": 0.5}, "settings")
-    for heeded in ({}, {"head_gentleness": 0.0}, {"head_gentleness": 0.8}):
-        assert parse(PruneConfig, {**given, **heeded}, "settings").scope == "sensitivity"
-    assert parse(PruneConfig, {"head_gentleness": 0.5}, "settings").head_gentleness == 0.5
+        parse(PruneConfig, {**given, "head_rate": 0.5}, "settings")
+    for heeded in ({}, {"head_rate": 0.0}, {"head_rate": 0.8}):
+        assert parse(PruneConfig, {**given, **heeded}, "settings").scope == "block_costs"
+    assert parse(PruneConfig, {"head_rate": 0.5}, "settings").head_rate == 0.5
 
 
 def test_one_budget_decides() -> None:
@@ -260,7 +260,7 @@ def test_sensitivity_map_decides_who_pays() -> None:
 
     def cut(costs: tuple[float, float, float]) -> list[float]:
         rows = tuple(BlockCost(name=f"conv{i}", map_cost=c, ms_gain=1.0) for i, c in enumerate(costs))
-        guide = SensitivityMap(model_sha256="0", removed=0.5, blocks=rows, about={})
+        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
         priced = [
             replace(slot, unit_scores=slot.unit_scores * factor)
             for slot, factor in zip(slots, prices(slots, cost, guide), strict=True)
@@ -280,7 +280,7 @@ def test_a_gain_lost_in_scatter_is_no_gain() -> None:
         details = {"round_ms": {"control": turns, "cut": [0.0] * len(turns)}} if turns else {}
         noisy = BlockCost(name="conv1", map_cost=0.1, ms_gain=gain, details=details)
         others = (BlockCost(name=f"conv{i}", map_cost=0.1, ms_gain=1.0) for i in (0, 2))
-        guide = SensitivityMap(model_sha256="0", removed=0.5, blocks=(noisy, *others), about={})
+        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=(noisy, *others), about={})
         return prices(slots, cost, guide).tolist()
 
     usual = priced(-0.2, [])
@@ -292,7 +292,7 @@ def test_a_gain_lost_in_scatter_is_no_gain() -> None:
 def test_bad_sensitivity_maps(tmp_path: Path) -> None:
     """Wrong values are all named, and so are a map of another model and layers without a row."""
     path = tmp_path / "map.json"
-    good = SensitivityMap(
+    good = BlockCosts(
         model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2),), about={}
     )
     good.save(path)
@@ -307,19 +307,19 @@ def test_bad_sensitivity_maps(tmp_path: Path) -> None:
     with pytest.raises(SlimError, match="no row for some layers") as missing:
         prices(slots, cost, good)
     assert missing.value.culprits == ("conv1",)
-    path.write_text('{"schema": 2, "kind": "sensitivity", "removed": 2, "blocks": [{"name": "x", "map_cost": "low"}]}')
+    path.write_text('{"schema": 2, "kind": "block_costs", "removed": 2, "blocks": [{"name": "x", "map_cost": "low"}]}')
     with pytest.raises(SlimError) as wrong:
         load_map(path, "a" * 64, 64)
     assert len(wrong.value.culprits) == 5
     for turns in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
         row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": turns})
-        SensitivityMap(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
+        BlockCosts(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
         with pytest.raises(SlimError, match=r"blocks\[0\]\.round_ms \(conv0\): expected control and cut"):
             load_map(path, "a" * 64, 64)
 
 
 def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
-    """A slot is known by its name from round to round, which min_share and the sensitivity map rely on."""
+    """A slot is known by its name from round to round, which min_share and the table of block costs rely on."""
     from tests.pruning.cuts import random_plan
     from yolo_slim.pruning.surgery import apply_plan
 

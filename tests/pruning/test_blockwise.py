@@ -14,7 +14,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths, exported_layers, measure
 from yolo_slim.pruning.allocation import widths_of
-from yolo_slim.pruning.block_costs import BlockCost, SensitivityMap
+from yolo_slim.pruning.block_costs import BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.decisions import decide, make_terms
 from yolo_slim.pruning.groups import trace_channels
@@ -42,7 +42,7 @@ def test_every_slot_has_a_row(family: str, untrained: Callable[[str], Path]) -> 
     coarse, fine = ranked(model, PruneConfig(round_to=16)), ranked(model, PruneConfig(round_to=1, min_width=1))
     blocks = blocks_of(coarse)
     rows = tuple(BlockCost(name=block.name, map_cost=0.1, ms_gain=0.1) for block in blocks)
-    guide = SensitivityMap(model_sha256="0", removed=0.5, blocks=rows, about={})
+    guide = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
     assert free(coarse) < free(fine)
     for name in free(fine):
         row = guide.block_of(name)

@@ -165,7 +165,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
         data = tiny_data.make(data, task) if not data.exists() else data / ("data.yaml" if task != "classify" else "")
         if (family, task) not in done:
             model = tiny_data.save(tiny_data.network(family, task), folder / f"{family}-{task}.pt")
-            config = PruneConfig(macs_removed=0.5, criterion="l2", rounds=1, images=8, bn_images=8)
+            config = PruneConfig(macs_removed=0.5, criterion="l2", steps=1, images=8, bn_images=8)
             out = folder / f"{family}-{task}"
             with pytest.MonkeyPatch.context() as patch:
                 # At 64 px threads wait for each other longer than they compute.
@@ -484,7 +484,7 @@ def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
     assert "TransformerBlock" in " ".join(trace_channels(model, 64).blocks_kept())
     model.args = {"task": "detect", "imgsz": 64}
     path, data = tiny_data.save(model, tmp_path / "own.pt"), tiny_data.make(tmp_path / "data", "detect")
-    config = PruneConfig(macs_removed=0.97, criterion="l2", rounds=1)
+    config = PruneConfig(macs_removed=0.97, criterion="l2", steps=1)
     with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*stays as wide as it is"):
         prune.run(prune.PruneInputs(model=path, data=data), config, tmp_path / "out", imgsz=64)
     cut = assert_exact(model)[0]

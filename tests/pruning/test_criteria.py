@@ -207,7 +207,7 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.
     whole = prune.PruneInputs(model=trained, data=signs)
-    plan = prune.dry_run(whole, PruneConfig(rounds=1, images=16, bn_images=5), tmp_path / "plan", imgsz=64).plan
+    plan = prune.dry_run(whole, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", imgsz=64).plan
     assert prune.replay(inputs, plan, tmp_path / "out").weights.exists()
 
 

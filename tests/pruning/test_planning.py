@@ -22,9 +22,9 @@ from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.plan_edits import differences
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.stages import prune
-from yolo_slim.training.prune_rounds import Phases
+from yolo_slim.training.prune_steps import Phases
 
-CONFIG = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8)
+CONFIG = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8)
 Edit = Callable[..., prune.PruneOutputs]
 
 
@@ -263,7 +263,7 @@ def test_budgets_and_scopes_reach_their_target(
     settings: dict[str, Any], key: str, removed: float, trained: Path, signs: Path, tmp_path: Path
 ) -> None:
     """What is counted falls as asked."""
-    config = PruneConfig(criterion="l2", normalize="mean", rounds=2, schedule="geometric", **settings)
+    config = PruneConfig(criterion="l2", normalize="mean", steps=2, schedule="geometric", **settings)
     dry = prune.dry_run(prune.PruneInputs(model=trained, data=signs), config, tmp_path, imgsz=64)
     table = read_json(dry.widths)
     assert 1 - table["slim"][key] / table["control"][key] == pytest.approx(removed, abs=0.03)
@@ -275,7 +275,7 @@ def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: P
     from yolo_slim.pruning.budget import onnx_bytes
 
     inputs = prune.PruneInputs(model=trained, data=signs)
-    config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", rounds=1, bn_images=8)
+    config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", steps=1, bn_images=8)
     outputs = prune.run(inputs, config, tmp_path / "out", imgsz=64)
     assert 5.5e6 < onnx_bytes(outputs.weights, {"imgsz": 64, "end2end": False}) <= 6.0e6
     held = config.model_copy(update={"max_size_mb": 1.0, "min_share": 0.5})
@@ -309,7 +309,7 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped round trains on from its last epoch; a finished one is kept, and the rest repeats byte for byte."""
-    config = PruneConfig(criterion="l2", normalize="mean", rounds=2, bn_images=8, recover_epochs_between=2)
+    config = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8, recover_epochs_between=2)
     training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0})
     inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
     with pytest.raises(KeyboardInterrupt):
@@ -319,13 +319,13 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
         prune.run(inputs, config.model_copy(update={"normalize": "max"}), folder, imgsz=64, training=training)
     assert "normalize: mean -> max" in str(caught.value)
     assert {path: sha256(path) for path in folder.rglob("*") if path.is_file()} == before
-    cut, rounds = Pruner.round, []
+    cut, rounds = Pruner.cut_step, []
 
     def noted(self: Pruner, model: Any, index: int, total: Any = None) -> Any:
         rounds.append(index)
         return cut(self, model, index, total)
 
-    monkeypatch.setattr(Pruner, "round", noted)
+    monkeypatch.setattr(Pruner, "cut_step", noted)
     listener = _Stops(stop=False)
     # How long the recovery afterwards trains, and whether it quantizes, has no part in these trainings.
     later = training.model_copy(
@@ -334,7 +334,7 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     outputs = prune.run(inputs, config, folder, imgsz=64, training=later, progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
     assert rounds == [1], "the network that was being trained is cut a second time"
-    once, stored = sha256(outputs.weights), read_json(folder / "rounds/1/manifest.json")["outputs"]
+    once, stored = sha256(outputs.weights), read_json(folder / "steps/1/manifest.json")["outputs"]
     assert set(stored) == {"pruned.pt", "recovered.pt", "plan.json", "state.json"}
     (folder / "manifest.json").unlink()
     listener = _Stops(stop=True)
@@ -357,7 +357,7 @@ def test_what_decides_the_trainings_inside_of_prune(trained: Path, signs: Path, 
 
     sparse, between = jobs({})
     assert jobs({}, epochs=99, patience=1, overrides={"quantize": 8}) == (sparse, between)
-    for inputs, changes in (({"teacher": "t"}, {}), ({"sensitivity": "s"}, {}), ({}, {"distill": 1.0})):
+    for inputs, changes in (({"teacher": "t"}, {}), ({"block_costs": "s"}, {}), ({}, {"distill": 1.0})):
         other = jobs(inputs, **changes)
         assert (other[0] == sparse, other[1] == between) == (True, False)
     assert jobs({}, batch=4)[0] != sparse
@@ -366,7 +366,7 @@ def test_what_decides_the_trainings_inside_of_prune(trained: Path, signs: Path, 
 @pytest.mark.slow
 def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
     """It shrinks the scales before the cut, trains on from its last epoch, and its network and plan make the result."""
-    config = PruneConfig(criterion="bn", normalize="mean", rounds=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
+    config = PruneConfig(criterion="bn", normalize="mean", steps=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
     training = RecoverConfig(batch=8, overrides={"fraction": 0.5, "workers": 0, "lr0": 0.01})
     inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
     with pytest.raises(KeyboardInterrupt):

@@ -22,7 +22,7 @@ from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.stages import prune
 
-QUICK = {"rounds": 2, "images": 4, "bn_images": 8}
+QUICK = {"steps": 2, "images": 4, "bn_images": 8}
 
 
 def output(model: torch.nn.Module) -> torch.Tensor:
@@ -132,7 +132,7 @@ def test_other_criteria(
     settings: dict[str, str], untrained: Callable[[str], Path], signs: Path, tmp_path: Path
 ) -> None:
     """The criteria that need no gradients reach the target too, and the head stays whole at gentleness 0."""
-    config = PruneConfig(macs_removed=0.2, head_gentleness=0.0, **QUICK, **settings)
+    config = PruneConfig(macs_removed=0.2, head_rate=0.0, **QUICK, **settings)
     outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n"), data=signs), config, tmp_path, imgsz=128)
     head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]
     assert head

@@ -49,7 +49,7 @@ def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: 
     model = untrained(family)
     pruned = prune.run(
         prune.PruneInputs(model=model, data=signs),
-        PruneConfig(macs_removed=0.5, rounds=1, images=4, bn_images=8),
+        PruneConfig(macs_removed=0.5, steps=1, images=4, bn_images=8),
         tmp_path / "prune",
         imgsz=64,
     )
@@ -71,7 +71,7 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     """The task's own loss scores, training keeps the widths, the ONNX equals PyTorch, and Ultralytics takes it."""
     data = tiny_data.make(tmp_path / "data", task)
     model = tiny_data.save(tiny_data.network(family, task), tmp_path / "model.pt")
-    config = PruneConfig(macs_removed=0.4, rounds=1, images=16, bn_images=8)
+    config = PruneConfig(macs_removed=0.4, steps=1, images=16, bn_images=8)
     pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
     inputs = RecoverInputs(weights=pruned.weights, teacher=model, data=data)
     recovered = recover.run(inputs, ONE_EPOCH, tmp_path / "recover", imgsz=64)
@@ -98,7 +98,7 @@ def test_another_task_resumes(tmp_path: Path) -> None:
     """A classifier's training that was stopped after an epoch goes on from it, at the pruned widths."""
     data = tiny_data.make(tmp_path / "data", "classify")
     model = tiny_data.save(tiny_data.network("yolov8n", "classify"), tmp_path / "model.pt")
-    config = PruneConfig(macs_removed=0.4, rounds=1, criterion="l2", images=8, bn_images=8)
+    config = PruneConfig(macs_removed=0.4, steps=1, criterion="l2", images=8, bn_images=8)
     pruned = prune.run(prune.PruneInputs(model=model, data=data), config, tmp_path / "prune", imgsz=64)
     inputs = RecoverInputs(weights=pruned.weights, teacher=model, data=data)
     two = ONE_EPOCH.model_copy(update={"epochs": 2})

@@ -85,7 +85,7 @@ def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs
     inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8, data=signs)
     config = QuantizeConfig(images=32, check_images=0, parity_images=2)
     made = quantize.run(inputs, config, folder / "quantize", imgsz=128)
-    assert made.sensitivity is None
+    assert made.layer_errors is None
     trained = carried.take_apart(graph.load(exported.trained_int8))
     assert read_json(folder / "quantize" / "manifest.json")["convolutions"]["integer"] == len(trained.layers) > 60
 

@@ -82,16 +82,16 @@ def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> 
     for path in made.graphs.values():
         assert graph.layout_of(path) == graph.layout_of(exported)
     assert made.calibration is not None
-    assert made.sensitivity is not None
+    assert made.layer_errors is not None
     frozen = calibration.load(made.calibration, load_dataset(data), imgsz=64)
     assert (len(frozen.images), len(frozen.check)) == (32, 11)
     manifest = read_manifest(made.calibration.parent)
     body = len(graph.parts(graph.load(exported)).body)
-    rows = read_json(made.sensitivity)["layers"]
+    rows = read_json(made.layer_errors)["layers"]
     assert len(rows) == body
     assert manifest["convolutions"]["integer"] == sum(not row["kept_float"] for row in rows) >= body - 2
     assert manifest["parity"]["fp16"]["error"] < manifest["parity"]["int8"]["error"] < 0.3
-    assert first_bad_layer(made.sensitivity)
+    assert first_bad_layer(made.layer_errors)
     assert set(made.graphs) == {"int8", "int8-tensorrt", "fp16"}
 
 
@@ -125,7 +125,7 @@ def test_given_calibration_and_one_precision(
     assert made.calibration is not None
     assert int8.calibration.read_bytes() == made.calibration.read_bytes()
     half = quantize.run(inputs, FAST, tmp_path / "fp16", imgsz=64, precisions=["fp16"])
-    assert (set(half.graphs), half.calibration, half.sensitivity) == ({"fp16"}, None, None)
+    assert (set(half.graphs), half.calibration, half.layer_errors) == ({"fp16"}, None, None)
     assert sorted(path.name for path in (tmp_path / "fp16").iterdir()) == ["manifest.json", "model-fp16.onnx"]
 
 
@@ -149,7 +149,7 @@ def test_trained_quantization_is_carried(
     outputs = quantize.run(
         quantize.QuantizeInputs(onnx=came, data=data), FAST, tmp_path / "out", imgsz=64, precisions=["int8"]
     )
-    assert outputs.sensitivity is None
+    assert outputs.layer_errors is None
     assert qdq.blockers(graph.load(outputs.graphs["int8"])) == []
     wanted = read_manifest(came.parent)["convolutions"]["integer"]
     assert read_manifest(tmp_path / "out")["convolutions"]["integer"] == wanted

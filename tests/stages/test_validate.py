@@ -64,7 +64,7 @@ def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
                 data=signs,
                 onnx=graph if with_onnx else None,
                 bundles={f"slim/{key}": folder for key, folder in built.bundles.items()},
-                sensitivity=quantized.sensitivity,
+                layer_errors=quantized.layer_errors,
             ),
             ValidateConfig(min_seconds=0.1, min_queries=10),
             profile,

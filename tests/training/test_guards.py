@@ -46,7 +46,7 @@ Recover = Callable[..., recover.RecoverOutputs]
 def cut(untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a pruned yolov8n."""
     inputs = prune.PruneInputs(model=untrained("yolov8n"), data=signs)
-    config = PruneConfig(macs_removed=0.6, criterion="l2", normalize="mean", rounds=1, bn_images=8)
+    config = PruneConfig(macs_removed=0.6, criterion="l2", normalize="mean", steps=1, bn_images=8)
     return prune.run(inputs, config, tmp_path_factory.mktemp("cut"), imgsz=64).weights
 
 

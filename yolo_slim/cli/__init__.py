@@ -122,7 +122,7 @@ def _options(*names: str) -> Callable[[Any], Any]:
             multiple=True,
             callback=_pairs,
             metavar="KEY=VALUE",
-            help="Any setting: prune.rounds=2.",
+            help="Any setting: prune.steps=2.",
         ),
         "config": click.option("--config", type=EXISTING, help="YAML file of settings; options win over it."),
         "quiet": click.option("--quiet", "-q", is_flag=True, help="No progress, errors only."),
@@ -329,15 +329,15 @@ def prune(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any)
 @click.option("--runtime", help="Where milliseconds are measured: onnxruntime or ncnn [default: onnxruntime].")
 @click.option("--images", type=int, help="Measure mAP on the first so many validation images [default: all].")
 @_options("settings", "config", "quiet", "json")
-@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/MODEL-TARGET-IMGSZ-sensitivity].")
-def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
+@click.option("--out", type=EXISTING, help="Folder to write [default: runs/slim/MODEL-TARGET-IMGSZ-block-costs].")
+def block_costs(model: Path, data: Path, quiet: bool, as_json: bool, **arguments: Any) -> None:
     """Measure what each block costs in mAP and gains in milliseconds when it alone is narrowed.
 
     \b
     Prune by what was measured:
-      yolo-slim sensitivity --model best.pt --data data.yaml --imgsz 320 --out out/map
+      yolo-slim block-costs --model best.pt --data data.yaml --imgsz 320 --out out/map
       yolo-slim prune best.pt --data data.yaml --imgsz 320 \\
-        --set prune.scope=sensitivity --set prune.sensitivity=out/map/sensitivity.json
+        --set prune.scope=block_costs --set prune.block_costs=out/map/block_costs.json
 
     Accuracy is measured on validation images, milliseconds on this machine, block against unpruned network in turns.
     A stopped run goes on with the missing blocks.
@@ -347,7 +347,7 @@ def sensitivity(model: Path, data: Path, quiet: bool, as_json: bool, **arguments
     from yolo_slim.reporting.block_costs import text
 
     with _listening(quiet) as listener:
-        outputs = api.sensitivity(model, data, command=_command(), progress=listener, **arguments)
+        outputs = api.block_costs(model, data, command=_command(), progress=listener, **arguments)
     paths = "\n".join(f"{key}: {path}" for key, path in vars(outputs).items())
     found = read_json(outputs.map)
     _answer({**vars(outputs), "blocks": found["blocks"]}, as_json, f"{text(found)}\n{paths}")
@@ -495,7 +495,7 @@ def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **ar
 
     with _listening(quiet) as listener:
         outputs = api.quantize(onnx, data, out, progress=listener, **arguments)
-    about = {"calibration": outputs.calibration, "sensitivity": outputs.sensitivity}
+    about = {"calibration": outputs.calibration, "layer_errors": outputs.layer_errors}
     _answer({**outputs.graphs, **about}, as_json)
 
 
@@ -660,4 +660,3 @@ def main() -> None:
             raise
         click.echo(f"error: {explained}", err=True)
         sys.exit(EXIT_BAD_INPUT)
-

@@ -126,8 +126,8 @@ def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | 
 
 def _described(config: PruneConfig) -> str:
     """Return a prune's settings for people."""
-    rounds = 1 if config.criterion == "random" else config.rounds
-    many = "one round" if rounds == 1 else f"{rounds} rounds"
+    steps = 1 if config.criterion == "random" else config.steps
+    many = "one step" if steps == 1 else f"{steps} steps"
     statistics = "statistics as they were" if config.bn_images == 0 else "statistics re-estimated"
     return f"yolo_slim: criterion {config.criterion}, scope {config.scope}, {many}, {statistics}"
 
@@ -139,10 +139,10 @@ def _ours(place: Place) -> Start:
 
 UNIFORM: dict[str, Any] = {
     "scope": "uniform",
-    "sensitivity": None,
-    "rounds": 1,
+    "block_costs": None,
+    "steps": 1,
     "normalize": "none",
-    "head_gentleness": 1.0,
+    "head_rate": 1.0,
     "head_removed": None,
 }
 """One share for every layer, the head included, in one step."""

@@ -101,8 +101,8 @@ def run(
     _require_shares(removed)
     _require_runtimes(runtimes)
     config = fair(config)
-    if config.prune.sensitivity:
-        load_map(Path(config.prune.sensitivity), sha256(Path(config.model)), config.imgsz)
+    if config.prune.block_costs:
+        load_map(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
     folder = project / (name or default_name(config))
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))
@@ -196,13 +196,13 @@ def _cells(arms: Iterable[str], removed: Sequence[float], seeds: Sequence[int]) 
 def settings_of(prepared: Run) -> dict[str, Any]:
     """Return what must be the same for two networks to stand in one comparison: model, data and settings."""
     settings = prepared.config.model_dump(
-        by_alias=True, exclude={"validate_", "quantize", "sensitivity", "model", "data"}
+        by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"}
     )
     # Where a training runs decides nothing but its duration.
     settings["recover"].pop("device")
     settings["validate"] = prepared.config.validate_.model_dump(include={"split", "max_images"})
-    if prepared.config.prune.sensitivity:
-        settings["prune"]["sensitivity"] = sha256(Path(prepared.config.prune.sensitivity))
+    if prepared.config.prune.block_costs:
+        settings["prune"]["block_costs"] = sha256(Path(prepared.config.prune.block_costs))
     return {"model_sha256": sha256(prepared.model), "data_digest": prepared.data_digest, **flat(settings)}
 
 

@@ -25,7 +25,7 @@ class PruneConfig(Frozen):
     """In its place: the fraction of the fused graph's parameters to remove."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
     """In its place: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
-    head_gentleness: Percent = 0.8
+    head_rate: Percent = 0.8
     """How readily the head gives channels up: 1 like the rest, .5 half as readily, 0 not at all."""
     head_removed: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Fraction of the head's own MACs (parameters) that goes, whatever its scores; absent: ranked with the rest."""
@@ -33,16 +33,16 @@ class PruneConfig(Frozen):
     """How channels are scored; no other beat ``fisher`` beyond the noise (docs/benchmarks/ablations.md)."""
     normalize: Literal["none", "sum", "mean", "max", "standard", "median"] = "none"
     """Make scores relative to their layer's sum, mean, largest, range or median before layers are compared."""
-    scope: Literal["global", "uniform", "isomorphic", "sensitivity"] = "global"
-    """Rank all channels together, remove one share everywhere, rank per kind of layer, or follow ``sensitivity``."""
-    sensitivity: str | None = Field(default=None, validate_default=True)
-    """Sensitivity map (JSON) of this model, for scope ``sensitivity``."""
-    rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    """The cut is made in so many steps, each scored anew on what the last one left."""
+    scope: Literal["global", "uniform", "isomorphic", "block_costs"] = "global"
+    """Rank all channels together, remove one share everywhere, rank per kind of layer, or follow ``block_costs``."""
+    block_costs: str | None = Field(default=None, validate_default=True)
+    """Table of block costs (JSON) of this model, for scope ``block_costs``."""
+    steps: Annotated[int, Field(ge=1, le=20)] = 3
+    """Number of cuts; the channels are scored anew before each."""
     schedule: Literal["linear", "geometric"] = "linear"
-    """Each round removes the same amount, or the same share of what the last one left."""
+    """Each step removes the same amount, or the same share of what the one before it left."""
     recover_epochs_between: Annotated[int, Field(ge=0)] = 0
-    """Epochs of recovery after every round but the last; 0: the weights stay what they were."""
+    """Epochs of recovery after every step but the last; 0: the weights stay what they were."""
     sparse_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs that train the unpruned network towards small batch-normalisation scales first; 0: none."""
     sparse_strength: Annotated[float, Field(gt=0)] = 0.001
@@ -56,7 +56,7 @@ class PruneConfig(Frozen):
     min_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """No layer is cut below this fraction of its own width."""
     images: Positive | None = None
-    """Training images that score the channels in each round; absent: 8 to 64, fewer for larger models and inputs."""
+    """Training images that score the channels before each step; absent: 8 to 64, fewer for larger models and inputs."""
     bn_images: Annotated[int, Field(ge=0)] | None = None
     """Training images that re-estimate the batch-normalisation statistics after the cut; 0: none; absent: 64 to 256."""
 
@@ -83,20 +83,20 @@ class PruneConfig(Frozen):
     @classmethod
     def _map_prices_the_head(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a gentleness that nothing would heed."""
-        default = cls.model_fields["head_gentleness"].default
-        if value == "sensitivity" and info.data.get("head_gentleness", default) not in (0, default):
-            raise PydanticCustomError("head", "another scope, or no head_gentleness but 0: the map prices the head")
+        default = cls.model_fields["head_rate"].default
+        if value == "block_costs" and info.data.get("head_rate", default) not in (0, default):
+            raise PydanticCustomError("head", "another scope, or no head_rate but 0: the map prices the head")
         return value
 
-    @field_validator("sensitivity")
+    @field_validator("block_costs")
     @classmethod
     def _map_for_scope(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a map that nothing reads, and a scope without its map."""
         scope = info.data.get("scope")
-        if value is not None and scope not in (None, "sensitivity"):
+        if value is not None and scope not in (None, "block_costs"):
             raise PydanticCustomError("map", "no value, because scope is {scope}", {"scope": scope})
-        if value is None and scope == "sensitivity":
-            raise PydanticCustomError("map", "the file that scope sensitivity reads")
+        if value is None and scope == "block_costs":
+            raise PydanticCustomError("map", "the file that scope block_costs reads")
         return value
 
     @property
@@ -109,8 +109,8 @@ BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
 """Settings of prune of which one decides."""
 
 
-class SensitivityConfig(Frozen):
-    """How `yolo-slim sensitivity` measures blocks; no other command reads it."""
+class BlockCostsConfig(Frozen):
+    """How `yolo-slim block-costs` measures blocks; no other command reads it."""
 
     removed: Fraction = 0.5
     """Fraction of its channels that each block loses, alone, while it is measured."""
@@ -205,8 +205,8 @@ class RunConfig(Frozen):
     """Seed of every random choice."""
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
-    sensitivity: SensitivityConfig = SensitivityConfig()
-    """How blocks are measured one by one, for `prune.scope: sensitivity`."""
+    block_costs: BlockCostsConfig = BlockCostsConfig()
+    """How blocks are measured one by one, for `prune.scope: block_costs`."""
     recover: RecoverConfig = RecoverConfig()
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()

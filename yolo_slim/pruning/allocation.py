@@ -416,14 +416,14 @@ MOST_TURNS = 8
 """Head and rest settle in two or three turns; a pair of neighbouring widths could go back and forth for ever."""
 
 
-def scheduled(removed: float, index: int, rounds: int, schedule: str) -> float:
-    """Return the share to have removed after round ``index`` of ``rounds``.
+def scheduled(removed: float, index: int, steps: int, schedule: str) -> float:
+    """Return the share to have removed after step ``index`` of ``steps``.
 
-    ``linear``: the same amount in each round; ``geometric``: the same share of what the last round left.
+    ``linear``: the same amount in each step; ``geometric``: the same share of what the step before left.
     """
     if schedule == "geometric":
-        return float(1 - (1 - removed) ** ((index + 1) / rounds))
-    return removed * (index + 1) / rounds
+        return float(1 - (1 - removed) ** ((index + 1) / steps))
+    return removed * (index + 1) / steps
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -468,7 +468,7 @@ def _unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: f
 def _opens(slots: Sequence[Slot]) -> str:
     """Return the setting that holds the head: a ratio of its own, else its gentleness of 0, which closes its slots."""
     has_ratio = any(slot.head and slot.least and slot.floor < slot.width for slot in slots)
-    return "prune.head_removed" if has_ratio else "prune.head_gentleness"
+    return "prune.head_removed" if has_ratio else "prune.head_rate"
 
 
 def _head_has_more(slots: Sequence[Slot], keep: np.ndarray) -> bool:
@@ -479,7 +479,7 @@ def _head_has_more(slots: Sequence[Slot], keep: np.ndarray) -> bool:
 def _lower(goal: Goal, most: float, *, head_has_more: bool) -> str:
     """Return what to do where floors, and a head that gives up less than the rest, let the share ``most`` go."""
     ways = ["lower prune.min_width or prune.min_share", "protect less (prune.protect)"]
-    ways += ["raise prune.head_gentleness"] if head_has_more else []
+    ways += ["raise prune.head_rate"] if head_has_more else []
     others = f"{', '.join(ways[:-1])}, or {ways[-1]}."
     return f"Set {goal.setting} {goal.limit(most)}, or {others}" if most >= 0.01 else f"{others[0].upper()}{others[1:]}"
 

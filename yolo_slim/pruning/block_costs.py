@@ -1,14 +1,14 @@
-"""The sensitivity map: what each block costs in mAP and gains in milliseconds, as a file that allocation follows.
+"""The table of block costs: what each block costs in mAP and gains in milliseconds, as a file that allocation follows.
 
 Schema 1::
 
-    {"schema": 1, "kind": "sensitivity", "model_sha256": "...", "removed": 0.5, "runtime": "onnxruntime fp32",
+    {"schema": 1, "kind": "block_costs", "model_sha256": "...", "removed": 0.5, "runtime": "onnxruntime fp32",
      "blocks": [{"name": "model.2", "map_cost": 0.012, "ms_gain": 0.31}, ...]}
 
 ``removed`` is the share of its channels that each block lost, alone, when it was measured; ``map_cost`` the mAP50-95
 that this cost, ``ms_gain`` the milliseconds that an image got faster. ``name`` is a module's name and stands for all
 layers below it; the longest name decides. Other keys, of a row or of the whole, are for people. ``yolo-slim
-sensitivity`` measures such a map (:mod:`yolo_slim.stages.block_costs`).
+block_costs`` measures such a map (:mod:`yolo_slim.stages.block_costs`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ROW_KEYS = ("name", "map_cost", "ms_gain")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensitivityMap:
+class BlockCosts:
     """A measured map of one model."""
 
     model_sha256: str
@@ -77,7 +77,7 @@ class SensitivityMap:
 
     def save(self, path: Path) -> None:
         """Write the map as JSON, atomically."""
-        head = {"schema": SCHEMA, "kind": "sensitivity", "model_sha256": self.model_sha256, "removed": self.removed}
+        head = {"schema": SCHEMA, "kind": "block_costs", "model_sha256": self.model_sha256, "removed": self.removed}
         write_json(path, {**self.about, **head, "blocks": [block.to_json() for block in self.blocks]})
 
     @property
@@ -92,8 +92,8 @@ class SensitivityMap:
         return max(rows, key=lambda block: len(block.name), default=None)
 
 
-def load_map(path: Path, model_sha256: str, imgsz: int) -> SensitivityMap:
-    """Return a model's sensitivity map.
+def load_map(path: Path, model_sha256: str, imgsz: int) -> BlockCosts:
+    """Return a model's table of block costs.
 
     Args:
         path: the file.
@@ -107,13 +107,13 @@ def load_map(path: Path, model_sha256: str, imgsz: int) -> SensitivityMap:
     try:
         values = read_json(path)
     except FileNotFoundError:
-        raise SlimError(f"Sensitivity map not found: {path}", remedy="Check prune.sensitivity.") from None
+        raise SlimError(f"Table of block costs not found: {path}", remedy="Check prune.block_costs.") from None
     except ValueError as error:
-        raise SlimError(f"{path}: not JSON ({error}).", remedy="Make the sensitivity map again.") from None
+        raise SlimError(f"{path}: not JSON ({error}).", remedy="Make the table of block costs again.") from None
     problems = _problems(values)
     if problems:
         raise SlimError(
-            f"{path}: not a sensitivity map of schema {SCHEMA}.",
+            f"{path}: not a table of block costs of schema {SCHEMA}.",
             culprits=problems,
             remedy="Correct these values, or make the map again with this yolo_slim.",
         )
@@ -122,20 +122,20 @@ def load_map(path: Path, model_sha256: str, imgsz: int) -> SensitivityMap:
         raise SlimError(
             f"{path}: the timings of some blocks don't count: the machine throttled.",
             culprits=throttled,
-            remedy="Run `yolo-slim sensitivity` again: it measures these blocks anew and keeps the others.",
+            remedy="Run `yolo-slim block-costs` again: it measures these blocks anew and keeps the others.",
         )
     if values["model_sha256"] != model_sha256:
         raise SlimError(
             f"{path}: the map was measured on another model ({values['model_sha256'][:12]}, not {model_sha256[:12]}).",
-            remedy="Measure this model with `yolo-slim sensitivity`, or set prune.scope: global.",
+            remedy="Measure this model with `yolo-slim block-costs`, or set prune.scope: global.",
         )
     if values.get("imgsz", imgsz) != imgsz:
         raise SlimError(
             f"{path}: the map was measured at {values['imgsz']} px, not at {imgsz}.",
-            remedy="Measure it at this input side (`yolo-slim sensitivity --imgsz`), or set prune.scope: global.",
+            remedy="Measure it at this input side (`yolo-slim block-costs --imgsz`), or set prune.scope: global.",
         )
     own = ("schema", "kind", "model_sha256", "removed", "blocks")
-    return SensitivityMap(
+    return BlockCosts(
         model_sha256=model_sha256,
         removed=float(values["removed"]),
         blocks=tuple(_row(row) for row in values["blocks"]),
@@ -151,8 +151,8 @@ def _row(values: Mapping[str, Any]) -> BlockCost:
 
 def _problems(values: Any) -> list[str]:
     """Return what is wrong with a map's JSON value, one line a problem."""
-    if not isinstance(values, dict) or values.get("kind") != "sensitivity":
-        return ['kind: expected "sensitivity"']
+    if not isinstance(values, dict) or values.get("kind") != "block_costs":
+        return ['kind: expected "block_costs"']
     problems = []
     if values.get("schema") != SCHEMA:
         problems.append(f"schema: got {values.get('schema')!r}; expected {SCHEMA}")
@@ -195,7 +195,7 @@ def _turns(value: Any) -> bool:
     )
 
 
-def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndarray:
+def prices(slots: list[Slot], cost: CostModel, guide: BlockCosts) -> np.ndarray:
     """Return the factor of each slot's scores, shape (slots,), that makes score per MAC mean mAP per millisecond.
 
     A block's scores are scaled so that losing ``removed`` of its channels costs its measured mAP, and its MACs so that
@@ -214,9 +214,9 @@ def prices(slots: list[Slot], cost: CostModel, guide: SensitivityMap) -> np.ndar
     missing = [slot.name for slot, row in zip(slots, rows, strict=True) if row is None and slot.floor < slot.width]
     if missing:
         raise SlimError(
-            "The sensitivity map has no row for some layers that can give channels up.",
+            "The table of block costs has no row for some layers that can give channels up.",
             culprits=missing,
-            remedy="Measure them too (`yolo-slim sensitivity` does), or name them in prune.protect.",
+            remedy="Measure them too (`yolo-slim block-costs` does), or name them in prune.protect.",
         )
     measured = {
         row: _cut_alone(guide.removed, slots, members, cost)

@@ -1,7 +1,7 @@
 """One block at a time: which decisions belong to it, and the cut that narrows it alone.
 
 A slot belongs to the block of its name, the first convolution that writes it: the row that
-:meth:`~yolo_slim.pruning.block_costs.SensitivityMap.block_of` gives it. Where shortcuts couple layers of several
+:meth:`~yolo_slim.pruning.block_costs.BlockCosts.block_of` gives it. Where shortcuts couple layers of several
 blocks, all of them narrow in that one block's measurement, and in no other's. Readers narrow with what they read.
 """
 

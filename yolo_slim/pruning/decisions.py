@@ -41,7 +41,7 @@ class Terms:
     @property
     def gentleness(self) -> float:
         """Return the head's share; a ratio of its own takes its place."""
-        return 1.0 if self.config.head_removed is not None else self.config.head_gentleness
+        return 1.0 if self.config.head_removed is not None else self.config.head_rate
 
     def in_head(self, name: str) -> bool:
         """Tell whether a convolution belongs to the last layer."""

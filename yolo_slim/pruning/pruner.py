@@ -1,4 +1,4 @@
-"""The cut in rounds: trace, score, allocate, cut, re-estimate; then the next round on what is left."""
+"""The cut in steps: trace, score, allocate, cut, re-estimate; then the next step on what is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from yolo_slim.pruning.allocation import (
     scheduled,
     widths_of,
 )
-from yolo_slim.pruning.block_costs import SensitivityMap, load_map, prices
+from yolo_slim.pruning.block_costs import BlockCosts, load_map, prices
 from yolo_slim.pruning.decisions import Terms, decide, make_terms, slot_widths
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import score
@@ -84,7 +84,7 @@ class Ranked:
 
 @dataclass(kw_only=True)
 class Pruner:
-    """Cuts a model in place, round by round."""
+    """Cuts a model in place, step by step."""
 
     task: Task
     progress: Progress
@@ -94,16 +94,16 @@ class Pruner:
     full: float = 0.0
     """Cost of the unpruned network in the cost model's own terms."""
     head_full: float = 0.0
-    guide: SensitivityMap | None = None
+    guide: BlockCosts | None = None
     prices: dict[str, float] = field(default_factory=dict)
-    """Name of a slot to the factor of its scores under scope ``sensitivity``; filled by the first round."""
+    """Name of a slot to the factor of its scores under scope ``block_costs``; filled by the first step."""
     graph: ChannelGraph | None = None
-    """Of the unpruned network, until the first round has used it."""
+    """Of the unpruned network, until the first step has used it."""
 
     def begin(self, model: nn.Module, graph: ChannelGraph) -> None:
         """Take the measure of the unpruned network, of which ``graph`` is the trace."""
-        if self.task.config.sensitivity is not None:
-            self.guide = load_map(Path(self.task.config.sensitivity), self.task.source_sha256, self.task.imgsz)
+        if self.task.config.block_costs is not None:
+            self.guide = load_map(Path(self.task.config.block_costs), self.task.source_sha256, self.task.imgsz)
             self.progress.say(f"prune: follows the milliseconds of {self.guide.told}")
         self.exported = exported_layers(model, end2end=self.task.end2end)
         self.graph = graph
@@ -117,13 +117,13 @@ class Pruner:
     def require_reachable(self, model: nn.Module, graph: ChannelGraph) -> None:
         """Raise where floors and protected layers don't let the unpruned network reach the whole budget.
 
-        Scores have no part in it, so it is known before the first one; a later round would tell of what is left of the
+        Scores have no part in it, so it is known before the first one; a later step would tell of what is left of the
         network, in its own percents.
         """
         terms = self._terms(model, graph)
         slots, prices = decide(graph, np.ones(label_count(graph)), terms), dict(self.prices)
         try:
-            self._keep(graph, slots, terms, self.rounds - 1)
+            self._keep(graph, slots, terms, self.steps - 1)
         except SlimError as error:
             stay = [f"{block} stays as wide as it is: {why}" for block, why in graph.blocks_kept().items()]
             raise SlimError(error.fact, culprits=[*stay, *error.culprits], remedy=error.remedy) from None
@@ -131,25 +131,25 @@ class Pruner:
             self.prices = prices
 
     @property
-    def rounds(self) -> int:
+    def steps(self) -> int:
         """Return in how many steps the cut is made; random scores don't get better by scoring anew."""
         config = self.task.config
-        return 1 if config.criterion == "random" and not config.recover_epochs_between else config.rounds
+        return 1 if config.criterion == "random" and not config.recover_epochs_between else config.steps
 
     def cut(self, model: nn.Module) -> PrunePlan:
-        """Prune in all rounds at once; return the plan in the unpruned network's channels."""
+        """Prune in all steps at once; return the plan in the unpruned network's channels."""
         total: PrunePlan | None = None
-        for index in range(self.rounds):
-            total = self.round(model, index, total)
-            if index < self.rounds - 1:
+        for index in range(self.steps):
+            total = self.cut_step(model, index, total)
+            if index < self.steps - 1:
                 self.restat(model, last=False)
         assert total is not None
-        self.progress.step("prune: score and cut", self.rounds, self.rounds)
+        self.progress.step("prune: score and cut", self.steps, self.steps)
         return total
 
-    def round(self, model: nn.Module, index: int, total: PrunePlan | None) -> PrunePlan:
-        """Cut once; return the composed plan of this round and those before it."""
-        self.progress.step("prune: score and cut", index, self.rounds)
+    def cut_step(self, model: nn.Module, index: int, total: PrunePlan | None) -> PrunePlan:
+        """Cut once; return the composed plan of this step and those before it."""
+        self.progress.step("prune: score and cut", index, self.steps)
         ranked = self.rank(model, index)
         graph = ranked.graph
         keep = self._keep(graph, ranked.slots, ranked.terms, index)
@@ -160,7 +160,7 @@ class Pruner:
         return plan if total is None else compose(total, plan)
 
     def rank(self, model: nn.Module, index: int) -> Ranked:
-        """Trace a network and score its channels on the images of round ``index``."""
+        """Trace a network and score its channels on the images of step ``index``."""
         graph = (self.graph if index == 0 else None) or trace_channels(model, self.task.imgsz)
         self.graph = None
         scores = normalized(graph, self._score(model, graph, index), self.task.config.normalize)
@@ -184,14 +184,14 @@ class Pruner:
         return make_cost_model(graph, slots, self.exported.__contains__, goal)
 
     def _keep(self, graph: ChannelGraph, slots: list[Slot], terms: Terms, index: int) -> np.ndarray:
-        """Return the kept channels of every slot after round ``index``, shape (slots,)."""
+        """Return the kept channels of every slot after step ``index``, shape (slots,)."""
         config, cost = self.task.config, self._cost(graph, slots)
-        target = self.full * (1 - scheduled(self.task.goal.removed, index, self.rounds, config.schedule))
+        target = self.full * (1 - scheduled(self.task.goal.removed, index, self.steps, config.schedule))
         slots, value = self._guided(graph, slots)
 
         def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
             given: dict[str, Any] = {"target": target, "round_to": terms.round_to, "start": start, "free": free}
-            if config.scope in ("global", "sensitivity"):
+            if config.scope in ("global", "block_costs"):
                 per_mac = PER_MAC if value is None else 1.0
                 return allocate_global(slots, cost, per_mac=per_mac, value=value, **given)
             rule = allocate_uniform if config.scope == "uniform" else allocate_isomorphic
@@ -199,7 +199,7 @@ class Pruner:
 
         if config.head_removed is None:
             return allocate(cost, target, widths_of(slots), np.ones(len(slots), dtype=bool))
-        share = scheduled(config.head_removed, index, self.rounds, config.schedule)
+        share = scheduled(config.head_removed, index, self.steps, config.schedule)
         head_target = self.head_full * (1 - share)
         rows = _head_rows(graph, terms)
         return allocate_apart(allocate, slots, cost, target=target, head_rows=rows, head_target=head_target)
@@ -215,7 +215,7 @@ class Pruner:
         return [replace(s, unit_scores=s.unit_scores * self.prices.get(s.name, 1.0)) for s in slots], macs
 
     def _score(self, model: nn.Module, graph: ChannelGraph, index: int) -> np.ndarray:
-        """Return the labels' scores on images of this round's own."""
+        """Return the labels' scores on images of this step's own."""
         task, count = self.task, self._score_count()
         batch = max(1, min(8, 8 * 320**2 // task.imgsz**2))
         with _LossGains(model, end2end=task.end2end), memory_for("channels were scored", batch, task.imgsz):
@@ -223,8 +223,8 @@ class Pruner:
             return score(model, graph, task.config.criterion, lambda: task.load(chosen, batch), task.seed + index)
 
     def _score_count(self) -> int:
-        """Return the images of one round."""
-        affordable = SCORING_GMACS / self.task.config.rounds / (self.task.before.macs / 1e9)
+        """Return the images of one step."""
+        affordable = SCORING_GMACS / self.task.config.steps / (self.task.before.macs / 1e9)
         return self.task.config.images or int(np.clip(affordable, 8, 64))
 
     def _bn_count(self) -> int:

@@ -123,7 +123,7 @@ def search(
 
 
 def save(path: Path, layers: Sequence[Layer], kept: Sequence[str], trials: Sequence[dict[str, Any]]) -> None:
-    """Write ``sensitivity.json``: the layers, most sensitive first, and the trials."""
+    """Write ``layer_errors.json``: the layers, most sensitive first, and the trials."""
     marked = [replace(layer, kept_float=layer.node in kept) for layer in layers]
     ranked = sorted(enumerate(marked), key=lambda item: (-item[1].error, item[0]))
     rows = [{**asdict(layer), "position": position} for position, layer in ranked]
@@ -134,7 +134,7 @@ def first_bad_layer(path: Path) -> str | None:
     """Return the first int8 layer in the graph whose error is near the worst one's; None if all are float.
 
     Raises:
-        SlimError: not a ``sensitivity.json``.
+        SlimError: not a ``layer_errors.json``.
     """
     try:
         value = read_json(path)
@@ -143,7 +143,9 @@ def first_bad_layer(path: Path) -> str | None:
         bad = [row for row in rows if row["error"] >= NEAR_WORST * worst]
         return str(min(bad, key=lambda row: row["position"])["layer"]) if bad else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlimError(f"{path} isn't a sensitivity file: {error!r}", remedy="Run the quantize stage again.") from None
+        raise SlimError(
+            f"{path} isn't a layer_errors file: {error!r}", remedy="Run the quantize stage again."
+        ) from None
 
 
 def _rows_error(wanted: Floats, got: Floats) -> float:

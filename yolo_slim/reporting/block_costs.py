@@ -1,4 +1,4 @@
-"""A sensitivity map for people: the terminal's table, a CSV file, a page with the plot."""
+"""A table of block costs for people: the terminal's table, a CSV file, a page with the plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolo_slim.reporting.html import environment
 from yolo_slim.reporting.plots import cost_against_gain
 from yolo_slim.reporting.text import table
 
-TEMPLATE = Path(__file__).with_name("sensitivity.html.j2")
+TEMPLATE = Path(__file__).with_name("block_costs.html.j2")
 COLUMNS = (
     "name", "map_cost", "ms_gain", "ms_gain_lowest", "ms_gain_highest", "ms_control", "ms_cut", "map50_95",
     "macs_saved", "params_saved", "channels", "channels_kept",
@@ -24,7 +24,7 @@ Json = Mapping[str, Any]
 
 
 def csv_text(found: Json) -> str:
-    """Return the rows of a ``sensitivity.json`` value as CSV with a head."""
+    """Return the rows of a ``block_costs.json`` value as CSV with a head."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -33,7 +33,7 @@ def csv_text(found: Json) -> str:
 
 
 def text(found: Json) -> str:
-    """Return a ``sensitivity.json`` value for the terminal."""
+    """Return a ``block_costs.json`` value for the terminal."""
     head = ["block", "channels", "mAP50-95", "points lost", "ms gained", "middle half", "MACs", "parameters"]
     rows = [
         [
@@ -69,7 +69,7 @@ def remarks(found: Json) -> list[str]:
 
 
 def render(found: Json) -> str:
-    """Return the page for a ``sensitivity.json`` value; it loads nothing from elsewhere."""
+    """Return the page for a ``block_costs.json`` value; it loads nothing from elsewhere."""
     pages = environment()
     pages.filters["middle_half"] = facts.middle_half
     template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))

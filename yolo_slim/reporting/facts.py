@@ -116,7 +116,7 @@ def flat(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def middle_half(row: Json) -> tuple[float, float]:
-    """Return the quartiles of a sensitivity row's gains over its turns, milliseconds.
+    """Return the quartiles of a block_costs row's gains over its turns, milliseconds.
 
     On a shared machine one turn in twenty-five is off by tens of milliseconds, so smallest and largest say little.
     """

@@ -121,7 +121,7 @@ def accuracy_vs_fps(
 
 
 def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return the scatter plot of a sensitivity map: mAP50-95 that a block costs against milliseconds that it gains.
+    """Draw a table of block costs: mAP50-95 that each block costs against the milliseconds that it saves.
 
     A horizontal line spans the middle half of the turns' gains.
     """

@@ -1,4 +1,4 @@
-"""best.pt -> sensitivity.json: what each block costs in mAP and gains in milliseconds when it alone is narrowed.
+"""best.pt -> block_costs.json: what each block costs in mAP and gains in milliseconds when it alone is narrowed.
 
 Every block loses the same share of its channels, the lowest-scored ones, while the rest of the network stays; the
 batch-normalisation statistics are re-estimated as the prune stage does, and nothing is trained. The cost is against the
@@ -23,7 +23,7 @@ from torch import nn
 
 from yolo_slim.backends import Session, backend
 from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import ExportConfig, PruneConfig, SensitivityConfig
+from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError, os_errors_explained
@@ -37,7 +37,7 @@ from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import Size, measure
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.allocation import Goal
-from yolo_slim.pruning.block_costs import ROW_KEYS, BlockCost, SensitivityMap
+from yolo_slim.pruning.block_costs import ROW_KEYS, BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.importance import require_images
@@ -51,17 +51,17 @@ from yolo_slim.training.batches import loader
 from yolo_slim.workspace.job import Job, changes, identity_of, outputs_whole, read_manifest, versions
 
 READ_OF_PRUNE = (
-    "criterion", "normalize", "protect", "round_to", "min_width", "min_share", "head_gentleness", "head_removed",
+    "criterion", "normalize", "protect", "round_to", "min_width", "min_share", "head_rate", "head_removed",
     "images", "bn_images",
 )  # fmt: skip
-"""Settings of prune that decide what a block loses; budgets, rounds and trainings don't."""
+"""Settings of prune that decide what a block loses; budgets, steps and trainings don't."""
 SPLIT = "val"
 TIMED_IMAGES = 8
 CONTROL = "control"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensitivityInputs:
+class BlockCostsInputs:
     """What the stage reads."""
 
     model: Path
@@ -71,28 +71,28 @@ class SensitivityInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SensitivityOutputs:
+class BlockCostsOutputs:
     """What the stage wrote."""
 
     map: Path
-    """``sensitivity.json``, which ``prune.sensitivity`` takes."""
+    """``block_costs.json``, which ``prune.block_costs`` takes."""
     table: Path
-    """``sensitivity.csv``: a block a line."""
+    """``block_costs.csv``: a block a line."""
     page: Path
-    """``sensitivity.html``: cost against gain, opens offline."""
+    """``block_costs.html``: cost against gain, opens offline."""
 
 
-def outputs_in(folder: Path) -> SensitivityOutputs:
+def outputs_in(folder: Path) -> BlockCostsOutputs:
     """Return where the stage writes."""
-    stem = folder / "sensitivity"
-    return SensitivityOutputs(
+    stem = folder / "block_costs"
+    return BlockCostsOutputs(
         map=stem.with_suffix(".json"), table=stem.with_suffix(".csv"), page=stem.with_suffix(".html")
     )
 
 
 def run(
-    inputs: SensitivityInputs,
-    config: SensitivityConfig,
+    inputs: BlockCostsInputs,
+    config: BlockCostsConfig,
     pruning: PruneConfig,
     profile: Profile,
     out_dir: Path,
@@ -103,7 +103,7 @@ def run(
     command: str = "",
     data_digest: str = "",
     progress: Progress | None = None,
-) -> SensitivityOutputs:
+) -> BlockCostsOutputs:
     """Measure every block that can give channels up.
 
     Args:
@@ -133,7 +133,7 @@ def run(
     outputs = outputs_in(out_dir)
     _require_own_folder(out_dir, loaded.sha256)
     if job.is_done():
-        progress.say("sensitivity: done before, kept")
+        progress.say("block-costs: done before, kept")
         return outputs
     _require_not_another(job)
     dataset = load_dataset(inputs.data)
@@ -142,7 +142,7 @@ def run(
     pruner = _pruner(loaded, pruning, dataset, out_dir, imgsz, seed, end2end)
     job.begin()
     ultra.use_all_cores()
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-sensitivity-") as folder, os_errors_explained(out_dir):
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-block-costs-") as folder, os_errors_explained(out_dir):
         meter = _Meter(
             job=job, loaded=loaded, config=config, threads=where["threads"], end2end=end2end, imgsz=imgsz,
             judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
@@ -152,11 +152,11 @@ def run(
         **where, **_circumstances(profile, command), "criterion": pruning.criterion,
         "data": {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}, CONTROL: control,
     }  # fmt: skip
-    found = SensitivityMap(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about)
+    found = BlockCosts(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about)
     return _finished(job, outputs, found)
 
 
-def _where(config: SensitivityConfig, profile: Profile, imgsz: int) -> dict[str, Any]:
+def _where(config: BlockCostsConfig, profile: Profile, imgsz: int) -> dict[str, Any]:
     """Return where the milliseconds are measured: target, runtime, threads and input side.
 
     Raises:
@@ -168,7 +168,7 @@ def _where(config: SensitivityConfig, profile: Profile, imgsz: int) -> dict[str,
     }  # fmt: skip
 
 
-def _finished(job: Job, outputs: SensitivityOutputs, found: SensitivityMap) -> SensitivityOutputs:
+def _finished(job: Job, outputs: BlockCostsOutputs, found: BlockCosts) -> BlockCostsOutputs:
     """Write everything; what a throttled machine measured is told, but the next call measures it again."""
     _write(outputs, found)
     if not any(row.details.get("invalid_reasons") for row in found.blocks):
@@ -177,14 +177,14 @@ def _finished(job: Job, outputs: SensitivityOutputs, found: SensitivityMap) -> S
 
 
 def _job(
-    folder: Path, config: SensitivityConfig, pruning: PruneConfig, where: dict[str, Any], model: str, data: str
+    folder: Path, config: BlockCostsConfig, pruning: PruneConfig, where: dict[str, Any], model: str, data: str
 ) -> Job:
     """Return the stage's job; the machine and the runtime's version decide its milliseconds."""
     decides = {
         **config.model_dump(), **where, "machine": device_model(),
         "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
     }  # fmt: skip
-    return Job(stage="sensitivity", folder=folder, config=decides, inputs={"model": model, "data": data})
+    return Job(stage="block-costs", folder=folder, config=decides, inputs={"model": model, "data": data})
 
 
 def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
 
 def _alone(pruning: PruneConfig) -> PruneConfig:
     """Return the settings of a single cut that no map guides."""
-    return pruning.model_copy(update={"scope": "global", "sensitivity": None, "rounds": 1})
+    return pruning.model_copy(update={"scope": "global", "block_costs": None, "steps": 1})
 
 
 def _require_own_folder(folder: Path, model_sha256: str) -> None:
@@ -293,7 +293,7 @@ class _Meter:
 
     job: Job
     loaded: checkpoint.Checkpoint
-    config: SensitivityConfig
+    config: BlockCostsConfig
     threads: int
     end2end: bool
     imgsz: int
@@ -305,7 +305,7 @@ class _Meter:
 
     def measured(self) -> tuple[dict[str, Any], tuple[BlockCost, ...]]:
         """Return the control's measurement and every block's."""
-        self.progress.say("sensitivity: score the channels")
+        self.progress.say("block-costs: score the channels")
         ranked = self.pruner.rank(self.loaded.model, 0)
         blocks = blocks_of(ranked)
         _block_file(self.job.folder, CONTROL).parent.mkdir(exist_ok=True)
@@ -314,9 +314,9 @@ class _Meter:
         unpruned = self._session(onnx, self.scratch)
         rows = []
         for done, block in enumerate(blocks):
-            self.progress.step("sensitivity: blocks", done, len(blocks))
+            self.progress.step("block-costs: blocks", done, len(blocks))
             rows.append(self._stored(block.name) or self._block(ranked, block, control, unpruned))
-        self.progress.step("sensitivity: blocks", len(blocks), len(blocks))
+        self.progress.step("block-costs: blocks", len(blocks), len(blocks))
         unpruned.close()
         return control, tuple(_cost(row) for row in rows)
 
@@ -346,7 +346,7 @@ class _Meter:
             **size.to_json(),
         }  # fmt: skip
         self.progress.say(
-            f"sensitivity: unpruned mAP50-95 {trained.map50_95:.4f}, with statistics re-estimated "
+            f"block-costs: unpruned mAP50-95 {trained.map50_95:.4f}, with statistics re-estimated "
             f"{restated.map50_95:.4f}, on {len(self.judge.images)} {SPLIT} images"
         )
         return self._store(CONTROL, value)
@@ -369,7 +369,7 @@ class _Meter:
             "seconds": round(time.monotonic() - started, 1),
         }
         self.progress.say(
-            f"sensitivity: {block.name}: mAP50-95 {-100 * value['map_cost']:+.2f} points, {-value['ms_gain']:+.3f} ms"
+            f"block-costs: {block.name}: mAP50-95 {-100 * value['map_cost']:+.2f} points, {-value['ms_gain']:+.3f} ms"
         )
         return self._store(block.name, value)
 
@@ -427,7 +427,7 @@ def _cost(row: dict[str, Any]) -> BlockCost:
     return BlockCost(**{key: row[key] for key in ROW_KEYS}, details=details)
 
 
-def _write(outputs: SensitivityOutputs, found: SensitivityMap) -> None:
+def _write(outputs: BlockCostsOutputs, found: BlockCosts) -> None:
     """Write the map, the table and the page."""
     with os_errors_explained(outputs.map):
         found.save(outputs.map)

@@ -25,7 +25,7 @@ from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.training.batches import loader
-from yolo_slim.training.prune_rounds import Phases, deciding, untaught
+from yolo_slim.training.prune_steps import Phases, deciding, untaught
 from yolo_slim.workspace.job import Job, read_manifest
 
 
@@ -85,7 +85,7 @@ def run(
         imgsz: input side in pixels: MACs and scores are computed at it.
         seed: seed of the choice of images.
         end2end: yolo26's one-to-one head is the one that will be exported.
-        training: how the network is trained before the cut or between its rounds, where the settings ask for it.
+        training: how the network is trained before the cut or between its steps, where the settings ask for it.
         data_digest: digest of the data set, see :func:`yolo_slim.datasets.description.digest`.
         progress: listener.
 
@@ -123,7 +123,7 @@ def run(
         pruner = work.pruner(base.sha256)
         pruner.begin(base.model, graph)
     between = config.recover_epochs_between > 0
-    model, plan = phases.rounds(pruner, base) if between else (base.model, pruner.cut(base.model))
+    model, plan = phases.steps(pruner, base) if between else (base.model, pruner.cut(base.model))
     return work.finish(job, pruner, model, plan)
 
 
@@ -131,7 +131,7 @@ def _job(
     folder: Path, config: PruneConfig, settings: dict[str, Any], training: RecoverConfig, digests: dict[str, str]
 ) -> Job:
     """Return the stage's job; how to train and the teacher decide its result only where it trains."""
-    recovers = config.recover_epochs_between > 0 and config.rounds > 1
+    recovers = config.recover_epochs_between > 0 and config.steps > 1
     trains, training = recovers or config.sparse_epochs > 0, training if recovers else untaught(training)
     teacher = {"teacher": sha256(Path(training.teacher))} if training.teacher and training.distill > 0 else {}
     return Job(
@@ -202,7 +202,7 @@ def replay(
 ) -> PruneOutputs:
     """Prune a checkpoint by a plan, hand-edited or not: the weights that :func:`run` made by it, byte for byte.
 
-    A plan whose rounds were recovered in between gives its widths, but not what those trainings did to the weights.
+    A plan whose steps were recovered in between gives its widths, but not what those trainings did to the weights.
 
     Args:
         inputs: the checkpoint that the plan was made for, and the data for the batch-normalisation statistics.
@@ -224,7 +224,7 @@ def replay(
     plan, _ = planning.load_for(plan_path, loaded.model, loaded.sha256)
     config = planning.config_of(plan)
     if config.recover_epochs_between:
-        progress.say("plan: its rounds were recovered in between; this cuts the weights given, without those trainings")
+        progress.say("plan: its steps were recovered in between; this cuts the weights given, without those trainings")
     job = Job(
         stage="prune",
         folder=out_dir,
@@ -323,9 +323,9 @@ class _Work:
 
 
 def _map_digest(config: PruneConfig) -> dict[str, str]:
-    """Return the digest of the sensitivity map among the inputs, where there is one."""
-    path = Path(config.sensitivity) if config.sensitivity else None
-    return {"sensitivity": sha256(path)} if path and path.is_file() else {}
+    """Return the digest of the table of block costs among the inputs, where there is one."""
+    path = Path(config.block_costs) if config.block_costs else None
+    return {"block_costs": sha256(path)} if path and path.is_file() else {}
 
 
 def width_table(before: dict[str, int], model: nn.Module, size_before: Size, size_after: Size) -> dict[str, Any]:

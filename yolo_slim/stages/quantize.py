@@ -1,4 +1,4 @@
-"""model.onnx -> int8 and fp16 graphs, and the calibration and sensitivity files that explain the int8 one."""
+"""model.onnx -> int8 and fp16 graphs, and the calibration and layer_errors files that explain the int8 one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.quantization import carried, fp16, qdq
 from yolo_slim.quantization import graph as graphs
-from yolo_slim.quantization import layer_errors as sensitivity
+from yolo_slim.quantization import layer_errors as layer_errors
 from yolo_slim.quantization.calibration import Calibration
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.integer import integer_convolutions
@@ -61,8 +61,8 @@ class QuantizeOutputs:
     """``int8`` (ONNX Runtime), ``int8-tensorrt`` and ``fp16`` to the graph, as far as they were asked for."""
     calibration: Path | None
     """``calibration.json``; None without int8."""
-    sensitivity: Path | None
-    """``sensitivity.json``; None without int8, or when the graph came quantized."""
+    layer_errors: Path | None
+    """``layer_errors.json``; None without int8, or when the graph came quantized."""
 
 
 def run(
@@ -114,7 +114,7 @@ def run(
     if "fp16" in outputs.graphs:
         graphs.save(fp16.convert(model), outputs.graphs["fp16"])
     extra = _measure(inputs.onnx, outputs, images, about["layout"], imgsz)
-    files = [*outputs.graphs.values(), *[path for path in (outputs.calibration, outputs.sensitivity) if path]]
+    files = [*outputs.graphs.values(), *[path for path in (outputs.calibration, outputs.layer_errors) if path]]
     job.finish(files, extra)
     distances = [f"{name} {found['error']:.3f}" for name, found in extra["parity"].items()]
     progress.say(f"quantize: distance to fp32: {', '.join(distances)}")
@@ -128,7 +128,7 @@ def planned(out_dir: Path, precisions: Sequence[str], *, quantized: bool = False
     return QuantizeOutputs(
         graphs={name: out_dir / f"model-{name}.onnx" for name in names},
         calibration=out_dir / "calibration.json" if int8 else None,
-        sensitivity=out_dir / "sensitivity.json" if int8 and not quantized else None,
+        layer_errors=out_dir / "layer_errors.json" if int8 and not quantized else None,
     )
 
 
@@ -206,8 +206,8 @@ class _Int8:
     progress: Progress
 
     def write(self, outputs: QuantizeOutputs) -> None:
-        """Write both int8 graphs, and ``sensitivity.json`` unless the graph came quantized."""
-        layers, make = self._carried() if graphs.is_quantized(self.model) else self._calibrated(outputs.sensitivity)
+        """Write both int8 graphs, and ``layer_errors.json`` unless the graph came quantized."""
+        layers, make = self._carried() if graphs.is_quantized(self.model) else self._calibrated(outputs.layer_errors)
         for name, pairs_after in (("int8", True), (TENSORRT_INT8, False)):
             made = make(layers, outputs=pairs_after)
             _require_portable(made)
@@ -243,7 +243,7 @@ class _Int8:
     def _without_sensitive(self, layers: Sequence[str], make: Make, report: Path | None) -> tuple[str, ...]:
         """Return the layers that become int8, and write what was found."""
         images = self.calibration.images[: self.config.scan_images]
-        found = sensitivity.scan(
+        found = layer_errors.scan(
             self.model,
             layers,
             make,
@@ -252,13 +252,13 @@ class _Int8:
             tick=self._tick("quantize: each layer's own error", len(layers)),
         )
         trials = self._trials(found, layers, make)
-        kept = sensitivity.float_layers(found, trials[-1]["float_layers"] if trials else 0)
+        kept = layer_errors.float_layers(found, trials[-1]["float_layers"] if trials else 0)
         if report:
-            sensitivity.save(report, found, kept, trials)
+            layer_errors.save(report, found, kept, trials)
         self.progress.say(f"quantize: {len(layers) - len(kept)} layers int8, {len(kept)} sensitive ones stay float")
         return tuple(layer for layer in layers if layer not in kept)
 
-    def _trials(self, found: Sequence[sensitivity.Layer], layers: Sequence[str], make: Make) -> list[dict[str, Any]]:
+    def _trials(self, found: Sequence[layer_errors.Layer], layers: Sequence[str], make: Make) -> list[dict[str, Any]]:
         """Return how much mAP int8 costs with more and more sensitive layers in float."""
         images = self.calibration.check
         if not images:
@@ -271,7 +271,7 @@ class _Int8:
             return round(control - judge(make([layer for layer in layers if layer not in kept])), 5)
 
         most = min(self.config.max_float_layers, len(layers) - 1)
-        return sensitivity.search(found, most, drop, self.config.max_drop)
+        return layer_errors.search(found, most, drop, self.config.max_drop)
 
     def _tick(self, text: str, total: int) -> Callable[[int], None]:
         return lambda done: self.progress.step(text, done, total)
@@ -336,7 +336,7 @@ def _measure(onnx: Path, outputs: QuantizeOutputs, images: list[Path], layout: s
     parity = {}
     for name, path in outputs.graphs.items():
         errors = [
-            sensitivity.output_error(a, b, layout=layout) for a, b in zip(wanted, _outputs(path, blobs), strict=True)
+            layer_errors.output_error(a, b, layout=layout) for a, b in zip(wanted, _outputs(path, blobs), strict=True)
         ]
         parity[name] = {"images": len(images), "error": float(np.mean(errors)), "worst": float(np.max(errors))}
     extra: dict[str, Any] = {"parity": parity}
@@ -363,7 +363,7 @@ def graphs_in(folder: Path) -> dict[str, Path]:
     return {name: folder / file for name, file in files.items() if file in outputs}
 
 
-def sensitivity_in(folder: Path) -> Path | None:
-    """Return the ``sensitivity.json`` of a finished stage, None where it made none; raises as :func:`graphs_in`."""
-    path = folder / "sensitivity.json"
+def layer_errors_in(folder: Path) -> Path | None:
+    """Return the ``layer_errors.json`` of a finished stage, None where it made none; raises as :func:`graphs_in`."""
+    path = folder / "layer_errors.json"
     return path if path.name in require_manifest(folder, "quantize")["outputs"] else None

@@ -57,8 +57,8 @@ class ValidateInputs:
     pruned: Path | None = None
     recovered: Path | None = None
     onnx: Path | None = None
-    sensitivity: Path | None = None
-    """``sensitivity.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
+    layer_errors: Path | None = None
+    """``layer_errors.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Builds that weren't possible, with the reason."""
     preflight: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def run(
     """
     progress = progress or Silent()
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
-    files["sensitivity"] = inputs.sensitivity
+    files["layer_errors"] = inputs.layer_errors
     digests = {key: sha256(path) for key, path in files.items() if path}
     digests |= {key: sha256(folder / "bundle.json") for key, folder in inputs.bundles.items()}
     here = {"machine": device_model(), "is_target": local.is_device(profile)}
@@ -341,7 +341,7 @@ class _Measurement:
         )
         if rung["worst_class"]:
             text += f"; most in class {rung['worst_class']['name']} ({rung['worst_class']['drop']:+.4f})"
-        layer = first_bad_layer(self.inputs.sensitivity) if self.inputs.sensitivity else None
+        layer = first_bad_layer(self.inputs.layer_errors) if self.inputs.layer_errors else None
         if layer and rung["rung"].endswith("int8"):
             text += f"; the first layer to look at is {layer}"
         return text

@@ -1,6 +1,6 @@
 """Trainings inside the prune stage: they keep their weights in float32, and can pull batch-norm scales to zero.
 
-Ultralytics writes checkpoints in float16. Between rounds that would round the weights again and again.
+Ultralytics writes checkpoints in float16. Between steps that would round the weights again and again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Trainings that belong to the prune stage: sparse training before the cut, recovery between its rounds.
+"""Trainings that belong to the prune stage: sparse training before the cut, recovery between its steps.
 
-Each has a folder and a manifest of its own, so that a killed prune goes on with the last whole round and epoch.
+Each has a folder and a manifest of its own, so that a killed prune goes on with the last whole step and epoch.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Phases:
         """Return the job that these settings have for a folder; what earlier phases make is taken as it was."""
         if folder.name == "sparse":
             return self._sparse_job()
-        own = {**self.settings, "round": int(folder.name), "base": config["base"]}
-        return self._round_job(folder, own, inputs["previous"])
+        own = {**self.settings, "step": int(folder.name), "base": config["base"]}
+        return self._step_job(folder, own, inputs["previous"])
 
     def _sparse_job(self) -> Job:
         """Return the job of the training before the cut."""
@@ -80,9 +80,9 @@ class Phases:
         inputs = {key: self.inputs[key] for key in ("model", "data")}
         return self._job("prune-sparse", self.folder / "sparse", own, inputs, untaught(self.training))
 
-    def _round_job(self, folder: Path, own: dict[str, Any], previous: str) -> Job:
-        """Return the job of a round's recovery."""
-        return self._job("prune-round", folder, own, {**self.inputs, "previous": previous}, self.training)
+    def _step_job(self, folder: Path, own: dict[str, Any], previous: str) -> Job:
+        """Return the job of a step's recovery."""
+        return self._job("prune-step", folder, own, {**self.inputs, "previous": previous}, self.training)
 
     def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
         """Return the unpruned network after training with the penalty on its scales (``sparse/sparse.pt``)."""
@@ -99,25 +99,25 @@ class Phases:
             shutil.rmtree(job.folder / "train")
         return checkpoint.load(weights, (loaded.task,))
 
-    def rounds(self, pruner: Pruner, base: checkpoint.Checkpoint) -> tuple[nn.Module, PrunePlan]:
+    def steps(self, pruner: Pruner, base: checkpoint.Checkpoint) -> tuple[nn.Module, PrunePlan]:
         """Cut and recover in turn; return the network after the last cut, which is not recovered, and the plan."""
         model, plan = base.model, None
         previous = base.sha256
-        for index in range(pruner.rounds - 1):
-            folder = self.folder / "rounds" / str(index + 1)
-            own = {**self.settings, "round": index + 1, "base": base.sha256}
-            job = self._round_job(folder, own, previous)
+        for index in range(pruner.steps - 1):
+            folder = self.folder / "steps" / str(index + 1)
+            own = {**self.settings, "step": index + 1, "base": base.sha256}
+            job = self._step_job(folder, own, previous)
             if job.is_done():
-                self.progress.say(f"prune: round {index + 1} of {pruner.rounds} done before, kept")
+                self.progress.say(f"prune: step {index + 1} of {pruner.steps} done before, kept")
             else:
-                self._round(pruner, base, model, plan, index, job)
+                self._step(pruner, base, model, plan, index, job)
             plan = PrunePlan.load(folder / "plan.json")
             pruner.prices = read_json(folder / "state.json")["prices"]
             model = checkpoint.load(folder / "recovered.pt", (base.task,)).model
             previous = sha256(folder / "recovered.pt")
-        return model, pruner.round(model, pruner.rounds - 1, plan)
+        return model, pruner.cut_step(model, pruner.steps - 1, plan)
 
-    def _round(
+    def _step(
         self,
         pruner: Pruner,
         base: checkpoint.Checkpoint,
@@ -126,13 +126,13 @@ class Phases:
         index: int,
         job: Job,
     ) -> None:
-        """Cut once, recover, and leave both networks and the plan so far in the round's folder."""
+        """Cut once, recover, and leave both networks and the plan so far in the step's folder."""
         last = resumable(job)
         job.begin()
         pruned, recovered = job.folder / "pruned.pt", job.folder / "recovered.pt"
         # A training that goes on belongs to the cut that it began with, which another machine may not repeat exactly.
         if last is None:
-            total = pruner.round(model, index, plan)
+            total = pruner.cut_step(model, index, plan)
             pruner.restat(model, last=False)
             checkpoint.save(pruned, base, model)
             total.save(job.folder / "plan.json")

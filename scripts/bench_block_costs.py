@@ -1,9 +1,9 @@
-"""Prune by the default scope and by a sensitivity map, untrained, and print both as a Markdown table.
+"""Prune by the default scope and by a table of block costs, untrained, and print both as a Markdown table.
 
-    yolo-slim sensitivity --model ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
-        --imgsz 320 --images 100 --out runs/sensitivity
+    yolo-slim block-costs --model ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
+        --imgsz 320 --images 100 --out runs/block_costs
     python scripts/bench_sensitivity.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
-        --imgsz 320 --map runs/sensitivity/sensitivity.json --out runs/bench-sensitivity
+        --imgsz 320 --map runs/block_costs/block_costs.json --out runs/bench-block-costs
 
 mAP is of validation images, in ONNX Runtime: all of them, and those alone that the map wasn't measured on. Milliseconds
 are of inference, in turns with the unpruned network.
@@ -72,13 +72,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     measured = read_json(options.map)
-    guided = {"prune.scope": "sensitivity", "prune.sensitivity": str(options.map)}
+    guided = {"prune.scope": "block_costs", "prune.block_costs": str(options.map)}
     dataset = load_dataset(options.data)
     images = dataset.splits["val"]
     threads = min(2, len(os.sched_getaffinity(0)))
     text, control = list(HEAD), Path()
     try:
-        for name, settings in (("control", None), ("global", {}), ("sensitivity", guided)):
+        for name, settings in (("control", None), ("global", {}), ("block_costs", guided)):
             folder, weights, gmacs = options.out / name, options.model, measured["control"]["macs"] / 1e9
             if settings is not None:
                 pruned = yolo_slim.prune(

@@ -1,4 +1,4 @@
-"""The sensitivity map: what it measures, that pruning follows it, and that a stopped run loses no block."""
+"""The table of block costs: what it measures, that pruning follows it, and that a stopped run loses no block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from tests.test_cli import run_cli
 from yolo_slim.config import targets
-from yolo_slim.config.run import ExportConfig, PruneConfig, SensitivityConfig
+from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json
@@ -23,14 +23,14 @@ from yolo_slim.pruning.block_costs import load_map
 from yolo_slim.pruning.blockwise import blocks_of
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.reporting.block_costs import csv_text, render, text
-from yolo_slim.stages import block_costs as sensitivity
+from yolo_slim.stages import block_costs as block_costs
 from yolo_slim.stages import prune
 from yolo_slim.version import __version__
 
 IMGSZ = 160
 IDLE, BUSY = "model.8", "model.2"
 """The block whose weakest half nothing reads, and one that everything rests on."""
-QUICK = SensitivityConfig(rounds=2, frames=2)
+QUICK = BlockCostsConfig(rounds=2, frames=2)
 
 
 def only(*blocks: str, **settings: Any) -> PruneConfig:
@@ -43,8 +43,8 @@ def only(*blocks: str, **settings: Any) -> PruneConfig:
 def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **settings: Any) -> dict[str, Any]:
     """Return the map that the stage writes."""
     config = QUICK.model_copy(update=settings)
-    given = sensitivity.SensitivityInputs(model=model, data=data)
-    outputs = sensitivity.run(given, config, pruning, targets.load("host"), out, imgsz=IMGSZ)
+    given = block_costs.BlockCostsInputs(model=model, data=data)
+    outputs = block_costs.run(given, config, pruning, targets.load("host"), out, imgsz=IMGSZ)
     return read_json(outputs.map)
 
 
@@ -75,7 +75,7 @@ def measured(idle: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_idle_block_costs_nothing(measured: Path) -> None:
     """Cutting what nothing reads costs no mAP, cutting as much of a block that matters does; both save MACs."""
-    found = read_json(measured / "sensitivity.json")
+    found = read_json(measured / "block_costs.json")
     rows = {row["name"]: row for row in found["blocks"]}
     assert set(rows) == {IDLE, BUSY}
     assert found["control"]["map50_95"] > 0.2
@@ -91,7 +91,7 @@ def test_idle_block_costs_nothing(measured: Path) -> None:
 
 def test_map_says_where_it_comes_from(measured: Path, signs: Path) -> None:
     """Accuracy is of validation images, and runtime, threads, machine, versions and date stand in the file."""
-    found = read_json(measured / "sensitivity.json")
+    found = read_json(measured / "block_costs.json")
     assert found["data"] == {"yaml": signs.name, "split": "val", "images": 16}
     assert found["runtime"] == "onnxruntime fp32"
     assert found["threads"] >= 1
@@ -109,10 +109,10 @@ def test_map_of_another_runtime(idle: Path, signs: Path, tmp_path: Path) -> None
 
 def test_outputs_for_people(measured: Path) -> None:
     """The table has a block a line, and the page loads nothing from elsewhere and draws every block."""
-    found = read_json(measured / "sensitivity.json")
-    assert (measured / "sensitivity.csv").read_text() == csv_text(found)
+    found = read_json(measured / "block_costs.json")
+    assert (measured / "block_costs.csv").read_text() == csv_text(found)
     assert [line.split(",")[0] for line in csv_text(found).splitlines()] == ["name", BUSY, IDLE]
-    page = (measured / "sensitivity.html").read_text()
+    page = (measured / "block_costs.html").read_text()
     assert page == render(found)
     assert "http" not in page
     assert page.count('class="slim"') == len(found["blocks"])
@@ -124,7 +124,7 @@ def test_outputs_for_people(measured: Path) -> None:
 
 def test_prune_follows_a_measured_map(measured: Path, idle: Path, signs: Path, tmp_path: Path) -> None:
     """With the map as it was written, pruning takes from the block that costs nothing and reaches its budget."""
-    guided = only(IDLE, BUSY, macs_removed=0.02, scope="sensitivity", sensitivity=str(measured / "sensitivity.json"))
+    guided = only(IDLE, BUSY, macs_removed=0.02, scope="block_costs", block_costs=str(measured / "block_costs.json"))
     outputs = prune.dry_run(prune.PruneInputs(model=idle, data=signs), guided, tmp_path, imgsz=IMGSZ)
     table = read_json(outputs.widths)
     assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.02, abs=0.01)
@@ -140,15 +140,15 @@ def test_whole_map_decides_allocation(
     from tests.pruning.test_blockwise import ranked
 
     model = untrained(family)
-    config = PruneConfig(criterion="l2", normalize="mean", rounds=1)
+    config = PruneConfig(criterion="l2", normalize="mean", steps=1)
     names = [block.name for block in blocks_of(ranked(checkpoint.load(model).model, config))]
     rows = [{"name": name, "map_cost": 0.1 / (i + 1), "ms_gain": 0.1} for i, name in enumerate(names)]
     path = tmp_path / "map.json"
-    head = {"schema": 1, "kind": "sensitivity", "model_sha256": checkpoint.load(model).sha256, "removed": 0.5}
+    head = {"schema": 1, "kind": "block_costs", "model_sha256": checkpoint.load(model).sha256, "removed": 0.5}
     path.write_text(json.dumps({**head, "blocks": rows}))
-    guided = config.model_copy(update={"scope": "sensitivity", "sensitivity": str(path)})
+    guided = config.model_copy(update={"scope": "block_costs", "block_costs": str(path)})
     tables = []
-    for scope, settings in (("global", config), ("sensitivity", guided)):
+    for scope, settings in (("global", config), ("block_costs", guided)):
         inputs = prune.PruneInputs(model=model, data=signs)
         tables.append(read_json(prune.dry_run(inputs, settings, tmp_path / scope, imgsz=64).widths))
     for table in tables:
@@ -158,7 +158,7 @@ def test_whole_map_decides_allocation(
 
 def test_details_survive_the_file(measured: Path, idle: Path, tmp_path: Path) -> None:
     """Reading a map and writing it again loses nothing."""
-    path = measured / "sensitivity.json"
+    path = measured / "block_costs.json"
     load_map(path, checkpoint.load(idle).sha256, IMGSZ).save(tmp_path / "again.json")
     assert read_json(tmp_path / "again.json") == read_json(path)
 
@@ -169,9 +169,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: py
     onnx = tmp_path_factory.getbasetemp() / f"shared-{IMGSZ}.onnx"
     if not onnx.exists():
         export_onnx(trained, ExportConfig(), IMGSZ, onnx)
-    monkeypatch.setattr(sensitivity, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
+    monkeypatch.setattr(block_costs, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
     seen: list[str] = []
-    measure_block = sensitivity._Meter._block
+    measure_block = block_costs._Meter._block
 
     def count(self: Any, ranked: Any, block: Any, *rest: Any) -> Any:
         seen.append(block.name)
@@ -180,7 +180,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: py
             raise KeyboardInterrupt
         return measure_block(self, ranked, block, *rest)
 
-    monkeypatch.setattr(sensitivity._Meter, "_block", count)
+    monkeypatch.setattr(block_costs._Meter, "_block", count)
     return seen
 
 
@@ -207,7 +207,7 @@ def test_stopped_run_goes_on(
         with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
             measure(trained, signs, tmp_path, pruning, images=4)
     assert caught.value.culprits == (f"yolo_slim: {__version__} -> 9.9",)
-    assert (len(counted), read_json(tmp_path / "sensitivity.json")) == (5, found)
+    assert (len(counted), read_json(tmp_path / "block_costs.json")) == (5, found)
     (tmp_path / "manifest.json").unlink()
     measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
     assert counted[5:] == ["model.0", "model.1", "model.8"]
@@ -218,12 +218,12 @@ def test_throttled_block_is_measured_again(
 ) -> None:
     """A block whose timing doesn't count is told, leaves the map unfinished, and the next call measures it alone."""
     counted.append("stop")
-    timed, hot = sensitivity._Meter._timed, ["too hot"]
+    timed, hot = block_costs._Meter._timed, ["too hot"]
 
     def throttled(self: Any, *given: Any) -> dict[str, Any]:
         return {**timed(self, *given), "invalid_reasons": [hot.pop()] if hot else []}
 
-    monkeypatch.setattr(sensitivity._Meter, "_timed", throttled)
+    monkeypatch.setattr(block_costs._Meter, "_timed", throttled)
     pruning = only("model.0", "model.1")
     first = measure(trained, signs, tmp_path, pruning, images=4)
     assert [row["invalid_reasons"] for row in first["blocks"]] == [["too hot"], []]
@@ -236,30 +236,30 @@ def test_throttled_block_is_measured_again(
 
 def test_folder_of_another_map(counted: list[str], measured: Path, trained: Path, signs: Path) -> None:
     """A folder that holds another model's map is refused and keeps it."""
-    before = (measured / "sensitivity.json").read_bytes()
+    before = (measured / "block_costs.json").read_bytes()
     with pytest.raises(SlimError, match="holds the map of another model"):
         measure(trained, signs, measured, only("model.0"))
-    assert (measured / "sensitivity.json").read_bytes() == before
+    assert (measured / "block_costs.json").read_bytes() == before
     assert not counted
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--removed", "0"], "sensitivity.removed: got 0.0; expected: greater than 0"),
-        (["--removed", "1"], "sensitivity.removed: got 1.0; expected: less than 1"),
-        (["--images", "-1"], "sensitivity.images: got -1"),
+        (["--removed", "0"], "block_costs.removed: got 0.0; expected: greater than 0"),
+        (["--removed", "1"], "block_costs.removed: got 1.0; expected: less than 1"),
+        (["--images", "-1"], "block_costs.images: got -1"),
         (["--runtime", "onnxruntim"], "Unknown runtime 'onnxruntim'. Did you mean 'onnxruntime'?"),
         (["--runtime", "tensorrt"], "builds its engines on the device"),
         (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
-        (["--set", "sensitivity.round=3"], "Did you mean 'rounds'?"),
+        (["--set", "block_costs.round=3"], "Did you mean 'rounds'?"),
     ],
 )
 def test_bad_settings(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:
     """Impossible settings are refused before anything is measured."""
     out = tmp_path / "map"
     given = ["--model", str(trained), "--data", str(signs), "--out", str(out), "--imgsz", "64"]
-    code, _, err = run_cli("sensitivity", *given, *options)
+    code, _, err = run_cli("block_costs", *given, *options)
     assert code == 2
     assert message in err
     assert not (out / "blocks").exists()
@@ -275,8 +275,8 @@ def test_other_tasks_and_few_images(
     torch.save({"model": SegmentationModel("yolo11n-seg.yaml", verbose=False)}, path)
     with pytest.raises(SlimError, match="not a detection checkpoint"):
         measure(path, signs, tmp_path / "out", PruneConfig())
-    whole = sensitivity.load_dataset(signs)
+    whole = block_costs.load_dataset(signs)
     few = replace(whole, splits={**whole.splits, "train": whole.splits["train"][:15]})
-    monkeypatch.setattr(sensitivity, "load_dataset", lambda _: few)
+    monkeypatch.setattr(block_costs, "load_dataset", lambda _: few)
     with pytest.raises(SlimError, match="wants at least 16"):
         measure(trained, signs, tmp_path / "out", PruneConfig())

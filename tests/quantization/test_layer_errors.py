@@ -12,7 +12,7 @@ import pytest
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.quantization import graph, qdq
-from yolo_slim.quantization import layer_errors as sensitivity
+from yolo_slim.quantization import layer_errors as layer_errors
 from yolo_slim.quantization.layer_errors import Layer, first_bad_layer, output_error, search
 from yolo_slim.quantization.ranges import collect
 
@@ -78,16 +78,16 @@ def test_search_spends_everything_when_nothing_is_good() -> None:
 
 def test_first_bad_layer(tmp_path: Path) -> None:
     """Of the int8 layers near the worst error the first in the graph is named; float ones don't count."""
-    path = tmp_path / "sensitivity.json"
-    sensitivity.save(path, layers(0.9, 0.1, 0.3, 0.5), ["/a/Conv"], [])
+    path = tmp_path / "layer_errors.json"
+    layer_errors.save(path, layers(0.9, 0.1, 0.3, 0.5), ["/a/Conv"], [])
     assert first_bad_layer(path) == "c"
     assert read_json(path)["layers"][0] == {
         **{"node": "/a/Conv", "layer": "a", "error": 0.9, "kept_float": True, "position": 0}
     }
-    sensitivity.save(path, layers(0.9), ["/a/Conv"], [])
+    layer_errors.save(path, layers(0.9), ["/a/Conv"], [])
     assert first_bad_layer(path) is None
     path.write_text("{}")
-    with pytest.raises(SlimError, match="isn't a sensitivity file"):
+    with pytest.raises(SlimError, match="isn't a layer_errors file"):
         first_bad_layer(path)
 
 
@@ -102,7 +102,7 @@ def test_a_ruined_layer_is_found(exported: Path, blobs: list[np.ndarray]) -> Non
     read = graph.nodes_named(model, [ruined])[0].input[0]
     ranges[read] = ranges[read] / 100
     make = partial(qdq.quantize, model, ranges=ranges)
-    found = sensitivity.scan(model, some, make, blobs[:4], layout="one2many", tick=lambda _: None)
+    found = layer_errors.scan(model, some, make, blobs[:4], layout="one2many", tick=lambda _: None)
     ranked = sorted(found, key=lambda layer: -layer.error)
     assert ranked[0].node == ruined
     assert ranked[0].error > 1.5 * ranked[1].error
