@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from yolo_slim.config.run import ExportConfig, PruneConfig
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.export.onnx import export_onnx
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import Size
 from yolo_slim.pruning.allocation import Goal
 
@@ -20,8 +17,12 @@ SIZE_MARGIN = 0.995
 """Share of the size that is planned for: what isn't weights depends a little on the widths."""
 
 
-def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str, Any]) -> Goal:
-    """Return the budget as a share of the unpruned network.
+OnnxBytes = Callable[[Path], int]
+"""From a checkpoint to the size of its fp32 ONNX file, exported as the export stage does."""
+
+
+def make_goal(config: PruneConfig, before: Size, model: Path, onnx_bytes: OnnxBytes) -> Goal:
+    """Express the budget as a share of the unpruned network.
 
     Raises:
         SlimError: a file size that the unpruned network has already, or that no network could have.
@@ -31,7 +32,7 @@ def make_goal(config: PruneConfig, before: Size, model: Path, settings: dict[str
         return Goal(removed=value)
     if budget == "params_removed":
         return Goal(removed=value, what="parameters", setting="prune.params_removed")
-    size = onnx_bytes(model, settings)
+    size = onnx_bytes(model)
     wanted, rest = value * 1e6, size - 4 * before.params
     if size <= wanted:
         raise SlimError(
@@ -57,15 +58,6 @@ def _above(size_bytes: float) -> str:
     return f"above {math.ceil(size_bytes / SIZE_MARGIN / 1e4) / 100:.2f}"
 
 
-def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:
-    """Return the size of a checkpoint's fp32 ONNX file, exported as the export stage does."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-size-") as folder:
-        out = Path(folder) / "model.onnx"
-        with ultra.log_to(Path(folder) / "export.log"):
-            export_onnx(weights, ExportConfig(end2end=settings["end2end"]), settings["imgsz"], out)
-        return out.stat().st_size
-
-
 def require_goal(goal: Goal, before: Size, after: Size) -> None:
     """Raise unless the cost fell, and to what was asked."""
     ratio = after.macs / before.macs if goal.what == "MACs" else after.params / before.params
@@ -84,11 +76,11 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
         )
 
 
-def require_size(config: PruneConfig, weights: Path, settings: dict[str, Any]) -> None:
+def require_size(config: PruneConfig, weights: Path, onnx_bytes: OnnxBytes) -> None:
     """Raise where the pruned network's ONNX file is larger than the budget, if that is one of size."""
     if config.max_size_mb is None:
         return
-    size = onnx_bytes(weights, settings) / 1e6
+    size = onnx_bytes(weights) / 1e6
     if size > config.max_size_mb:
         raise SlimError(
             f"The pruned ONNX file has {size:.3f} MB, above prune.max_size_mb {config.max_size_mb:g}.",

@@ -69,31 +69,6 @@ OURS = frozenset(
 """Arguments that the stage sets itself."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecoverInputs:
-    """What the stage reads."""
-
-    weights: Path
-    """``pruned.pt``."""
-    teacher: Path
-    """The unpruned checkpoint, or a larger one with the same classes and head."""
-    data: Path
-    """Ultralytics data set description."""
-
-
-def settings_of(config: RecoverConfig) -> dict[str, Any]:
-    """Return the settings that decide a training; the teacher counts by its content, among the inputs."""
-    # Where it runs decides nothing but its duration. A default is left out, so that what was trained before it could
-    # be chosen still counts as done.
-    without = {"teacher", "device"} | ({"distill_on"} if config.distill_on == "answers" else set())
-    return config.model_dump(exclude=without)
-
-
-def teacher_of(config: RecoverConfig, model: Path) -> Path:
-    """Return the checkpoint that teaches: the one of the settings, else the unpruned model."""
-    return Path(config.teacher) if config.teacher else model
-
-
 def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None:
     """Raise where the settings name a teacher that can't teach a model or what is left of it."""
     if config.teacher and config.distill > 0:
@@ -156,43 +131,52 @@ def check_overrides(overrides: dict[str, Any]) -> None:
         checkpoint.require_modelopt("quantize: 8 asks for quantization-aware training")
 
 
-def training_arguments(
-    inputs: RecoverInputs,
-    config: RecoverConfig,
-    out_dir: Path,
-    *,
-    data: Path,
-    imgsz: int,
-    seed: int,
-    end2end: bool = False,
-) -> dict[str, Any]:
-    """Return the Ultralytics training arguments."""
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training: what it reads, where it writes, and what every training of a run shares."""
+
+    weights: Path
+    """The network to train."""
+    teacher: Path
+    data: Path
+    """``data.yaml`` (or folder of class folders) as Ultralytics shall read it."""
+    folder: Path
+    """Ultralytics' own files go to ``train/`` below it."""
+    imgsz: int
+    """Side of the training images, pixels."""
+    seed: int
+    end2end: bool = False
+    """The one-to-one head will be exported, so the best epoch is that head's."""
+
+
+def training_arguments(training: Training, config: RecoverConfig) -> dict[str, Any]:
+    """Put Ultralytics' training arguments together: our defaults, the run's own, then the user's."""
     from yolo_slim.training.precision import has_bfloat16
 
     gpu = torch.cuda.is_available() and config.device not in ("cpu", "mps")
     # Ultralytics lets float16 be tried by a network that it downloads; bfloat16 needs no trial.
     amp: bool | str = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else gpu
     given = {
-        "model": str(inputs.weights.absolute()),
-        "data": str(data),
-        "imgsz": imgsz,
+        "model": str(training.weights.absolute()),
+        "data": str(training.data),
+        "imgsz": training.imgsz,
         "epochs": config.epochs,
         "batch": config.batch,
         "nbs": config.batch,
         "patience": config.patience,
         "device": config.device or (None if gpu else "cpu"),
-        "seed": seed,
+        "seed": training.seed,
         "amp": amp or has_bfloat16(),
         "close_mosaic": max(1, config.epochs * 3 // 10),
         "workers": min(8, ultra.cores()),
-        "project": str(out_dir.absolute()),
+        "project": str(training.folder.absolute()),
         "name": "train",
         "exist_ok": True,
     }
-    if end2end:
+    if training.end2end:
         given["nms"] = False
     if config.distill > 0:
-        given |= {"distill_model": str(inputs.teacher.absolute()), "dis": config.distill}
+        given |= {"distill_model": str(training.teacher.absolute()), "dis": config.distill}
     arguments = {**DEFAULTS, **given, **config.overrides}
     if not gpu and (config.distill_on == "features" or arguments.get("quantize")):
         # Their losses are computed inside the network, or by quantizers, out of our criterion's reach.

@@ -1,8 +1,7 @@
-"""Resume a killed training from its last whole epoch."""
+"""Resume an interrupted training from its last complete epoch, and explain how a training can fail."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,53 +10,8 @@ from typing import Any
 
 import torch
 
-from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import read_json, write_json
+from yolo_slim.errors import SlimError
 from yolo_slim.training.guards import is_out_of_memory, is_worker_lost, out_of_memory, worker_lost
-from yolo_slim.workspace.job import Job, changes, read_manifest
-
-
-def resumable(job: Job) -> Path | None:
-    """Return the last checkpoint of the same job if there is one; otherwise clear what a finished job left.
-
-    Call it before :meth:`~yolo_slim.workspace.job.Job.begin`, which withdraws the manifest that says "finished".
-
-    Raises:
-        SlimError: an unfinished training with whole epochs, of other arguments; it is left alone.
-    """
-    train, record = job.folder / "train", job.folder / "job.json"
-    last = train / "weights" / "last.pt"
-    found = _begun(job.folder)
-    if found.get("fingerprint") == job.fingerprint and last.is_file():
-        return last
-    if last.is_file() and read_manifest(job.folder).get("stage") != job.stage:
-        raise another_training(found, job)
-    with os_errors_explained(job.folder):
-        job.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(train, ignore_errors=True)
-        write_json(record, {"fingerprint": job.fingerprint, **job.identity})
-    return None
-
-
-def _begun(folder: Path) -> dict[str, Any]:
-    """Return what the training in a folder was begun as; empty where nothing tells."""
-    try:
-        found = read_json(folder / "job.json")
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def another_training(found: dict[str, Any], job: Job) -> SlimError:
-    """Return the error for a folder whose unfinished training had other arguments, each with its old and new value."""
-    changed = changes(found, job.identity)
-    known = "config" in found
-    return SlimError(
-        f"{job.folder / 'train'} holds an unfinished training with other arguments.",
-        culprits=changed if known else ["it doesn't say which: its job.json is missing or of an earlier version"],
-        remedy="Nothing was touched. Give the old values back to go on with it, choose another folder (NAME or --out), "
-        "or move or remove that folder yourself to start anew.",
-    )
 
 
 def is_finished(epoch: int, epochs: int, arguments: Mapping[str, Any]) -> bool:
@@ -69,7 +23,7 @@ def is_finished(epoch: int, epochs: int, arguments: Mapping[str, Any]) -> bool:
 
 
 def epoch_of(last: Path) -> int:
-    """Return the last whole epoch of a training, from 0; -1 where it is finished.
+    """Read the last complete epoch of a training, from 0; -1 where it is finished.
 
     Raises:
         SlimError: a checkpoint that can't be read.
@@ -78,14 +32,14 @@ def epoch_of(last: Path) -> int:
         return int(torch.load(last, map_location="cpu", weights_only=False)["epoch"])
     except (RuntimeError, OSError, EOFError, UnpicklingError, KeyError, TypeError) as error:
         raise SlimError(
-            f"{last} can't be read ({type(error).__name__}), so the training can't go on.",
-            remedy=f"The best epoch so far is {last.with_name('best.pt')}. To train anew, choose another folder (NAME "
+            f"{last} can't be read ({type(error).__name__}), so the training can't be resumed.",
+            remedy=f"The best epoch so far is {last.with_name('best.pt')}. To start again, choose another folder (NAME "
             f"or --out), or remove {last.parents[1]} yourself.",
         ) from error
 
 
 def resuming(last: Path) -> dict[str, Any]:
-    """Return the arguments that go on from a checkpoint where it lies now; it holds the folder that it was made in."""
+    """Give the arguments that resume a checkpoint from where it lies now; it records the folder that it was made in."""
     return {"resume": str(last), "save_dir": str(last.parents[1])}
 
 
@@ -101,7 +55,7 @@ def train_guarded(trainer: Any) -> None:
     except subprocess.CalledProcessError as error:
         raise SlimError(
             f"The training on several GPUs ended with status {error.returncode}.",
-            remedy="Its own message stands above; try one GPU, and the same command goes on from the last whole epoch.",
+            remedy="Its own message stands above; try one GPU, and run the same command again: it resumes after the last complete epoch.",
         ) from error
     except NotImplementedError as error:
         raise SlimError(f"Ultralytics can't train so: {error}", remedy="Correct the argument after --train.") from error

@@ -1,182 +1,227 @@
-"""Who owns a result folder: the lock, the claim and the refusals."""
+"""Whose a result folder is: its lock, its claim, and the refusals that keep a user's files safe.
+
+``folder.json`` says what a folder is for: its kind (a run, one stage, a comparison) and its identity (the model, data
+set and target that its results belong to). A folder with other files and no ``folder.json`` is the user's own.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from yolo_slim.config import targets
-from yolo_slim.config.run import PruneConfig, RunConfig
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
-from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.workspace.job import read_manifest
+from yolo_slim.files import flat, read_json, write_json
+from yolo_slim.workspace.job import MANIFEST
 
-STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
-
-
-RUN_JSON = "run.json"
-
-
+FOLDER_JSON = "folder.json"
+FOLDER_SCHEMA = 1
 LOCK = ".lock"
+OLD_MARKS = ("run.json", MANIFEST)
+"""Files by which a folder of the layout before ``folder.json`` is recognised."""
+RUN, STAGE, COMPARISON = "run", "stage", "comparison"
+KIND_NAMES = {RUN: "a whole run", STAGE: "one stage", COMPARISON: "a comparison"}
+STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
+"""The stages of a run, and their folders in it."""
 
 
-def default_name(config: RunConfig) -> str:
-    """Return the run's name from what decides it: weights, target, input side and the share removed."""
-    stem = Path(config.model).stem
-    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """What ``folder.json`` says."""
+
+    schema: int = FOLDER_SCHEMA
+    kind: str
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What must be the same for results to belong into this folder."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """What the last call was asked for; it may change from call to call."""
 
 
-def _amount(config: PruneConfig) -> str:
-    """Return what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
-    budget, value = config.budget
-    percent = f"{value * 100:g}"
-    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
-
-
-@contextmanager
-def locked(folder: Path, require: Callable[[Path], None] | None = None) -> Iterator[None]:
-    """Hold a run's folder; the operating system lets go of it when the process dies, however it dies.
-
-    ``require`` raises for a folder that isn't the caller's. It is asked before the lock, which would mark the folder as
-    ours, and again with it.
+def read_owner(folder: Path) -> Owner | None:
+    """Read whose a folder is; None where nothing says so.
 
     Raises:
-        SlimError: what ``require`` raises; or the lock's name is taken by a file of somebody else.
-        MachineError: another process holds it.
+        SlimError: ``folder.json`` is damaged, or of a newer yolo_slim.
     """
-    ask, made = require or (lambda _: None), not folder.exists()
-    with os_errors_explained(folder):
-        ask(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _require_lock(folder / LOCK)
-        stream = (folder / LOCK).open("a+")
+    path = folder / FOLDER_JSON
+    if not path.is_file():
+        return None
     try:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise MachineError(
-                f"{folder} is being written by another process ({stream.read().strip() or 'unknown'}).",
-                remedy="Wait for it to finish, or choose another NAME.",
-            ) from None
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"pid {os.getpid()}")
-        stream.flush()
-        ask(folder)
-        yield
-    except SlimError:
-        if made and [item.name for item in folder.iterdir()] == [LOCK]:
-            # Refused before anything was written: it leaves nothing.
-            (folder / LOCK).unlink()
-            folder.rmdir()
-        raise
-    finally:
-        stream.close()
+        value = read_json(path)
+        owner = Owner(**value)
+    except (ValueError, TypeError):
+        raise SlimError(
+            f"{path} is damaged, so it is unknown whose folder this is.",
+            remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
+        ) from None
+    if owner.schema > FOLDER_SCHEMA:
+        raise SlimError(f"{folder} was made by a newer yolo_slim.", remedy="Update yolo_slim, or choose another NAME.")
+    return owner
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the folder of a stage that runs alone, and the run that it is part of.
+def own(folder: Path, wanted: Owner, *, explain: Callable[[Owner], SlimError | None] = lambda _: None) -> None:
+    """Refuse a folder that isn't empty and isn't the one that is wanted.
+
+    Args:
+        folder: need not exist.
+        wanted: whose it should be.
+        explain: a better error for an owner of the same kind with another identity; None: the usual one.
 
     Raises:
-        SlimError: it holds files that yolo_slim didn't write.
-        MachineError: another process holds it or its run.
+        SlimError: somebody else's files, a folder of the old layout, or another owner.
     """
-    with locked(folder.parent) if _is_part_of_run(folder) else nullcontext(), locked(folder, _require_stage):
-        yield
-
-
-def _is_part_of_run(folder: Path) -> bool:
-    """Tell whether a folder is where a run has one of its stages."""
-    return folder.name in STAGES and (folder.parent / RUN_JSON).is_file()
-
-
-def _require_stage(folder: Path) -> None:
-    """Raise where a folder holds files that no stage wrote; what was killed before its manifest has left its lock."""
-    if (folder / RUN_JSON).exists():
+    found = read_owner(folder)
+    if found is None:
+        _require_empty(folder)
+        return
+    if found.kind != wanted.kind:
         raise SlimError(
-            f"{folder} holds a whole run or comparison, not one stage.",
-            remedy="Choose a folder for its results alone (--out).",
+            f"{folder} contains {KIND_NAMES.get(found.kind, found.kind)}, not {KIND_NAMES[wanted.kind]}.",
+            remedy="Choose another folder: NAME (for one stage: --out).",
         )
-    found = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
-    # A run's stages are held by the lock of the run.
-    if found and not read_manifest(folder) and not _is_lock(folder / LOCK) and not _is_part_of_run(folder):
-        raise SlimError(
-            f"{folder} holds files that are not yolo_slim's, which a stage could overwrite.",
-            culprits=found,
-            remedy="Choose a folder for its results alone (--out).",
-        )
-
-
-def _require_lock(path: Path) -> None:
-    """Raise where a file of the lock's name is somebody else's."""
-    if path.exists() and not _is_lock(path) and not (path.is_file() and path.stat().st_size == 0):
-        raise SlimError(f"{path} is not a lock of yolo_slim.", remedy="Choose another NAME (for one stage: --out).")
-
-
-def _is_lock(path: Path) -> bool:
-    """Tell whether a file is one that :func:`locked` wrote."""
-    return path.is_file() and path.read_bytes().startswith(b"pid ")
-
-
-def require_own(folder: Path) -> None:
-    """Ask whether a folder is a run's, or empty.
-
-    Raises:
-        SlimError: it holds files that are not a run's.
-    """
-    found = [path for path in folder.iterdir() if path.suffix != ".tmp"] if folder.is_dir() else []
-    if foreign := sorted(path.name for path in found if path.name not in (*STAGES, RUN_JSON, LOCK)):
-        raise SlimError(f"{folder} holds files that are not a run's.", culprits=foreign, remedy="Choose another NAME.")
-
-
-def claim(folder: Path, config: RunConfig, command: str = "") -> None:
-    """Record whose folder it is.
-
-    Raises:
-        SlimError: it holds the run of another model, data set or target.
-    """
-    identity = {
-        "schema": 1,
-        "model_sha256": sha256(Path(config.model)),
-        "data": str(Path(config.data).resolve()),
-        "target": targets.load(config.target).name,
-    }
-    found = read_run(folder)
-    if found and (differing := _differences(found, identity)):
-        raise SlimError(
-            f"{folder} holds another run.",
+    if differing := differences(found.identity, wanted.identity):
+        raise explain(found) or SlimError(
+            f"{folder} contains the results of {_other(wanted.kind)}.",
             culprits=differing,
             remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
         )
-    write_json(folder / RUN_JSON, {**identity, "config": config.model_dump(by_alias=True), "command": command})
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Return what a folder's ``run.json`` says of the run or comparison in it, empty where there is none.
+def _other(kind: str) -> str:
+    return {RUN: "another run", COMPARISON: "another comparison"}.get(kind, "another stage")
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name each key whose value differs, with both values."""
+    old, new = flat(found), flat(wanted)
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key, 'not set')} there, {new.get(key, 'not set')} now" for key in keys]
+
+
+def _require_empty(folder: Path) -> None:
+    """Refuse a folder without ``folder.json`` that contains anything."""
+    names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
+    if any(name in OLD_MARKS for name in names):
+        raise SlimError(
+            f"{folder} was made by an earlier version of yolo_slim, in a layout that this one doesn't continue.",
+            remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away; "
+            "its weights and bundles stay usable.",
+        )
+    # An interrupted first call leaves its lock alone, or a temporary file of ours.
+    foreign = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
+    if foreign:
+        raise SlimError(
+            f"{folder} contains files that yolo_slim didn't write.",
+            culprits=foreign,
+            remedy="Choose another folder: NAME (for one stage: --out).",
+        )
+
+
+@contextmanager
+def claimed(
+    folder: Path, wanted: Owner, *, explain: Callable[[Owner], SlimError | None] = lambda _: None
+) -> Iterator[Owner | None]:
+    """Lock a folder and write whose it is; yields who owned it before (None: nobody).
+
+    The operating system releases the lock when the process dies, however it dies. A refusal before anything else was
+    written leaves no folder behind.
 
     Raises:
-        SlimError: it is damaged.
+        SlimError: as :func:`own`.
+        MachineError: another process has the lock.
     """
-    path = folder / RUN_JSON
-    if not path.is_file():
-        return {}
+    existed = folder.exists()
+    # Asked before the lock, which would mark somebody else's folder as ours, and again with it.
+    own(folder, wanted, explain=explain)
+    with os_errors_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = read_json(path)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        with locked(folder):
+            own(folder, wanted, explain=explain)
+            before = read_owner(folder)
+            with os_errors_explained(folder):
+                write_json(folder / FOLDER_JSON, asdict(wanted))
+            yield before
+    except SlimError:
+        _remove_if_unused(folder, existed=existed)
+        raise
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock an existing folder of ours.
+
+    Raises:
+        MachineError: another process has the lock.
+    """
+    with os_errors_explained(folder), (folder / LOCK).open("a+") as stream:
+        _lock(stream, folder)
+        yield
+
+
+def _lock(stream: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        raise MachineError(
+            f"{folder} is being written by another process ({stream.read().strip() or 'unknown'}).",
+            remedy="Wait for it to finish, or choose another NAME.",
+        ) from None
+    stream.seek(0)
+    stream.truncate()
+    stream.write(f"pid {os.getpid()}")
+    stream.flush()
+
+
+def _remove_if_unused(folder: Path, *, existed: bool) -> None:
+    """Remove a folder that this call made and in which nothing but its own marks lies."""
+    if existed or not folder.is_dir() or {item.name for item in folder.iterdir()} - {LOCK, FOLDER_JSON}:
+        return
+    for name in (LOCK, FOLDER_JSON):
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def run_of(folder: Path) -> Path | None:
+    """Find the run that a folder is a stage of; None for a folder that stands alone."""
+    parents = folder.absolute().parents
+    owners = ((parent, read_owner(parent)) for parent in parents[:2])
+    return next((parent for parent, owner in owners if owner and owner.kind == RUN), None)
+
+
+@contextmanager
+def stage_claimed(folder: Path, stage: str) -> Iterator[None]:
+    """Claim the folder of a stage that is run alone, or lock the run whose stage it is.
+
+    Raises:
+        SlimError: as :func:`own`; or a folder inside a run that isn't the place of this stage.
+        MachineError: another process writes there.
+    """
+    run = run_of(folder)
+    if run is None:
+        with claimed(folder, Owner(kind=STAGE, identity={"stage": stage})):
+            yield
+        return
+    place = folder.absolute().relative_to(run.absolute()).parts[0]
+    if place != stage:
         raise SlimError(
-            f"{path} is damaged, so nobody can tell whose folder it is.",
-            remedy="Choose another NAME, or remove that folder yourself.",
+            f"{folder} lies inside the run {run}, where the stage {stage} doesn't write.",
+            remedy="Choose a folder of its own (--out).",
         )
-    return found
+    with locked(run):
+        yield
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    return [f"{key}: {found.get(key)} there, {value} now" for key, value in wanted.items() if found.get(key) != value]
+def replaced_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write a new record of a folder that this process has claimed."""
+    owner = read_owner(folder)
+    if owner is None:
+        raise ValueError(f"{folder} isn't claimed")
+    write_json(folder / FOLDER_JSON, {**asdict(owner), "record": dict(record)})
+
+

@@ -1,138 +1,318 @@
-"""What a stage leaves behind as its last act; without it the stage is not done.
+"""A stage's job, and the one way to run it: what is up to date is skipped, what is stale is made again.
 
-A stage is fresh when its manifest's fingerprint (stage, settings, inputs, yolo_slim version) is the one wanted and
-every output still has the bytes that the manifest recorded.
+A job's fingerprint holds everything that decides its result: the settings, the content of what it reads, the revision
+of the stage's own code, and the versions of the packages that compute it. The manifest with that fingerprint and the
+digest of every output is written last, so that a result is complete or absent, never half there.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import flat, read_json, sha256, sha256_json, write_json
 from yolo_slim.machine import device_model
+from yolo_slim.progress import Progress
 from yolo_slim.version import __version__
 
 MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = 1
-PACKAGES = ("torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python")
-"""Packages whose version a manifest records."""
+MANIFEST_SCHEMA = 2
+"""1, of the first layout, named neither revisions nor packages: such a result counts as stale."""
+RECORDED = ("torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python")
+"""Packages whose version every manifest records for people, whether it decides the stage's result or not."""
+VERSION_KEYS = ("revision", "packages")
+"""Parts of a job's identity that change with an update, not with what the user asks for."""
+CHANGES_SHOWN = 4
+"""Most changes that the line about a stale result names."""
+
+Checked = TypeVar("Checked")
+
+
+class RunOptions(Protocol):
+    """How jobs are run; a stage's context is one."""
+
+    @property
+    def progress(self) -> Progress:
+        """Listener."""
+
+    @property
+    def retrain(self) -> bool:
+        """Make a finished training again that only a version made stale."""
+
+    @property
+    def only_check(self) -> bool:
+        """Raise :class:`NotUpToDate` where something would have to be made."""
+
+
+class NotUpToDate(Exception):  # noqa: N818  (no error: an answer)
+    """A job's result isn't up to date, and the caller asked to make nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a finished job says of its result (``manifest.json``)."""
+
+    schema: int = MANIFEST_SCHEMA
+    stage: str
+    fingerprint: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    revision: int
+    packages: dict[str, str]
+    outputs: dict[str, str]
+    """File, relative to the folder, to its SHA-256."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the stage measured of its result."""
+    seconds: float
+    finished_at: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    machine: dict[str, str]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is made of, as :attr:`Job.identity`."""
+        return {key: getattr(self, key) for key in ("settings", "inputs", "revision", "packages")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a stage leaves in its folder."""
+
+    outputs: Sequence[Path]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    is_lasting: bool = True
+    """False: the result can be read, but the next call makes it again (a timing on a throttled machine)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One stage's work: what decides its result."""
+    """One stage's work."""
 
     stage: str
     folder: Path
     """Where its outputs go."""
-    config: Mapping[str, Any]
+    settings: Mapping[str, Any]
     """The settings that it depends on, as JSON values."""
     inputs: Mapping[str, str]
-    """Role to SHA-256 of what it reads."""
-    started: float = field(default_factory=time.time)
-    """Seconds since the epoch."""
+    """Role to SHA-256 of what it reads, the data set's included."""
+    revision: int
+    """Raised by whoever changes the stage so that equal inputs come out otherwise."""
+    packages: tuple[str, ...]
+    """Packages whose version decides the result."""
+
+    def __post_init__(self) -> None:
+        """Refuse an input without a digest: its content could change unnoticed."""
+        if unknown := [role for role, digest in self.inputs.items() if not digest]:
+            raise ValueError(f"{self.stage}: inputs without a digest: {', '.join(unknown)}")
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is made of, readable."""
+        found = {package: _version(package) for package in self.packages}
+        return {
+            "settings": dict(self.settings), "inputs": dict(self.inputs), "revision": self.revision, "packages": found,
+        }  # fmt: skip
 
     @property
     def fingerprint(self) -> str:
-        """Return what must match for the stage to be skipped."""
-        return sha256_json({"stage": self.stage, "config": self.config, "inputs": self.inputs, "version": __version__})
+        """What must match for the job to be skipped."""
+        return sha256_json({"stage": self.stage, **self.identity})
 
-    def is_done(self) -> bool:
-        """Tell whether the folder already holds this job's whole result."""
-        manifest = read_manifest(self.folder)
-        return bool(manifest) and manifest["fingerprint"] == self.fingerprint and outputs_whole(self.folder, manifest)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Return what the fingerprint is made of, readable."""
-        return {"config": dict(self.config), "inputs": dict(self.inputs), "yolo_slim": __version__}
+    def is_up_to_date(self) -> bool:
+        """Tell whether the folder already contains this job's complete result."""
+        found = read_manifest(self.folder)
+        return found is not None and not why_stale(self, found)
 
     def begin(self) -> None:
-        """Make the folder and withdraw the manifest of an earlier, different job."""
+        """Make the folder and withdraw the manifest of an earlier job."""
         with os_errors_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / MANIFEST).unlink(missing_ok=True)
 
-    def finish(self, outputs: Sequence[Path], extra: Mapping[str, Any] | None = None) -> None:
-        """Write the manifest; ``outputs`` are files below the folder."""
-        value = {
-            "schema": MANIFEST_SCHEMA,
-            "stage": self.stage,
-            "fingerprint": self.fingerprint,
-            "config": dict(self.config),
-            "inputs": dict(self.inputs),
-            "outputs": {path.relative_to(self.folder).as_posix(): sha256(path) for path in outputs},
-            "seconds": round(time.time() - self.started, 2),
-            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "machine": {"model": device_model(), "system": platform.platform()},
-            **(extra or {}),
-        }
-        with os_errors_explained(self.folder):
-            write_json(self.folder / MANIFEST, value)
+    def finish(self, made: Made, seconds: float) -> Manifest:
+        """Write the manifest."""
+        manifest = Manifest(
+            stage=self.stage,
+            fingerprint=self.fingerprint,
+            **self.identity,
+            outputs={path.relative_to(self.folder).as_posix(): sha256(path) for path in made.outputs},
+            facts=dict(made.facts),
+            seconds=round(seconds, 2),
+            finished_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            versions=versions(),
+            machine={"model": device_model(), "system": platform.platform()},
+        )
+        if made.is_lasting:
+            with os_errors_explained(self.folder):
+                write_json(self.folder / MANIFEST, asdict(manifest))
+        return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return a stage's manifest, empty where there is none that can be read."""
-    try:
-        value = read_json(folder / MANIFEST)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) and value.get("schema") == MANIFEST_SCHEMA else {}
+def run_once(
+    job: Job,
+    make: Callable[[Checked], Made],
+    options: RunOptions,
+    *,
+    check: Callable[[], Checked],
+    is_training: bool = False,
+) -> Manifest:
+    """Skip what is up to date, make the rest, and say in one line which of the two and why.
+
+    Args:
+        job: what decides the result.
+        make: makes it from what ``check`` returned.
+        options: the context of the call.
+        check: refuses what can't work, while an earlier result is still in place.
+        is_training: the result took so long that a new version alone doesn't throw it away: it is kept and named, and
+            ``--retrain`` makes it again.
+
+    Raises:
+        NotUpToDate: something would have to be made, and ``options.only_check`` is set.
+    """
+    found = read_manifest(job.folder)
+    stale = why_stale(job, found) if found else []
+    if found and not stale:
+        options.progress.say(f"{job.stage}: up to date, skipped")
+        return found
+    if found and is_training and not options.retrain and are_versions(stale) and outputs_complete(job.folder, found):
+        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; --retrain trains again")
+        return found
+    if options.only_check:
+        raise NotUpToDate(job.stage)
+    checked = check()
+    if found:
+        options.progress.say(f"{job.stage}: stale, made again: {_listed(stale)}")
+    started = time.monotonic()
+    job.begin()
+    made = make(checked)
+    return job.finish(made, time.monotonic() - started)
 
 
-def identity_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a manifest says its stage was made of, as :attr:`Job.identity` does."""
-    made_by = manifest.get("versions", {}).get("yolo_slim")
-    return {"config": manifest.get("config", {}), "inputs": manifest.get("inputs", {}), "yolo_slim": made_by}
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One difference between the result that is there and the one that is wanted."""
+
+    key: str
+    before: Any
+    after: Any
+    is_version: bool = False
+    """An update of a package or of yolo_slim made it, not the user's request."""
+
+    def __str__(self) -> str:
+        """Name the key with both values."""
+        if self.key == "revision":
+            return f"yolo_slim computes this stage otherwise now (revision {_short(self.before)} -> {_short(self.after)})"
+        return f"{self.key} {_short(self.before)} -> {_short(self.after)}"
 
 
-def changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two identities, each with its old and new value."""
+def why_stale(job: Job, found: Manifest) -> list[Change]:
+    """List what differs between a job and the result in its folder; empty where the result is up to date."""
+    if found.stage != job.stage:
+        return [Change(key="stage", before=found.stage, after=job.stage)]
+    if found.fingerprint != job.fingerprint:
+        return changes(found.identity, job.identity)
+    return [
+        Change(key=name, before="complete", after="changed" if (job.folder / name).is_file() else "missing")
+        for name, digest in found.outputs.items()
+        if not (job.folder / name).is_file() or sha256(job.folder / name) != digest
+    ]
+
+
+def changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Change]:
+    """List the differences between two identities, those of the user's request first."""
     old, new = flat(found), flat(wanted)
-    keys = [key for key in {**old, **new} if key != "fingerprint" and old.get(key) != new.get(key)]
-    return [f"{key.partition('.')[2] or key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    listed = [
+        Change(
+            key=key.partition(".")[2] or key, before=old.get(key), after=new.get(key),
+            is_version=key.partition(".")[0] in VERSION_KEYS,
+        )
+        for key in keys
+    ]  # fmt: skip
+    return sorted(listed, key=lambda change: change.is_version)
+
+
+def are_versions(stale: Sequence[Change]) -> bool:
+    """Tell whether updates alone made a result stale."""
+    return bool(stale) and all(change.is_version for change in stale)
+
+
+def _listed(stale: Sequence[Change]) -> str:
+    """Name the changes in one line."""
+    more = len(stale) - CHANGES_SHOWN
+    return ", ".join(map(str, stale[:CHANGES_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def _short(value: Any) -> str:
-    """Return a value for a message: a digest by its beginning, an absent one as such."""
+    """Shorten a digest to its beginning; name an absent value."""
     text = "not set" if value is None else str(value)
     return text[:12] if len(text) == 64 else text
 
 
-def outputs_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
-    """Tell whether every output of a manifest is there with its recorded bytes."""
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read a folder's manifest; None where there is none of this schema."""
+    try:
+        value = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return None
+    known = {item.name for item in fields(Manifest)}
+    if not isinstance(value, dict) or value.get("schema") != MANIFEST_SCHEMA or not known >= set(value):
+        return None
+    try:
+        return Manifest(**value)
+    except TypeError:
+        return None
+
+
+def outputs_complete(folder: Path, manifest: Manifest) -> bool:
+    """Tell whether every output is there with its recorded bytes."""
     return all(
-        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in manifest["outputs"].items()
+        (folder / name).is_file() and sha256(folder / name) == digest for name, digest in manifest.outputs.items()
     )
 
 
-def require_manifest(folder: Path, stage: str) -> dict[str, Any]:
-    """Return the manifest of a finished stage.
+def content(path: Path) -> str:
+    """Identify an input file by its content.
 
     Raises:
-        SlimError: the stage isn't done there.
+        SlimError: it isn't there.
+    """
+    try:
+        return sha256(path)
+    except (FileNotFoundError, IsADirectoryError):
+        raise SlimError(f"File not found: {path}", remedy="Check the path; yolo_slim downloads nothing.") from None
+
+
+def require_manifest(folder: Path, stage: str) -> Manifest:
+    """Read the manifest of a finished stage.
+
+    Raises:
+        SlimError: the stage isn't finished there.
     """
     manifest = read_manifest(folder)
-    if manifest.get("stage") != stage:
-        raise SlimError(f"{folder} holds no finished {stage} stage.", remedy=f"Run `yolo-slim {stage}` first.")
+    if manifest is None or manifest.stage != stage:
+        raise SlimError(f"{folder} contains no finished {stage} stage.", remedy=f"Run `yolo-slim {stage}` first.")
     return manifest
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of yolo_slim, Python and the packages that decide results."""
+    """Name the versions of yolo_slim, Python and the packages that compute results."""
     found = {"yolo_slim": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return found | {package: text for package in RECORDED if (text := _version(package))}
+
+
+def _version(package: str) -> str | None:
+    """Look a package's version up; None where it isn't installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,36 @@
+"""What every stage of one call shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.progress import Progress, Silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The data, the target and the settings that all stages read, and how the call was made."""
+
+    dataset: Dataset
+    profile: Profile
+    imgsz: int
+    """Input side, pixels."""
+    seed: int = 0
+    """Seed of every random choice."""
+    end2end: bool = False
+    """The one-to-one head of yolov10 and yolo26 is exported, so it is the one that is scored and trained for."""
+    command: str = ""
+    """Command line, for the record."""
+    progress: Progress = field(default_factory=Silent)
+    retrain: bool = False
+    """Train again what only an update of a package made stale."""
+    only_check: bool = False
+    """Make nothing: raise :class:`~yolo_slim.workspace.job.NotUpToDate` at the first stage that isn't up to date."""
+
+    def recorded(self, config: PruneConfig) -> dict[str, Any]:
+        """Put together what a prune plan records of its settings."""
+        return {**config.model_dump(), "imgsz": self.imgsz, "seed": self.seed, "end2end": self.end2end}

@@ -1,0 +1,64 @@
+"""A finished training stays safe while another one takes its place.
+
+The old training is moved aside first. It comes back when the new one fails before its first complete epoch, and is
+removed when the new one is finished. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.training.record import begun
+from yolo_slim.workspace.job import MANIFEST, Job, read_manifest, why_stale
+
+BEFORE = "before"
+"""Folder of the training that was moved aside."""
+MOVED = ("train", "job.json", MANIFEST)
+"""What is moved there; ``recovered.pt`` and ``results.csv`` stay in place until they are replaced."""
+
+
+def move_aside(job: Job) -> None:
+    """Move a finished recovery that another one is to replace.
+
+    The training moves first: as long as there is none in its place, what was moved can come back.
+    """
+    found = read_manifest(job.folder)
+    if found is None or found.stage != job.stage or begun(job.folder).get("fingerprint") == job.fingerprint:
+        return
+    with os_errors_explained(job.folder):
+        shutil.rmtree(job.folder / BEFORE, ignore_errors=True)
+        (job.folder / BEFORE).mkdir()
+        for name in MOVED:
+            if (job.folder / name).exists():
+                (job.folder / name).replace(job.folder / BEFORE / name)
+
+
+def move_back(folder: Path) -> None:
+    """Give a finished recovery its place back where the one that was to replace it has no complete epoch."""
+    if not (folder / BEFORE).is_dir() or (folder / "train" / "weights" / "last.pt").is_file():
+        return
+    with os_errors_explained(folder):
+        shutil.rmtree(folder / "train", ignore_errors=True)
+        for name in reversed(MOVED):
+            if (folder / BEFORE / name).exists():
+                (folder / BEFORE / name).replace(folder / name)
+        (folder / BEFORE).rmdir()
+
+
+def forget(folder: Path) -> None:
+    """Remove what was moved aside: the new training is finished."""
+    shutil.rmtree(folder / BEFORE, ignore_errors=True)
+
+
+def require_replaceable(job: Job) -> None:
+    """Refuse to replace a finished recovery in a folder that the user didn't name."""
+    found = read_manifest(job.folder)
+    if found is None or not (stale := why_stale(job, found)):
+        return
+    raise SlimError(
+        f"{job.folder} contains a finished recovery with other settings or weights.",
+        culprits=[str(change) for change in stale],
+        remedy="Nothing was changed. Use that recovery as it is, or choose another folder (--out) to train again.",
+    )
