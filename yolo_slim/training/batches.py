@@ -89,7 +89,7 @@ def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int)
     from ultralytics.data.build import build_yolo_dataset
 
     arguments = get_cfg(overrides={"task": task, "imgsz": imgsz})
-    description = {**dataset.carried, "names": dataset.names, "nc": len(dataset.names)}
+    description = {**dataset.extra, "names": dataset.names, "nc": len(dataset.names)}
     description = {"channels": 3, **description}
     images = source.with_name(f"{source.stem}_links") / "images" / "train"
     samples = build_yolo_dataset(arguments, str(images), batch, description, mode="val", rect=False, stride=32)
