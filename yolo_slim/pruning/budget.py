@@ -10,8 +10,8 @@ from typing import Any
 from yolo_slim.config.run import ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import Size
+from yolo_slim.models.ultralytics import log_to
 from yolo_slim.pruning.allocation import Goal
 
 MAX_ERROR = 0.03
@@ -61,7 +61,7 @@ def onnx_bytes(weights: Path, settings: dict[str, Any]) -> int:
     """Return the size of a checkpoint's fp32 ONNX file, exported as the export stage does."""
     with tempfile.TemporaryDirectory(prefix="yolo-slim-size-") as folder:
         out = Path(folder) / "model.onnx"
-        with ultra.log_to(Path(folder) / "export.log"):
+        with log_to(Path(folder) / "export.log"):
             export_onnx(weights, ExportConfig(end2end=settings["end2end"]), settings["imgsz"], out)
         return out.stat().st_size
 

@@ -13,8 +13,8 @@ from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import sha256, write_json
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import Size, conv_widths, measure
+from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning import plan_edits as planning
 from yolo_slim.pruning.allocation import Goal
@@ -116,7 +116,7 @@ def run(
     )  # fmt: skip
     phases.require_same()
     job.begin()
-    ultra.use_all_cores()
+    use_all_cores()
     base = loaded
     if config.sparse_epochs:
         base = phases.sparse(loaded)
@@ -171,7 +171,7 @@ def dry_run(
     settings = {**config.model_dump(), "imgsz": imgsz, "seed": seed, "end2end": end2end}
     with os_errors_explained(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
-    ultra.use_all_cores()
+    use_all_cores()
     work = _Work.of(inputs, loaded, config, settings, out_dir, progress)
     pruner = work.pruner(loaded.sha256)
     graph = trace_channels(loaded.model, imgsz)
@@ -240,7 +240,7 @@ def replay(
     if not plan.edited:
         require_goal(work.goal, work.before, measure(loaded.model, imgsz, end2end=plan.settings["end2end"]))
     job.begin()
-    ultra.use_all_cores()
+    use_all_cores()
     return work.finish(job, work.pruner(loaded.sha256), loaded.model, plan, judged=not plan.edited)
 
 

@@ -12,8 +12,8 @@ from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import conv_widths
+from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.training.arguments import RecoverInputs, check_overrides, require_device, settings_of, training_arguments
 from yolo_slim.training.guards import require_teacher
@@ -113,7 +113,7 @@ def run(
     try:
         data = write_absolute_yaml(load_dataset(inputs.data), out_dir / "data.yaml")
         arguments = training_arguments(inputs, config, out_dir, data=data, imgsz=imgsz, seed=seed, end2end=end2end)
-        with ultra.log_to(out_dir / "train.log"):
+        with log_to(out_dir / "train.log"):
             best, mixed = _train(kind, arguments, last, config.epochs, progress)
         _keep_best(best, pruned, outputs, imgsz)
     except BaseException:

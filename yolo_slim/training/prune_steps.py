@@ -18,7 +18,7 @@ from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import log_to, use_all_cores
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
@@ -177,10 +177,10 @@ class Phases:
             given, config, job.folder, data=data, imgsz=self.imgsz, seed=self.seed, end2end=self.settings["end2end"]
         )
         l1 = self.config.sparse_strength if job.stage == "prune-sparse" else 0.0
-        with ultra.log_to(job.folder / "train.log"):
+        with log_to(job.folder / "train.log"):
             _train(loaded.task, arguments, last, epochs, l1, config.distill_on, self.progress)
         # Ultralytics leaves another number of threads behind, and sums depend on it in their last bits.
-        ultra.use_all_cores()
+        use_all_cores()
         state = torch.load(job.folder / "train" / "weights" / KEPT_FLOAT32, weights_only=True)
         loaded.model.load_state_dict(state)
         return loaded.model
