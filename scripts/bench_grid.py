@@ -25,12 +25,12 @@ from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import digest, load_dataset
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import merge_json, read_json, sha256, sha256_json
-from yolo_slim.machine import device_model
+from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.measuring.predict import detect_all, torch_infer
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import measure
+from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 from yolo_slim.progress import Silent
 from yolo_slim.training.arguments import DEFAULTS
 from yolo_slim.workspace.job import versions
@@ -76,8 +76,8 @@ STORE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "records" 
 def main() -> None:
     """Measure what is missing and print Markdown tables."""
     options = _options()
-    ultra.prepare()
-    ultra.use_all_cores()
+    prepare_ultralytics()
+    use_all_cores()
     options.out.mkdir(parents=True, exist_ok=True)
     grid = _Grid(options)
     for cell in grid.cells():
@@ -279,7 +279,7 @@ def _spread(values: list[float]) -> str:
 
 def _here() -> dict[str, str]:
     """Return when and by what a cell is measured."""
-    return {"date": str(date.today()), "machine": f"{device_model()}, {ultra.cores()} cores", **versions()}
+    return {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", **versions()}
 
 
 def _made(cell: dict[str, Any]) -> str:

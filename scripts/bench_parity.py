@@ -18,9 +18,9 @@ from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
-from yolo_slim.machine import device_model
+from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export
 from yolo_slim.workspace.job import versions
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--imgsz", type=int, default=320)
     options = parser.parse_args()
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics import YOLO
 
     dataset = load_dataset(options.data)
@@ -71,13 +71,13 @@ def main() -> None:
             )
             cells = [weights.stem, f"{wanted:.4f}"]
             for bundle in built.bundles.values():
-                answers = local.infer(bundle, folder / "data_links" / "images" / options.split, ultra.cores())
+                answers = local.infer(bundle, folder / "data_links" / "images" / options.split, cores())
                 got = score(truths, [answer.detections for answer in answers], dataset.names).map50_95
                 cells += [f"{got:.4f}", f"{got - wanted:+.4f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
     about = ", ".join(f"{key} {value}" for key, value in versions().items())
     print(f"\n`python scripts/bench_parity.py {' '.join(sys.argv[1:])}`: {len(images)} {options.split} images,")
-    print(f"{options.imgsz} px, {date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+    print(f"{options.imgsz} px, {date.today()}, {device_model()}, {cores()} cores; {about}")
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.machine import device_model, peak_memory_mb
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.machine import cores, device_model, peak_memory_mb
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.workspace.job import versions
 
 
 def one(family: str, data: Path, imgsz: int) -> None:
     """Prune one network and print seconds, megabytes and the share of the MACs that went."""
-    ultra.prepare()
+    prepare_ultralytics()
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
@@ -73,7 +73,7 @@ def main() -> None:
         subprocess.run(command, check=True)
     about = ", ".join(f"{key} {value}" for key, value in versions().items())
     print(f"\n`python scripts/bench_prune.py {' '.join(sys.argv[1:])}`:")
-    print(f"{date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+    print(f"{date.today()}, {device_model()}, {cores()} cores; {about}")
 
 
 if __name__ == "__main__":

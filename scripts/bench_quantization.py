@@ -19,10 +19,10 @@ from typing import Any
 from yolo_slim.config.run import ExportConfig, QuantizeConfig
 from yolo_slim.datasets.description import Dataset, digest, load_dataset
 from yolo_slim.files import merge_json, read_json, sha256
-from yolo_slim.machine import device_model
+from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 from yolo_slim.progress import Silent
 from yolo_slim.quantization import calibration, graph
 from yolo_slim.quantization.integer import integer_convolutions
@@ -35,8 +35,8 @@ ROWS = ("fp32", "fp16", "int8", "int8-tensorrt", "int8 Ultralytics")
 def main() -> None:
     """Measure what is missing and print a Markdown table."""
     options = _options()
-    ultra.prepare()
-    ultra.use_all_cores()
+    prepare_ultralytics()
+    use_all_cores()
     dataset = load_dataset(options.data)
     kept: dict[str, Any] = read_json(_store(options)) if _store(options).is_file() else {}
     for weights in options.models:
@@ -97,7 +97,7 @@ class _Bench:
             "integer": count.integer,
             "float": count.float,
             "mb": path.stat().st_size / 1e6,
-            "made": {"date": str(date.today()), "machine": f"{device_model()}, {ultra.cores()} cores", **versions()},
+            "made": {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", **versions()},
         }
 
     def graph(self, row: str) -> Path:

@@ -25,8 +25,8 @@ import yaml
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.machine import device_model
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.machine import cores, device_model
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.letterbox import Letterbox
@@ -90,11 +90,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    if options.threads != ultra.cores():
-        parser.error(
-            f"Ultralytics uses every core ({ultra.cores()}) and can't be told otherwise: give that many threads"
-        )
-    ultra.prepare()
+    if options.threads != cores():
+        parser.error(f"Ultralytics uses every core ({cores()}) and can't be told otherwise: give that many threads")
+    prepare_ultralytics()
     dataset = load_dataset(options.data)
     frames = [read_image(path, convert_channels=True) for path in dataset.splits["val"][: options.frames]]
     print("| imgsz | contender | median ms | against bare ONNX Runtime | Ultralytics on the same file takes |")
@@ -106,7 +104,7 @@ def main() -> None:
     print(
         f"\n`python scripts/bench_runtime.py {' '.join(sys.argv[1:])}`: {len(frames)} frames x {options.rounds} rounds,"
     )
-    print(f"{options.threads} threads, {date.today()}, {device_model()}, {ultra.cores()} cores; {about}")
+    print(f"{options.threads} threads, {date.today()}, {device_model()}, {cores()} cores; {about}")
 
 
 def measure(options: argparse.Namespace, folder: Path, dataset: Any, frames: list[Any], imgsz: int) -> None:

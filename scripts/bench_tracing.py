@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.pruning.groups import trace_channels
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=64)
     parser.add_argument("--seconds", type=int, default=20, help="after which a group counts as not ending")
     given = parser.parse_args()
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics.nn.tasks import DetectionModel
 
     print("| network | our trace, s | torch-pruning's graph, s | its groups |\n| --- | --- | --- | --- |")

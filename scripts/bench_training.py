@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any
 
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.machine import device_model
+from yolo_slim.machine import cores, device_model
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 from yolo_slim.workspace.job import versions
 
 STOCK = "float32, channels first"
@@ -81,10 +81,10 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    ultra.prepare()
+    prepare_ultralytics()
     from yolo_slim.training.precision import has_bfloat16
 
-    ultra.use_all_cores()
+    use_all_cores()
     print("| network | step | seconds | ratio |\n|---|---|---|---|")
     for pair in options.pairs:
         student, _, teacher = pair.partition(":")
@@ -94,7 +94,7 @@ def main() -> None:
             spread = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
             print(f"| {Path(teacher).stem} | {name} | {median(seconds):.2f} | {spread} |", flush=True)
     about = ", ".join(f"{key} {value}" for key, value in versions().items())
-    print(f"\n{date.today()}, {device_model()}, {ultra.cores()} cores, bfloat16 multiplied: {has_bfloat16()}; {about}")
+    print(f"\n{date.today()}, {device_model()}, {cores()} cores, bfloat16 multiplied: {has_bfloat16()}; {about}")
 
 
 if __name__ == "__main__":

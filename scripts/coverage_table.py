@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests import tiny_data  # noqa: E402
 from yolo_slim.files import merge_json, read_json, write_json, write_text  # noqa: E402
 from yolo_slim.machine import device_model, peak_memory_mb  # noqa: E402
-from yolo_slim.models import ultralytics as ultra  # noqa: E402
+from yolo_slim.models.ultralytics import prepare_ultralytics  # noqa: E402
 from yolo_slim.workspace.job import versions  # noqa: E402
 
 SIZES = "n s m l x".split()  # noqa: SIM905
@@ -61,7 +61,7 @@ def rows(families: list[str], tasks: list[str], sizes: list[str]) -> list[tuple[
 
 def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
     """Trace, prune and hand over one network; write its row."""
-    ultra.prepare()
+    prepare_ultralytics()
     from yolo_slim.config.run import PruneConfig
     from yolo_slim.pruning.groups import trace_channels
     from yolo_slim.stages import prune

@@ -16,7 +16,7 @@ import torch
 
 from yolo_slim.datasets import quickstart
 from yolo_slim.files import sha256, write_json
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 
 SETTINGS = {
     "imgsz": 320,
@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--out", type=Path, default=Path("yolo_slim/assets"))
     options = parser.parse_args()
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics import YOLO, __version__
 
     work = options.work.absolute()
     data = quickstart.default_data(work)
     model = YOLO("yolo11n.yaml")
-    model.add_callback("on_train_start", lambda _: ultra.use_all_cores())
+    model.add_callback("on_train_start", lambda _: use_all_cores())
     model.train(data=str(data), epochs=options.epochs, project=str(work), name="train", **SETTINGS)
     weights = ship(work / "train" / "weights" / "best.pt", options.out)
     metrics = YOLO(weights).val(data=str(data), split="test", imgsz=320, rect=False, plots=False, verbose=False)

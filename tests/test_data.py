@@ -13,7 +13,7 @@ import pytest
 from yolo_slim import api
 from yolo_slim.config.run import ExportConfig, ValidateConfig
 from yolo_slim.datasets.check import check_dataset
-from yolo_slim.datasets.description import digest, load_dataset
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.labels import label_path, read_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
@@ -48,20 +48,20 @@ def test_users_folder_stays(copied: Path, tmp_path: Path) -> None:
 
 def test_digest_sees_changes(copied: Path) -> None:
     """The digest changes with a label, an image and what is said of keypoints, and not with time."""
-    first = digest(load_dataset(copied))
+    first = load_dataset(copied).digest
     label = copied.parent / "labels/train/00000.txt"
     text = label.read_text()
     label.write_text(text + text)
-    assert digest(load_dataset(copied)) != first
+    assert load_dataset(copied).digest != first
     label.write_text(text)
-    assert digest(load_dataset(copied)) == first
+    assert load_dataset(copied).digest == first
     copied.write_text(copied.read_text() + "flip_idx: [1, 0]\n")
-    flipped = digest(load_dataset(copied))
+    flipped = load_dataset(copied).digest
     copied.write_text(copied.read_text().replace("[1, 0]", "[0, 1]"))
-    assert len({first, flipped, digest(load_dataset(copied))}) == 3
+    assert len({first, flipped, load_dataset(copied).digest}) == 3
     image = copied.parent / "images/train/00000.jpg"
     image.write_bytes(image.read_bytes() + b"0")
-    assert digest(load_dataset(copied)) != first
+    assert load_dataset(copied).digest != first
 
 
 def test_labels(tmp_path: Path) -> None:

@@ -132,6 +132,11 @@ def cpu_features() -> list[str]:
     return [feature for feature in CPU_FEATURES if feature in flags]
 
 
+def cores() -> int:
+    """Count the cores that this process may use; ``taskset`` and containers give it fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
 def peak_memory_mb() -> float | None:
     """Return the most memory this process ever held, megabytes; None where the system doesn't tell."""
     status = (line.split() for line in _read(Path("/proc/self/status")).splitlines())

@@ -124,6 +124,6 @@ def test_wrong_data_for_the_task(tmp_path: Path) -> None:
         check_dataset(boxes, task="pose")
     pose = load_dataset(tiny_data.make(tmp_path / "pose", "pose"))
     check_dataset(pose, task="pose")
-    pose.carried["kpt_shape"] = [17, 3]
+    pose.extra["kpt_shape"] = [17, 3]
     with pytest.raises(SlimError, match=r"17 columns; expected 56"):
         check_dataset(pose, task="pose")

@@ -30,8 +30,8 @@ from yolo_slim.comparison.narrow import HALVED, nearest
 from yolo_slim.devices.local import own_environment
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import measure
+from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.pruning.blocks import update_attributes
 from yolo_slim.pruning.plan import LayerCut
 from yolo_slim.pruning.surgery import cut_layer, cut_norm
@@ -93,7 +93,7 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
 def cut(task: PlainTask) -> float:
     """Write the network whose MACs come nearest to the task's; return the ratio that leads to it."""
     loaded = checkpoint.load(Path(task.model))
-    ultra.use_all_cores()
+    use_all_cores()
 
     def pruned(kept: float) -> nn.Module:
         model = copy.deepcopy(loaded.model)

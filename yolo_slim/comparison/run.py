@@ -25,11 +25,10 @@ from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import MachineError, SlimError, did_you_mean, os_errors_explained
 from yolo_slim.files import flat, read_json, sha256, write_json, write_text
-from yolo_slim.machine import describe_machine, device_model
+from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.measuring import rounds as timing
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
@@ -370,7 +369,7 @@ class _Comparison:
         if not job.is_done():
             job.begin()
             self.progress.step(f"compare: detect with {bundle.name}", 0, 1)
-            answers = local.infer(bundle, self.links, ultra.cores())
+            answers = local.infer(bundle, self.links, cores())
             truths = [read_truth(path) for path in self.images]
             found = score(truths, [answer.detections for answer in answers], self.setting.control.names)
             write_json(out, {"map50_95": found.map50_95, "map50": found.map50, "per_class": found.per_class})
@@ -390,7 +389,7 @@ class _Comparison:
         how = config.model_dump(include={"min_seconds", "min_queries", "rounds"})
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
         # Figures of another machine or runtime version would stand under this one's name.
-        here = {"machine": device_model(), "threads": ultra.cores(), "versions": versions()}
+        here = {"machine": device_model(), "threads": cores(), "versions": versions()}
         settings = {**how, **here, "schema": TIMING_SCHEMA}
         job = Job(stage="compare-timing", folder=self.folder / "timing", config=settings, inputs=digests)
         out = job.folder / "timing.json"

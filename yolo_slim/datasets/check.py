@@ -13,24 +13,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.datasets.description import SPLITS, Dataset, keypoint_shape
-from yolo_slim.datasets.labels import _label_rows, label_path, read_labels
+from yolo_slim.datasets.description import SPLITS, Dataset
+from yolo_slim.datasets.labels import label_path, label_rows, read_labels
 from yolo_slim.errors import SlimError
 
 Progress = Callable[[int, int], None]
-
-
+"""Called with (images checked, images in all)."""
 MIN_SIDE_PX = 10
 """Ultralytics drops smaller images."""
-
-
 DEEP = re.compile(r"^[IF]\b|;16[BLNS]\b")
-"""Pillow on how an image is stored: more than 8 bits per channel, which no device's pre-processing takes."""
+"""Matches Pillow's description of images with more than 8 bits per channel, which devices can't read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """What a checked split holds."""
+    """Counts of a checked split."""
 
     images: int
     backgrounds: int
@@ -50,15 +47,15 @@ def check_dataset(
     deep: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, SplitReport]:
-    """Check the needed splits and any other that has images; return what they hold.
+    """Check the needed splits and any other that has images, and count what they contain.
 
     Args:
-        dataset: what :func:`load_dataset` returned.
-        need: splits that must be there.
+        dataset: the data set.
+        need: splits that must have images.
         model_names: the class names of the model; None skips the comparison.
-        task: Ultralytics' name of the task, which decides what a label is.
+        task: Ultralytics' name of the task, which decides the format of labels.
         deep: also decode every image, which finds truncated and corrupt files.
-        progress: called with (images checked, images in all).
+        progress: called after every image.
 
     Raises:
         SlimError: every problem that was found, at once.
@@ -84,7 +81,7 @@ def check_dataset(
 
 
 def _format_problems(dataset: Dataset, task: str) -> list[str]:
-    """Return the images that Ultralytics would train on but no device could be scored on."""
+    """Images that Ultralytics would validate on, but that devices can't read."""
     from yolo_slim.runtime.sources import IMAGE_SUFFIXES as READ_ON_DEVICES
 
     scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
@@ -97,7 +94,7 @@ def _format_problems(dataset: Dataset, task: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Finding:
-    """What one image and its label file hold."""
+    """Content and problems of one image and its label file."""
 
     problems: list[str]
     classes: NDArray[np.int64]
@@ -121,12 +118,12 @@ def _name_problems(names: dict[int, str], model_names: dict[int, str] | None) ->
 
 
 def _task_problems(dataset: Dataset, task: str) -> list[str]:
-    """Return what keeps a data set from serving a task, before any image is read."""
+    """What makes a data set unusable for a task, as far as its description shows."""
     if dataset.in_class_folders != (task == "classify"):
         wanted = "a folder of class folders" if task == "classify" else "a data.yaml"
-        return [f"a {task} model wants {wanted}, this is {dataset.yaml}"]
-    if task == "pose" and keypoint_shape(dataset) is None:
-        return [f"kpt_shape: got {dataset.carried.get('kpt_shape')!r}; expected [points, 2 or 3]"]
+        return [f"a {task} model needs {wanted}, this is {dataset.yaml}"]
+    if task == "pose" and dataset.keypoint_shape is None:
+        return [f"kpt_shape: got {dataset.extra.get('kpt_shape')!r}; expected [points, 2 or 3]"]
     return []
 
 
@@ -153,10 +150,10 @@ def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Findin
         return _class_finding(image, dataset, problems)
     label = label_path(image)
     try:
-        rows = _label_rows(label)
-        boxes = read_labels(label, keypoint_shape(dataset) if task == "pose" else None)
+        rows = label_rows(label)
+        boxes = read_labels(label, dataset.keypoint_shape if task == "pose" else None)
         if task in ("segment", "obb") and rows and len(rows[0]) == 5:
-            raise ValueError(f"rows have 5 columns; a {task} data set wants polygons (class x1 y1 x2 y2 x3 y3 ...)")
+            raise ValueError(f"rows have 5 columns; a {task} data set needs polygons (class x1 y1 x2 y2 x3 y3 ...)")
     except (ValueError, OSError) as error:
         return _Finding(problems=[*problems, f"{label}: {error}"], classes=np.zeros(0, np.int64), duplicates=0)
     ids, classes = boxes[:, 0].astype(np.int64), len(dataset.names)
@@ -166,7 +163,7 @@ def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Findin
 
 
 def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Finding:
-    """Return what an image in a class folder holds: one object of the folder's class."""
+    """An image in a class folder counts as one object of that class."""
     ids = [i for i, name in dataset.names.items() if name == image.parent.name]
     if not ids:
         problems = [*problems, f"{image}: {image.parent.name} is no class of the training images"]
@@ -174,10 +171,7 @@ def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Findi
 
 
 def _image_problem(image: Path, *, on_device: bool) -> str:
-    """Return what is wrong with an image file, or an empty string; ``on_device`` asks what a device's decoder says.
-
-    Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
-    """
+    """What is wrong with an image file, or an empty string; ``on_device``: also whether devices can decode it."""
     from PIL import Image, ImageFile
 
     from yolo_slim.runtime.sources import is_readable
@@ -186,8 +180,9 @@ def _image_problem(image: Path, *, on_device: bool) -> str:
     try:
         with Image.open(image) as opened:
             width, height = opened.size
-            # Pillow makes 8 bits of 16 in colour; only the stored form tells.
+            # Pillow reduces 16-bit colour to 8 bits without a word; only the tile's raw mode shows it.
             stored = f"{opened.mode} {opened.tile}"
+            # Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
             opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
             opened.load()
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
@@ -197,9 +192,7 @@ def _image_problem(image: Path, *, on_device: bool) -> str:
     if DEEP.search(stored):
         return f"{image}: more than 8 bits per channel; convert it to 8"
     if on_device and not is_readable(image):
-        return (
-            f"{image}: OpenCV, which reads images on devices, can't read it or finds it cut off; save it anew as .png"
-        )
+        return f"{image}: OpenCV, which devices use, can't read it or finds it truncated; save it again as .png"
     return ""
 
 

@@ -1,11 +1,12 @@
-"""A data set description (``data.yaml`` or class folders), resolved as Ultralytics resolves it."""
+"""A data set's description (``data.yaml`` or class folders), resolved as Ultralytics resolves it."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,28 @@ from yolo_slim.datasets.labels import label_path
 from yolo_slim.errors import SlimError
 
 SPLITS = ("train", "val", "test")
-
-
 IMAGE_SUFFIXES = frozenset(
     ["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"]
 )
-
-
-CARRIED_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
-"""Keys of a ``data.yaml`` that are handed on to Ultralytics as they are."""
-
-
+EXTRA_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
+"""Keys of a ``data.yaml`` that Ultralytics gets unchanged."""
 ALIASES = {"val": "validation"}
-"""Another key that Ultralytics takes for a split."""
-
-
+"""Another key that Ultralytics accepts for a split."""
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 """Where Ultralytics looks for the splits of a classification folder."""
+END_BYTES = 4096
+"""Bytes at each end of an image that the digest reads."""
+
+Values = Mapping[str, Any]
+"""Content of a ``data.yaml``: any key, any type, checked here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A resolved data set description."""
+    """A data set: its description, its image files and the digest of its content."""
 
     yaml: Path
-    """The description that was read; the folder itself where class folders take its place."""
+    """The description that was read; the folder itself for class folders."""
     root: Path
     """Folder that relative split paths start from."""
     names: dict[int, str]
@@ -46,22 +44,55 @@ class Dataset:
     splits: dict[str, list[Path]]
     """Image files of each declared split, sorted as Ultralytics sorts them."""
     problems: dict[str, list[str]] = field(default_factory=dict)
-    """What was wrong with the sources of a split (missing folder or list)."""
-    carried: dict[str, Any] = field(default_factory=dict)
-    """What the description holds of :data:`CARRIED_KEYS`."""
+    """Missing folders and unreadable lists of each split."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """The description's values of :data:`EXTRA_KEYS`."""
 
     @property
     def in_class_folders(self) -> bool:
-        """Tell whether an image's class is the name of its folder, as classification wants it."""
+        """Whether an image's class is the name of its folder, as classification has it."""
         return self.yaml.is_dir()
 
+    @property
+    def keypoint_shape(self) -> tuple[int, int] | None:
+        """Points of a pose label and values of each; None where the description has none, or has other values."""
+        match self.extra.get("kpt_shape"):
+            case [int(points), 2 | 3 as values]:
+                return points, values
+        return None
+
+    @cached_property
+    def digest(self) -> str:
+        """One SHA-256 of names, labels, keypoint keys, and each image's name, size, first and last bytes.
+
+        Reading complete images would take minutes for large sets. An image that is replaced by one of equal size and
+        equal ends isn't noticed.
+        """
+        total = hashlib.sha256(repr(sorted(self.names.items())).encode())
+        for split, images in sorted(self.splits.items()):
+            total.update(split.encode())
+            for image in images:
+                total.update(self._content(image))
+        if self.extra:
+            total.update(repr(sorted(self.extra.items())).encode())
+        return total.hexdigest()
+
     def has(self, split: str) -> bool:
-        """Tell whether a split is declared and has images."""
+        """Whether a split is declared and has images."""
         return bool(self.splits.get(split))
+
+    def comparison_images(self, count: int) -> list[Path]:
+        """Up to ``count`` images to compare two graphs on: of validation, or of training where that has none."""
+        return (self.splits.get("val") or self.splits.get("train") or [])[:count]
+
+    def _content(self, image: Path) -> bytes:
+        label = label_path(image)
+        content = image.name.encode() + _ends(image) + (label.read_bytes() if label.is_file() else b"-")
+        return content + image.parent.name.encode() if self.in_class_folders else content
 
 
 def load_dataset(data_yaml: Path) -> Dataset:
-    """Return the data set that a ``data.yaml`` or a folder of class folders describes, resolved as Ultralytics does.
+    """Read a ``data.yaml`` or a folder of class folders, and find the images of every split.
 
     A relative ``path`` starts at the file itself (then at the working folder), never at Ultralytics' ``datasets_dir``.
 
@@ -88,7 +119,7 @@ def load_dataset(data_yaml: Path) -> Dataset:
 
 
 def _class_folders(folder: Path) -> Dataset:
-    """Return a classification data set: ``SPLIT/CLASS/image``.
+    """A classification data set: ``SPLIT/CLASS/image``.
 
     Raises:
         SlimError: no class folders for training.
@@ -101,7 +132,7 @@ def _class_folders(folder: Path) -> Dataset:
     if not classes:
         raise SlimError(
             f"{folder}: no class folders in {folder / 'train'}.",
-            remedy="Classification wants train/CLASS/image and val/CLASS/image; other tasks want a data.yaml.",
+            remedy="Classification needs train/CLASS/image and val/CLASS/image; other tasks need a data.yaml.",
         )
     splits = {split: sorted(set(_images_in(path)), key=str) for split, path in found.items() if path}
     return Dataset(
@@ -113,8 +144,8 @@ def _class_folders(folder: Path) -> Dataset:
     )
 
 
-def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
-    names, count = values.get("names"), _whole_number(values.get("nc"))
+def _class_names(values: Values) -> tuple[dict[int, str], list[str]]:
+    names, count = values.get("names"), _as_count(values.get("nc"))
     if names is None:
         if isinstance(count, int) and count > 0:
             return {i: f"class_{i}" for i in range(count)}, []
@@ -135,8 +166,8 @@ def _class_names(values: dict[str, Any]) -> tuple[dict[int, str], list[str]]:
     return dict(sorted(named.items())), problems
 
 
-def _whole_number(value: Any) -> Any:
-    """Return the number that Ultralytics takes a value for: 3 for 3.0 and for "3"; anything else as it is."""
+def _as_count(value: Any) -> Any:
+    """The number that Ultralytics takes a value for: 3 for 3.0 and for "3"; anything else unchanged."""
     try:
         return int(float(value)) if float(value).is_integer() else value
     except (TypeError, ValueError, OverflowError):
@@ -150,10 +181,11 @@ def _is_source(value: Any) -> bool:
 def _root(data_yaml: Path, path: Any) -> Path:
     beside = (data_yaml.parent / str(path or ".")).resolve()
     from_here = Path(str(path or ".")).resolve()
+    # Ultralytics itself starts a relative path at the working folder: such files keep working.
     return from_here if path and not beside.exists() and from_here.exists() else beside
 
 
-def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dict[str, Any]) -> Dataset:
+def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: Values) -> Dataset:
     splits: dict[str, list[Path]] = {}
     problems: dict[str, list[str]] = {}
     for split in SPLITS:
@@ -162,21 +194,19 @@ def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: dic
             sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
             problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
             splits[split] = _found(split, sources, problems[split])
-    carried = {key: values[key] for key in CARRIED_KEYS if key in values}
-    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, carried=carried)
+    extra = {key: values[key] for key in EXTRA_KEYS if key in values}
+    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, extra=extra)
 
 
 def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Path]:
-    """Return the images of a split in Ultralytics' order; what is wrong with its lists joins the problems.
-
-    COCO's test list names images that nobody downloads, because nobody has their labels: there is no such split then.
-    """
+    """The images of a split in Ultralytics' order; unreadable lists are added to ``problems``."""
     images: set[Path] = set()
     for source in sources:
         try:
             images.update(_images_in(source))
         except UnicodeDecodeError:
             problems.append(f"{split}: {source} is no list of images in UTF-8")
+    # COCO's test list names images that nobody downloads, because their labels are secret: then there is no such split.
     if split == "test" and images and not any(image.is_file() for image in images):
         problems.append(f"test: none of its {len(images)} images exists")
         return []
@@ -184,8 +214,8 @@ def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Pat
 
 
 def _resolve(root: Path, source: str) -> Path:
-    """Return a source's absolute path; Roboflow writes ``../train/images`` for a folder beside the YAML file."""
     path = (root / source).resolve()
+    # Roboflow writes ../train/images for a folder beside the YAML file.
     if not path.exists() and source.startswith("../"):
         return (root / source[3:]).resolve()
     return path
@@ -206,38 +236,15 @@ def _listed(line: str, folder: Path) -> str:
     return f"{folder}/{line[2:]}" if line.startswith("./") else line
 
 
-def keypoint_shape(dataset: Dataset) -> tuple[int, int] | None:
-    """Return the points of a pose label and the values of each, None where the description has none."""
-    match dataset.carried.get("kpt_shape"):
-        case [int(points), 2 | 3 as values]:
-            return points, values
-    return None
-
-
 def digest(dataset: Dataset) -> str:
-    """Return one SHA-256 of a data set: names, keypoints, labels, and each image's size, first and last bytes.
-
-    Reading whole images would take minutes for large sets; an image replaced by another of equal size and ends is not
-    noticed.
-    """
-    total = hashlib.sha256(repr(sorted(dataset.names.items())).encode())
-    for split, images in sorted(dataset.splits.items()):
-        total.update(split.encode())
-        for image in images:
-            total.update(image.name.encode() + _ends(image))
-            label = label_path(image)
-            total.update(label.read_bytes() if label.is_file() else b"-")
-            if dataset.in_class_folders:
-                total.update(image.parent.name.encode())
-    if dataset.carried:
-        total.update(repr(sorted(dataset.carried.items())).encode())
-    return total.hexdigest()
+    """:attr:`Dataset.digest`, for callers that still ask this way."""
+    return dataset.digest
 
 
-def _ends(path: Path, block: int = 4096) -> bytes:
-    """Return a file's size and its first and last bytes."""
+def _ends(path: Path) -> bytes:
+    """A file's size and its first and last bytes."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        head = stream.read(block)
-        stream.seek(max(size - block, 0))
-        return size.to_bytes(8, "big") + head + stream.read(block)
+        head = stream.read(END_BYTES)
+        stream.seek(max(size - END_BYTES, 0))
+        return size.to_bytes(8, "big") + head + stream.read(END_BYTES)

@@ -12,28 +12,28 @@ TOLERANCE = 0.01
 
 
 def label_path(image: Path) -> Path:
-    """Return where Ultralytics looks for an image's labels: the last ``/images/`` becomes ``/labels/``."""
+    """Where Ultralytics looks for an image's labels: the last ``/images/`` becomes ``/labels/``."""
     head, separator, tail = str(image).rpartition("/images/")
     mapped = f"{head}/labels/{tail}" if separator else tail
     return Path(mapped).with_suffix(".txt")
 
 
 def has_labels(image: Path) -> bool:
-    """Tell whether an image has a label file that isn't empty."""
+    """Whether an image has a label file that isn't empty."""
     label = label_path(image)
     return label.is_file() and label.stat().st_size > 0
 
 
 def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Return the boxes of a label file, ``(N, 5)``: class, centre x, centre y, width, height in [0, 1].
+    """Read the boxes of a label file, ``(N, 5)``: class, centre x, centre y, width, height in [0, 1].
 
-    Polygon rows become their boxes and repeated rows are dropped, as in Ultralytics; a missing file is a background.
-    ``keypoints`` is the ``kpt_shape`` of a pose data set, whose rows go on after the box.
+    As in Ultralytics, polygons become their boxes, repeated rows are dropped and a missing file means a background.
+    ``keypoints`` is the ``kpt_shape`` of a pose data set, whose rows have keypoints after the box.
 
     Raises:
         ValueError: a row that Ultralytics wouldn't accept.
     """
-    rows = _label_rows(path)
+    rows = label_rows(path)
     if not rows:
         return np.zeros((0, 5))
     if keypoints:
@@ -42,7 +42,12 @@ def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray
     return np.asarray(np.unique(boxes, axis=0))
 
 
-def _label_rows(path: Path) -> list[list[str]]:
+def label_rows(path: Path) -> list[list[str]]:
+    """The words of every row of a label file, none where there is no file.
+
+    Raises:
+        ValueError: boxes and polygons in one file.
+    """
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8-sig")
@@ -54,10 +59,10 @@ def _label_rows(path: Path) -> list[list[str]]:
 
 
 def _without_keypoints(number: int, row: list[str], shape: tuple[int, int]) -> list[str]:
-    """Return a pose row's class and box.
+    """A pose row's class and box.
 
     Raises:
-        ValueError: another number of columns than the data set's ``kpt_shape`` wants, or points outside the image.
+        ValueError: a number of columns that doesn't fit the data set's ``kpt_shape``, or points outside the image.
     """
     points, values = shape
     if len(row) != 5 + points * values:
@@ -91,7 +96,7 @@ def _row_to_box(number: int, row: list[str]) -> list[float]:
 
 
 def _inside(value: float) -> bool:
-    """Tell whether a coordinate is in [0, 1] within Ultralytics' tolerance; not-a-number never is."""
+    # Written so that not-a-number is outside.
     return -TOLERANCE <= value <= 1 + TOLERANCE
 
 

@@ -13,11 +13,11 @@ from yolo_slim.files import fresh_folder, write_text
 
 
 def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
-    """Write a ``data.yaml`` that Ultralytics reads the same way from everywhere; return what to give as its ``data``.
+    """Write a ``data.yaml`` with absolute paths; return what to give Ultralytics as ``data``.
 
     Beside it, in ``<stem>_links/``, each split becomes a folder of links to the user's images and labels, in the same
-    order. Ultralytics writes its caches, and its repaired copies of images, there: the user's folders stay as they are
-    and may be read-only. For class folders, that folder of links is all there is.
+    order. Ultralytics writes its caches and its repaired copies of images there: the user's folders don't change and
+    may be read-only. A data set in class folders needs no ``data.yaml``: the folder of links itself is returned.
     """
     out = out.absolute()
     links = out.with_name(f"{out.stem}_links")
@@ -29,14 +29,14 @@ def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
         return links
     used = [split for split in dataset.splits if dataset.has(split)]
     described = {"path": str(links), **{split: f"images/{split}" for split in used}, "names": dataset.names}
-    described |= dataset.carried
+    described |= dataset.extra
     with os_errors_explained(out):
         write_text(out, yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
     return out
 
 
 def _link_classes(folder: Path, split: str, images: list[Path]) -> None:
-    """Link a split's files into class folders, the class an image's folder names."""
+    """Link a split's files into folders named after their classes."""
     for number, image in enumerate(images):
         link = folder / split / image.parent.name / f"{number:06d}_{image.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -44,10 +44,11 @@ def _link_classes(folder: Path, split: str, images: list[Path]) -> None:
 
 
 def _link_split(folder: Path, split: str, images: list[Path]) -> None:
-    """Link a split's files; the number keeps Ultralytics' order and files of one name apart."""
+    """Link a split's images and labels."""
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True)
     for number, image in enumerate(images):
+        # The number keeps Ultralytics' order, and keeps files with equal names in different folders apart.
         name = f"{number:06d}_{image.stem}"
         (folder / "images" / split / f"{name}{image.suffix}").symlink_to(image.absolute())
         label = label_path(image)

@@ -17,8 +17,7 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
-from yolo_slim.machine import device_model
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.machine import cores, device_model
 from yolo_slim.runtime.infer import ImageDetections, load_detections
 
 
@@ -63,7 +62,7 @@ def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: floa
         images,
         seconds=config.min_seconds / config.rounds,
         queries=-(-config.min_queries // config.rounds),
-        threads=min(read_spec(bundle).threads, ultra.cores()),
+        threads=min(read_spec(bundle).threads, cores()),
         celsius=celsius,
     )
 

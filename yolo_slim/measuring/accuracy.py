@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from yolo_slim.datasets.labels import label_path, read_labels
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.sources import read_image
 
@@ -52,7 +52,7 @@ def read_truth(image: Path) -> Truth:
 
 def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict[int, str]) -> Accuracy:
     """Return the mAP of detections, best score first in every image, against the truth of the same images."""
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
     matches = [_match(truth, found) for truth, found in zip(truths, detections, strict=True)]

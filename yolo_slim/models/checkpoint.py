@@ -18,7 +18,7 @@ from torch import nn
 
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import sha256, write_atomic
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
 
 KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
 MODELS = {
@@ -218,7 +218,7 @@ def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     """Unpickle a checkpoint file."""
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics.nn.tasks import temporary_modules
 
     try:

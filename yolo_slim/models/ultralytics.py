@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+from yolo_slim.machine import cores
 
-def prepare() -> None:
+
+def prepare_ultralytics() -> None:
     """Set what Ultralytics reads when it is first imported; call before importing it."""
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ.setdefault("YOLO_OFFLINE", "true")
@@ -23,7 +25,7 @@ def prepare() -> None:
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Send Ultralytics' log records to a file for the length of the block, and none to the console."""
-    prepare()
+    prepare_ultralytics()
     from ultralytics.utils import LOGGER
 
     handler = logging.FileHandler(path, encoding="utf-8")
@@ -46,8 +48,3 @@ def use_all_cores() -> None:
     import torch
 
     torch.set_num_threads(cores())
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -29,12 +29,12 @@ from yolo_slim.devices import local
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json, write_json, write_text
-from yolo_slim.machine import describe_machine, device_model
+from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.measuring.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import Size, measure
+from yolo_slim.models.ultralytics import log_to, use_all_cores
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.block_costs import ROW_KEYS, BlockCost, BlockCosts
@@ -141,7 +141,7 @@ def run(
     judge = _Judge.of(dataset, config.images)
     pruner = _pruner(loaded, pruning, dataset, out_dir, imgsz, seed, end2end)
     job.begin()
-    ultra.use_all_cores()
+    use_all_cores()
     with tempfile.TemporaryDirectory(prefix="yolo-slim-block-costs-") as folder, os_errors_explained(out_dir):
         meter = _Meter(
             job=job, loaded=loaded, config=config, threads=where["threads"], end2end=end2end, imgsz=imgsz,
@@ -164,7 +164,7 @@ def _where(config: BlockCostsConfig, profile: Profile, imgsz: int) -> dict[str, 
     """
     runtime = f"{config.runtime} {paired.precision_of(config.runtime)}"
     return {
-        "target": profile.name, "runtime": runtime, "threads": min(profile.threads, ultra.cores()), "imgsz": imgsz,
+        "target": profile.name, "runtime": runtime, "threads": min(profile.threads, cores()), "imgsz": imgsz,
     }  # fmt: skip
 
 
@@ -375,7 +375,7 @@ class _Meter:
 
     def _restat(self, model: nn.Module) -> None:
         """Re-estimate the statistics; an export in between leaves another number of threads behind."""
-        ultra.use_all_cores()
+        use_all_cores()
         self.pruner.restat(model, last=True)
 
     def _accuracy(self, onnx: Path) -> Accuracy:
@@ -385,7 +385,7 @@ class _Meter:
         """Return a network's fp32 graph, exported as the export stage does."""
         weights, onnx = self.scratch / f"{name}.pt", self.scratch / f"{name}.onnx"
         checkpoint.save(weights, self.loaded, model)
-        with ultra.log_to(self.job.folder / "export.log"):
+        with log_to(self.job.folder / "export.log"):
             export_onnx(weights, ExportConfig(end2end=self.end2end), self.imgsz, onnx)
         return onnx
 

@@ -12,7 +12,7 @@ from yolo_slim.export.onnx import export_onnx
 from yolo_slim.export.parity import measure_parity
 from yolo_slim.files import write_atomic
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.workspace.job import Job
@@ -72,7 +72,7 @@ def run(
         checkpoint.require_modelopt(f"{inputs.weights} was trained quantized")
     job.begin()
     progress.step(f"export: {inputs.weights.name}", 0, 2)
-    with ultra.log_to(out_dir / "export.log"):
+    with log_to(out_dir / "export.log"):
         _export_all(loaded, config, imgsz, outputs)
     progress.step(f"export: {inputs.weights.name}", 1, 2)
     dataset = load_dataset(inputs.data)

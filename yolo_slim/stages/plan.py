@@ -34,7 +34,7 @@ def make(model: Path, config: PruneConfig, folder: Path, context: Context) -> Pl
         SlimError: as the prune stage; settings that train, because a dry run doesn't; or a folder with a network that
             was pruned by another plan.
     """
-    from yolo_slim.models import ultralytics as ultra
+    from yolo_slim.models.ultralytics import use_all_cores
     from yolo_slim.pruning.plan_edits import require_unedited
     from yolo_slim.pruning.work import PruneWork, load_prunable, require_same_plan
     from yolo_slim.stages.prune_source import source_of
@@ -49,7 +49,7 @@ def make(model: Path, config: PruneConfig, folder: Path, context: Context) -> Pl
     loaded = load_prunable(model, context.imgsz)
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    ultra.use_all_cores()
+    use_all_cores()
     work = PruneWork.of(source_of(loaded, config, folder, context), outputs, context.progress)
     pruner = work.begun()
     plan = pruner.cut(loaded.model)
@@ -124,9 +124,9 @@ def _applied(
 
 def _written(plan: PrunePlan, work: PruneWork) -> Made:
     """Re-estimate the statistics and write everything."""
-    from yolo_slim.models import ultralytics as ultra
+    from yolo_slim.models.ultralytics import use_all_cores
 
-    ultra.use_all_cores()
+    use_all_cores()
     loaded = work.source.loaded
     after, written = work.finish(work.pruner(loaded.sha256), loaded.model, plan, has_budget=not plan.edited)
     return Made(outputs=written, facts={"before": work.before.to_json(), "after": after.to_json()})

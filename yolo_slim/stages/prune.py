@@ -97,10 +97,10 @@ def _checked(
 
 def _pruned(work: PruneWork, pruner: Pruner, trainings: PruneTrainings) -> Made:
     """Cut, with the trainings before and between the cuts that the settings ask for."""
-    from yolo_slim.models import ultralytics as ultra
+    from yolo_slim.models.ultralytics import use_all_cores
 
     config, base = work.source.config, work.source.loaded
-    ultra.use_all_cores()
+    use_all_cores()
     if config.sparse_epochs:
         graph = pruner.graph
         base = trainings.sparse(base)

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.config.run import ExportConfig, PruneConfig
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import log_to
 from yolo_slim.pruning.work import Source
 from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import loader
@@ -43,6 +43,6 @@ def exported_bytes(weights: Path, *, imgsz: int, end2end: bool) -> int:
     """Measure a checkpoint's fp32 ONNX file, exported as the export stage does."""
     with tempfile.TemporaryDirectory(prefix="yolo-slim-size-") as folder:
         out = Path(folder) / "model.onnx"
-        with ultra.log_to(Path(folder) / "export.log"):
+        with log_to(Path(folder) / "export.log"):
             export_onnx(weights, ExportConfig(end2end=end2end), imgsz, out)
         return out.stat().st_size

@@ -22,13 +22,13 @@ from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.machine import describe_machine, device_model
+from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.measuring import rounds as timing
 from yolo_slim.measuring.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer, torch_infer
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
 from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.layer_errors import first_bad_layer
@@ -109,7 +109,7 @@ def run(
         progress.say("validate: done before, kept")
     else:
         job.begin()
-        ultra.use_all_cores()
+        use_all_cores()
         measured = _Measurement(inputs, config, profile, out_dir, imgsz, progress)
         value = measured.result(name, command)
         write_report(report, value, measured.examples())
@@ -305,7 +305,7 @@ class _Measurement:
         self.progress.step(f"validate: detect with {key}", 0, 1)
         if engine_builder(read_spec(folder).runtime):
             local.build(folder)
-        answers = local.infer(folder, self.folder, ultra.cores())
+        answers = local.infer(folder, self.folder, cores())
         self.detections[key] = [answer.detections for answer in answers]
         self.progress.step(f"validate: detect with {key}", 1, 1)
 

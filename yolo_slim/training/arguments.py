@@ -13,7 +13,8 @@ import torch
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.machine import cores
 from yolo_slim.training.guards import require_teacher
 
 DEFAULTS: dict[str, Any] = {
@@ -103,7 +104,7 @@ def require_device(device: str) -> None:
 
 def check_overrides(overrides: dict[str, Any]) -> None:
     """Raise for training arguments that Ultralytics doesn't know or that the stage sets itself, all at once."""
-    ultra.prepare()
+    prepare_ultralytics()
     from ultralytics.cfg import QUANTIZE_ALIASES, get_cfg
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -168,7 +169,7 @@ def training_arguments(training: Training, config: RecoverConfig) -> dict[str, A
         "seed": training.seed,
         "amp": amp or has_bfloat16(),
         "close_mosaic": max(1, config.epochs * 3 // 10),
-        "workers": min(8, ultra.cores()),
+        "workers": min(8, cores()),
         "project": str(training.folder.absolute()),
         "name": "train",
         "exist_ok": True,

@@ -14,7 +14,7 @@ import torch
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import label_path, read_labels
 from yolo_slim.datasets.links import write_absolute_yaml
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.runtime.letterbox import Geometry, Letterbox
 
 Batch = dict[str, torch.Tensor]
@@ -73,7 +73,7 @@ def _task_batches(task: str, dataset: Dataset, imgsz: int, batch: int, folder: P
     """Yield training batches; ``img`` (N, 3, imgsz, imgsz) float32 as the task's trainer has it."""
     if not dataset.splits["train"]:
         return
-    ultra.prepare()
+    prepare_ultralytics()
     source = write_absolute_yaml(dataset, folder / "scored.yaml")
     samples, collate = (_classified if task == "classify" else _labelled)(task, dataset, source, imgsz, batch)
     for start in range(0, len(samples), batch):
@@ -89,7 +89,7 @@ def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int)
     from ultralytics.data.build import build_yolo_dataset
 
     arguments = get_cfg(overrides={"task": task, "imgsz": imgsz})
-    description = {**dataset.carried, "names": dataset.names, "nc": len(dataset.names)}
+    description = {**dataset.extra, "names": dataset.names, "nc": len(dataset.names)}
     description = {"channels": 3, **description}
     images = source.with_name(f"{source.stem}_links") / "images" / "train"
     samples = build_yolo_dataset(arguments, str(images), batch, description, mode="val", rect=False, stride=32)

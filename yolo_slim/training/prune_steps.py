@@ -19,7 +19,7 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import log_to, use_all_cores
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.training.arguments import Training, training_arguments
@@ -181,10 +181,10 @@ class PruneTrainings:
             **{key: self.settings[key] for key in ("imgsz", "seed", "end2end")},
         )  # fmt: skip
         l1 = self.config.sparse_strength if job.stage == SPARSE else 0.0
-        with ultra.log_to(job.folder / "train.log"):
+        with log_to(job.folder / "train.log"):
             self._train(loaded.task, training_arguments(given, config), config, last, l1)
         # Ultralytics leaves another number of threads behind, and sums depend on it in their last bits.
-        ultra.use_all_cores()
+        use_all_cores()
         state = torch.load(job.folder / "train" / "weights" / KEPT_FLOAT32, weights_only=True)
         loaded.model.load_state_dict(state)
         return loaded.model

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import log_to
 from yolo_slim.models.size import conv_widths
 from yolo_slim.progress import Progress
 from yolo_slim.training.arguments import Training, check_overrides, require_device, training_arguments
@@ -75,7 +75,7 @@ def train(recovery: Recovery, progress: Progress) -> Recovered:
             return Recovered(best=last.with_name("best.pt"), mixed_precision=None)
         progress.say(f"recover: resumes after epoch {epoch + 1} of {config.epochs}")
         arguments |= resuming(last)
-    with ultra.log_to(recovery.training.folder / "train.log"):
+    with log_to(recovery.training.folder / "train.log"):
         trainer = trainer_of(recovery.pruned.task, config.distill_on)(overrides=arguments)
         if not getattr(trainer, "ddp", False):
             # Several GPUs get the callbacks as a pickle, and a terminal's progress bars can't be one.

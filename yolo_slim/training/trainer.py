@@ -22,7 +22,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer, strip_qat, unwrap_model
 
 from yolo_slim.errors import SlimError
-from yolo_slim.models import ultralytics as ultra
+from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 from yolo_slim.training.precision import Float32Criterion, fused
@@ -104,7 +104,7 @@ class _KeepsWidths:
     def _use_cpu(self) -> None:
         """Train on all cores, channels last and, where ``amp`` asks for it, in bfloat16."""
         # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
-        ultra.use_all_cores()
+        use_all_cores()
         for network in (self.model, self.ema.ema):
             network.to(memory_format=torch.channels_last)
         # Ultralytics refuses mixed precision on a CPU; its loop takes the device's own type, bfloat16, where it is on.
