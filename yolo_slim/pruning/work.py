@@ -157,4 +157,3 @@ def load_prunable(path: Path, imgsz: int) -> checkpoint.Checkpoint:
     checkpoint.require_float(loaded)
     checkpoint.require_imgsz(loaded, imgsz)
     return loaded
-

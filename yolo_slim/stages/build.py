@@ -14,17 +14,19 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export import device_wheel
 from yolo_slim.export.preflight import preflight
 from yolo_slim.files import fresh_folder, sha256, sha256_json
-from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
-from yolo_slim.workspace.job import Job, read_manifest, versions
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content, run_once, versions
 
 SELFCHECK_IMAGES = 3
 NO_END2END = ("ncnn",)
 """Runtimes without the top-k operations of an end2end graph."""
-REVISION = 2
+REVISION = 3
 """Raised when bundles of equal inputs come out otherwise; 2: the DFL over the last axis in ONNX Runtime."""
+PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
+"""Packages that convert the graphs, check them, and compute the self-check."""
 FLOAT_GRAPH = "fp32"
 """Name of the graph as it was exported."""
 
@@ -73,8 +75,8 @@ def precisions_needed(profile: Profile) -> list[str]:
     return sorted({name.split("-")[0] for name in names} - {FLOAT_GRAPH})
 
 
-def planned(profile: Profile, layout: str) -> BuildOutputs:
-    """Return the runtime-precision pairs of a profile, as folder names; what a layout rules out is skipped."""
+def expected_builds(profile: Profile, layout: str) -> BuildOutputs:
+    """List a profile's builds by the names of their folders; what the graph's layout rules out is skipped."""
     pairs = [(c.runtime, f"{c.runtime}-{precision}") for c in profile.runtimes for precision in c.precisions]
     unable = {
         key: "its runtime can't run an end2end graph; the raw one-to-many export works there"
@@ -84,56 +86,67 @@ def planned(profile: Profile, layout: str) -> BuildOutputs:
     return BuildOutputs(bundles={key: Path(key) for _, key in pairs if key not in unable}, skipped=unable)
 
 
-def run(
-    inputs: BuildInputs, profile: Profile, out_dir: Path, *, name: str, progress: Progress | None = None
-) -> BuildOutputs:
-    """Build every bundle of a profile.
+def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> BuildOutputs:
+    """Build every bundle of the context's profile.
 
     Raises:
         SlimError: not an exported graph, a graph that is missing, no build left, or a backend that fails.
     """
-    progress = progress or Silent()
+    profile = context.profile
     about = layout_of(inputs.onnx)
-    plan = planned(profile, about["layout"])
-    _require_builds(profile, plan.bundles, plan.skipped)
-    needed = {key: graph_name(*key.rsplit("-", 1)) for key in plan.bundles}
+    expected = expected_builds(profile, about["layout"])
+    _require_builds(profile, expected.bundles, expected.skipped)
+    needed = {key: graph_name(*key.rsplit("-", 1)) for key in expected.bundles}
     _require_graphs(inputs, needed)
     job = Job(
         stage="build",
-        folder=out_dir,
-        config={"profile": profile.model_dump(), "name": name, "revision": REVISION},
+        folder=folder,
+        settings={"profile": profile.model_dump(), "name": name},
         inputs={
-            **{graph: sha256(inputs.graph(graph)) for graph in sorted({FLOAT_GRAPH, *needed.values()})},
-            "images": sha256_json([sha256(path) for path in inputs.images]),
+            **{graph: content(inputs.graph(graph)) for graph in sorted({FLOAT_GRAPH, *needed.values()})},
+            "images": sha256_json([content(path) for path in inputs.images]),
         },
+        revision=REVISION,
+        packages=PACKAGES,
     )
-    if job.is_done():
-        progress.say("build: done before, kept")
-        return _outputs(out_dir, read_manifest(out_dir))
-    job.begin()
-    checks, refused = _preflights(inputs, profile, needed, about["layout"], progress)
-    skipped = {**plan.skipped, **refused}
-    built = {key: out_dir / key for key in plan.bundles if key not in refused}
-    _require_builds(profile, built, skipped)
-    for done, (key, folder) in enumerate(built.items()):
-        progress.step(f"build: {key}", done, len(built))
-        with os_errors_explained(out_dir):
-            _build_one(inputs, profile, folder, name, about)
-    progress.step("build", len(built), len(built))
-    files = [path for folder in built.values() for path in folder.rglob("*") if path.is_file()]
-    archives = [archive_of(folder) for folder in built.values()]
-    job.finish([*sorted(files), *archives], {"bundles": list(built), "skipped": skipped, "preflight": checks})
-    progress.say(f"build: {', '.join(built)} in {out_dir}")
-    return _outputs(out_dir, read_manifest(out_dir))
 
+    def check() -> _Preflights:
+        return _preflights(inputs, profile, needed, about["layout"], context)
 
-def _outputs(folder: Path, manifest: Mapping[str, Any]) -> BuildOutputs:
-    """Return what a finished stage's manifest says."""
+    def make(found: _Preflights) -> Made:
+        return _made(inputs, expected, found, job.folder, context, name, about)
+
+    manifest = run_once(job, make, context, check=check)
     return BuildOutputs(
-        bundles={key: folder / key for key in manifest["bundles"]},
-        skipped=manifest["skipped"],
-        preflight=manifest["preflight"],
+        bundles={key: folder / key for key in manifest.facts["bundles"]},
+        skipped=manifest.facts["skipped"],
+        preflight=manifest.facts["preflight"],
     )
+
+
+def _made(
+    inputs: BuildInputs,
+    expected: BuildOutputs,
+    found: _Preflights,
+    folder: Path,
+    context: Context,
+    name: str,
+    about: dict[str, Any],
+) -> Made:
+    """Build the bundles that no preflight refused."""
+    skipped = {**expected.skipped, **found.refused}
+    built = {key: folder / key for key in expected.bundles if key not in found.refused}
+    _require_builds(context.profile, built, skipped)
+    for done, (key, bundle) in enumerate(built.items()):
+        context.progress.step(f"build: {key}", done, len(built))
+        with os_errors_explained(folder):
+            _build_one(inputs, context.profile, bundle, name, about)
+    context.progress.step("build", len(built), len(built))
+    files = [path for bundle in built.values() for path in bundle.rglob("*") if path.is_file()]
+    archives = [archive_of(bundle) for bundle in built.values()]
+    context.progress.say(f"build: {', '.join(built)} in {folder}")
+    facts = {"bundles": list(built), "skipped": skipped, "preflight": found.checks}
+    return Made(outputs=[*sorted(files), *archives], facts=facts)
 
 
 def _require_builds(profile: Profile, builds: Mapping[str, Path], skipped: Mapping[str, str]) -> None:
@@ -157,20 +170,30 @@ def _require_graphs(inputs: BuildInputs, needed: Mapping[str, str]) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Preflights:
+    """What is known of builds that only the device can finish."""
+
+    checks: dict[str, Any]
+    """Build to what was checked."""
+    refused: dict[str, str]
+    """Build to the reason why it can't work on the device."""
+
+
 def _preflights(
-    inputs: BuildInputs, profile: Profile, needed: Mapping[str, str], layout: str, progress: Progress
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what is known of builds that only the device can finish, and why some of them can't work there."""
+    inputs: BuildInputs, profile: Profile, needed: Mapping[str, str], layout: str, context: Context
+) -> _Preflights:
+    """Check builds that only the device can finish."""
     wanted = [key for key in needed if engine_builder(key.rsplit("-", 1)[0])]
     checks: dict[str, Any] = {}
     refused: dict[str, str] = {}
     for done, key in enumerate(wanted):
-        progress.step(f"build: preflight of {key}", done, len(wanted))
+        context.progress.step(f"build: preflight of {key}", done, len(wanted))
         found = preflight(inputs.graph(needed[key]), profile, key.rsplit("-", 1)[1], layout)
         checks[key] = found.to_json()
         if not found.is_passed:
             refused[key] = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
-    return checks, refused
+    return _Preflights(checks=checks, refused=refused)
 
 
 def archive_of(folder: Path) -> Path:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import ExportConfig
-from yolo_slim.datasets.description import load_dataset
-from yolo_slim.errors import SlimError
-from yolo_slim.export.onnx import export_onnx
-from yolo_slim.export.parity import measure_parity
-from yolo_slim.files import write_atomic
-from yolo_slim.models import checkpoint
-from yolo_slim.models.ultralytics import log_to
-from yolo_slim.progress import Progress, Silent
-from yolo_slim.quantization import graph as graphs
-from yolo_slim.workspace.job import Job
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content, run_once
 
+if TYPE_CHECKING:
+    from yolo_slim.models.checkpoint import Checkpoint
 
-@dataclass(frozen=True, kw_only=True)
-class ExportInputs:
-    """What the stage reads."""
-
-    weights: Path
-    """Unfused checkpoint."""
-    data: Path
-    """Data set whose validation images the parity is measured on."""
+REVISION = 1
+"""Raised when equal weights are exported otherwise."""
+PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxscript")
+"""Packages that write the graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,83 +29,58 @@ class ExportOutputs:
     """``model-qat.onnx`` with the Q/DQ nodes of quantization-aware training, where the weights come from one."""
 
 
-def run(
-    inputs: ExportInputs,
-    config: ExportConfig,
-    out_dir: Path,
-    *,
-    imgsz: int,
-    data_digest: str = "",
-    progress: Progress | None = None,
-) -> ExportOutputs:
-    """Export a checkpoint to ONNX: batch 1, fixed shape, simplified, checked, with Ultralytics' metadata.
+def run(weights: Path, config: ExportConfig, folder: Path, context: Context) -> ExportOutputs:
+    """Export an unfused checkpoint to ONNX: batch 1, fixed shape, simplified, checked, with Ultralytics' metadata.
 
     Raises:
         SlimError: end2end asked of a model without a one-to-one head, or outputs that differ from PyTorch's.
     """
-    progress = progress or Silent()
-    loaded = checkpoint.load(inputs.weights, checkpoint.TASKS)
-    checkpoint.require_imgsz(loaded, imgsz)
-    checkpoint.require_end2end(loaded, asked=config.end2end)
     job = Job(
         stage="export",
-        folder=out_dir,
-        config={**config.model_dump(), "imgsz": imgsz},
-        inputs={"weights": loaded.sha256, "data": data_digest},
+        folder=folder,
+        settings={**config.model_dump(), "imgsz": context.imgsz},
+        inputs={"weights": content(weights), "data": context.dataset.digest},
+        revision=REVISION,
+        packages=PACKAGES,
     )
-    outputs = ExportOutputs(
-        onnx=out_dir / "model.onnx", trained_int8=out_dir / "model-qat.onnx" if loaded.quantization else None
-    )
-    if job.is_done():
-        progress.say("export: done before, kept")
-        return outputs
+    graph, trained = folder / "model.onnx", folder / "model-qat.onnx"
+
+    def make(loaded: Checkpoint) -> Made:
+        outputs = ExportOutputs(onnx=graph, trained_int8=trained if loaded.quantization else None)
+        return _made(loaded, config, outputs, context)
+
+    manifest = run_once(job, make, context, check=lambda: _checked(weights, config, context.imgsz))
+    return ExportOutputs(onnx=graph, trained_int8=trained if trained.name in manifest.outputs else None)
+
+
+def _checked(weights: Path, config: ExportConfig, imgsz: int) -> Checkpoint:
+    """Load the weights and refuse what can't be exported."""
+    from yolo_slim.models import checkpoint
+
+    loaded = checkpoint.load(weights, checkpoint.TASKS)
+    checkpoint.require_imgsz(loaded, imgsz)
+    checkpoint.require_end2end(loaded, asked=config.end2end)
     if loaded.quantization:
-        checkpoint.require_modelopt(f"{inputs.weights} was trained quantized")
-    job.begin()
-    progress.step(f"export: {inputs.weights.name}", 0, 2)
-    with log_to(out_dir / "export.log"):
-        _export_all(loaded, config, imgsz, outputs)
-    progress.step(f"export: {inputs.weights.name}", 1, 2)
-    dataset = load_dataset(inputs.data)
-    images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
-    parity = measure_parity(loaded, outputs.onnx, images, imgsz=imgsz, end2end=config.end2end)
-    progress.step(f"export: {inputs.weights.name}", 2, 2)
-    job.finish([path for path in (outputs.onnx, outputs.trained_int8) if path], {"parity": parity})
+        checkpoint.require_modelopt(f"{weights} was trained quantized")
+    return loaded
+
+
+def _made(loaded: Checkpoint, config: ExportConfig, outputs: ExportOutputs, context: Context) -> Made:
+    """Export, and compare the graph with PyTorch."""
+    from yolo_slim.export.onnx import export_all
+    from yolo_slim.export.parity import measure_parity
+    from yolo_slim.models.ultralytics import log_to
+
+    progress, name, splits = context.progress, loaded.path.name, context.dataset.splits
+    progress.step(f"export: {name}", 0, 2)
+    with log_to(outputs.onnx.with_name("export.log")):
+        export_all(loaded, config, context.imgsz, outputs.onnx, outputs.trained_int8)
+    progress.step(f"export: {name}", 1, 2)
+    images = (splits.get("val") or splits.get("train") or [])[: config.parity_images]
+    parity = measure_parity(loaded, outputs.onnx, images, imgsz=context.imgsz, end2end=config.end2end)
+    progress.step(f"export: {name}", 2, 2)
     progress.say(
-        f"export: {inputs.weights.name} -> ONNX; on {parity['images']} images boxes within "
-        f"{parity['max_box_px']:.3g} px and scores within {parity['max_score']:.1g} of PyTorch"
+        f"export: {name} -> ONNX; on {parity['images']} images boxes within {parity['max_box_px']:.3g} px and scores "
+        f"within {parity['max_score']:.1g} of PyTorch"
     )
-    return outputs
-
-
-def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int, outputs: ExportOutputs) -> None:
-    """Write the float graph and, of weights that were trained quantized, the graph with their Q/DQ nodes too.
-
-    Raises:
-        SlimError: Ultralytics left the Q/DQ nodes out.
-    """
-    import onnx
-
-    if outputs.trained_int8 is None:
-        write_atomic(outputs.onnx, lambda path: export_onnx(loaded.path, config, imgsz, path))
-        return
-    plain = outputs.onnx.with_name("float.pt.tmp")
-    checkpoint.save(plain, loaded, loaded.model)
-    write_atomic(outputs.onnx, lambda path: export_onnx(plain, config, imgsz, path))
-    plain.unlink()
-    _name_trained(outputs.onnx, outputs.trained_int8)
-    write_atomic(outputs.trained_int8, lambda path: export_onnx(loaded.path, config, imgsz, path))
-    if not graphs.is_quantized(onnx.load(str(outputs.trained_int8))):
-        raise SlimError(
-            f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
-            remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
-        )
-
-
-def _name_trained(path: Path, trained: Path) -> None:
-    """Let a float graph's metadata say that its weights were trained quantized, and where their ranges are."""
-    import onnx
-
-    graph = onnx.load(str(path))
-    graph.metadata_props.add(key=graphs.TRAINED_KEY, value=trained.name)
-    write_atomic(path, lambda temporary: onnx.save(graph, str(temporary)))
+    return Made(outputs=[path for path in (outputs.onnx, outputs.trained_int8) if path], facts={"parity": parity})

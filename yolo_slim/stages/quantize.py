@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.config.run import QuantizeConfig
-from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256, write_atomic
+from yolo_slim.files import write_atomic
 from yolo_slim.measuring.accuracy import read_truth, score
-from yolo_slim.progress import Progress, Silent
+from yolo_slim.progress import Progress
 from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.quantization import carried, fp16, qdq
 from yolo_slim.quantization import graph as graphs
@@ -29,8 +29,13 @@ from yolo_slim.quantization.ranges import Observer, collect, open_session
 from yolo_slim.runtime.decode import VAL, decode
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
-from yolo_slim.workspace.job import Job, require_manifest
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content, require_manifest, run_once
 
+REVISION = 1
+"""Raised when equal graphs are quantized otherwise."""
+PACKAGES = ("onnx", "onnxruntime", "numpy", "opencv-python", "ultralytics")
+"""Packages that compute ranges and graphs; Ultralytics counts the mAP that decides what stays float."""
 PRECISIONS = ("int8", "fp16")
 TENSORRT_INT8 = "int8-tensorrt"
 MEAN_IMAGES = 64
@@ -47,8 +52,6 @@ class QuantizeInputs:
     """Exported graph, float; or with Q/DQ nodes from quantization-aware training, which are carried through."""
     trained: Path | None = None
     """Export of the same weights with those nodes (``model-qat.onnx``), where ``onnx`` is the float one."""
-    data: Path
-    """Data set whose training images calibrate int8."""
     calibration: Path | None = None
     """An earlier ``calibration.json``, so that several graphs share one; absent: a new one is made."""
 
@@ -66,15 +69,7 @@ class QuantizeOutputs:
 
 
 def run(
-    inputs: QuantizeInputs,
-    config: QuantizeConfig,
-    out_dir: Path,
-    *,
-    imgsz: int,
-    seed: int = 0,
-    precisions: Sequence[str] = PRECISIONS,
-    data_digest: str = "",
-    progress: Progress | None = None,
+    inputs: QuantizeInputs, config: QuantizeConfig, folder: Path, context: Context, *, precisions: Sequence[str]
 ) -> QuantizeOutputs:
     """Make the graphs of every precision.
 
@@ -82,46 +77,99 @@ def run(
         SlimError: not an exported graph or one of another size, an unknown precision, no or bad calibration images, or
             no images, or an int8 graph whose convolutions ONNX Runtime wouldn't run as integers.
     """
-    progress = progress or Silent()
+    job = job_of(inputs, config, folder, context, precisions)
+
+    def check() -> _Work:
+        return _checked(inputs, config, context, precisions)
+
+    manifest = run_once(job, lambda work: _made(work, folder), context, check=check)
+    return written_in(folder, manifest.outputs)
+
+
+def job_of(
+    inputs: QuantizeInputs, config: QuantizeConfig, folder: Path, context: Context, precisions: Sequence[str]
+) -> Job:
+    """Say what decides the stage's result."""
+    files = {"onnx": inputs.onnx, "trained": inputs.trained, "calibration": inputs.calibration}
+    return Job(
+        stage="quantize",
+        folder=folder,
+        settings={
+            **config.model_dump(), "imgsz": context.imgsz, "seed": context.seed, "precisions": sorted(precisions),
+        },
+        inputs={
+            **{role: content(path) for role, path in files.items() if path}, "data": context.dataset.digest,
+        },
+        revision=REVISION,
+        packages=PACKAGES,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What was read and checked before the first graph is made."""
+
+    inputs: QuantizeInputs
+    config: QuantizeConfig
+    context: Context
+    outputs: Callable[[Path], QuantizeOutputs]
+    model: Any
+    trained: Any
+    layout: str
+    images: list[Path]
+    calibration: Calibration | None
+
+
+def _checked(inputs: QuantizeInputs, config: QuantizeConfig, context: Context, precisions: Sequence[str]) -> _Work:
+    """Refuse what can't be quantized."""
     about = layout_of(inputs.onnx)
-    _require(about, imgsz, precisions)
+    _require(about, context.imgsz, precisions)
     model = graphs.load(inputs.onnx)
     if "int8" in precisions:
         _require_trained(inputs, model)
     trained = _trained(inputs, about) or model
-    job = Job(
-        stage="quantize",
-        folder=out_dir,
-        config={**config.model_dump(), "imgsz": imgsz, "seed": seed, "precisions": sorted(precisions)},
-        inputs={
-            "onnx": sha256(inputs.onnx),
-            **({"trained": sha256(inputs.trained)} if inputs.trained else {}),
-            "data": data_digest,
-            "calibration": sha256(inputs.calibration) if inputs.calibration and inputs.calibration.is_file() else "",
-        },
-    )
-    outputs = planned(out_dir, precisions, quantized=graphs.is_quantized(trained))
-    if job.is_done():
-        progress.say("quantize: done before, kept")
-        return outputs
-    dataset = load_dataset(inputs.data)
+    dataset = context.dataset
     images = _judging(dataset, config)
-    calibration = _calibration(inputs, config, dataset, imgsz, seed) if outputs.calibration else None
-    job.begin()
-    if outputs.calibration and calibration:
-        _freeze(inputs.calibration, calibration, dataset, outputs.calibration)
-        _Int8(config, trained, about["layout"], dataset, calibration, progress).write(outputs)
+    calibration = _calibration(inputs, config, dataset, context.imgsz, context.seed) if "int8" in precisions else None
+    return _Work(
+        inputs=inputs,
+        config=config,
+        context=context,
+        outputs=partial(expected_outputs, precisions=precisions, quantized=graphs.is_quantized(trained)),
+        model=model,
+        trained=trained,
+        layout=about["layout"],
+        images=images,
+        calibration=calibration,
+    )
+
+
+def _made(work: _Work, folder: Path) -> Made:
+    """Make and measure the graphs."""
+    outputs, context, inputs = work.outputs(folder), work.context, work.inputs
+    if outputs.calibration and work.calibration:
+        _freeze(inputs.calibration, work.calibration, context.dataset, outputs.calibration)
+        _Int8(work.config, work.trained, work.layout, context.dataset, work.calibration, context.progress).write(
+            outputs
+        )
     if "fp16" in outputs.graphs:
-        graphs.save(fp16.convert(model), outputs.graphs["fp16"])
-    extra = _measure(inputs.onnx, outputs, images, about["layout"], imgsz)
+        graphs.save(fp16.convert(work.model), outputs.graphs["fp16"])
+    facts = _measure(inputs.onnx, outputs, work.images, work.layout, context.imgsz)
     files = [*outputs.graphs.values(), *[path for path in (outputs.calibration, outputs.layer_errors) if path]]
-    job.finish(files, extra)
-    distances = [f"{name} {found['error']:.3f}" for name, found in extra["parity"].items()]
-    progress.say(f"quantize: distance to fp32: {', '.join(distances)}")
-    return outputs
+    distances = [f"{name} {found['error']:.3f}" for name, found in facts["parity"].items()]
+    context.progress.say(f"quantize: distance to fp32: {', '.join(distances)}")
+    return Made(outputs=files, facts=facts)
 
 
-def planned(out_dir: Path, precisions: Sequence[str], *, quantized: bool = False) -> QuantizeOutputs:
+def written_in(folder: Path, files: Collection[str]) -> QuantizeOutputs:
+    """Say what a finished stage wrote, from the files that its manifest lists."""
+    graphs = {name: f"model-{name}.onnx" for name in ("int8", TENSORRT_INT8, "fp16")}
+    others = {name: folder / f"{name}.json" for name in ("calibration", "layer_errors")}
+    there = {name: path if path.name in files else None for name, path in others.items()}
+    return QuantizeOutputs(graphs={name: folder / file for name, file in graphs.items() if file in files}, **there)
+
+
+def expected_outputs(out_dir: Path, precisions: Sequence[str], *, quantized: bool = False) -> QuantizeOutputs:
     """Return the paths that the stage writes for some precisions."""
     int8 = "int8" in precisions
     names = [*(["int8", TENSORRT_INT8] if int8 else []), *(["fp16"] if "fp16" in precisions else [])]
@@ -352,18 +400,10 @@ def _outputs(onnx: Path, blobs: Sequence[NDArray[np.float32]]) -> list[NDArray[n
     return [session.run(None, {name: blob})[0] for blob in blobs]
 
 
-def graphs_in(folder: Path) -> dict[str, Path]:
-    """Return the graphs, by name, that a finished stage left in its folder.
+def finished_in(folder: Path) -> QuantizeOutputs:
+    """Say what a finished stage left in its folder.
 
     Raises:
         SlimError: no finished quantize stage there.
     """
-    outputs = require_manifest(folder, "quantize")["outputs"]
-    files = {name: f"model-{name}.onnx" for name in ("int8", TENSORRT_INT8, "fp16")}
-    return {name: folder / file for name, file in files.items() if file in outputs}
-
-
-def layer_errors_in(folder: Path) -> Path | None:
-    """Return the ``layer_errors.json`` of a finished stage, None where it made none; raises as :func:`graphs_in`."""
-    path = folder / "layer_errors.json"
-    return path if path.name in require_manifest(folder, "quantize")["outputs"] else None
+    return written_in(folder, require_manifest(folder, "quantize").outputs)

@@ -12,9 +12,9 @@ import torch
 
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.machine import cores
 from yolo_slim.models import checkpoint
 from yolo_slim.models.ultralytics import prepare_ultralytics
-from yolo_slim.machine import cores
 from yolo_slim.training.guards import require_teacher
 
 DEFAULTS: dict[str, Any] = {

@@ -189,9 +189,7 @@ class PruneTrainings:
         loaded.model.load_state_dict(state)
         return loaded.model
 
-    def _train(
-        self, task: str, arguments: dict[str, Any], config: RecoverConfig, last: Path | None, l1: float
-    ) -> None:
+    def _train(self, task: str, arguments: dict[str, Any], config: RecoverConfig, last: Path | None, l1: float) -> None:
         """Train, resume after the last complete epoch, or do nothing where all are done."""
         from yolo_slim.training.phase import phase_trainer
 

@@ -223,5 +223,3 @@ def replaced_record(folder: Path, record: Mapping[str, Any]) -> None:
     if owner is None:
         raise ValueError(f"{folder} isn't claimed")
     write_json(folder / FOLDER_JSON, {**asdict(owner), "record": dict(record)})
-
-

@@ -52,7 +52,7 @@ class RunOptions(Protocol):
         """Raise :class:`NotUpToDate` where something would have to be made."""
 
 
-class NotUpToDate(Exception):  # noqa: N818  (no error: an answer)
+class NotUpToDate(Exception):
     """A job's result isn't up to date, and the caller asked to make nothing."""
 
 
@@ -210,7 +210,9 @@ class Change:
     def __str__(self) -> str:
         """Name the key with both values."""
         if self.key == "revision":
-            return f"yolo_slim computes this stage otherwise now (revision {_short(self.before)} -> {_short(self.after)})"
+            return (
+                f"yolo_slim computes this stage otherwise now (revision {_short(self.before)} -> {_short(self.after)})"
+            )
         return f"{self.key} {_short(self.before)} -> {_short(self.after)}"
 
 
