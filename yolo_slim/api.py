@@ -6,38 +6,31 @@ the named ones go through ``settings`` with the keys of docs/configuration.md: `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from yolo_slim import pipeline
-from yolo_slim.comparison import run as comparison
-from yolo_slim.comparison.arms import DEFAULT_ARMS
+from yolo_slim import pipeline, single_stage
 from yolo_slim.config import targets
-from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import RecoverConfig, RunConfig
+from yolo_slim.config.run import RunConfig
 from yolo_slim.config.strict import parse, read_yaml
-from yolo_slim.datasets.check import check_dataset
-from yolo_slim.datasets.description import digest, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256
-from yolo_slim.models import checkpoint
-from yolo_slim.pipeline import Outcome, selfcheck_images
+from yolo_slim.pipeline import Outcome
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.plan import PrunePlan
-from yolo_slim.pruning.plan_edits import LayerDifference, differences
-from yolo_slim.quantization.graph import layout_of
-from yolo_slim.stages import block_costs as block_costs_stage
-from yolo_slim.stages import build as build_stage
-from yolo_slim.stages import export as export_stage
-from yolo_slim.stages import prune as prune_stage
-from yolo_slim.stages import quantize as quantize_stage
-from yolo_slim.stages import recover as recover_stage
-from yolo_slim.stages import validate as validate_stage
-from yolo_slim.training.arguments import RecoverInputs
-from yolo_slim.workspace.folder import claim, default_name, held, locked, read_run, require_own
-from yolo_slim.workspace.job import read_manifest
+from yolo_slim.single_stage import Call
+from yolo_slim.stages.quantize import PRECISIONS
+
+if TYPE_CHECKING:
+    from yolo_slim.comparison.run import Outcome as ComparisonOutcome
+    from yolo_slim.pruning.outputs import PruneOutputs
+    from yolo_slim.pruning.plan_edits import LayerDifference
+    from yolo_slim.stages.block_costs import BlockCostsOutputs
+    from yolo_slim.stages.build import BuildOutputs
+    from yolo_slim.stages.export import ExportOutputs
+    from yolo_slim.stages.plan import PlanOutputs
+    from yolo_slim.stages.quantize import QuantizeOutputs
+    from yolo_slim.stages.recover import RecoverOutputs
+    from yolo_slim.stages.validate import ValidateOutputs
 
 PathLike = str | Path
 Settings = Mapping[str, Any] | None
@@ -108,6 +101,7 @@ def run(
     settings: Settings = None,
     project: PathLike = "runs/slim",
     name: str | None = None,
+    retrain: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> Outcome:
@@ -116,7 +110,7 @@ def run(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, prune=prune, epochs=epochs,
         device=device, train=dict(train) if train else None, teacher=str(teacher) if teacher else None,
     )  # fmt: skip
-    return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
+    return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain)
 
 
 def compare(
@@ -139,12 +133,15 @@ def compare(
     measured: Sequence[PathLike] = (),
     command: str = "",
     progress: Progress | None = None,
-) -> comparison.Outcome:
+) -> ComparisonOutcome:
     """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
 
     ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves; ``measured`` are results of earlier
     comparisons whose networks take part. See docs/compare.md.
     """
+    from yolo_slim.comparison import run as comparison
+    from yolo_slim.comparison.arms import DEFAULT_ARMS
+
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
         train=dict(train) if train else None,
@@ -164,328 +161,127 @@ def compare(
     )
 
 
-def _stage(out: PathLike | None, config: RunConfig, stage: str) -> Path:
-    """Return the folder of a stage that runs alone: the one given, else its place in the run of these settings."""
-    return Path(out or f"runs/slim/{default_name(config)}/{stage}")
-
-
-@contextmanager
-def _held(folder: Path, config: RunConfig, *, in_run: bool) -> Iterator[Path]:
-    """Hold that folder; a place in a run is claimed with the run, so that no other model's is overwritten."""
-    if not in_run:
-        with held(folder):
-            yield folder
-        return
-    with locked(folder.parent, require_own):
-        claim(folder.parent, config)
-        yield folder
-
-
-def _is_run_of(folder: Path, model: Path) -> bool:
-    """Tell whether a folder holds a run of a model."""
-    return read_run(folder).get("model_sha256") == sha256(model)
-
-
-def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
-    """Raise where settings name another teacher than the argument."""
-    if config.teacher and sha256(Path(config.teacher)) != sha256(teacher):
-        raise SlimError(
-            f"Two teachers are given: {teacher}, and {config.teacher} by recover.teacher.",
-            remedy="Give the one that shall teach as --teacher, and leave recover.teacher out.",
-        )
-
-
-def _recovery_place(out: PathLike | None, weights: Path, teacher: Path, config: RunConfig) -> Path:
-    """Return a recovery's folder: the one given, its place in the run that both checkpoints are of, else its own."""
-    if out:
-        return Path(out)
-    run = weights.resolve().parent.parent
-    if weights.resolve().parent.name == "prune" and _is_run_of(run, teacher):
-        _require_same_data(run, config)
-        return run / "recover"
-    return Path(f"runs/slim/{weights.stem}-{Path(config.target).stem}-{config.imgsz}-recover")
-
-
-def _require_same_data(run: Path, config: RunConfig) -> None:
-    """Raise where a run has another data set or input side: its recovery would be trained anew over the old one."""
-    there = read_run(run)
-    old = {"data": there.get("data"), "imgsz": there.get("config", {}).get("imgsz", config.imgsz)}
-    new = {"data": str(Path(config.data).resolve()), "imgsz": config.imgsz}
-    if differing := [f"{key}: {old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]:
-        raise SlimError(
-            f"{run} holds these weights' run with other settings.",
-            culprits=differing,
-            remedy="Give the run's own, or choose a folder (--out).",
-        )
-
-
-def _require_same_export(folder: Path, weights: Path) -> None:
-    """Raise where the place that nobody chose has the export of other weights."""
-    whose = read_manifest(folder).get("inputs", {}).get("weights")
-    if whose and whose != sha256(weights):
-        raise SlimError(
-            f"{folder} holds the export of other weights than {weights}.", remedy="Choose a folder (--out)."
-        )
+def _call(
+    config: RunConfig, out: PathLike | None, progress: Progress | None, *, command: str = "", retrain: bool = False
+) -> Call:
+    """Put a call of one stage together."""
+    place = Path(out) if out else None
+    return Call(config=config, out=place, command=command, progress=progress or Silent(), retrain=retrain)
 
 
 def prune(
-    model: PathLike,
-    data: PathLike,
-    out: PathLike | None = None,
-    *,
-    progress: Progress | None = None,
-    **arguments: Any,
-) -> prune_stage.PruneOutputs:
+    model: PathLike, data: PathLike, out: PathLike | None = None, *, progress: Progress | None = None,
+    retrain: bool = False, **arguments: Any,
+) -> PruneOutputs:  # fmt: skip
     """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
-    chosen = make_config(model, data, **arguments)
-    place = _stage(out, chosen, "prune")
-    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    with _held(place, chosen, in_run=not out) as folder:
-        return prune_stage.run(
-            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            prepared.config.prune,
-            folder,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            training=prepared.config.recover,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+    return single_stage.run_prune(_call(make_config(model, data, **arguments), out, progress, retrain=retrain))
 
 
 def block_costs(
-    model: PathLike,
-    data: PathLike,
-    out: PathLike | None = None,
-    *,
-    command: str = "",
-    progress: Progress | None = None,
-    **arguments: Any,
-) -> block_costs_stage.BlockCostsOutputs:
-    """Measure what each block costs in mAP and gains in milliseconds when it alone loses ``removed`` of its channels.
+    model: PathLike, data: PathLike, out: PathLike | None = None, *, command: str = "",
+    progress: Progress | None = None, **arguments: Any,
+) -> BlockCostsOutputs:  # fmt: skip
+    """Measure what each block costs in mAP and saves in milliseconds when it alone loses ``removed`` of its channels.
 
-    The map it writes is what ``prune.scope: block_costs`` follows. Arguments as of :func:`make_config`, and
+    ``prune.scope: block_costs`` prunes by the table that it writes. Arguments as of :func:`make_config`, and
     ``removed``, ``runtime`` and ``images``.
     """
-    chosen = make_config(model, data, **arguments)
-    name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-block-costs"
-    folder = Path(out or f"runs/slim/{name}")
-    prepared = pipeline.prepare(chosen, folder, command=command, progress=progress or Silent())
-    with held(folder):
-        return block_costs_stage.run(
-            block_costs_stage.BlockCostsInputs(model=Path(model), data=Path(data)),
-            chosen.block_costs,
-            prepared.config.prune,
-            prepared.profile,
-            folder,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            command=command,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+    return single_stage.run_block_costs(_call(make_config(model, data, **arguments), out, progress, command=command))
 
 
 def make_plan(
     model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None, **arguments: Any
-) -> prune_stage.PlanOutputs:
+) -> PlanOutputs:
     """Write the plan and the table of widths that :func:`prune` would, without weights; arguments as of it."""
-    chosen = make_config(model, data, **arguments)
-    prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    with held(Path(out)):
-        return prune_stage.dry_run(
-            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            prepared.config.prune,
-            Path(out),
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            progress=progress,
-        )
+    return single_stage.make_plan(_call(make_config(model, data, **arguments), out, progress), Path(out))
 
 
 def apply_plan(
     plan: PathLike, model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None
-) -> prune_stage.PruneOutputs:
-    """Prune a checkpoint by a plan, hand-edited or not; ``data`` re-estimates the batch-normalisation statistics."""
-    loaded, dataset = checkpoint.load(Path(model), checkpoint.TASKS), load_dataset(Path(data))
-    check_dataset(dataset, model_names=loaded.names, task=loaded.task)
-    with held(Path(out)):
-        return prune_stage.replay(
-            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            Path(plan),
-            Path(out),
-            data_digest=digest(dataset),
-            progress=progress,
-        )
+) -> PruneOutputs:
+    """Prune a checkpoint by a plan, edited or not; ``data`` re-estimates the batch-normalisation statistics."""
+    return single_stage.apply_plan(_call(make_config(model, data), out, progress), Path(plan), Path(out))
 
 
 def diff_plans(first: PathLike, second: PathLike) -> list[LayerDifference]:
-    """Return the layers that two plans of one model treat differently, by the lists that are written there.
+    """List the layers that two plans of one model treat differently, by the lists that are written there.
 
     What edits lead to beyond that takes the model: :func:`apply_plan` carries them out.
     """
+    from yolo_slim.pruning.plan import PrunePlan
+    from yolo_slim.pruning.plan_edits import differences
+
     return differences(PrunePlan.load(Path(first)), PrunePlan.load(Path(second)))
 
 
 def recover(
-    weights: PathLike,
-    teacher: PathLike,
-    data: PathLike,
-    out: PathLike | None = None,
-    *,
-    progress: Progress | None = None,
-    **arguments: Any,
-) -> recover_stage.RecoverOutputs:
+    weights: PathLike, teacher: PathLike, data: PathLike, out: PathLike | None = None, *,
+    progress: Progress | None = None, retrain: bool = False, **arguments: Any,
+) -> RecoverOutputs:  # fmt: skip
     """Train a pruned checkpoint back; arguments as of :func:`make_config`.
 
     Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run by the run's own model, and what is
-    finished there isn't trained anew by other settings.
+    finished there isn't replaced by other settings.
     """
     chosen = make_config(teacher, data, **arguments)
-    place = _recovery_place(out, Path(weights), Path(teacher), chosen)
-    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
-    _require_one_teacher(chosen.recover, Path(teacher))
-    with held(place):
-        return recover_stage.run(
-            RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
-            chosen.recover,
-            place,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            data_digest=prepared.data_digest,
-            replace=out is not None,
-            progress=progress,
-        )
+    return single_stage.run_recover(_call(chosen, out, progress, retrain=retrain), Path(weights))
 
 
 def export(
-    weights: PathLike,
-    data: PathLike,
-    out: PathLike | None = None,
-    *,
-    progress: Progress | None = None,
+    weights: PathLike, data: PathLike, out: PathLike | None = None, *, progress: Progress | None = None,
     **arguments: Any,
-) -> export_stage.ExportOutputs:
+) -> ExportOutputs:  # fmt: skip
     """Export a checkpoint to ONNX; arguments as of :func:`make_config`."""
-    chosen = make_config(weights, data, **arguments)
-    folder = _stage(out, chosen, "export")
-    with held(folder):
-        if not out:
-            _require_same_export(folder, Path(weights))
-        return export_stage.run(
-            export_stage.ExportInputs(weights=Path(weights), data=Path(data)),
-            chosen.export,
-            folder,
-            imgsz=chosen.imgsz,
-            data_digest=digest(load_dataset(Path(data))),
-            progress=progress,
-        )
+    return single_stage.run_export(_call(make_config(weights, data, **arguments), out, progress))
 
 
 def quantize(
-    onnx: PathLike,
-    data: PathLike,
-    out: PathLike,
-    *,
-    trained: PathLike | None = None,
-    calibration: PathLike | None = None,
-    precisions: Sequence[str] = quantize_stage.PRECISIONS,
-    imgsz: int | None = None,
-    config: PathLike | None = None,
-    settings: Settings = None,
-    progress: Progress | None = None,
-) -> quantize_stage.QuantizeOutputs:
+    onnx: PathLike, data: PathLike, out: PathLike, *, trained: PathLike | None = None,
+    calibration: PathLike | None = None, precisions: Sequence[str] = PRECISIONS, imgsz: int | None = None,
+    config: PathLike | None = None, settings: Settings = None, progress: Progress | None = None,
+) -> QuantizeOutputs:  # fmt: skip
     """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images.
 
     ``trained`` is the export with the Q/DQ nodes of quantization-aware training (``model-qat.onnx``).
     """
+    from yolo_slim.quantization.graph import layout_of
+    from yolo_slim.stages.quantize import QuantizeInputs
+
     side = imgsz or layout_of(Path(onnx))["imgsz"][0]
     chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
-    dataset = load_dataset(Path(data))
-    if "int8" in precisions:
-        check_dataset(dataset, need=() if calibration else ("train",), deep=False)
-    with held(Path(out)):
-        return quantize_stage.run(
-            quantize_stage.QuantizeInputs(
-                onnx=Path(onnx),
-                trained=Path(trained) if trained else None,
-                data=Path(data),
-                calibration=Path(calibration) if calibration else None,
-            ),
-            chosen.quantize,
-            Path(out),
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            precisions=precisions,
-            data_digest=digest(dataset),
-            progress=progress,
-        )
+    inputs = QuantizeInputs(
+        onnx=Path(onnx),
+        trained=Path(trained) if trained else None,
+        calibration=Path(calibration) if calibration else None,
+    )
+    return single_stage.run_quantize(_call(chosen, out, progress), inputs, precisions)
 
 
 def build(
-    onnx: PathLike,
-    data: PathLike,
-    out: PathLike,
-    *,
-    target: str = "host",
-    quantized: PathLike | None = None,
+    onnx: PathLike, data: PathLike, out: PathLike, *, target: str = "host", quantized: PathLike | None = None,
     progress: Progress | None = None,
-) -> build_stage.BuildOutputs:
+) -> BuildOutputs:  # fmt: skip
     """Build the bundles of a target from an exported ONNX file and the folder that :func:`quantize` filled."""
-    images = selfcheck_images(load_dataset(Path(data)))
-    with held(Path(out)):
-        return build_stage.run(
-            build_stage.BuildInputs(
-                onnx=Path(onnx),
-                images=images,
-                graphs=quantize_stage.graphs_in(Path(quantized)) if quantized else {},
-            ),
-            targets.load(target),
-            Path(out),
-            name=Path(onnx).stem,
-            progress=progress,
-        )
+    chosen = make_config(onnx, data, target=target)
+    return single_stage.run_build(_call(chosen, out, progress), Path(onnx), Path(quantized) if quantized else None)
 
 
 def validate(
-    bundles: Mapping[str, PathLike],
-    control: PathLike,
-    data: PathLike,
-    out: PathLike,
-    *,
-    pruned: PathLike | None = None,
-    recovered: PathLike | None = None,
-    onnx: PathLike | None = None,
-    quantized: PathLike | None = None,
-    command: str = "",
-    progress: Progress | None = None,
-    **arguments: Any,
-) -> validate_stage.ValidateOutputs:
+    bundles: Mapping[str, PathLike], control: PathLike, data: PathLike, out: PathLike, *,
+    pruned: PathLike | None = None, recovered: PathLike | None = None, onnx: PathLike | None = None,
+    quantized: PathLike | None = None, command: str = "", progress: Progress | None = None, **arguments: Any,
+) -> ValidateOutputs:  # fmt: skip
     """Measure bundles (``{"slim/ncnn-fp16": folder}``) and weights, and judge them by a target's gates."""
+    from yolo_slim.stages.quantize import finished_in
+    from yolo_slim.stages.validate import ValidateInputs
+
+    inputs = ValidateInputs(
+        control=Path(control),
+        bundles={key: Path(folder) for key, folder in bundles.items()},
+        pruned=Path(pruned) if pruned else None,
+        recovered=Path(recovered) if recovered else None,
+        onnx=Path(onnx) if onnx else None,
+        layer_errors=finished_in(Path(quantized)).layer_errors if quantized else None,
+    )
     chosen = make_config(control, data, **arguments)
-    profile: Profile = targets.load(chosen.target)
-    prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or Silent())
-    with held(Path(out)):
-        return validate_stage.run(
-            validate_stage.ValidateInputs(
-                control=Path(control),
-                data=Path(data),
-                bundles={key: Path(folder) for key, folder in bundles.items()},
-                pruned=Path(pruned) if pruned else None,
-                recovered=Path(recovered) if recovered else None,
-                onnx=Path(onnx) if onnx else None,
-                layer_errors=quantize_stage.layer_errors_in(Path(quantized)) if quantized else None,
-            ),
-            chosen.validate_,
-            profile,
-            Path(out),
-            imgsz=chosen.imgsz,
-            name=Path(out).name,
-            command=command,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+    return single_stage.run_validate(_call(chosen, out, progress, command=command), inputs)

@@ -1,28 +1,32 @@
 """The whole chain, and the only place that knows the order of its stages.
 
-A run lives in one folder (``runs/slim/NAME``). Finished stages are kept, stale ones run again, a killed one goes on.
+A run lives in one folder (``runs/slim/NAME``). What is up to date is skipped, what is stale is made again, and an
+interrupted run resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import RunConfig
-from yolo_slim.datasets.check import check_dataset
-from yolo_slim.datasets.description import Dataset, digest, load_dataset
+from yolo_slim.config.run import PruneConfig, RunConfig
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.models import checkpoint
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.quantization import calibration as calibrations
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
-from yolo_slim.training.arguments import RecoverInputs, check_overrides, check_teacher, require_device, teacher_of
-from yolo_slim.workspace.folder import claim, default_name, locked, require_own
+from yolo_slim.stages.context import Context
+from yolo_slim.training.settings import teacher_of
+from yolo_slim.workspace.folder import RUN, Owner, claimed
+from yolo_slim.workspace.job import MANIFEST, NotUpToDate, content
+
+Answer = TypeVar("Answer")
+DETECTION = ("detect",)
+"""Tasks that the whole chain handles; pruning, recovery and export handle all of Ultralytics'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,100 +46,37 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A checked configuration in its folder."""
+    """A configuration, with the folder and the context that its stages share."""
 
     config: RunConfig
     folder: Path
-    profile: Profile
-    dataset: Dataset
-    data_digest: str
-    command: str = ""
-    progress: Progress = field(default_factory=Silent)
+    context: Context
 
     @property
     def model(self) -> Path:
-        """Return the user's checkpoint."""
+        """The user's checkpoint."""
         return Path(self.config.model)
 
-    @property
-    def data(self) -> Path:
-        """Return the user's data set description."""
-        return Path(self.config.data)
+
+def default_name(config: RunConfig) -> str:
+    """Name a run after what decides it: weights, target, input side and the share removed."""
+    stem = Path(config.model).stem
+    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
 
 
-def run(
-    config: RunConfig,
-    *,
-    project: Path = Path("runs/slim"),
-    name: str | None = None,
-    command: str = "",
-    progress: Progress | None = None,
-) -> Outcome:
-    """Prune, recover, export, build and validate.
+def _amount(config: PruneConfig) -> str:
+    """Say what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
+    budget, value = config.budget
+    percent = f"{value * 100:g}"
+    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
+
+
+def resolved(config: RunConfig, profile: Profile) -> RunConfig:
+    """Fill in what the target decides: the multiple that widths are rounded to.
 
     Raises:
-        SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
+        SlimError: a multiple that the device's runtimes don't compute in.
     """
-    folder = project / (name or default_name(config))
-    listener = progress or Silent()
-    prepared = prepare(config, folder, command=command, progress=listener)
-    _require_calibration(prepared)
-    with locked(folder, require_own), os_errors_explained(folder):
-        claim(folder, config, command)
-        return _chain(prepared)
-
-
-def prepare(
-    config: RunConfig,
-    folder: Path,
-    *,
-    command: str,
-    progress: Progress,
-    tasks: Sequence[str] = checkpoint.DETECTION,
-) -> Run:
-    """Check every input at once: profile, model, stride, data set; nothing is written.
-
-    ``tasks`` are those that the caller's stages handle: the whole chain handles detection alone.
-    """
-    profile = targets.load(config.target)
-    loaded = checkpoint.load(Path(config.model), tasks)
-    checkpoint.require_float(loaded)
-    checkpoint.require_imgsz(loaded, config.imgsz)
-    checkpoint.require_end2end(loaded, asked=config.export.end2end)
-    check_overrides(config.recover.overrides)
-    require_device(config.recover.device)
-    check_teacher(config.recover, loaded)
-    config = _with_multiple(profile, config)
-    dataset = load_dataset(Path(config.data))
-    check_dataset(
-        dataset,
-        model_names=loaded.names,
-        task=loaded.task,
-        progress=lambda done, total: progress.step("check the data", done, total),
-    )
-    validate.choose_split(dataset, config.validate_)
-    return Run(
-        config=config,
-        folder=folder,
-        profile=profile,
-        dataset=dataset,
-        data_digest=digest(dataset),
-        command=command,
-        progress=progress,
-    )
-
-
-def _require_calibration(run: Run) -> None:
-    """Raise where int8 can't be calibrated on the data: better now than after hours of training."""
-    if "int8" in build.precisions_needed(run.profile):
-        config, wanted = run.config, run.config.quantize
-        calibrations.choose(
-            run.dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
-        )
-
-
-def _with_multiple(profile: Profile, config: RunConfig) -> RunConfig:
-    """Return the configuration with the target's channel multiple in place; raise where widths would not fit it."""
     round_to = config.prune.round_to or profile.channel_multiple
     if round_to % profile.channel_multiple:
         raise SlimError(
@@ -146,34 +87,162 @@ def _with_multiple(profile: Profile, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"prune": config.prune.model_copy(update={"round_to": round_to})})
 
 
+def prepared(
+    config: RunConfig,
+    folder: Path,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+    retrain: bool = False,
+) -> Run:
+    """Read the target and the data set's description; no network is loaded and nothing is written."""
+    profile = targets.load(config.target)
+    config = resolved(config, profile)
+    context = Context(
+        dataset=load_dataset(Path(config.data)),
+        profile=profile,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        command=command,
+        progress=progress or Silent(),
+        retrain=retrain,
+    )
+    return Run(config=config, folder=folder, context=context)
+
+
+def checked(this: Run, tasks: Sequence[str] = DETECTION) -> None:
+    """Check every input at once: model, stride, training arguments, data set.
+
+    Args:
+        this: the run.
+        tasks: Ultralytics' tasks that the caller's stages handle.
+
+    Raises:
+        SlimError: anything wrong with the inputs.
+    """
+    from yolo_slim.datasets.check import check_dataset
+    from yolo_slim.models import checkpoint
+    from yolo_slim.training.arguments import check_overrides, check_teacher, require_device
+
+    config, context = this.config, this.context
+    loaded = checkpoint.load(this.model, tasks)
+    checkpoint.require_float(loaded)
+    checkpoint.require_imgsz(loaded, config.imgsz)
+    checkpoint.require_end2end(loaded, asked=config.export.end2end)
+    check_overrides(config.recover.overrides)
+    require_device(config.recover.device)
+    check_teacher(config.recover, loaded)
+    check_dataset(
+        context.dataset,
+        model_names=loaded.names,
+        task=loaded.task,
+        progress=lambda done, total: context.progress.step("check the data", done, total),
+    )
+    validate.choose_split(context.dataset, config.validate_)
+
+
+@dataclass
+class _Recorder:
+    """A listener that keeps the facts until it is clear whether they are all there is to say."""
+
+    facts: list[str] = field(default_factory=list)
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Keep a fact."""
+        self.facts.append(text)
+
+
+def check_then_make(context: Context, call: Callable[[Context], Answer], check: Callable[[], None]) -> Answer:
+    """Answer from what is up to date, without loading a network; otherwise check the inputs and make the rest.
+
+    Args:
+        context: of the call.
+        call: runs one stage or all of them.
+        check: refuses bad inputs, before anything is made.
+    """
+    recorder = _Recorder()
+    try:
+        answer = call(replace(context, only_check=True, progress=recorder))
+    except NotUpToDate:
+        check()
+        return call(context)
+    for fact in recorder.facts:
+        context.progress.say(fact)
+    return answer
+
+
+def owner_of(config: RunConfig, command: str = "") -> Owner:
+    """Say whose a run's folder is: results of another model, data set or target don't belong there."""
+    identity = {
+        "model_sha256": content(Path(config.model)),
+        "data": str(Path(config.data).resolve()),
+        "target": targets.load(config.target).name,
+    }
+    record = {"config": config.model_dump(by_alias=True), "command": command}
+    return Owner(kind=RUN, identity=identity, record=record)
+
+
+def run(
+    config: RunConfig,
+    *,
+    project: Path = Path("runs/slim"),
+    name: str | None = None,
+    command: str = "",
+    progress: Progress | None = None,
+    retrain: bool = False,
+) -> Outcome:
+    """Prune, recover, export, quantize, build and validate.
+
+    Raises:
+        SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
+    """
+    folder = project / (name or default_name(config))
+    this = prepared(config, folder, command=command, progress=progress, retrain=retrain)
+
+    def check() -> None:
+        checked(this)
+        _require_calibration(this)
+
+    with claimed(folder, owner_of(config, command)), os_errors_explained(folder):
+        return check_then_make(this.context, lambda context: _chain(replace(this, context=context)), check)
+
+
+def _require_calibration(this: Run) -> None:
+    """Refuse data that int8 can't be calibrated on: better now than after hours of training."""
+    from yolo_slim.quantization import calibration
+
+    if "int8" in build.precisions_needed(this.context.profile):
+        config, wanted = this.config, this.config.quantize
+        calibration.choose(
+            this.context.dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
+        )
+
+
 def _chain(this: Run) -> Outcome:
-    """Run the stages in order; each keeps what is already done."""
-    config, folder, tell = this.config, this.folder, this.progress
-    common: dict[str, Any] = {"imgsz": config.imgsz, "data_digest": this.data_digest, "progress": tell}
+    """Run the stages in order."""
+    config, folder, context = this.config, this.folder, this.context
     pruned = prune.run(
-        prune.PruneInputs(model=this.model, data=this.data),
+        prune.PruneInputs(model=this.model, training=config.recover),
         config.prune,
         folder / "prune",
-        seed=config.seed,
-        end2end=config.export.end2end,
-        training=config.recover,
-        **common,
+        context,
+        is_trained_on=(folder / "recover" / MANIFEST).is_file(),
     )
     recovered = recover.run(
-        RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model), data=this.data),
+        recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),
         config.recover,
         folder / "recover",
-        seed=config.seed,
-        end2end=config.export.end2end,
-        **common,
+        context,
     )
-    models = _Models(this, common)
-    control = models.built("control", this.model, None)
-    slim = models.built("slim", recovered.weights, control.calibration)
+    control = _built(this, "control", this.model, None)
+    slim = _built(this, "slim", recovered.weights, control.calibration)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
-            data=this.data,
             pruned=pruned.weights,
             recovered=recovered.weights,
             onnx=slim.onnx,
@@ -183,11 +252,9 @@ def _chain(this: Run) -> Outcome:
             preflight=slim.preflight,
         ),
         config.validate_,
-        this.profile,
         folder / "validate",
+        context,
         name=folder.name,
-        command=this.command,
-        **common,
     )
     return Outcome(
         folder=folder,
@@ -198,27 +265,9 @@ def _chain(this: Run) -> Outcome:
     )
 
 
-def carried(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
-    """Take weights the way of all: recovery (none where ``seed`` is None), export, the graphs needed, bundles."""
-    common: dict[str, Any] = {
-        "imgsz": this.config.imgsz, "data_digest": this.data_digest, "progress": this.progress
-    }  # fmt: skip
-    weights = start
-    if seed is not None:
-        weights = recover.run(
-            RecoverInputs(weights=start, teacher=this.model, data=this.data),
-            this.config.recover,
-            this.folder / "recover",
-            seed=seed,
-            end2end=this.config.export.end2end,
-            **common,
-        ).weights
-    return _Models(this, common).built(kind, weights, None)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What became of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
+    """What was made of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
 
     weights: Path
     onnx: Path
@@ -229,65 +278,48 @@ class Built:
     preflight: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Models:
-    """The stages that control and slim weights go through alike: export, quantize, build."""
+def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
+    """Recover weights (with no seed: don't), export them, and build their bundles."""
+    weights = start
+    if seed is not None:
+        context = replace(this.context, seed=seed)
+        inputs = recover.RecoverInputs(weights=start, teacher=this.model)
+        weights = recover.run(inputs, this.config.recover, this.folder / "recover", context).weights
+    return _built(this, kind, weights, None)
 
-    run: Run
-    common: dict[str, Any]
 
-    def built(self, kind: str, weights: Path, calibration: Path | None) -> Built:
-        """Return everything made from weights; ``calibration`` is shared by all graphs of a run."""
-        run, folder = self.run, self.run.folder
-        exported = export.run(
-            export.ExportInputs(weights=weights, data=run.data),
-            run.config.export,
-            folder / "export" / kind,
-            **self.common,
-        )
-        quantized = self._quantized(exported, folder / "quantize" / kind, calibration)
-        built = build.run(
-            build.BuildInputs(
-                onnx=exported.onnx,
-                images=selfcheck_images(run.dataset),
-                graphs=quantized.graphs if quantized else {},
-            ),
-            run.profile,
-            folder / "build" / kind,
-            name=f"{run.model.stem}-{kind}",
-            progress=run.progress,
-        )
-        return Built(
-            weights=weights,
+def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Built:
+    """Export, quantize and build one model's weights; all graphs of a run share one ``calibration``."""
+    config, folder, context = this.config, this.folder, this.context
+    exported = export.run(weights, config.export, folder / "export" / kind, context)
+    quantized = None
+    if precisions := build.precisions_needed(context.profile):
+        inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8, calibration=calibration)
+        place = folder / "quantize" / kind
+        quantized = quantize.run(inputs, config.quantize, place, context, precisions=precisions)
+    built = build.run(
+        build.BuildInputs(
             onnx=exported.onnx,
-            calibration=quantized.calibration if quantized else None,
-            layer_errors=quantized.layer_errors if quantized else None,
-            bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
-            skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
-            preflight=built.preflight,
-        )
-
-    def _quantized(
-        self, exported: export.ExportOutputs, folder: Path, calibration: Path | None
-    ) -> quantize.QuantizeOutputs | None:
-        """Return the graphs of the precisions that the profile's builds need, None where fp32 is enough."""
-        wanted = build.precisions_needed(self.run.profile)
-        if not wanted:
-            return None
-        return quantize.run(
-            quantize.QuantizeInputs(
-                onnx=exported.onnx, trained=exported.trained_int8, data=self.run.data, calibration=calibration
-            ),
-            self.run.config.quantize,
-            folder,
-            seed=self.run.config.seed,
-            precisions=wanted,
-            **self.common,
-        )
+            images=selfcheck_images(context.dataset),
+            graphs=quantized.graphs if quantized else {},
+        ),
+        folder / "build" / kind,
+        context,
+        name=f"{this.model.stem}-{kind}",
+    )
+    return Built(
+        weights=weights,
+        onnx=exported.onnx,
+        calibration=quantized.calibration if quantized else None,
+        layer_errors=quantized.layer_errors if quantized else None,
+        bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
+        skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
+        preflight=built.preflight,
+    )
 
 
 def selfcheck_images(dataset: Dataset) -> list[Path]:
-    """Return the validation images of the self-check: the first with labels.
+    """Choose the validation images of the self-check: the first with labels.
 
     Raises:
         SlimError: there are none.

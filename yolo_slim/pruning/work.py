@@ -18,7 +18,7 @@ from yolo_slim.models.size import Size, conv_widths, measure
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.budget import OnnxBytes, make_goal, require_goal, require_size
-from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.plan import PrunePlan
@@ -79,7 +79,7 @@ class PruneWork:
         )  # fmt: skip
         return Pruner(task=task, progress=self.progress)
 
-    def begun(self) -> Pruner:
+    def begun(self) -> tuple[Pruner, ChannelGraph]:
         """Trace the network and refuse a budget that it can't reach, before any work."""
         model = self.source.loaded.model
         graph = trace_channels(model, self.source.settings["imgsz"])
@@ -88,7 +88,7 @@ class PruneWork:
         pruner.require_reachable(model, graph)
         for block, why in graph.blocks_kept().items():
             self.progress.say(f"prune: {block} keeps its width: {why}")
-        return pruner
+        return pruner, graph
 
     def size_of(self, model: nn.Module) -> Size:
         """Measure a network as the budget counts."""

@@ -24,7 +24,7 @@ from torch import nn
 from yolo_slim.backends import Session, backend
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
-from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.onnx import export_onnx
@@ -47,14 +47,28 @@ from yolo_slim.reporting import block_costs as report
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import loader
-from yolo_slim.workspace.job import Job, changes, identity_of, outputs_whole, read_manifest, versions
+from yolo_slim.workspace.job import (
+    Job,
+    Made,
+    content,
+    outputs_complete,
+    read_manifest,
+    run_once,
+    versions,
+    why_stale,
+)
 
 READ_OF_PRUNE = (
     "criterion", "normalize", "protect", "round_to", "min_width", "min_share", "head_rate", "head_removed",
     "images", "bn_images",
 )  # fmt: skip
 """Settings of prune that decide what a block loses; budgets, steps and trainings don't."""
+REVISION = 1
+"""Raised when equal inputs are measured otherwise."""
+PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
+"""Packages that score, export and count mAP; the runtime's own versions are among the settings."""
 SPLIT = "val"
 TIMED_IMAGES = 8
 CONTROL = "control"
@@ -66,8 +80,8 @@ class BlockCostsInputs:
 
     model: Path
     """Trained detection checkpoint."""
-    data: Path
-    """Ultralytics data set description."""
+    pruning: PruneConfig
+    """How channels are scored and what may be cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,101 +104,110 @@ def outputs_in(folder: Path) -> BlockCostsOutputs:
     )
 
 
-def run(
-    inputs: BlockCostsInputs,
-    config: BlockCostsConfig,
-    pruning: PruneConfig,
-    profile: Profile,
-    out_dir: Path,
-    *,
-    imgsz: int,
-    seed: int = 0,
-    end2end: bool = False,
-    command: str = "",
-    data_digest: str = "",
-    progress: Progress | None = None,
-) -> BlockCostsOutputs:
+def run(inputs: BlockCostsInputs, config: BlockCostsConfig, folder: Path, context: Context) -> BlockCostsOutputs:
     """Measure every block that can give channels up.
 
     Args:
-        inputs: files to read.
+        inputs: the checkpoint, and how channels are scored and what may be cut, see :data:`READ_OF_PRUNE`.
         config: how blocks are measured.
-        pruning: how channels are scored and what may be cut, see :data:`READ_OF_PRUNE`.
-        profile: the target, whose threads are used.
-        out_dir: folder of the map.
-        imgsz: input side in pixels.
-        seed: seed of the choice of training images.
-        end2end: measure yolo26's one-to-one head in place of the one-to-many head.
-        command: command line, for the record.
-        data_digest: digest of the data set, see :func:`yolo_slim.datasets.description.digest`.
-        progress: listener.
+        folder: folder of the table.
+        context: data, target (whose threads are used), input side and seed.
 
     Raises:
-        SlimError: an unusable checkpoint, too few images, a runtime that can't be timed here, or a folder that holds
-            the map of another model, or this one's by other settings.
+        SlimError: an unusable checkpoint, too few images, a runtime that can't be timed here, or a folder that
+            contains this model's complete table by other settings.
     """
-    progress = progress or Silent()
-    where = _where(config, profile, imgsz)
+    where = _where(config, context)
+    pruning = _single_cut(inputs.pruning)
+    job = _job(folder, config, pruning, {**where, "seed": context.seed, "end2end": context.end2end}, inputs, context)
+
+    def check() -> _Parts:
+        return _checked(job, inputs, config, pruning, context)
+
+    def make(parts: _Parts) -> Made:
+        return _made(job, parts, config, where, context)
+
+    run_once(job, make, context, check=check)
+    return outputs_in(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What is loaded before the first block is measured."""
+
+    loaded: checkpoint.Checkpoint
+    judge: _Judge
+    pruner: Pruner
+    criterion: str
+
+
+def _checked(
+    job: Job, inputs: BlockCostsInputs, config: BlockCostsConfig, pruning: PruneConfig, context: Context
+) -> _Parts:
+    """Refuse what can't be measured, and a folder with another complete table."""
     loaded = checkpoint.load(inputs.model)
-    checkpoint.require_imgsz(loaded, imgsz)
-    checkpoint.require_end2end(loaded, asked=end2end)
-    pruning = _alone(pruning)
-    job = _job(out_dir, config, pruning, {**where, "seed": seed, "end2end": end2end}, loaded.sha256, data_digest)
-    outputs = outputs_in(out_dir)
-    _require_own_folder(out_dir, loaded.sha256)
-    if job.is_done():
-        progress.say("block-costs: done before, kept")
-        return outputs
+    checkpoint.require_imgsz(loaded, context.imgsz)
+    checkpoint.require_end2end(loaded, asked=context.end2end)
     _require_not_another(job)
-    dataset = load_dataset(inputs.data)
-    require_images(pruning.criterion, len(dataset.splits.get("train", [])))
-    judge = _Judge.of(dataset, config.images)
-    pruner = _pruner(loaded, pruning, dataset, out_dir, imgsz, seed, end2end)
-    job.begin()
+    require_images(pruning.criterion, len(context.dataset.splits.get("train", [])))
+    judge = _Judge.of(context.dataset, config.images)
+    return _Parts(
+        loaded=loaded, judge=judge, pruner=_pruner(loaded, pruning, job.folder, context), criterion=pruning.criterion
+    )
+
+
+def _made(job: Job, parts: _Parts, config: BlockCostsConfig, where: dict[str, Any], context: Context) -> Made:
+    """Measure, and write the table."""
     use_all_cores()
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-block-costs-") as folder, os_errors_explained(out_dir):
+    loaded = parts.loaded
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-block-costs-") as scratch, os_errors_explained(job.folder):
         meter = _Meter(
-            job=job, loaded=loaded, config=config, threads=where["threads"], end2end=end2end, imgsz=imgsz,
-            judge=judge, scratch=Path(folder), progress=progress, pruner=pruner,
+            job=job, loaded=loaded, config=config, threads=where["threads"], end2end=context.end2end,
+            imgsz=context.imgsz, judge=parts.judge, scratch=Path(scratch), progress=context.progress,
+            pruner=parts.pruner,
         )  # fmt: skip
         control, rows = meter.measured()
     about = {
-        **where, **_circumstances(profile, command), "criterion": pruning.criterion,
-        "data": {"yaml": inputs.data.name, "split": SPLIT, "images": len(judge.images)}, CONTROL: control,
+        **where, **_circumstances(context.profile, context.command), "criterion": parts.criterion,
+        "data": {"yaml": context.dataset.yaml.name, "split": SPLIT, "images": len(parts.judge.images)},
+        CONTROL: control,
     }  # fmt: skip
     found = BlockCosts(model_sha256=loaded.sha256, removed=config.removed, blocks=rows, about=about)
-    return _finished(job, outputs, found)
+    outputs = outputs_in(job.folder)
+    _write(outputs, found)
+    # What a throttled machine measured is shown, but the next call measures it again.
+    is_lasting = not any(row.details.get("invalid_reasons") for row in rows)
+    return Made(outputs=[outputs.map, outputs.table, outputs.page], is_lasting=is_lasting)
 
 
-def _where(config: BlockCostsConfig, profile: Profile, imgsz: int) -> dict[str, Any]:
-    """Return where the milliseconds are measured: target, runtime, threads and input side.
+def _where(config: BlockCostsConfig, context: Context) -> dict[str, Any]:
+    """Say where the milliseconds are measured: target, runtime, threads and input side.
 
     Raises:
         SlimError: a runtime that can't be timed here.
     """
     runtime = f"{config.runtime} {paired.precision_of(config.runtime)}"
-    return {
-        "target": profile.name, "runtime": runtime, "threads": min(profile.threads, cores()), "imgsz": imgsz,
-    }  # fmt: skip
-
-
-def _finished(job: Job, outputs: BlockCostsOutputs, found: BlockCosts) -> BlockCostsOutputs:
-    """Write everything; what a throttled machine measured is told, but the next call measures it again."""
-    _write(outputs, found)
-    if not any(row.details.get("invalid_reasons") for row in found.blocks):
-        job.finish([outputs.map, outputs.table, outputs.page])
-    return outputs
+    threads = min(context.profile.threads, cores())
+    return {"target": context.profile.name, "runtime": runtime, "threads": threads, "imgsz": context.imgsz}
 
 
 def _job(
-    folder: Path, config: BlockCostsConfig, pruning: PruneConfig, where: dict[str, Any], model: str, data: str
+    folder: Path,
+    config: BlockCostsConfig,
+    pruning: PruneConfig,
+    where: dict[str, Any],
+    inputs: BlockCostsInputs,
+    context: Context,
 ) -> Job:
-    """Return the stage's job; the machine and the runtime's version decide its milliseconds."""
-    decides = {
+    """Say what decides the result; the machine and the runtime's version decide its milliseconds."""
+    settings = {
         **config.model_dump(), **where, "machine": device_model(),
         "pruning": {key: getattr(pruning, key) for key in READ_OF_PRUNE}, **backend(config.runtime).versions(),
     }  # fmt: skip
-    return Job(stage="block-costs", folder=folder, config=decides, inputs={"model": model, "data": data})
+    return Job(
+        stage="block-costs", folder=folder, settings=settings, revision=REVISION, packages=PACKAGES,
+        inputs={"model": content(inputs.model), "data": context.dataset.digest},
+    )  # fmt: skip
 
 
 def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
@@ -199,36 +222,19 @@ def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
     }
 
 
-def _alone(pruning: PruneConfig) -> PruneConfig:
-    """Return the settings of a single cut that no map guides."""
+def _single_cut(pruning: PruneConfig) -> PruneConfig:
+    """Change the settings to a single cut that no table guides."""
     return pruning.model_copy(update={"scope": "global", "block_costs": None, "steps": 1})
 
 
-def _require_own_folder(folder: Path, model_sha256: str) -> None:
-    """Raise where a folder holds the map, finished or not, of another model."""
-    for path in (outputs_in(folder).map, _block_file(folder, CONTROL)):
-        try:
-            found = read_json(path)["model_sha256"]
-        except FileNotFoundError:
-            continue
-        except (ValueError, KeyError, TypeError):
-            found = "unknown"
-        if found != model_sha256:
-            raise SlimError(
-                f"{folder} holds the map of another model.",
-                culprits=[f"{path.name}: model {str(found)[:12]} there, {model_sha256[:12]} now"],
-                remedy="Choose another folder with --out, or remove that one yourself.",
-            )
-
-
 def _require_not_another(job: Job) -> None:
-    """Raise where a folder holds the model's whole map by other settings: it took long, and would be overwritten."""
+    """Refuse to overwrite the model's complete table by other settings: measuring it took long."""
     found = read_manifest(job.folder)
-    if found.get("stage") != job.stage or not outputs_whole(job.folder, found):
+    if found is None or found.stage != job.stage or not outputs_complete(job.folder, found):
         return
     raise SlimError(
-        f"{job.folder} holds a whole map that was measured otherwise.",
-        culprits=changes(identity_of(found), job.identity),
+        f"{job.folder} contains a complete table that was measured with other settings.",
+        culprits=[str(change) for change in why_stale(job, found)],
         remedy="Choose another folder with --out, or remove that one yourself.",
     )
 
@@ -238,21 +244,14 @@ def _block_file(folder: Path, name: str) -> Path:
     return folder / "blocks" / f"{name}.json"
 
 
-def _pruner(
-    loaded: checkpoint.Checkpoint,
-    pruning: PruneConfig,
-    dataset: Dataset,
-    out_dir: Path,
-    imgsz: int,
-    seed: int,
-    end2end: bool,
-) -> Pruner:
-    """Return what scores channels and re-estimates statistics, as the prune stage does."""
+def _pruner(loaded: checkpoint.Checkpoint, pruning: PruneConfig, folder: Path, context: Context) -> Pruner:
+    """Make what scores channels and re-estimates statistics, as the prune stage does."""
+    imgsz = context.imgsz
     task = Task(
         config=pruning, model_sha256=loaded.sha256, source_sha256=loaded.sha256, settings={},
-        before=measure(loaded.model, imgsz, end2end=end2end), goal=Goal(removed=0.0),
-        images=dataset.splits.get("train", []), imgsz=imgsz, seed=seed, end2end=end2end,
-        load=loader(loaded.task, dataset, imgsz, out_dir),
+        before=measure(loaded.model, imgsz, end2end=context.end2end), goal=Goal(removed=0.0),
+        images=context.dataset.splits.get("train", []), imgsz=imgsz, seed=context.seed, end2end=context.end2end,
+        load=loader(loaded.task, context.dataset, imgsz, folder),
     )  # fmt: skip
     pruner = Pruner(task=task, progress=Silent())
     pruner.begin(loaded.model, trace_channels(loaded.model, imgsz))

@@ -51,7 +51,7 @@ def make(model: Path, config: PruneConfig, folder: Path, context: Context) -> Pl
         folder.mkdir(parents=True, exist_ok=True)
     use_all_cores()
     work = PruneWork.of(source_of(loaded, config, folder, context), outputs, context.progress)
-    pruner = work.begun()
+    pruner, _ = work.begun()
     plan = pruner.cut(loaded.model)
     require_same_plan(outputs, plan, is_pruned=read_manifest(folder) is not None)
     work.write_plan(plan, loaded.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from yolo_slim.training.settings import TRAINING_PACKAGES, settings_inside_prune
 from yolo_slim.workspace.job import Job, Made, content, run_once
 
 if TYPE_CHECKING:
+    from yolo_slim.pruning.groups import ChannelGraph
     from yolo_slim.pruning.pruner import Pruner
     from yolo_slim.pruning.work import PruneWork
     from yolo_slim.training.prune_steps import PruneTrainings
@@ -24,7 +25,7 @@ class PruneInputs:
 
     model: Path
     """Trained checkpoint."""
-    training: RecoverConfig = RecoverConfig()
+    training: RecoverConfig = field(default_factory=RecoverConfig)
     """How the network is trained before the first cut or between steps, where the settings ask for it."""
 
 
@@ -65,7 +66,7 @@ def run(
     job = job_of(inputs, config, folder, context)
     run_once(
         job,
-        lambda begun: _pruned(*begun),
+        _pruned,
         context,
         check=lambda: _checked(job, inputs, config, context),
         is_training=is_trained_on or "training" in job.settings,
@@ -73,9 +74,17 @@ def run(
     return outputs_in(folder)
 
 
-def _checked(
-    job: Job, inputs: PruneInputs, config: PruneConfig, context: Context
-) -> tuple[PruneWork, Pruner, PruneTrainings]:
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A pruning that can start."""
+
+    work: PruneWork
+    pruner: Pruner
+    graph: ChannelGraph
+    trainings: PruneTrainings
+
+
+def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Context) -> _Begun:
     """Refuse what can't be followed, read or reached, before any work."""
     from yolo_slim.pruning.plan_edits import require_unedited
     from yolo_slim.pruning.work import PruneWork, load_prunable
@@ -86,26 +95,26 @@ def _checked(
     require_unedited(outputs.plan)
     loaded = load_prunable(inputs.model, context.imgsz)
     work = PruneWork.of(source_of(loaded, config, job.folder, context), outputs, context.progress)
-    pruner = work.begun()
+    pruner, graph = work.begun()
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,
     )  # fmt: skip
     trainings.require_same()
-    return work, pruner, trainings
+    return _Begun(work=work, pruner=pruner, graph=graph, trainings=trainings)
 
 
-def _pruned(work: PruneWork, pruner: Pruner, trainings: PruneTrainings) -> Made:
+def _pruned(begun: _Begun) -> Made:
     """Cut, with the trainings before and between the cuts that the settings ask for."""
     from yolo_slim.models.ultralytics import use_all_cores
 
+    work, pruner, trainings = begun.work, begun.pruner, begun.trainings
     config, base = work.source.config, work.source.loaded
     use_all_cores()
     if config.sparse_epochs:
-        graph = pruner.graph
         base = trainings.sparse(base)
         pruner = work.pruner(base.sha256)
-        pruner.begin(base.model, graph)
+        pruner.begin(base.model, begun.graph)
     between = config.recover_epochs_between > 0
     model, plan = trainings.steps(pruner, base) if between else (base.model, pruner.cut(base.model))
     after, written = work.finish(pruner, model, plan)

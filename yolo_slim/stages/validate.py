@@ -14,14 +14,13 @@ import numpy as np
 
 from yolo_slim.backends import engine_builder
 from yolo_slim.bundle import open_bundle, read_spec
-from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices import local
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.files import read_json, write_json
 from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.measuring import rounds as timing
 from yolo_slim.measuring.accuracy import Accuracy, Truth, read_truth, score
@@ -29,15 +28,15 @@ from yolo_slim.measuring.predict import detect_all, onnx_infer, torch_infer
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.models.ultralytics import use_all_cores
-from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.quantization.layer_errors import first_bad_layer
 from yolo_slim.reporting.html import Example, write_report
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.stages.context import Context
 from yolo_slim.verdict import gates
-from yolo_slim.workspace.job import Job, versions
+from yolo_slim.workspace.job import Job, Made, content, run_once, versions
 
 RESULT_SCHEMA = 1
 EXAMPLES = 4
@@ -50,8 +49,6 @@ class ValidateInputs:
 
     control: Path
     """The unpruned checkpoint."""
-    data: Path
-    """Ultralytics data set description."""
     bundles: Mapping[str, Path]
     """``control/RUNTIME-PRECISION`` and ``slim/RUNTIME-PRECISION`` to a bundle folder."""
     pruned: Path | None = None
@@ -79,42 +76,44 @@ class ValidateOutputs:
     """The winning bundle."""
 
 
+REVISION = 1
+"""Raised when equal inputs are scored, timed or judged otherwise."""
+PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "numpy", "opencv-python")
+"""Packages that run the networks and count their mAP."""
+
+
 def run(
-    inputs: ValidateInputs,
-    config: ValidateConfig,
-    profile: Profile,
-    out_dir: Path,
-    *,
-    imgsz: int,
-    name: str,
-    command: str = "",
-    data_digest: str = "",
-    progress: Progress | None = None,
+    inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: Context, *, name: str
 ) -> ValidateOutputs:
     """Measure accuracy and speed, judge by the profile, write ``result.json`` and ``report.html``.
 
-    A finished result of the same inputs and settings on this machine is kept, timings included, unless one of them
-    doesn't count.
+    An up-to-date result of this machine is used again, timings included, unless one of them doesn't count.
     """
-    progress = progress or Silent()
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
     files["layer_errors"] = inputs.layer_errors
-    digests = {key: sha256(path) for key, path in files.items() if path}
-    digests |= {key: sha256(folder / "bundle.json") for key, folder in inputs.bundles.items()}
-    here = {"machine": device_model(), "is_target": local.is_device(profile)}
-    settings = {**config.model_dump(), "profile": profile.model_dump(), "imgsz": imgsz, "name": name, **here}
-    job = Job(stage="validate", folder=out_dir, config=settings, inputs={**digests, "data": data_digest})
-    result, report = out_dir / "result.json", out_dir / "report.html"
-    if job.is_done() and _all_timings_count(read_json(result)):
-        progress.say("validate: done before, kept")
-    else:
-        job.begin()
+    digests = {key: content(path) for key, path in files.items() if path}
+    digests |= {key: content(bundle / "bundle.json") for key, bundle in inputs.bundles.items()}
+    here = {"machine": device_model(), "is_target": local.is_device(context.profile)}
+    settings = {**config.model_dump(), "profile": context.profile.model_dump(), "imgsz": context.imgsz, "name": name}
+    job = Job(
+        stage="validate",
+        folder=folder,
+        settings={**settings, **here},
+        inputs={**digests, "data": context.dataset.digest},
+        revision=REVISION,
+        packages=PACKAGES,
+    )
+    result, report = folder / "result.json", folder / "report.html"
+
+    def make(_: None) -> Made:
         use_all_cores()
-        measured = _Measurement(inputs, config, profile, out_dir, imgsz, progress)
-        value = measured.result(name, command)
+        measured = _Measurement(inputs, config, context, folder)
+        value = measured.result(name, context.command)
         write_report(report, value, measured.examples())
         write_json(result, value)
-        job.finish([result, report])
+        return Made(outputs=[result, report], is_lasting=_all_timings_count(value))
+
+    run_once(job, make, context, check=lambda: None)
     value = read_json(result)
     best = next((build["name"] for build in value["builds"] if build["winner"]), None)
     return ValidateOutputs(
@@ -171,19 +170,11 @@ def _has_labels(dataset: Dataset, split: str, most: int = 0) -> bool:
 class _Measurement:
     """One validation: everything is measured on the same images, in one run."""
 
-    def __init__(
-        self,
-        inputs: ValidateInputs,
-        config: ValidateConfig,
-        profile: Profile,
-        out: Path,
-        imgsz: int,
-        progress: Progress,
-    ) -> None:
-        self.inputs, self.config, self.profile = inputs, config, profile
-        self.imgsz, self.progress = imgsz, progress
+    def __init__(self, inputs: ValidateInputs, config: ValidateConfig, context: Context, out: Path) -> None:
+        self.inputs, self.config, self.profile = inputs, config, context.profile
+        self.imgsz, self.progress = context.imgsz, context.progress
         self.control = checkpoint.load(inputs.control)
-        dataset = load_dataset(inputs.data)
+        dataset = self.dataset = context.dataset
         self.split = choose_split(dataset, config)
         self.images = dataset.splits[self.split][: config.max_images or None]
         chosen = Dataset(yaml=dataset.yaml, root=dataset.root, names=dataset.names, splits={self.split: self.images})
@@ -230,7 +221,7 @@ class _Measurement:
             "target": {"name": self.profile.name, "description": self.profile.description, "is_this_machine": proven},
             "imgsz": self.imgsz,
             "data": {
-                "yaml": self.inputs.data.name,
+                "yaml": self.dataset.yaml.name,
                 "split": self.split,
                 "images": len(self.images),
                 "boxes": sum(len(truth.class_ids) for truth in self.truths),

@@ -55,7 +55,7 @@ def train_guarded(trainer: Any) -> None:
     except subprocess.CalledProcessError as error:
         raise SlimError(
             f"The training on several GPUs ended with status {error.returncode}.",
-            remedy="Its own message stands above; try one GPU, and run the same command again: it resumes after the last complete epoch.",
+            remedy="Its own message is above. Try one GPU, and run the same command again to resume.",
         ) from error
     except NotImplementedError as error:
         raise SlimError(f"Ultralytics can't train so: {error}", remedy="Correct the argument after --train.") from error

@@ -1,0 +1,230 @@
+"""Run one stage alone: where it writes, whose folder that may be, and what is checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from yolo_slim import pipeline
+from yolo_slim.config.run import RecoverConfig, RunConfig
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.folder import RUN, claimed, read_owner, stage_claimed
+from yolo_slim.workspace.job import content, read_manifest
+
+if TYPE_CHECKING:
+    from yolo_slim.pruning.outputs import PruneOutputs
+
+Answer = TypeVar("Answer")
+TASKS = ("detect", "segment", "pose", "obb", "classify")
+"""Tasks that pruning, recovery and export handle."""
+RUNS = Path("runs/slim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of one stage."""
+
+    config: RunConfig
+    out: Path | None = None
+    """Folder that the user named; None: the stage's place in the run of these settings."""
+    command: str = ""
+    progress: Progress = field(default_factory=Silent)
+    retrain: bool = False
+
+    def prepared(self, folder: Path) -> pipeline.Run:
+        """Read target and data set."""
+        return pipeline.prepared(
+            self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain
+        )
+
+    def place(self, stage: str) -> Path:
+        """Say where the stage writes."""
+        return self.out or RUNS / default_name(self.config) / stage
+
+    @contextmanager
+    def claimed(self, folder: Path, stage: str) -> Iterator[None]:
+        """Claim the folder; a place in a run is claimed with the run, so that no other model's is overwritten."""
+        if self.out:
+            with stage_claimed(folder, stage), os_errors_explained(folder):
+                yield
+            return
+        with claimed(folder.parent, owner_of(self.config, self.command)), os_errors_explained(folder):
+            yield
+
+
+def _run(
+    call: Call, folder: Path, stage: str, make: Callable[[Context], Answer], *, tasks: Sequence[str] = TASKS
+) -> Answer:
+    """Claim the folder and run a stage that reads the model and all of the data."""
+    this = call.prepared(folder)
+    with call.claimed(folder, stage):
+        return check_then_make(this.context, make, lambda: checked(this, tasks))
+
+
+def run_prune(call: Call) -> PruneOutputs:
+    """Prune a checkpoint."""
+    folder = call.place("prune")
+    config = call.prepared(folder).config
+    inputs = prune.PruneInputs(model=Path(config.model), training=config.recover)
+    return _run(call, folder, "prune", lambda context: prune.run(inputs, config.prune, folder, context))
+
+
+def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
+    """Measure what each block costs and saves."""
+    config = call.config
+    name = f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}-block-costs"
+    folder = call.out or RUNS / name
+    config = call.prepared(folder).config
+    inputs = block_costs.BlockCostsInputs(model=Path(config.model), pruning=config.prune)
+    return _run(
+        replace(call, out=folder),
+        folder,
+        "block-costs",
+        lambda context: block_costs.run(inputs, config.block_costs, folder, context),
+        tasks=pipeline.DETECTION,
+    )
+
+
+def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:
+    """Write the plan that :func:`run_prune` would make, without weights."""
+    this = call.prepared(folder)
+    with stage_claimed(folder, "prune"):
+        checked(this, TASKS)
+        return plan.make(this.model, this.config.prune, folder, this.context)
+
+
+def apply_plan(call: Call, plan_path: Path, folder: Path) -> PruneOutputs:
+    """Prune a checkpoint by a plan, edited by hand or not."""
+    imgsz, seed, end2end = plan.settings_in(plan_path)
+    this = call.prepared(folder)
+    context = replace(this.context, imgsz=imgsz, seed=seed, end2end=end2end)
+    with stage_claimed(folder, "prune"), os_errors_explained(folder):
+        _require_good_data(this)
+        return plan.apply(plan_path, this.model, folder, context)
+
+
+def _require_good_data(this: pipeline.Run) -> None:
+    """Check the data set against the model that it is for."""
+    from yolo_slim.datasets.check import check_dataset
+    from yolo_slim.models import checkpoint
+
+    loaded = checkpoint.load(this.model, TASKS)
+    check_dataset(this.context.dataset, model_names=loaded.names, task=loaded.task)
+
+
+def run_recover(call: Call, weights: Path) -> recover.RecoverOutputs:
+    """Train a pruned checkpoint back; the call's model teaches.
+
+    Without a folder, a run's ``prune/pruned.pt`` is recovered into that run by the run's own model, and what is
+    finished there isn't replaced.
+    """
+    teacher = Path(call.config.model)
+    _require_one_teacher(call.config.recover, teacher)
+    folder = call.out or _recovery_place(weights, call.config)
+    inputs = recover.RecoverInputs(weights=weights, teacher=teacher)
+    return _run(
+        replace(call, out=folder),
+        folder,
+        "recover",
+        lambda context: recover.run(inputs, call.config.recover, folder, context, replace=call.out is not None),
+    )
+
+
+def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
+    """Refuse settings that name another teacher than the argument."""
+    if config.teacher and content(Path(config.teacher)) != content(teacher):
+        raise SlimError(
+            f"Two teachers are given: {teacher}, and {config.teacher} by recover.teacher.",
+            remedy="Give the one that shall teach as --teacher, and leave recover.teacher out.",
+        )
+
+
+def _recovery_place(weights: Path, config: RunConfig) -> Path:
+    """Choose a recovery's folder: its place in the run that weights and teacher are of, else one of its own."""
+    run = weights.resolve().parent.parent
+    owner = read_owner(run) if weights.resolve().parent.name == "prune" else None
+    if owner and owner.kind == RUN and owner.identity["model_sha256"] == content(Path(config.model)):
+        _require_same_data(run, owner.identity, owner.record, config)
+        return run / "recover"
+    return RUNS / f"{weights.stem}-{Path(config.target).stem}-{config.imgsz}-recover"
+
+
+def _require_same_data(
+    run: Path, identity: Mapping[str, object], record: Mapping[str, object], config: RunConfig
+) -> None:
+    """Refuse a run with another data set or input side: its recovery would be replaced by one that isn't its own."""
+    recorded = record.get("config")
+    old = {
+        "data": identity.get("data"),
+        "imgsz": recorded.get("imgsz", config.imgsz) if isinstance(recorded, Mapping) else config.imgsz,
+    }
+    new = {"data": str(Path(config.data).resolve()), "imgsz": config.imgsz}
+    if differing := [f"{key}: {old[key]} there, {new[key]} now" for key in old if old[key] != new[key]]:
+        raise SlimError(
+            f"{run} contains the run of these weights, with other settings.",
+            culprits=differing,
+            remedy="Give the run's own settings, or choose a folder (--out).",
+        )
+
+
+def run_export(call: Call) -> export.ExportOutputs:
+    """Export a checkpoint to ONNX."""
+    folder, weights = call.place("export"), Path(call.config.model)
+    this = call.prepared(folder)
+    if not call.out:
+        _require_same_export(folder, weights)
+    with call.claimed(folder, "export"):
+        return export.run(weights, call.config.export, folder, this.context)
+
+
+def _require_same_export(folder: Path, weights: Path) -> None:
+    """Refuse a place that the user didn't name and that contains the export of other weights."""
+    found = read_manifest(folder)
+    if found and found.inputs.get("weights") != content(weights):
+        raise SlimError(
+            f"{folder} contains the export of other weights than {weights}.", remedy="Choose a folder (--out)."
+        )
+
+
+def run_quantize(call: Call, inputs: quantize.QuantizeInputs, precisions: Sequence[str]) -> quantize.QuantizeOutputs:
+    """Make the int8 and fp16 graphs of an exported ONNX file."""
+    from yolo_slim.datasets.check import check_dataset
+
+    folder = call.place("quantize")
+    this = call.prepared(folder)
+    if "int8" in precisions:
+        check_dataset(this.context.dataset, need=() if inputs.calibration else ("train",), deep=False)
+    with call.claimed(folder, "quantize"):
+        return quantize.run(inputs, call.config.quantize, folder, this.context, precisions=precisions)
+
+
+def run_build(call: Call, onnx: Path, quantized: Path | None) -> build.BuildOutputs:
+    """Build the bundles of a target from an exported ONNX file and the folder that :func:`run_quantize` filled."""
+    folder = call.place("build")
+    this = call.prepared(folder)
+    inputs = build.BuildInputs(
+        onnx=onnx,
+        images=selfcheck_images(this.context.dataset),
+        graphs=quantize.finished_in(quantized).graphs if quantized else {},
+    )
+    with call.claimed(folder, "build"):
+        return build.run(inputs, folder, this.context, name=onnx.stem)
+
+
+def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.ValidateOutputs:
+    """Measure bundles and weights, and judge them by a target's gates."""
+    folder = call.place("validate")
+    return _run(
+        call,
+        folder,
+        "validate",
+        lambda context: validate.run(inputs, call.config.validate_, folder, context, name=folder.name),
+        tasks=pipeline.DETECTION,
+    )
