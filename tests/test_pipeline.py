@@ -82,11 +82,11 @@ def test_another_run_is_refused(finished: tuple[Path, int], untrained: object, s
     """A folder that holds a run of another model is left alone."""
     folder, _ = finished
     other = untrained("yolov8n")  # type: ignore[operator]
-    before = sha256(folder / "run.json")
+    before = sha256(folder / "folder.json")
     code, _, err = run_cli(*arguments(other, signs, folder.parent, folder.name, 2))
     assert code == 2
-    assert "holds another run" in err
-    assert sha256(folder / "run.json") == before
+    assert "contains the results of another run" in err
+    assert sha256(folder / "folder.json") == before
 
 
 @pytest.mark.parametrize("marker", ["prune/job-started", "recover/train/weights/last.pt", "export/control", "build"])

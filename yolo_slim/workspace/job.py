@@ -210,9 +210,7 @@ class Change:
     def __str__(self) -> str:
         """Name the key with both values."""
         if self.key == "revision":
-            return (
-                f"yolo_slim computes this stage otherwise now (revision {_short(self.before)} -> {_short(self.after)})"
-            )
+            return f"this stage's own revision {_short(self.before)} -> {_short(self.after)}"
         return f"{self.key} {_short(self.before)} -> {_short(self.after)}"
 
 
