@@ -82,6 +82,8 @@ def report(before: dict[str, str], after: dict[str, str]) -> int:
         state = "differs" if key in before and key in after else "missing now" if key in before else "new"
         print(f"{state:12} {key}")
     print(f"{len(keys) - len(differing)} of {len(keys)} files have equal bytes")
+    if stages := sorted({key.split("/")[1] for key in differing}):
+        print(f"Raise the REVISION of what changed on purpose; different results in: {', '.join(stages)}")
     return 1 if differing else 0
 
 

@@ -14,7 +14,6 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
-from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
@@ -60,20 +59,29 @@ class Call:
 
 
 def _run(
-    call: Call, folder: Path, stage: str, make: Callable[[Context], Answer], *, tasks: Sequence[str] = TASKS
+    call: Call,
+    folder: Path,
+    stage: str,
+    make: Callable[[pipeline.Run], Answer],
+    *,
+    tasks: Sequence[str] = TASKS,
 ) -> Answer:
     """Claim the folder and run a stage that reads the model and all of the data."""
     this = call.prepared(folder)
     with call.claimed(folder, stage):
-        return check_then_make(this.context, make, lambda: checked(this, tasks))
+        return check_then_make(
+            this.context, lambda context: make(replace(this, context=context)), lambda: checked(this, tasks)
+        )
 
 
 def run_prune(call: Call) -> PruneOutputs:
     """Prune a checkpoint."""
-    folder = call.place("prune")
-    config = call.prepared(folder).config
-    inputs = prune.PruneInputs(model=Path(config.model), training=config.recover)
-    return _run(call, folder, "prune", lambda context: prune.run(inputs, config.prune, folder, context))
+
+    def make(this: pipeline.Run) -> PruneOutputs:
+        inputs = prune.PruneInputs(model=this.model, training=this.config.recover)
+        return prune.run(inputs, this.config.prune, this.folder, this.context)
+
+    return _run(call, call.place("prune"), "prune", make)
 
 
 def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
@@ -81,15 +89,12 @@ def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     config = call.config
     name = f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}-block-costs"
     folder = call.out or RUNS / name
-    config = call.prepared(folder).config
-    inputs = block_costs.BlockCostsInputs(model=Path(config.model), pruning=config.prune)
-    return _run(
-        replace(call, out=folder),
-        folder,
-        "block-costs",
-        lambda context: block_costs.run(inputs, config.block_costs, folder, context),
-        tasks=pipeline.DETECTION,
-    )
+
+    def make(this: pipeline.Run) -> block_costs.BlockCostsOutputs:
+        inputs = block_costs.BlockCostsInputs(model=this.model, pruning=this.config.prune)
+        return block_costs.run(inputs, this.config.block_costs, folder, this.context)
+
+    return _run(replace(call, out=folder), folder, "block-costs", make, tasks=pipeline.DETECTION)
 
 
 def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:
@@ -129,12 +134,12 @@ def run_recover(call: Call, weights: Path) -> recover.RecoverOutputs:
     _require_one_teacher(call.config.recover, teacher)
     folder = call.out or _recovery_place(weights, call.config)
     inputs = recover.RecoverInputs(weights=weights, teacher=teacher)
-    return _run(
-        replace(call, out=folder),
-        folder,
-        "recover",
-        lambda context: recover.run(inputs, call.config.recover, folder, context, replace=call.out is not None),
-    )
+    is_named = call.out is not None
+
+    def make(this: pipeline.Run) -> recover.RecoverOutputs:
+        return recover.run(inputs, this.config.recover, folder, this.context, replace=is_named)
+
+    return _run(replace(call, out=folder), folder, "recover", make)
 
 
 def _require_one_teacher(config: RecoverConfig, teacher: Path) -> None:
@@ -221,10 +226,8 @@ def run_build(call: Call, onnx: Path, quantized: Path | None) -> build.BuildOutp
 def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.ValidateOutputs:
     """Measure bundles and weights, and judge them by a target's gates."""
     folder = call.place("validate")
-    return _run(
-        call,
-        folder,
-        "validate",
-        lambda context: validate.run(inputs, call.config.validate_, folder, context, name=folder.name),
-        tasks=pipeline.DETECTION,
-    )
+
+    def make(this: pipeline.Run) -> validate.ValidateOutputs:
+        return validate.run(inputs, this.config.validate_, folder, this.context, name=folder.name)
+
+    return _run(call, folder, "validate", make, tasks=pipeline.DETECTION)
