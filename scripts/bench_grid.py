@@ -90,7 +90,7 @@ def _request() -> GridRequest:
         require_split(options["data"], options["split"])
     except SlimError as error:
         parser.error(str(error))
-    several = {key: tuple(options.pop(key)) for key in ("models", "shares", "seeds")}
+    several: dict[str, Any] = {key: tuple(options.pop(key)) for key in ("models", "shares", "seeds")}
     rows = {row: settings for row, settings in every.items() if row in wanted}
     return GridRequest(rows=rows, data=options.pop("data").resolve(), **several, **options)
 

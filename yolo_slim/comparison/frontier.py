@@ -149,10 +149,10 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     """Decide whether ours beats one point of a rival at equal latency.
 
     A size of ours that is no slower and better by every seed has won, whatever the other sizes are; one that is no
-    slower and not beaten by every seed hasn't lost. Otherwise, where no size of ours is as fast, the line between two of
-    our sizes is used; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss only
-    against a faster or equally fast one. Where a cut before training was timed, post-processing is left out of all: how
-    many objects an untrained cut finds depends on the method that cut it, not on its speed.
+    slower and not beaten by every seed hasn't lost. Otherwise, where no size of ours is as fast, the line between two
+    of our sizes is used; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss
+    only against a faster or equally fast one. Where a cut before training was timed, post-processing is left out of
+    all: how many objects an untrained cut finds depends on the method that cut it.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
@@ -255,10 +255,7 @@ def overall(judgements: Sequence[Judgement]) -> str:
 
 def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
     """Say the verdict in plain words."""
-    names = {
-        wanted: [j.name for j in judgements if j.status == wanted]
-        for wanted in (WON, LOST, UNDECIDED)
-    }
+    names = {wanted: [j.name for j in judgements if j.status == wanted] for wanted in (WON, LOST, UNDECIDED)}
     if status == LOST:
         verb = "is" if len(names[LOST]) == 1 else "are"
         text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, beyond the spread of the seeds."

@@ -71,7 +71,7 @@ def _networks(result: CompareResult) -> Iterator[Imported]:
 def join(folder: Path, networks: Sequence[Imported]) -> dict[Cell, Imported]:
     """Add imported networks to those of earlier calls, and keep all of them in the comparison's folder.
 
-    A network that this folder trained isn't imported, because a file may come from a machine that imported it from here.
+    A network that this folder trained isn't imported: the file may come from a machine that imported it from here.
 
     Args:
         folder: of the comparison.

@@ -83,9 +83,7 @@ class Measurements:
         folder = self._before_training(method, cell) / "untrained" if known else self.run.folder / cell.name
         config = training_of(method, self.run.config).model_copy(update={"imgsz": start.imgsz})
         seed = cell.seed if method.trained and not known else None
-        built = pipeline.carried(
-            replace(self.run, config=config, folder=folder), start.weights, method.name, seed=seed
-        )
+        built = pipeline.carried(replace(self.run, config=config, folder=folder), start.weights, method.name, seed=seed)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
         bundles = {key: _bundle(built, method.name, key) for key in self.runtimes}

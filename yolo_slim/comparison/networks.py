@@ -33,6 +33,7 @@ class Cell:
         size = f"{self.removed * 100:g}" if self.removed else "full"
         return f"{self.method}/{size}/{'once' if self.seed == NOTHING_RANDOM else f'seed-{self.seed}'}"
 
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """What became of one cell."""

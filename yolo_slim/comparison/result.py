@@ -165,7 +165,7 @@ class Bench:
     @classmethod
     def from_timing(cls, timing: Mapping[str, Any]) -> Bench:
         """Take the statistics out of a merged timing (:func:`yolo_slim.measuring.rounds.merged`)."""
-        return _adapter(cls).validate_python({**timing, **timing["stages"]["total"]})
+        return _benches().validate_python({**timing, **timing["stages"]["total"]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,8 +269,7 @@ class CompareResult(About):
 
     def to_json(self) -> dict[str, Any]:
         """Give the value of ``compare.json``."""
-        content: dict[str, Any] = _adapter(CompareResult).dump_python(self, mode="json")
-        return {"schema": SCHEMA, "kind": KIND, **content}
+        return {"schema": SCHEMA, "kind": KIND, **_results().dump_python(self, mode="json")}
 
     @classmethod
     def from_json(cls, value: Any) -> CompareResult:
@@ -279,8 +278,7 @@ class CompareResult(About):
         Raises:
             ValueError: it isn't one.
         """
-        result: CompareResult = _adapter(cls).validate_python(migrated(value))
-        return result
+        return _results().validate_python(migrated(value))
 
 
 def load(path: Path) -> CompareResult:
@@ -308,7 +306,14 @@ def _no_result(path: Path, culprits: list[str]) -> SlimError:
     )
 
 
+# Made on first use and once, because pydantic needs a moment for each.
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Checks and converts values of a class of this module; made once, because building one takes milliseconds."""
-    return TypeAdapter(kind)
+def _results() -> TypeAdapter[CompareResult]:
+    """Checks and converts values of ``compare.json``."""
+    return TypeAdapter(CompareResult)
+
+
+@cache
+def _benches() -> TypeAdapter[Bench]:
+    """Checks and converts timings."""
+    return TypeAdapter(Bench)

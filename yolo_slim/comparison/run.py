@@ -1,7 +1,7 @@
 """One comparison: every method at every size and seed is made and measured alike, then all are timed and judged.
 
-It has one folder (``runs/compare/NAME``). Finished work is kept: an interrupted comparison resumes, and a call with more
-methods, sizes or seeds adds them to those of earlier calls.
+It has one folder (``runs/compare/NAME``). Finished work is kept: an interrupted comparison resumes, and a call with
+more methods, sizes or seeds adds them to those of earlier calls.
 """
 
 from __future__ import annotations

@@ -218,10 +218,7 @@ def _unmeasured(entries: Sequence[Entry], key: str) -> list[Judgement]:
             reason=f"not measured: {entry.reason or 'it has no accuracy in this runtime'}",
         )
         for entry in entries
-        if entry.status != NOT_POSSIBLE
-        and not _accuracy(entry, key)
-        and entry.method != OURS
-        and not entry.reference
+        if entry.status != NOT_POSSIBLE and not _accuracy(entry, key) and entry.method != OURS and not entry.reference
     ]
 
 

@@ -184,7 +184,7 @@ def taken_apart(model: nn.Module) -> Iterator[list[nn.Module]]:
     for name, _ in attentions:
         _put(model, name, nn.Identity())
     for name, half in halves.items():
-        # After the attentions are out, because a block's direct children are copied: later changes wouldn't reach the copy.
+        # After the attentions are out: a block's direct children are copied, so later changes wouldn't reach the copy.
         half.adopt(model.get_submodule(name))
         _put(model, name, half)
     try:

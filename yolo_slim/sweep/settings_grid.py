@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,6 @@ class SettingsGrid:
     def __init__(self, request: GridRequest, recipe: Recipe) -> None:
         self.request, self.recipe = request, recipe
         self.store = Store(request.store)
-        self.failed: dict[str, str] = {}
-        """Name of a cell to the reason why there is no such network."""
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -154,9 +152,7 @@ class SettingsGrid:
     def bases(self) -> dict[Path, str]:
         """Model to the beginning of its cells' names: the content of data and weights, and the input side."""
         data = f"{self.request.data.parent.name}-{digest(self.dataset)[:8]}"
-        return {
-            model: f"{data}-{model.stem}-{sha256(model)[:8]}-{self.request.imgsz}" for model in self.request.models
-        }
+        return {model: f"{data}-{model.stem}-{sha256(model)[:8]}-{self.request.imgsz}" for model in self.request.models}
 
     @property
     def rows(self) -> dict[str, Settings]:
@@ -182,14 +178,16 @@ class SettingsGrid:
     def run(self, done: Callable[[SettingsCell, str], None] = lambda *_: None) -> None:
         """Measure every cell that isn't known; ``done`` gets each cell with its mAP50-95 or the reason for none."""
 
-        def finished(of: Finished[SettingsCell, Any]) -> None:
-            if of.error:
-                self.failed[of.cell.name] = of.error.fact
-            done(of.cell, of.error.fact if of.error else f"{of.result['map50_95']:.4f}")
+        def finished(of: Finished[SettingsCell, float]) -> None:
+            done(of.cell, of.error.fact if of.error else f"{of.result:.4f}")
 
         for model in self.request.models:
-            self.store.once(self.control(model), lambda model=model: self._score(model))
-        run_here(list(self.cells()), lambda cell: self.store.once(cell.name, lambda: self._measure(cell)), done=finished)
+            self.store.once(self.control(model), partial(self._score, model))
+        run_here(list(self.cells()), self._once, done=finished)
+
+    def _once(self, cell: SettingsCell) -> float:
+        """mAP50-95 of a cell; it is measured only where it isn't known."""
+        return float(self.store.once(cell.name, partial(self._measure, cell))["map50_95"])
 
     def maps(self, model: Path, row: str) -> list[list[float] | None]:
         """mAP50-95 of a row's columns over the seeds; None for a column that the row doesn't have."""
