@@ -8,22 +8,21 @@ from typing import Any
 
 from yolo_slim.comparison.device import Testbench
 from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
+from yolo_slim.config.run import RunConfig
 from yolo_slim.files import flat, sha256
 from yolo_slim.machine import describe_machine
 from yolo_slim.pipeline import Run
 
 
-def settings_of(prepared: Run) -> dict[str, Any]:
+def settings_of(config: RunConfig, data_digest: str) -> dict[str, Any]:
     """Everything that must be equal for two networks to be compared: model, data and settings, by dotted keys."""
-    settings = prepared.config.model_dump(
-        by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"}
-    )
+    settings = config.model_dump(by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"})
     # The device of a training changes its duration alone.
     settings["recover"].pop("device")
-    settings["validate"] = prepared.config.validate_.model_dump(include={"split", "max_images"})
-    if prepared.config.prune.block_costs:
-        settings["prune"]["block_costs"] = sha256(Path(prepared.config.prune.block_costs))
-    return {"model_sha256": sha256(prepared.model), "data_digest": prepared.data_digest, **flat(settings)}
+    settings["validate"] = config.validate_.model_dump(include={"split", "max_images"})
+    if config.prune.block_costs:
+        settings["prune"]["block_costs"] = sha256(Path(config.prune.block_costs))
+    return {"model_sha256": sha256(Path(config.model)), "data_digest": data_digest, **flat(settings)}
 
 
 def about(run: Run, settings: Mapping[str, Any], runtimes: tuple[str, ...], testbench: Testbench) -> About:

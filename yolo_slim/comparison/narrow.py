@@ -75,7 +75,7 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
     failed: list[float] = []
 
     def cost(width: float) -> float | None:
-        found = _macs(checkpoint, width, imgsz, end2end)
+        found = stock_macs(checkpoint, width, imgsz, end2end)
         failed.extend([width] if found is None else [])
         return found
 
@@ -85,7 +85,7 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
         found = {before * part / PARTS: cost(before * part / PARTS) for part in range(PARTS // 16, PARTS)}
         possible = {width: macs for width, macs in found.items() if macs is not None}
         width = min(possible, key=lambda width: abs(possible[width] - macs), default=before)
-        _require_near(possible.get(width), macs, _macs(checkpoint, before, imgsz, end2end))
+        _require_near(possible.get(width), macs, stock_macs(checkpoint, before, imgsz, end2end))
     return width
 
 
@@ -119,7 +119,7 @@ def nearest(cost: Callable[[float], float | None], wanted: float, *, low: float,
     return best
 
 
-def _macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> float | None:
+def stock_macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> float | None:
     """Count the MACs of the stock network at a width; None where it can't be built (heads that don't divide)."""
     try:
         return measure(stock_model(checkpoint, width), imgsz, end2end=end2end).macs
@@ -156,7 +156,7 @@ def take_leading(source: nn.Module, target: nn.Module, stride: int) -> None:
         stride: largest stride, pixels.
     """
     graphs = [trace_channels(model, TRACE_STRIDES * stride) for model in (source, target)]
-    rows, columns, norms = _leading(source, target, *graphs)
+    rows, columns, norms = leading(source, target, *graphs)
     state, values = target.state_dict(), source.state_dict()
     for name, into in state.items():
         owner = name.rpartition(".")[0]
@@ -181,7 +181,7 @@ Indices = dict[str, np.ndarray]
 """Layer to positions in the wider network's layer."""
 
 
-def _leading(
+def leading(
     source: nn.Module, target: nn.Module, wide: ChannelGraph, slim: ChannelGraph
 ) -> tuple[Indices, Indices, Indices]:
     """Choose the outputs, inputs and normalised channels that every layer of the narrower network takes."""

@@ -33,7 +33,8 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
     asked = checked(request)
     folder = asked.folder
     prepared = pipeline.prepare(asked.config, folder, command=asked.command, progress=progress or Silent())
-    wanted, settings = cells_of(asked.methods, asked.removed, asked.seeds), settings_of(prepared)
+    wanted = cells_of(asked.methods, asked.removed, asked.seeds)
+    settings = settings_of(prepared.config, prepared.data_digest)
     with folders.owned(folder, settings):
         networks = [one for path in asked.measured for one in imported.read(path, settings)]
         known = folders.claim(folder, settings)
