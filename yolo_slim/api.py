@@ -13,7 +13,9 @@ from typing import Any
 
 from yolo_slim import pipeline
 from yolo_slim.comparison import run as comparison
-from yolo_slim.comparison.arms import DEFAULT_ARMS
+from yolo_slim.comparison.methods import DEFAULT_METHODS
+from yolo_slim.comparison.output import Outcome as CompareOutcome
+from yolo_slim.comparison.request import CompareRequest
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import RecoverConfig, RunConfig
@@ -123,7 +125,7 @@ def compare(
     model: PathLike,
     data: PathLike,
     *,
-    arms: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
     prune: float | Sequence[float] | None = None,
     seeds: int | Sequence[int] = 3,
     runtimes: Sequence[str] = ("onnxruntime-fp32",),
@@ -139,20 +141,20 @@ def compare(
     measured: Sequence[PathLike] = (),
     command: str = "",
     progress: Progress | None = None,
-) -> comparison.Outcome:
+) -> CompareOutcome:
     """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
 
     ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves; ``measured`` are results of earlier
-    comparisons whose networks take part. See docs/compare.md.
+    comparisons whose networks are imported. See docs/compare.md.
     """
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
         train=dict(train) if train else None,
     )  # fmt: skip
     shares = prune if prune is not None else chosen.prune.macs_removed or 0.5
-    return comparison.run(
-        chosen,
-        arms=DEFAULT_ARMS if arms is None else arms,
+    request = CompareRequest(
+        config=chosen,
+        methods=DEFAULT_METHODS if methods is None else methods,
         removed=[shares] if isinstance(shares, (int, float)) else list(shares),
         seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         runtimes=runtimes,
@@ -160,8 +162,8 @@ def compare(
         name=name,
         measured=[Path(path) for path in measured],
         command=command,
-        progress=progress,
     )
+    return comparison.run(request, progress)
 
 
 def _stage(out: PathLike | None, config: RunConfig, stage: str) -> Path:
