@@ -13,7 +13,6 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
@@ -23,6 +22,7 @@ from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export
+from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
 
@@ -46,12 +46,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             data = write_absolute_yaml(dataset, folder / "data.yaml")
-            inputs = export.ExportInputs(weights=weights, data=options.data)
-            onnx = export.run(inputs, ExportConfig(), folder / "export", imgsz=options.imgsz).onnx
+            context = Context.load(options.data, imgsz=options.imgsz)
+            onnx = export.run(weights, ExportConfig(), folder / "export", context).onnx
             built = build.run(
                 build.BuildInputs(onnx=onnx, images=selfcheck_images(dataset)),
-                targets.load("host"),
                 folder / "build",
+                context,
                 name=weights.stem,
             )
             model = YOLO(weights)

@@ -19,6 +19,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.machine import cores, device_model, peak_memory_mb
 from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
 
@@ -39,8 +40,8 @@ def one(family: str, data: Path, imgsz: int) -> None:
         torch.save({"model": model, "ema": None, "train_args": {}}, path)
         del model
         start = time.perf_counter()
-        inputs = prune.PruneInputs(model=path, data=data)
-        outputs = prune.run(inputs, PruneConfig(), Path(folder) / "out", imgsz=imgsz)
+        inputs = prune.PruneInputs(model=path)
+        outputs = prune.run(inputs, PruneConfig(), Path(folder) / "out", Context.load(data, imgsz=imgsz))
         seconds = time.perf_counter() - start
         table = read_json(outputs.widths)
     removed = 1 - table["slim"]["macs"] / table["control"]["macs"]

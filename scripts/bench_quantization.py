@@ -27,7 +27,8 @@ from yolo_slim.progress import Silent
 from yolo_slim.quantization import calibration, graph
 from yolo_slim.quantization.integer import integer_convolutions
 from yolo_slim.stages import export, quantize
-from yolo_slim.workspace.job import read_manifest, versions
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import require_manifest, versions
 
 ROWS = ("fp32", "fp16", "int8", "int8-tensorrt", "int8 Ultralytics")
 
@@ -103,8 +104,8 @@ class _Bench:
     def graph(self, row: str) -> Path:
         """Return a row's graph."""
         config = ExportConfig(end2end=self.options.end2end, parity_images=2)
-        inputs = export.ExportInputs(weights=self.weights, data=self.options.data)
-        exported = export.run(inputs, config, self.folder / "export", imgsz=self.options.imgsz).onnx
+        context = Context.load(self.options.data, imgsz=self.options.imgsz)
+        exported = export.run(self.weights, config, self.folder / "export", context).onnx
         if row == "fp32":
             return exported
         made = self._quantized(exported)
@@ -116,9 +117,13 @@ class _Bench:
     def _quantized(self, exported: Path) -> quantize.QuantizeOutputs:
         options = self.options
         config = QuantizeConfig(images=options.images, ranges=options.ranges, max_float_layers=options.max_float_layers)
-        inputs = quantize.QuantizeInputs(onnx=exported, data=options.data)
-        made = quantize.run(inputs, config, self.folder / "quantize", imgsz=options.imgsz)
-        print(f"{self.name}: {read_manifest(self.folder / 'quantize')['seconds']} s", file=sys.stderr, flush=True)
+        inputs = quantize.QuantizeInputs(onnx=exported)
+        made = quantize.run(inputs, config, self.folder / "quantize", Context.load(options.data, imgsz=options.imgsz))
+        print(
+            f"{self.name}: {require_manifest(self.folder / 'quantize', 'quantize').seconds} s",
+            file=sys.stderr,
+            flush=True,
+        )
         return made
 
 

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.machine import cores, device_model
@@ -32,6 +31,7 @@ from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
 from yolo_slim.stages import build, export
+from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
 
@@ -111,10 +111,10 @@ def measure(options: argparse.Namespace, folder: Path, dataset: Any, frames: lis
     """Print the rows of one input size."""
     from ultralytics import YOLO
 
-    inputs = export.ExportInputs(weights=options.model, data=options.data)
-    onnx = export.run(inputs, ExportConfig(), folder / "export", imgsz=imgsz).onnx
+    context = Context.load(options.data, imgsz=imgsz)
+    onnx = export.run(options.model, ExportConfig(), folder / "export", context).onnx
     images = selfcheck_images(dataset)
-    built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), folder / "b", name="t")
+    built = build.run(build.BuildInputs(onnx=onnx, images=images), folder / "b", context, name="t")
     theirs = ncnn_folder(built.bundles["ncnn-fp16"], onnx, folder / "model_ncnn_model")
     ours = {key: Detector(path, options.threads) for key, path in built.bundles.items()}
     session = bare_session(onnx, options.threads)

@@ -21,6 +21,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.stages.context import Context
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -78,7 +80,7 @@ def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
         data = tiny_data.make(folder / "data", task)
         config = PruneConfig(macs_removed=0.5, criterion="l2", steps=1, images=8, bn_images=8)
         start = time.process_time()
-        outputs = prune.run(prune.PruneInputs(model=path, data=data), config, folder / "out", imgsz=imgsz)
+        outputs = prune.run(prune.PruneInputs(model=path), config, folder / "out", Context.load(data, imgsz=imgsz))
         row = {
             "network": network,
             "task": task,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
-import io
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 import torch
 import yaml
 
-from yolo_slim import api, cli
+from tests.helpers.cli import run_cli
+from yolo_slim import api
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
@@ -28,20 +26,6 @@ from yolo_slim.workspace.job import MANIFEST_SCHEMA
 
 COMMANDS = ("run", "compare", "prune", "block_costs", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("show", "targets", "doctor")
-
-
-def run_cli(*arguments: str) -> tuple[int, str, str]:
-    """Return exit code, output and errors of a command, run in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        patch.object(sys, "argv", ["yolo-slim", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as caught,
-    ):
-        cli.main()
-    code = caught.value.code
-    return code if isinstance(code, int) else 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

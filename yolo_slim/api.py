@@ -21,7 +21,7 @@ from yolo_slim.single_stage import Call
 from yolo_slim.stages.quantize import PRECISIONS
 
 if TYPE_CHECKING:
-    from yolo_slim.comparison.run import Outcome as ComparisonOutcome
+    from yolo_slim.comparison.output import Outcome as CompareOutcome
     from yolo_slim.pruning.outputs import PruneOutputs
     from yolo_slim.pruning.plan_edits import LayerDifference
     from yolo_slim.stages.block_costs import BlockCostsOutputs
@@ -117,7 +117,7 @@ def compare(
     model: PathLike,
     data: PathLike,
     *,
-    arms: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
     prune: float | Sequence[float] | None = None,
     seeds: int | Sequence[int] = 3,
     runtimes: Sequence[str] = ("onnxruntime-fp32",),
@@ -133,23 +133,24 @@ def compare(
     measured: Sequence[PathLike] = (),
     command: str = "",
     progress: Progress | None = None,
-) -> ComparisonOutcome:
+) -> CompareOutcome:
     """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
 
     ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves; ``measured`` are results of earlier
-    comparisons whose networks take part. See docs/compare.md.
+    comparisons whose networks are imported. See docs/compare.md.
     """
     from yolo_slim.comparison import run as comparison
-    from yolo_slim.comparison.arms import DEFAULT_ARMS
+    from yolo_slim.comparison.methods import DEFAULT_METHODS
+    from yolo_slim.comparison.request import CompareRequest
 
     chosen = make_config(
         model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
         train=dict(train) if train else None,
     )  # fmt: skip
     shares = prune if prune is not None else chosen.prune.macs_removed or 0.5
-    return comparison.run(
-        chosen,
-        arms=DEFAULT_ARMS if arms is None else arms,
+    request = CompareRequest(
+        config=chosen,
+        methods=DEFAULT_METHODS if methods is None else methods,
         removed=[shares] if isinstance(shares, (int, float)) else list(shares),
         seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
         runtimes=runtimes,
@@ -157,8 +158,8 @@ def compare(
         name=name,
         measured=[Path(path) for path in measured],
         command=command,
-        progress=progress,
     )
+    return comparison.run(request, progress)
 
 
 def _call(

@@ -24,13 +24,13 @@ from yolo_slim.comparison.frontier import (
 
 
 def point(
-    arm: str, maps: tuple[float, ...], ms: float | tuple[float, ...], *, size: str = "", reference: bool = False
+    method: str, maps: tuple[float, ...], ms: float | tuple[float, ...], *, size: str = "", reference: bool = False
 ) -> Point:
     """Return a point; one latency stands for five rounds of it, two accuracies for the ends of three."""
     if len(maps) == 2:
         maps = (maps[0], sum(maps) / 2, maps[1])
     rounds = ms if isinstance(ms, tuple) else (ms,) * FEWEST_ROUNDS
-    return Point(arm=arm, size=size, maps=maps, rounds_ms=rounds, reference=reference, exact=reference)
+    return Point(method=method, size=size, maps=maps, rounds_ms=rounds, reference=reference, exact=reference)
 
 
 OURS = point("ours", (0.50, 0.51, 0.52), 5.0)
@@ -55,7 +55,7 @@ def test_one_rival(maps: tuple[float, ...], ms: float, status: str) -> None:
 
 
 def test_untrained_cuts_have_little_to_post_process() -> None:
-    """Where an untrained cut was timed, post-processing is left out of all: it tells what a destroyed network finds."""
+    """Where an untrained cut was timed, post-processing is left out of all: an untrained cut finds few objects."""
     ours = replace(point("ours", (0.50, 0.51), 10.0), network_ms=(9.0,) * FEWEST_ROUNDS)
     rival = replace(point("rival", (0.40, 0.41), 9.4), network_ms=(9.05,) * FEWEST_ROUNDS, untrained=True)
     for own in (ours, replace(ours, untrained=True)):
@@ -118,7 +118,7 @@ def test_few_seeds_are_never_a_win() -> None:
     for ours, other in ((two, (0.1, 0.2, 0.3)), (three, (0.1,)), (replace(two, maps=(0.1,)), (0.9,))):
         found = judge([ours], point("rival", other, 5.0))
         assert (found.status, FEW_SEEDS in found.reason) == ("undecided", True)
-    assert judge([three], replace(two, arm="rival", maps=(0.1, 0.2))).status == "undecided"
+    assert judge([three], replace(two, method="rival", maps=(0.1, 0.2))).status == "undecided"
     assert judge([three], point("rival", (0.1, 0.2, 0.3), 5.0)).status == "won"
 
 
@@ -191,7 +191,7 @@ def test_references_lose_or_say_nothing() -> None:
 
 
 def test_without_timing() -> None:
-    """Nothing is claimed of an arm whose timing doesn't count."""
+    """Nothing is claimed of a method whose timing doesn't count."""
     assert judge([OURS], point("rival", (0.1, 0.2), ())).status == "undecided"
     assert judge([point("ours", (0.9, 0.8), ())], point("rival", (0.1, 0.2), 5.0)).status == "undecided"
 
@@ -207,7 +207,7 @@ def test_overall() -> None:
     assert "It won against random." in text
     assert overall(judge_all([OURS, won, control])) == "won"
     assert overall(judge_all([OURS, control])) == "undecided"
-    missing = Judgement(arm="narrow", size="", status="undecided", reason="not measured: it failed.")
+    missing = Judgement(method="narrow", size="", status="undecided", reason="not measured: it failed.")
     judgements = judge_all([OURS, won, control], [missing])
     assert overall(judgements) == "undecided"
     assert "It won against random. Undecided against narrow." in verdict_text("undecided", judgements)

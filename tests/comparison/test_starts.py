@@ -1,4 +1,4 @@
-"""How the arms' networks are made: narrower stock networks, torch-pruning's cut, a smaller input."""
+"""How the methods' networks are made: narrower stock networks, torch-pruning's cut, a smaller input."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from ultralytics.nn.tasks import DetectionModel
 
 from tests import tiny_data
 from tests.conftest import FAMILIES
-from yolo_slim import pipeline
-from yolo_slim.api import make_config
-from yolo_slim.comparison import narrow, plain
-from yolo_slim.comparison.arms import ARMS, Place, Setting
+from tests.helpers.comparisons import prepared
+from yolo_slim.comparison import narrow, uniform_l2
+from yolo_slim.comparison.methods import METHODS
+from yolo_slim.comparison.starts import Place, Setting
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths, measure
-from yolo_slim.progress import Silent
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.plan import PrunePlan
 
@@ -87,7 +86,7 @@ def test_leading_channels_of_what_is_read_in_halves(halves: bool, monkeypatch: p
     described, _ = narrow.stock_yaml(source, 0.7)
     target = DetectionModel(described, nc=len(source.names), verbose=False).eval()
     wide, slim = (trace_channels(model, 64) for model in (source, target))
-    rows, columns, _ = narrow._leading(source, target, wide, slim)
+    rows, columns, _ = narrow.leading(source, target, wide, slim)
     partner = {
         label: wide.convs[name].outputs[row]
         for name, site in slim.convs.items()
@@ -116,8 +115,8 @@ def test_taking_apart_changes_nothing(family: str, untrained: Callable[[str], Pa
     """Split and merged again without a cut, a network answers exactly as before and has only stock classes."""
     model = checkpoint.load(untrained(family)).model
     before, kinds = outputs(model), [type(m) for m in model.modules()]
-    with plain.taken_apart(model):
-        assert any(isinstance(module, plain.Halves) for module in model.modules())
+    with uniform_l2.taken_apart(model):
+        assert any(isinstance(module, uniform_l2.Halves) for module in model.modules())
     assert torch.equal(outputs(model), before)
     assert [type(m) for m in model.modules()] == kinds
 
@@ -128,14 +127,14 @@ def test_torch_prunings_cut(family: str, untrained: Callable[[str], Path], tmp_p
     loaded = checkpoint.load(untrained(family))
     model = copy.deepcopy(loaded.model)
     apart: list[nn.Module] = []
-    merge = plain.Halves.merge_into
+    merge = uniform_l2.Halves.merge_into
 
-    def remember(half: plain.Halves, conv: nn.Module, name: str) -> None:
+    def remember(half: uniform_l2.Halves, conv: nn.Module, name: str) -> None:
         apart.append(copy.deepcopy(half))
         merge(half, conv, name)
 
-    with patch.object(plain.Halves, "merge_into", remember):
-        plain.prune(model, 0.4, 8, loaded.stride)
+    with patch.object(uniform_l2.Halves, "merge_into", remember):
+        uniform_l2.prune(model, 0.4, 8, loaded.stride)
     assert measure(model, 64).macs < 0.75 * measure(loaded.model, 64).macs
     assert len(apart) == len([m for m in model.modules() if isinstance(m, narrow.HALVED)])
     first = model.get_submodule("model.2")
@@ -151,43 +150,41 @@ def test_torch_prunings_cut(family: str, untrained: Callable[[str], Path], tmp_p
 
 def test_bounded(untrained: Callable[[str], Path], tmp_path: Path) -> None:
     """Too little time or memory is a reason, not a hang or a crash."""
-    task = plain.PlainTask(
+    task = uniform_l2.PlainTask(
         model=str(untrained("yolov8n")), out=str(tmp_path / "out.pt"), macs=1e7, imgsz=64, end2end=False, round_to=8
     )
     with pytest.raises(MachineError, match="took more than 0 s"):
-        plain.run_apart(task, seconds=0.2)
+        uniform_l2.run_apart(task, seconds=0.2)
     with pytest.raises(MachineError, match="too little memory"):
-        plain.run_apart(task, memory_gb=0.3)
+        uniform_l2.run_apart(task, memory_gb=0.3)
     assert not (tmp_path / "out.pt").exists()
 
 
 def place(model: Path, data: Path, folder: Path, removed: float = 0.4) -> Place:
-    """Return where an arm's start is made, with few images for the statistics."""
-    settings = {"prune.bn_images": 8, "prune.images": 8, "prune.macs_removed": removed, "prune.round_to": 16}
-    config = make_config(model, data, imgsz=64, target="host", settings=settings)
-    run = pipeline.prepare(config, folder, command="", progress=Silent())
+    """Return where a method's start is made."""
+    run = prepared(model, data, folder, **{"prune.macs_removed": removed})
     return Place(setting=Setting(run), folder=folder, removed=removed, seed=1)
 
 
 def test_stand_in_is_named(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """Where torch-pruning can't, our own l2 takes its place under its own name and with the reason, and is kept."""
-    with patch.object(plain, "run_apart", side_effect=SlimError("torch-pruning took more than 600 s.")) as tried:
+    """Where torch-pruning fails, our own l2 replaces it under its own name and with the reason, and is kept."""
+    with patch.object(uniform_l2, "run_apart", side_effect=SlimError("torch-pruning took more than 600 s.")) as tried:
         spots = [place(trained, signs, tmp_path), place(trained, signs, tmp_path)]
-        starts = [ARMS["uniform-l2"].make(spot) for spot in spots]
+        starts = [METHODS["uniform-l2"].make(spot) for spot in spots]
     assert tried.call_count == 1
     assert starts[0] == starts[1]
-    assert "yolo_slim: criterion l2, scope uniform, one round" in starts[0].implementation
+    assert "yolo_slim: criterion l2, scope uniform, one step" in starts[0].implementation
     assert "torch-pruning took more than 600 s." in starts[0].implementation
     assert measure(checkpoint.load(starts[0].weights).model, 64).macs < 0.7 * spots[0].setting.full_macs
 
 
 def test_nothing_stands_in_for_a_busy_machine(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """Too little time or memory makes the arm impossible for this call alone; the next one tries again."""
+    """Too little time or memory fails in this call alone; the next one tries again."""
     spot = place(trained, signs, tmp_path)
-    with patch.object(plain, "run_apart", side_effect=MachineError("took too long.")) as tried:
+    with patch.object(uniform_l2, "run_apart", side_effect=MachineError("took too long.")) as tried:
         for _ in range(2):
             with pytest.raises(SlimError, match="took too long") as caught:
-                ARMS["uniform-l2"].make(spot)
+                METHODS["uniform-l2"].make(spot)
             assert not isinstance(caught.value, MachineError)
     assert tried.call_count == 2
 
@@ -200,10 +197,10 @@ def test_widths_with_gaps(untrained: Callable[[str], Path]) -> None:
     def building(possible: Callable[[float], bool]) -> Callable[..., float | None]:
         return lambda _checkpoint, width, *_: full * (width / 0.25) ** 2 if possible(width) else None
 
-    with patch.object(narrow, "_macs", building(lambda width: width > 0.24 or abs(width - 0.18) < 0.005)):
+    with patch.object(narrow, "stock_macs", building(lambda width: width > 0.24 or abs(width - 0.18) < 0.005)):
         assert narrow.find_width(loaded, 0.5 * full, imgsz=64, end2end=False) == pytest.approx(0.18, abs=0.005)
     with (
-        patch.object(narrow, "_macs", building(lambda width: width > 0.24)),
+        patch.object(narrow, "stock_macs", building(lambda width: width > 0.24)),
         pytest.raises(SlimError, match="no narrower member with 50% of the MACs; the nearest has 9"),
     ):
         narrow.find_width(loaded, 0.5 * full, imgsz=64, end2end=False)
@@ -212,7 +209,7 @@ def test_widths_with_gaps(untrained: Callable[[str], Path]) -> None:
 def test_random_depends_on_the_seed(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """Two seeds keep other channels, at the MACs that were asked for."""
     spots = [replace(place(untrained("yolov8n"), signs, tmp_path / str(seed)), seed=seed) for seed in (1, 2)]
-    plans = [PrunePlan.load(ARMS["random"].make(spot).weights.with_name("plan.json")) for spot in spots]
+    plans = [PrunePlan.load(METHODS["random"].make(spot).weights.with_name("plan.json")) for spot in spots]
     assert plans[0].layers != plans[1].layers
     found = [measure(checkpoint.load(spot.folder / "pruned.pt").model, 64).macs for spot in spots]
     assert found == pytest.approx([spots[0].macs] * 2, abs=0.03 * spots[0].setting.full_macs)
@@ -220,9 +217,9 @@ def test_random_depends_on_the_seed(untrained: Callable[[str], Path], signs: Pat
 
 def test_small_input(trained: Path, signs: Path, tmp_path: Path) -> None:
     """The largest side that fits is taken; below one stride there is none."""
-    assert ARMS["small-input"].make(place(trained, signs, tmp_path)).imgsz == 32
+    assert METHODS["small-input"].make(place(trained, signs, tmp_path)).imgsz == 32
     with pytest.raises(SlimError, match="no input side below 64 px"):
-        ARMS["small-input"].make(place(trained, signs, tmp_path, removed=0.9))
+        METHODS["small-input"].make(place(trained, signs, tmp_path, removed=0.9))
 
 
 def test_scratch_depends_on_the_seed(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
@@ -232,13 +229,13 @@ def test_scratch_depends_on_the_seed(untrained: Callable[[str], Path], signs: Pa
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     with patch.object(narrow, "find_width", return_value=0.15):
-        made = [checkpoint.load(ARMS["scratch"].make(spot).weights).model for spot in (first, again, other)]
+        made = [checkpoint.load(METHODS["scratch"].make(spot).weights).model for spot in (first, again, other)]
     weights = [model.get_submodule("model.0.conv").weight for model in made]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
 
 def test_nearest() -> None:
-    """Halving finds the nearest of a stepped cost, also where a part of it can't be told."""
+    """Halving finds the nearest of a stepped cost, also where a part of it is unknown."""
     found = narrow.nearest(lambda x: None if x < 0.3 else float(int(x * 8)), 4.2, low=0.0, high=1.0, steps=10)
     assert int(found * 8) == 4

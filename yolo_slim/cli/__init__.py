@@ -232,7 +232,7 @@ def _require_value(option: str, *, missing: bool) -> None:
         raise click.BadOptionUsage(option, f"Option '{option}' requires an argument.")
 
 
-SEVERAL = ("seeds", "arms", "prune", "runtimes", "measured")
+SEVERAL = ("seeds", "methods", "prune", "runtimes", "measured")
 """Options of `compare` that take several values."""
 
 
@@ -240,10 +240,10 @@ SEVERAL = ("seeds", "arms", "prune", "runtimes", "measured")
 @click.option("--model", required=True, type=EXISTING, help="Trained checkpoint.")
 @_options("data", "target", "imgsz", "epochs", "device", "train", "settings", "config", "quiet", "json")
 @click.option("--prune", "shares", multiple=True, type=float, help="Fractions of the MACs to remove [default: 0.5].")
-@click.option("--arms", multiple=True, help="Arms beside ours and the control [default: all but control-trained].")
+@click.option("--methods", multiple=True, help="Beside ours and the control [default: all but control-trained].")
 @click.option("--seeds", multiple=True, type=int, help="One number: how many; several: the seeds [default: 3].")
 @click.option("--runtimes", multiple=True, help="Builds: onnxruntime-fp32, ncnn-fp16 [default: the first].")
-@click.option("--measured", multiple=True, type=EXISTING, help="compare.json whose trained networks take part.")
+@click.option("--measured", multiple=True, type=EXISTING, help="compare.json whose trained networks are imported.")
 @click.option("--project", type=EXISTING, default=Path("runs/compare"), show_default=True, help="Folder of all.")
 @click.option("--name", help="Name of this comparison [default: from its settings].")
 def compare(
@@ -258,23 +258,23 @@ def compare(
     """Compare pruning with every simpler way to as few MACs, at equal training, and say who won.
 
     \b
-    Arms: ours              yolo_slim's pruning by the settings given
-          uniform-l2        torch-pruning, L2 magnitude, the same share of every layer
-          random            random channels
-          narrow, scratch   a narrower stock network, from trained or random weights
-          small-input       the unpruned network at a smaller input
-          control-trained   the unpruned network, trained on (a reference)
-          control           the unpruned network (a reference, always there)
+    Methods: ours              yolo_slim's pruning by the settings given
+             uniform-l2        torch-pruning, L2 magnitude, the same share of every layer
+             random            random channels
+             narrow, scratch   a narrower stock network, from trained or random weights
+             small-input       the unpruned network at a smaller input
+             control-trained   the unpruned network, trained on (a reference)
+             control           the unpruned network (a reference, always there)
 
-    Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the command again to go on, or with
-    more arms, sizes or seeds to add them; --measured takes over what other machines trained. Exit code 0 whoever
+    Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the command again to resume, or with
+    more methods, sizes or seeds to add them; --measured imports what other machines trained. Exit code 0 whoever
     won: the verdict is printed.
     """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
-    from yolo_slim.files import read_json
+    from yolo_slim.comparison.result import load
     from yolo_slim.reporting.comparison_text import text
 
-    several = {key: list(arguments.pop(key)) for key in ("arms", "runtimes", "measured")}
+    several = {key: list(arguments.pop(key)) for key in ("methods", "runtimes", "measured")}
     arguments |= {key: values for key, values in several.items() if values}
     with _listening(quiet) as listener:
         outcome = api.compare(
@@ -286,7 +286,7 @@ def compare(
             progress=listener,
             **arguments,
         )
-    _answer(vars(outcome), as_json, f"{text(read_json(outcome.result))}\nreport: {outcome.report}")
+    _answer(vars(outcome), as_json, f"{text(load(outcome.result))}\nreport: {outcome.report}")
 
 
 QUICKSTART = {"imgsz": 320, "epochs": 8}

@@ -1,10 +1,10 @@
-"""Who is better at equal latency, and is the difference beyond the spread? Pure functions on numbers.
+"""Who is better at equal latency, and is the difference larger than the spread? Pure functions on numbers.
 
-Latency is compared turn by turn: every bundle was timed once in every round, so the ratio of two bundles within a round
-isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
-median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: of
-:data:`FEWEST_ROUNDS` or more, one that was disturbed decides nothing. Where that middle half holds 1 though the median
-is farther off, or is wider than :data:`MOST_SCATTER`, nothing is said of their speed. Accuracies are compared by the
+Latency is compared round by round: every bundle was timed once in every round, so the ratio of two bundles within a
+round isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
+median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: among
+:data:`FEWEST_ROUNDS` or more, one disturbed round decides nothing. Where that middle half contains 1 though the median
+is farther off, or is wider than :data:`MOST_SCATTER`, their order of speed is unknown. Accuracies are compared by the
 ranges over the seeds: better means that the worst seed of one beats the best seed of the other, of
 :data:`FEWEST_SEEDS` each at least.
 """
@@ -23,7 +23,7 @@ WON, LOST, UNDECIDED, REFERENCE = "won", "lost", "undecided", "reference"
 SAME_SPEED = 0.02
 """Difference of latency below which two bundles are equally fast, as a share."""
 MOST_SCATTER = 0.1
-"""Width of the middle half of the rounds' ratios above which equal can't be told from disturbed, as a share."""
+"""Width of the middle half of the rounds' ratios above which the timings are too disturbed to be called equal."""
 FEWEST_ROUNDS = 5
 """Rounds below which nothing is said of speed: in the middle half of fewer, one disturbed round can decide."""
 FEWEST_SEEDS = 3
@@ -34,11 +34,11 @@ FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no spread known"
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One arm at one size in one runtime, as it was measured."""
+    """One method at one size in one runtime, as it was measured."""
 
-    arm: str
+    method: str
     size: str
-    """Text for people that tells the points of one arm apart; empty where there is only one."""
+    """Text for people that distinguishes the points of one method; empty where there is only one."""
     maps: tuple[float, ...]
     """mAP50-95 of every seed; at least one."""
     rounds_ms: tuple[float, ...]
@@ -46,7 +46,7 @@ class Point:
     network_ms: tuple[float, ...] = ()
     """The same without post-processing."""
     untrained: bool = False
-    """What was timed is the cut before training, which finds little and so has little to post-process."""
+    """What was timed is the cut before training, which finds few objects and so has little to post-process."""
     reference: bool = False
     """It shows where the others come from and isn't at their MACs: pruning can lose to it, but not win."""
     exact: bool = False
@@ -54,52 +54,57 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Return what people call it."""
-        return f"{self.arm} {self.size}".strip()
+        """What people call it."""
+        return f"{self.method} {self.size}".strip()
 
     @property
     def mean(self) -> float:
-        """Return the mean accuracy over the seeds."""
+        """Accuracy over the seeds."""
         return fmean(self.maps)
 
     @property
     def latency_ms(self) -> float:
-        """Return the median over the rounds."""
+        """Median over the rounds."""
         return median(self.rounds_ms)
 
     @property
     def has_spread(self) -> bool:
-        """Tell whether its spread over the seeds is known."""
+        """Whether its spread over the seeds is known."""
         return self.exact or len(self.maps) >= FEWEST_SEEDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What one rival's point says of ours."""
+    """How ours did against one point of a rival."""
 
-    arm: str
+    method: str
     size: str
     status: str
     """``won``, ``lost`` (by ours), ``undecided`` or ``reference``."""
     reason: str
 
+    @property
+    def name(self) -> str:
+        """What people call the rival."""
+        return f"{self.method} {self.size}".strip()
+
 
 def ratios(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Return the ratio of two bundles' latencies in every round that both were timed in."""
+    """Divide two bundles' latencies round by round."""
     return [a / b for a, b in zip(first, second, strict=True)]
 
 
 def speed_order(ours: Point, other: Point) -> int | None:
-    """Return 1 where ours is faster beyond the spread of the rounds, -1 where it is slower, 0 where they are level.
+    """1 where ours is faster beyond the spread of the rounds, -1 where it is slower, 0 where they are equally fast.
 
-    None where the rounds are too few, or scatter too much, to tell.
+    None where the rounds are too few, or scatter too much, to decide.
     """
     found = ratios(other.rounds_ms, ours.rounds_ms)
     if len(found) < FEWEST_ROUNDS:
         return None
     low, middle, high = quartiles(found)
-    straddles, is_near = low <= 1 <= high, abs(middle - 1) <= SAME_SPEED
-    if straddles and (not is_near or high / low - 1 > MOST_SCATTER):
+    contains_1, is_near = low <= 1 <= high, abs(middle - 1) <= SAME_SPEED
+    if contains_1 and (not is_near or high / low - 1 > MOST_SCATTER):
         return None
     if is_near:
         return 0
@@ -107,12 +112,12 @@ def speed_order(ours: Point, other: Point) -> int | None:
 
 
 def map_order(ours: Sequence[float], other: Sequence[float]) -> int:
-    """Return 1 where every seed of ours beats every seed of the other, -1 where it is beaten by all, else 0."""
+    """1 where every seed of ours beats every seed of the other, -1 where every seed of it beats ours, else 0."""
     return 1 if min(ours) > max(other) else -1 if max(ours) < min(other) else 0
 
 
 def on_frontier(points: Sequence[Point]) -> list[bool]:
-    """Tell of every point whether none is at least as accurate and as fast, and better in one of both."""
+    """Whether no other point is at least as accurate and as fast and better in one of both, for every point."""
     timed = [(p.mean, p.latency_ms) if p.rounds_ms else None for p in points]
 
     def beaten(own: tuple[float, float]) -> bool:
@@ -122,15 +127,15 @@ def on_frontier(points: Sequence[Point]) -> list[bool]:
 
 
 def around(ours: Sequence[Point], latency_ms: float) -> tuple[Point, Point] | None:
-    """Return the two of our sizes, the faster one first, that a latency lies between; None where there are none."""
+    """Find the two of our sizes, the faster one first, that a latency lies between; None where there are none."""
     ranked = sorted(ours, key=lambda point: point.latency_ms)
     return next((ends for ends in pairwise(ranked) if ends[0].latency_ms < latency_ms < ends[1].latency_ms), None)
 
 
 def interpolated(fast: Point, slow: Point, latency_ms: float) -> tuple[float, ...]:
-    """Return our accuracies at a latency between two of our sizes, on the straight line between them.
+    """Estimate our accuracies at a latency between two of our sizes, on the straight line between them.
 
-    Ranked accuracies are joined, the lowest with the lowest; where the sizes have unlike numbers of seeds, only the
+    Ranked accuracies are joined, the lowest with the lowest; where the sizes have different numbers of seeds, only the
     lowest and the highest of each, so that no bad seed drops out.
     """
     share = (latency_ms - fast.latency_ms) / (slow.latency_ms - fast.latency_ms)
@@ -141,13 +146,13 @@ def interpolated(fast: Point, slow: Point, latency_ms: float) -> tuple[float, ..
 
 
 def judge(ours: Sequence[Point], other: Point) -> Judgement:
-    """Return whether ours beats one point of a rival at equal latency.
+    """Decide whether ours beats one point of a rival at equal latency.
 
     A size of ours that is no slower and better by every seed has won, whatever the other sizes are; one that is no
-    slower and not beaten by every seed hasn't lost. Else, where no size of ours is as fast, our line between two sizes
-    stands in; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss only against a
-    faster or equally fast one. Where a cut before training was timed, post-processing is left out of all: how much a
-    destroyed network finds depends on what destroyed it.
+    slower and not beaten by every seed hasn't lost. Otherwise, where no size of ours is as fast, the line between two
+    of our sizes is used; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss
+    only against a faster or equally fast one. Where a cut before training was timed, post-processing is left out of
+    all: how many objects an untrained cut finds depends on the method that cut it.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
@@ -160,7 +165,7 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
 
 
 def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
-    """Return the judgement of points whose timings all count."""
+    """Judge points whose timings all count."""
     orders = {id(point): speed_order(point, other) for point in ours}
     no_slower = [
         (point, order)
@@ -179,7 +184,7 @@ def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
 
 
 def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]) -> Judgement:
-    """Return what our size of the rival's speed says, or our line between two sizes, or the size nearest to it."""
+    """Judge by our size of the rival's speed, else by the line between two sizes, else by the size nearest to it."""
     near = sorted(timed, key=lambda point: abs(point.latency_ms - other.latency_ms))
     if level := [point for point in near if orders[id(point)] == 0]:
         return _against(level[0], other, 0)
@@ -193,54 +198,54 @@ def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]
 
 
 def _no_order(other: Point) -> str:
-    """Return why nothing is said of who is faster."""
+    """Say why it is unknown who is faster."""
     if len(other.rounds_ms) < FEWEST_ROUNDS:
-        return f"fewer than {FEWEST_ROUNDS} rounds don't tell which is faster; raise validate.rounds"
-    return "the rounds scatter too much to tell which is faster; time it on a quiet machine"
+        return f"fewer than {FEWEST_ROUNDS} rounds can't show which is faster; raise validate.rounds"
+    return "the rounds scatter too much to show which is faster; time it on a quiet machine"
 
 
 def _against(point: Point, other: Point, order: int) -> Judgement:
-    """Return what one of our sizes says of a rival, at a known order of speed."""
+    """Judge by one of our sizes, at a known order of speed."""
     how = {0: f"as fast as {point.name}", 1: f"{point.name} is faster", -1: f"{point.name} is slower"}
     return _decide(point.maps, point.has_spread, other, order, how[order])
 
 
 def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where: str) -> Judgement:
-    """Return the judgement of accuracies at a known order of speed: 1 ours is faster, -1 slower, 0 equal."""
-    told = f"{where}: mAP50-95 {span(maps)} against {span(other.maps)}"
+    """Judge accuracies at a known order of speed: 1 ours is faster, -1 slower, 0 equal."""
+    found = f"{where}: mAP50-95 {span(maps)} against {span(other.maps)}"
     better = map_order(maps, other.maps)
     if not (spread and other.has_spread):
-        return _undecided(other, f"{told}; {FEW_SEEDS}")
+        return _undecided(other, f"{found}; {FEW_SEEDS}")
     if better < 0 and order <= 0:
-        return Judgement(arm=other.arm, size=other.size, status=LOST, reason=told)
+        return Judgement(method=other.method, size=other.size, status=LOST, reason=found)
     if other.reference:
-        return Judgement(arm=other.arm, size=other.size, status=REFERENCE, reason=told)
+        return Judgement(method=other.method, size=other.size, status=REFERENCE, reason=found)
     if better > 0 and order >= 0:
-        return Judgement(arm=other.arm, size=other.size, status=WON, reason=told)
+        return Judgement(method=other.method, size=other.size, status=WON, reason=found)
     why = "the seeds' ranges overlap" if better == 0 else "no equal latency was measured, each is ahead in one"
-    return _undecided(other, f"{told}; {why}")
+    return _undecided(other, f"{found}; {why}")
 
 
 def _undecided(other: Point, reason: str) -> Judgement:
-    """Return that nothing can be said; a reference stays one."""
+    """Leave it open, with the reason; a reference stays one."""
     status = REFERENCE if other.reference else UNDECIDED
-    return Judgement(arm=other.arm, size=other.size, status=status, reason=reason)
+    return Judgement(method=other.method, size=other.size, status=status, reason=reason)
 
 
 def span(maps: Sequence[float]) -> str:
-    """Return a range of accuracies for people."""
+    """Write a range of accuracies for people."""
     low, high = min(maps), max(maps)
     return f"{low:.4f}" if len(maps) == 1 or low == high else f"{low:.4f} to {high:.4f}"
 
 
 def judge_all(points: Sequence[Point], unmeasured: Sequence[Judgement] = ()) -> list[Judgement]:
-    """Return the judgement of every point that isn't ours, and of rivals that exist but have no figures here."""
-    ours = [point for point in points if point.arm == OURS]
-    return [*[judge(ours, point) for point in points if point.arm != OURS], *unmeasured]
+    """Judge every point that isn't ours; ``unmeasured`` are rivals that exist but have no figures here."""
+    ours = [point for point in points if point.method == OURS]
+    return [*[judge(ours, point) for point in points if point.method != OURS], *unmeasured]
 
 
 def overall(judgements: Sequence[Judgement]) -> str:
-    """Return ``lost`` where ours lost to any arm, ``won`` where it beat every one, else ``undecided``."""
+    """``lost`` where ours lost to any method, ``won`` where it beat every one, else ``undecided``."""
     statuses = [judgement.status for judgement in judgements]
     rivals = [status for status in statuses if status != REFERENCE]
     if LOST in rivals:
@@ -249,11 +254,8 @@ def overall(judgements: Sequence[Judgement]) -> str:
 
 
 def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
-    """Return the verdict in plain words."""
-    names = {
-        wanted: [f"{j.arm} {j.size}".strip() for j in judgements if j.status == wanted]
-        for wanted in (WON, LOST, UNDECIDED)
-    }
+    """Say the verdict in plain words."""
+    names = {wanted: [j.name for j in judgements if j.status == wanted] for wanted in (WON, LOST, UNDECIDED)}
     if status == LOST:
         verb = "is" if len(names[LOST]) == 1 else "are"
         text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, beyond the spread of the seeds."
@@ -269,5 +271,5 @@ def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
 
 
 def _and(names: Sequence[str]) -> str:
-    """Return names as a list in words."""
+    """Join names as a sentence does."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

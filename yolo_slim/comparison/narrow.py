@@ -2,7 +2,7 @@
 
 Its weights are random, or the leading channels of the user's: the first of every layer, the first of either half where
 a block splits, the first queries, keys and values of an attention. Concatenations are followed by channel labels
-(:mod:`yolo_slim.pruning.groups`), so that a layer goes on reading the channels that it was trained to read.
+(:mod:`yolo_slim.pruning.groups`), so that a layer still reads the channels that it was trained to read.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 
 PARTS = 64
-"""Widths that are tried where some can't be built, as parts of the network's own."""
+"""Number of equal parts of the network's own width that are tried where some widths can't be built."""
 FAR = 0.1
-"""Share of the MACs by which the nearest of those may miss what was asked for."""
+"""Share of the MACs by which the nearest of those may miss the wanted MACs."""
 STEPS = 12
 """Halvings of the width's interval: stock widths go in steps of 8 channels, so more would find the same networks."""
 TRACE_STRIDES = 2
@@ -38,7 +38,7 @@ READS_HALVES = (block.ADown,)
 
 
 def stock_yaml(model: nn.Module, width: float | None = None) -> tuple[dict[str, Any], float]:
-    """Return the network's own yaml, at another width multiple where one is given, and its width multiple."""
+    """Give the network's own yaml, at another width multiple where one is given, and its own width multiple."""
     described = copy.deepcopy(dict(model.yaml))  # type: ignore[arg-type]
     scales, scale = described.get("scales"), described.get("scale")
     if not scales:
@@ -51,7 +51,7 @@ def stock_yaml(model: nn.Module, width: float | None = None) -> tuple[dict[str, 
 
 
 def stock_model(checkpoint: Checkpoint, width: float | None = None) -> nn.Module:
-    """Return a network of the checkpoint's yaml with random weights, its classes and its training arguments.
+    """Build a network of the checkpoint's yaml with random weights, its classes and its training arguments.
 
     Raises:
         ValueError, AssertionError, RuntimeError: no network of that width can be built.
@@ -65,7 +65,7 @@ def stock_model(checkpoint: Checkpoint, width: float | None = None) -> nn.Module
 
 
 def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool) -> float:
-    """Return the width multiple at which the fused MACs of the stock network come nearest to ``macs``.
+    """Find the width multiple at which the fused MACs of the stock network come nearest to ``macs``.
 
     Raises:
         SlimError: the checkpoint isn't the network that its yaml describes, or no width that can be built comes near.
@@ -75,7 +75,7 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
     failed: list[float] = []
 
     def cost(width: float) -> float | None:
-        found = _macs(checkpoint, width, imgsz, end2end)
+        found = stock_macs(checkpoint, width, imgsz, end2end)
         failed.extend([width] if found is None else [])
         return found
 
@@ -85,12 +85,12 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
         found = {before * part / PARTS: cost(before * part / PARTS) for part in range(PARTS // 16, PARTS)}
         possible = {width: macs for width, macs in found.items() if macs is not None}
         width = min(possible, key=lambda width: abs(possible[width] - macs), default=before)
-        _require_near(possible.get(width), macs, _macs(checkpoint, before, imgsz, end2end))
+        _require_near(possible.get(width), macs, stock_macs(checkpoint, before, imgsz, end2end))
     return width
 
 
 def _require_near(found: float | None, wanted: float, full: float | None) -> None:
-    """Raise where the nearest network has quite another cost."""
+    """Refuse a network whose MACs are far from the wanted ones."""
     if found is None or full is None or abs(found - wanted) > FAR * full:
         nearest_one = "" if found is None or full is None else f"; the nearest has {found / full:.0%}"
         raise SlimError(
@@ -100,13 +100,13 @@ def _require_near(found: float | None, wanted: float, full: float | None) -> Non
 
 
 def nearest(cost: Callable[[float], float | None], wanted: float, *, low: float, high: float, steps: int) -> float:
-    """Return the argument in [low, high] whose cost comes nearest, of those that halving the interval visits.
+    """Find the argument in [low, high] whose cost comes nearest, among those that halving the interval visits.
 
     Args:
-        cost: grows with its argument; None where it can't be told, which is taken for too little.
+        cost: grows with its argument; None where it is unknown, which counts as too little.
         wanted: the cost to reach.
         low: least argument.
-        high: largest argument; its cost can be told.
+        high: largest argument; its cost is known.
         steps: halvings.
     """
     best, error = high, float("inf")
@@ -119,8 +119,8 @@ def nearest(cost: Callable[[float], float | None], wanted: float, *, low: float,
     return best
 
 
-def _macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> float | None:
-    """Return the MACs of the stock network at a width, None where it can't be built (heads that don't divide)."""
+def stock_macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> float | None:
+    """Count the MACs of the stock network at a width; None where it can't be built (heads that don't divide)."""
     try:
         return measure(stock_model(checkpoint, width), imgsz, end2end=end2end).macs
     except (ValueError, AssertionError, RuntimeError):
@@ -128,7 +128,7 @@ def _macs(checkpoint: Checkpoint, width: float, imgsz: int, end2end: bool) -> fl
 
 
 def _require_stock(checkpoint: Checkpoint) -> None:
-    """Raise where the checkpoint is narrower than its yaml says: it was pruned before.
+    """Refuse a checkpoint that is narrower than its yaml says: it was pruned before.
 
     It may be wider: fine-tuning keeps the class branch of the head as wide as the pretraining's classes made it.
     """
@@ -156,7 +156,7 @@ def take_leading(source: nn.Module, target: nn.Module, stride: int) -> None:
         stride: largest stride, pixels.
     """
     graphs = [trace_channels(model, TRACE_STRIDES * stride) for model in (source, target)]
-    rows, columns, norms = _leading(source, target, *graphs)
+    rows, columns, norms = leading(source, target, *graphs)
     state, values = target.state_dict(), source.state_dict()
     for name, into in state.items():
         owner = name.rpartition(".")[0]
@@ -169,7 +169,7 @@ def take_leading(source: nn.Module, target: nn.Module, stride: int) -> None:
 
 
 def _cut(values: torch.Tensor, rows: np.ndarray, columns: np.ndarray | None, layer: nn.Module) -> torch.Tensor:
-    """Return the wanted outputs, and of a kernel the wanted inputs (None: it has none of its own)."""
+    """Select the wanted outputs, and of a kernel the wanted inputs (None: it has none of its own)."""
     transposed = isinstance(layer, nn.ConvTranspose2d) and values.ndim > 1
     cut = values.index_select(1 if transposed else 0, torch.as_tensor(rows))
     if values.ndim > 1 and columns is not None:
@@ -181,10 +181,10 @@ Indices = dict[str, np.ndarray]
 """Layer to positions in the wider network's layer."""
 
 
-def _leading(
+def leading(
     source: nn.Module, target: nn.Module, wide: ChannelGraph, slim: ChannelGraph
 ) -> tuple[Indices, Indices, Indices]:
-    """Return the outputs, inputs and normalised channels that every layer of the narrower network takes."""
+    """Choose the outputs, inputs and normalised channels that every layer of the narrower network takes."""
     halved = _read_in_halves(source, slim)
     partner: dict[int, int] = {}
     rows: Indices = {}
@@ -204,7 +204,7 @@ def _leading(
 
 
 def _positions(labels: np.ndarray, among: np.ndarray, partner: dict[int, int]) -> np.ndarray:
-    """Return where the wider network's layer has the partners of these labels; the own place where it hasn't any."""
+    """Find where the wider network's layer has the partners of these labels; the same place where it has none."""
     places: dict[int, list[int]] = defaultdict(list)
     for place, label in enumerate(among.tolist()):
         places[label].append(place)
@@ -218,7 +218,7 @@ def _positions(labels: np.ndarray, among: np.ndarray, partner: dict[int, int]) -
 
 
 def _read_in_halves(source: nn.Module, slim: ChannelGraph) -> set[str]:
-    """Return the convolutions all of whose outputs go into blocks that split what they read."""
+    """Find the convolutions all of whose outputs go into blocks that split what they read."""
     names = [name for name, module in source.named_modules() if isinstance(module, READS_HALVES)]
     read = {label for name in names for half in ("cv1", "cv2") for label in slim.convs[f"{name}.{half}.conv"].inputs}
     return {name for name, site in slim.convs.items() if read.issuperset(site.outputs.tolist())}
@@ -249,5 +249,5 @@ def _attention_rows(wide: Any, slim: Any) -> Iterator[int]:
 
 
 def _width(layer: nn.Module) -> int:
-    """Return the channels that a layer writes."""
+    """Number of channels that a layer writes."""
     return layer.out_features if isinstance(layer, nn.Linear) else int(layer.out_channels)  # type: ignore[arg-type]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from yolo_slim.comparison.frontier import OURS
+from yolo_slim.comparison.result import NOT_POSSIBLE, CompareResult, Entry
 from yolo_slim.measuring.rounds import quartiles
 from yolo_slim.reporting import comparison_text, facts
 from yolo_slim.reporting.html import environment
@@ -19,40 +19,41 @@ LOOK = {"won": "pass", "lost": "fail", "undecided": "unproven", "reference": "in
 SIGN = {"won": "✓", "lost": "✗", "undecided": "?", "reference": "·", "": ""}
 
 
-def render(value: Mapping[str, Any]) -> str:
-    """Return the page for a ``compare.json`` value; equal input gives equal text."""
+def render(result: CompareResult) -> str:
+    """The page of a comparison; equal results give equal text."""
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
-        r=value,
+        r=result,
         look=LOOK,
         sign=SIGN,
         head=comparison_text.HEAD,
-        rows={key: comparison_text.rows(value, key) for key in value["runtimes"]},
-        plots={key: _plot(value, key) for key in value["runtimes"]},
-        name_of=comparison_text.name_of,
-        machine=list(facts.flat(value["machine"])),
+        rows={key: comparison_text.rows(result, key) for key in result.runtimes},
+        plots={key: _plot(result, key) for key in result.runtimes},
+        ours=OURS,
+        not_possible=NOT_POSSIBLE,
+        machine=list(facts.flat(result.machine)),
     )
 
 
-def _plot(value: Mapping[str, Any], key: str) -> Markup | None:
-    """Return the scatter plot of one runtime."""
-    return accuracy_vs_latency([mark for entry in value["arms"] if (mark := _mark(entry, key))])
+def _plot(result: CompareResult, key: str) -> Markup | None:
+    """The scatter plot of one runtime."""
+    return accuracy_vs_latency([mark for entry in result.methods if (mark := _mark(entry, key))])
 
 
-def _mark(entry: Mapping[str, Any], key: str) -> Mark | None:
-    """Return an arm's mark, None without both figures."""
-    found = entry["runtimes"].get(key)
-    if found is None or found["bench"] is None or found["map50_95"] is None:
+def _mark(entry: Entry, key: str) -> Mark | None:
+    """A method's mark, None without both figures."""
+    found = entry.runtimes.get(key)
+    if found is None or found.bench is None or found.map50_95 is None:
         return None
-    maps = found["map50_95"]
-    low, _, high = quartiles(found["bench"]["round_p50_ms"])
+    maps, bench = found.map50_95, found.bench
+    low, _, high = quartiles(bench.round_p50_ms)
     return Mark(
-        name=comparison_text.name_of(entry),
-        kind="slim" if entry["arm"] == "ours" else "control" if entry["reference"] else "rival",
-        x=found["bench"]["p50_ms"],
+        name=entry.name,
+        kind="slim" if entry.method == OURS else "control" if entry.reference else "rival",
+        x=bench.p50_ms,
         x_range=(low, high),
-        y=maps["mean"],
-        y_range=(maps["lowest"], maps["highest"]),
-        ringed=found["on_frontier"],
-        hollow=not found["bench"]["valid"],
+        y=maps.mean,
+        y_range=(maps.lowest, maps.highest),
+        ringed=found.on_frontier,
+        hollow=not bench.valid,
     )

@@ -64,7 +64,7 @@ class Mark:
 
 
 def accuracy_vs_latency(marks: Sequence[Mark]) -> Markup | None:
-    """Return the scatter plot of all marks with their spreads and the frontier's line; None without any."""
+    """Draw all marks with their spreads and the frontier's line; None without any."""
     if not marks:
         return None
     height = 420
@@ -81,11 +81,11 @@ def accuracy_vs_latency(marks: Sequence[Mark]) -> Markup | None:
     parts += [_shape(mark.kind, *point, ringed=mark.ringed, hollow=mark.hollow)
               for mark, point in zip(marks, points, strict=True)]  # fmt: skip
     parts += _labels([mark.name for mark in marks], points)
-    return _svg(Markup("").join(parts), height, "mAP50-95 against latency of every arm")
+    return _svg(Markup("").join(parts), height, "mAP50-95 against latency of every method")
 
 
 def _spread(mark: Mark, x: Axis, y: Axis) -> Markup:
-    """Return a mark's error bars: accuracy over the seeds, latency over the middle half of the rounds."""
+    """Draw a mark's error bars: accuracy over the seeds, latency over the middle half of the rounds."""
     px, py = x.px(mark.x), y.px(mark.y)
     across = _line(x.px(mark.x_range[0]), x.px(mark.x_range[1]), py, py, "spread")
     return across + _line(px, px, y.px(mark.y_range[0]), y.px(mark.y_range[1]), "spread")

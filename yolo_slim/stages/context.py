@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.datasets.description import Dataset
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.progress import Progress, Silent
 
 
@@ -30,6 +32,11 @@ class Context:
     """Train again what only an update of a package made stale."""
     only_check: bool = False
     """Make nothing: raise :class:`~yolo_slim.workspace.job.NotUpToDate` at the first stage that isn't up to date."""
+
+    @classmethod
+    def load(cls, data: Path, target: str = "host", *, imgsz: int, **others: Any) -> Context:
+        """Read a data set's description and a target's profile; ``others`` are further fields."""
+        return cls(dataset=load_dataset(data), profile=targets.load(target), imgsz=imgsz, **others)
 
     def recorded(self, config: PruneConfig) -> dict[str, Any]:
         """Put together what a prune plan records of its settings."""

@@ -69,7 +69,12 @@ class QuantizeOutputs:
 
 
 def run(
-    inputs: QuantizeInputs, config: QuantizeConfig, folder: Path, context: Context, *, precisions: Sequence[str]
+    inputs: QuantizeInputs,
+    config: QuantizeConfig,
+    folder: Path,
+    context: Context,
+    *,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> QuantizeOutputs:
     """Make the graphs of every precision.
 

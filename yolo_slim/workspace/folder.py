@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,7 +123,11 @@ def _require_empty(folder: Path) -> None:
 
 @contextmanager
 def claimed(
-    folder: Path, wanted: Owner, *, explain: Callable[[Owner], SlimError | None] = lambda _: None
+    folder: Path,
+    wanted: Owner,
+    *,
+    explain: Callable[[Owner], SlimError | None] = lambda _: None,
+    keep_record: bool = False,
 ) -> Iterator[Owner | None]:
     """Lock a folder and write whose it is; yields who owned it before (None: nobody).
 
@@ -143,8 +147,9 @@ def claimed(
         with locked(folder):
             own(folder, wanted, explain=explain)
             before = read_owner(folder)
+            owner = replace(wanted, record=before.record) if before and keep_record else wanted
             with os_errors_explained(folder):
-                write_json(folder / FOLDER_JSON, asdict(wanted))
+                write_json(folder / FOLDER_JSON, asdict(owner))
             yield before
     except SlimError:
         _remove_if_unused(folder, existed=existed)

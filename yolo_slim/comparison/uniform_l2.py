@@ -4,8 +4,8 @@ torch-pruning can't trace stock YOLO blocks (``chunk``, attention), so for the l
 writes its halves with two convolutions, and attention, whose channels then stay, is out of the graph. Afterwards the
 halves are merged again and every class is Ultralytics' own. Batch-normalisation statistics stay what they were.
 
-The search runs in a process of its own (``python -m yolo_slim.comparison.plain``) with a limit of time and memory,
-because tracing can hang or take a machine's whole memory.
+The search runs in a process of its own (``python -m yolo_slim.comparison.uniform_l2``) with a limit of time and memory,
+because tracing can hang or use up the machine's memory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from yolo_slim.pruning.plan import LayerCut
 from yolo_slim.pruning.surgery import cut_layer, cut_norm
 
 SECONDS = 600.0
-"""Time that the search may take."""
+"""Time that the search may take, seconds."""
 MEMORY_GB = 16.0
 """Address space of its process, 10^9 bytes; torch alone reserves several."""
 STEPS = 9
@@ -45,7 +45,7 @@ STEPS = 9
 MAX_RATIO = 0.95
 ATTENTION = (block.Attention, block.AAttn)
 AROUND_ATTENTION = (block.PSABlock, block.ABlock)
-"""Blocks that add to the stream which an attention reads: they stay as they are."""
+"""Blocks that add to what an attention reads; they aren't cut, because attention isn't."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class PlainTask:
     round_to: int
 
 
-AGAIN = "Try again on a free machine, or leave uniform-l2 out of --arms."
+AGAIN = "Try again on a free machine, or leave uniform-l2 out of --methods."
 OUT_OF_MEMORY = ("MemoryError", "allocate memory", "bad_alloc")
-"""What a process says that had too little; one that was killed for it says nothing."""
+"""What a process writes that had too little memory; one that the system killed writes nothing."""
 
 
 def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = MEMORY_GB) -> float:
@@ -73,7 +73,7 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
         MachineError: it took more time or memory than it may.
         SlimError: it failed, with torch-pruning's own words.
     """
-    command = [sys.executable, "-m", "yolo_slim.comparison.plain", json.dumps(asdict(task)), str(memory_gb)]
+    command = [sys.executable, "-m", "yolo_slim.comparison.uniform_l2", json.dumps(asdict(task)), str(memory_gb)]
     try:
         done = subprocess.run(
             command, env=own_environment(), capture_output=True, text=True, timeout=seconds, check=False
@@ -139,7 +139,7 @@ def prune(model: Any, ratio: float, round_to: int, stride: int) -> None:
 
 
 def forward(model: Any, image: torch.Tensor) -> list[torch.Tensor]:
-    """Return what all branches of the head write for an image, without decoding."""
+    """Compute what all branches of the head write for an image, without decoding."""
     x: Any = image
     outputs: list[Any] = []
     for layer in model.model[:-1]:
@@ -150,20 +150,20 @@ def forward(model: Any, image: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _inputs(layer: Any, x: Any, outputs: list[Any]) -> Any:
-    """Return what a layer reads: the last output, an earlier one, or several."""
+    """What a layer reads: the last output, an earlier one, or several."""
     if layer.f == -1:
         return x
     return outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
 
 
 def _branches(head: Any) -> list[Any]:
-    """Return the branches of a detection head: lists of convolutions, one a level."""
+    """The branches of a detection head: lists of convolutions, one a level."""
     found = (getattr(head, name, None) for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"))
     return [branch for branch in found if branch is not None]
 
 
 def _answers(head: Any) -> list[nn.Module]:
-    """Return the layers that write the network's answers."""
+    """The layers that write the network's answers."""
     return [convs[-1] for branch in _branches(head) for convs in branch]
 
 
@@ -172,7 +172,7 @@ def taken_apart(model: nn.Module) -> Iterator[list[nn.Module]]:
     """Give splitting blocks two convolutions and take attention out; put both back as stock blocks.
 
     Yields:
-        The layers that must stay as they are, because attention needs their channels.
+        The layers that must not be cut, because attention needs their channels.
     """
     attentions = [(name, m) for name, m in model.named_modules() if isinstance(m, ATTENTION)]
     blocks = [(name, m) for name, m in model.named_modules() if isinstance(m, HALVED)]
@@ -184,7 +184,7 @@ def taken_apart(model: nn.Module) -> Iterator[list[nn.Module]]:
     for name, _ in attentions:
         _put(model, name, nn.Identity())
     for name, half in halves.items():
-        # After the attentions: a block's own list of children is shared with its stand-in, its attributes aren't.
+        # After the attentions are out: a block's direct children are copied, so later changes wouldn't reach the copy.
         half.adopt(model.get_submodule(name))
         _put(model, name, half)
     try:
@@ -217,13 +217,13 @@ class Halves(nn.Module):
         self.second = _part(stock.cv1, range(half, 2 * half))
 
     def adopt(self, stock: nn.Module) -> None:
-        """Take over the stock block's other layers."""
+        """Use the stock block's other layers."""
         for name, child in stock.named_children():
             if name != "cv1":
                 self.add_module(name, child)
 
     def forward(self, x: torch.Tensor) -> Any:
-        """Return what the stock block does (ultralytics 8.4.190, nn/modules/block.py)."""
+        """Compute what the stock block does (ultralytics 8.4.190, nn/modules/block.py)."""
         this: Any = self
         a, b = self.first(x), self.second(x)
         if issubclass(self.kind, block.C2PSA):
@@ -253,7 +253,7 @@ class Halves(nn.Module):
 
 
 def _part(conv: Any, rows: range) -> nn.Module:
-    """Return a copy of a stock convolution with some of its outputs."""
+    """Copy a stock convolution with some of its outputs."""
     part = copy.deepcopy(conv)
     wanted = LayerCut(outputs=tuple(rows), outputs_before=conv.conv.out_channels)
     cut_layer(part.conv, wanted)
@@ -272,7 +272,7 @@ def _join(into: nn.Module, first: nn.Module, second: nn.Module) -> None:
 
 
 def main() -> None:
-    """Carry out the task in the first argument within the memory of the second one; print the answer."""
+    """Do the task in the first argument within the memory of the second one; print the answer."""
     limit = int(float(sys.argv[2]) * 1e9)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(json.dumps({"ratio": cut(PlainTask(**json.loads(sys.argv[1])))}))

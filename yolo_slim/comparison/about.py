@@ -1,0 +1,55 @@
+"""What is compared on what: known before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
+from yolo_slim.config.run import RunConfig
+from yolo_slim.files import flat, sha256
+from yolo_slim.machine import describe_machine
+from yolo_slim.pipeline import Run
+
+
+def settings_of(config: RunConfig, data_digest: str) -> dict[str, Any]:
+    """Everything that must be equal for two networks to be compared: model, data and settings, by dotted keys."""
+    settings = config.model_dump(by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"})
+    # The device of a training changes its duration alone.
+    settings["recover"].pop("device")
+    settings["validate"] = config.validate_.model_dump(include={"split", "max_images"})
+    if config.prune.block_costs:
+        settings["prune"]["block_costs"] = sha256(Path(config.prune.block_costs))
+    return {"model_sha256": sha256(Path(config.model)), "data_digest": data_digest, **flat(settings)}
+
+
+def about(run: Run, settings: Mapping[str, Any], runtimes: tuple[str, ...], testbench: Testbench) -> About:
+    """Describe a comparison."""
+    images, profile = testbench.images, run.context.profile
+    return About(
+        name=run.folder.name,
+        command=run.context.command,
+        model=ModelFile(file=run.model.name, sha256=settings["model_sha256"]),
+        target=Target(name=profile.name, description=profile.description, is_this_machine=testbench.is_target),
+        data=Scored(yaml=Path(run.config.data).name, split=images.split, images=len(images.paths)),
+        settings=settings,
+        imgsz=run.config.imgsz,
+        training=_training(run, images.train_images),
+        runtimes=runtimes,
+        machine=describe_machine(),
+    )
+
+
+def _training(run: Run, images: int) -> SharedTraining:
+    """Describe the training that every method gets."""
+    recover = run.config.recover
+    share = float(recover.overrides.get("fraction", 1.0))
+    return SharedTraining(
+        epochs=recover.epochs,
+        batch=recover.batch,
+        distill=recover.distill,
+        overrides=recover.overrides,
+        images_seen=recover.epochs * round(share * images),
+    )
