@@ -19,9 +19,9 @@ from yolo_slim import api
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.pipeline import default_name
 from yolo_slim.stages.recover import RecoverInputs
 from yolo_slim.version import __version__
-from yolo_slim.pipeline import default_name
 from yolo_slim.workspace.job import MANIFEST_SCHEMA
 
 COMMANDS = ("run", "compare", "prune", "block_costs", "recover", "export", "quantize", "build", "validate", "plan")

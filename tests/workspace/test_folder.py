@@ -78,14 +78,19 @@ def test_two_processes(tmp_path: Path) -> None:
         pass
 
 
+def refuse(folder: Path | None) -> None:
+    """Raise, after a first result in ``folder``."""
+    if folder:
+        (folder / "prune").mkdir()
+    raise SlimError("too few images")
+
+
 def test_refused_before_anything_was_written(tmp_path: Path) -> None:
     """A refusal leaves no new folder behind; one that was there before, or has results, stays."""
     (tmp_path / "mine").mkdir()
     for name in ("new", "mine", "used"):
         with pytest.raises(SlimError, match="too few images"), claimed(tmp_path / name, MINE):
-            if name == "used":
-                (tmp_path / name / "prune").mkdir()
-            raise SlimError("too few images")
+            refuse(tmp_path / "used" if name == "used" else None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "used"]
 
 

@@ -108,8 +108,8 @@ def _require_empty(folder: Path) -> None:
     if any(name in OLD_MARKS for name in names):
         raise SlimError(
             f"{folder} was made by an earlier version of yolo_slim, in a layout that this one doesn't continue.",
-            remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away; "
-            "its weights and bundles stay usable.",
+            remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away. "
+            "Its weights and bundles stay usable, and `yolo-slim compare --measured` imports the networks of its compare.json.",
         )
     # An interrupted first call leaves its lock alone, or a temporary file of ours.
     foreign = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
