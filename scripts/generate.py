@@ -1,8 +1,9 @@
-"""Write what follows from the declarations of the settings: docs/configuration.md, the API's arguments, make's variables.
+"""Write what follows from the settings: docs/configuration.md, the API's arguments and the Makefile's variables.
 
     python scripts/generate.py [--check]
 
-A setting is declared once, as a field of yolo_slim/config. ``--check`` writes nothing and fails where a file is out of date.
+A setting is declared once, as a field of yolo_slim/config. ``--check`` writes nothing and fails where a file is out of
+date.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def _nested_pages(kind: type[BaseModel], key: str) -> Iterator[str]:
     """The sections of the models in a model's fields; a list's items stand under ``key[]``."""
     for name, field in kind.model_fields.items():
         for part in alternatives(field.annotation):
-            inner, many = (get_args(part)[0], "[]") if get_origin(part) is list else (part, "")
-            if _is_model(inner):
+            inner, many = (get_args(part)[0], "[]") if get_origin(part) in (list, tuple) else (part, "")
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
                 path = f"{key}{field.alias or name}{many}"
                 yield page_of(inner, f"`{path}{'' if many else '.'}`", f"{path}.")
 
@@ -115,7 +116,9 @@ def _type(field: FieldInfo) -> str:
     """A field's type in words, with its limits."""
     limits = [text for item in field.metadata if (text := _limit(item))]
     option = Setting("", field).option
-    base = "path" if option and option.path and list(alternatives(field.annotation)) == [str] else _words(field.annotation)
+    base = (
+        "path" if option and option.path and list(alternatives(field.annotation)) == [str] else _words(field.annotation)
+    )
     return ", ".join([base, *limits])
 
 
@@ -134,7 +137,7 @@ def _words(annotation: object) -> str:
         return "mapping"
     if arguments:
         return " or ".join(_words(part) for part in arguments)
-    return "section" if _is_model(annotation) else WORDS[annotation]
+    return WORDS.get(annotation, "section")
 
 
 WORDS: dict[object, str] = {bool: "true or false", int: "integer", float: "number", str: "text"}
@@ -147,14 +150,12 @@ def _limit(item: object) -> str:
     return f"{sign}{getattr(item, name)}" if name else ""
 
 
-def _is_model(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def make_variables() -> str:
     """The Makefile's variables: each becomes an option of `yolo-slim run`, with the option's help."""
     options = {item.name: item for item in cli.commands["run"].params if isinstance(item, click.Option)}
     helps = [f"#: {name.upper() + '=':<9}{options[name].help}" for name in MAKE_VARIABLES]
+    # Every goal of the Makefile has a target of its own.
+    helps = [text.replace(" [default: host]", "") for text in helps]
     settings = [
         f"ifdef {name.upper()}\nRUN_ARGS += {options[name].opts[0]} $({name.upper()})\nendif" for name in MAKE_VARIABLES
     ]

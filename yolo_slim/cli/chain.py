@@ -54,7 +54,14 @@ def run(
         if model is None or data is None:
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
         outcome = api.run(
-            model, data, project=project, name=name, retrain=retrain, command=command_line(), progress=listener, **options
+            model,
+            data,
+            project=project,
+            name=name,
+            retrain=retrain,
+            command=command_line(),
+            progress=listener,
+            **options,
         )
     judged(outcome.verdict, outcome.result, vars(outcome), as_json=as_json)
 

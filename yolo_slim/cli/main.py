@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from yolo_slim.cli import block_costs, chain, compare, inspect, plans, stages
+from yolo_slim.cli import block_costs, chain, compare, plans, show, stages
 from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
 
-COMMANDS = (chain, stages, block_costs, compare, plans, inspect)
+COMMANDS = (chain, stages, block_costs, compare, plans, show)
 """Importing these modules adds their commands to the group."""
 
 EXIT_INTERRUPTED = 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 
 import click
 import yaml
@@ -16,18 +16,24 @@ from yolo_slim.config.declaration import Setting, options_in
 from yolo_slim.config.run import RunConfig
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-Decorator = Callable[[Decorated], Decorated]
 
 PATH = click.Path(path_type=Path)
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-def settings_of(command: str) -> Decorator[Decorated]:
+class Decorator(Protocol):
+    """Adds options to a command's function."""
+
+    def __call__(self, function: Decorated, /) -> Decorated:
+        """Decorate."""
+
+
+def settings_of(command: str) -> Decorator:
     """All options that a command takes from the configuration, see :data:`yolo_slim.config.commands.TAKES`."""
     return _all([_option(setting) for setting in TAKES[command].settings.values()])
 
 
-def setting(name: str, *, required: bool = False) -> Decorator[Decorated]:
+def setting(name: str, *, required: bool = False) -> Decorator:
     """One setting of a run as an option."""
     return _option(options_in(RunConfig)[name], required=required)
 
@@ -49,7 +55,7 @@ def retrain(function: Decorated) -> Decorated:
     return click.option("--retrain", is_flag=True, help=text)(function)
 
 
-def place(project: str) -> Decorator[Decorated]:
+def place(project: str) -> Decorator:
     """The options --project and --name."""
     return _all(
         [
@@ -59,7 +65,7 @@ def place(project: str) -> Decorator[Decorated]:
     )
 
 
-def out(default: str = "") -> Decorator[Decorated]:
+def out(default: str = "") -> Decorator:
     """The option --out; required where it has no default."""
     shown = f" [default: {default}]" if default else ""
     return click.option("--out", type=PATH, required=not default, help=f"Folder to write.{shown}")
@@ -70,7 +76,7 @@ def complete_target(_: click.Context, __: click.Parameter, start: str) -> list[s
     return [name for name in targets.names() if name.startswith(start)]
 
 
-def _option(declared: Setting, *, required: bool = False) -> Decorator[Decorated]:
+def _option(declared: Setting, *, required: bool = False) -> Decorator:
     """The option of a setting: its type, help and default are the field's."""
     option = declared.option
     if option is None:
@@ -96,13 +102,13 @@ def _reading(types: list[object], *, path: bool) -> dict[str, Any]:
     return {"multiple": True, "callback": _listed(item, one=len(types) > 1), "metavar": f"{shown},..."}
 
 
-def _type(kind: object, *, path: bool) -> click.ParamType:
+def _type(kind: object, *, path: bool) -> click.ParamType[Any, Any]:
     """The click type of one value."""
     if path:
         return PATH
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    return {int: click.INT, float: click.FLOAT, str: click.STRING}[cast("type", kind)]
+    return click.types.convert_type(kind)
 
 
 def _help(declared: Setting) -> str:
@@ -119,7 +125,9 @@ def _several(_: click.Context, __: click.Parameter, values: tuple[object, ...]) 
     return list(values) or None
 
 
-def _listed(item: click.ParamType, *, one: bool) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], Any]:
+def _listed(
+    item: click.ParamType[Any, Any], *, one: bool
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], Any]:
     """A reader of values with commas, such as ``0,1,2``; ``one``: a single one without a comma is no list."""
 
     def read(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -148,7 +156,7 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
     return parsed or None
 
 
-def _all(decorators: list[Callable[[Any], Any]]) -> Decorator[Decorated]:
+def _all(decorators: list[Callable[[Any], Any]]) -> Decorator:
     """Several decorators as one; the first one's option stands first in the help."""
 
     def decorate(function: Decorated) -> Decorated:

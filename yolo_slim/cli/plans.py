@@ -34,9 +34,7 @@ def plan() -> None:
 @settings_of("prune")
 @out()
 @answering
-def make(
-    model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[PruneOptions]
-) -> None:
+def make(model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[PruneOptions]) -> None:
     """Dry run of `prune`: write plan.json and widths.json for MODEL, but no weights."""
     from yolo_slim import api
     from yolo_slim.files import read_json
@@ -76,7 +74,10 @@ def _not_yet_applied(path: Path, edits: list[str]) -> list[str]:
     """Lines about a plan's edits, which its widths don't show yet."""
     if not edits:
         return []
-    return [f"Edited by hand in {path}; `yolo-slim plan apply` applies these edits:", *(f"  - {edit}" for edit in edits)]
+    return [
+        f"Edited by hand in {path}; `yolo-slim plan apply` applies these edits:",
+        *(f"  - {edit}" for edit in edits),
+    ]
 
 
 @plan.command("diff")

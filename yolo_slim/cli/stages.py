@@ -102,9 +102,7 @@ def export(
 @settings_of("quantize")
 @out()
 @answering
-def quantize(
-    onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[QuantizeOptions]
-) -> None:
+def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[QuantizeOptions]) -> None:
     """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images of --data."""
     from yolo_slim import api
 

@@ -14,8 +14,12 @@ from yolo_slim.config.strict import Frozen, Model, hint, parse, read_yaml
 from yolo_slim.errors import SlimError
 
 
-def run_config(model: str | Path, data: str | Path, command: str, options: Mapping[str, object]) -> RunConfig:
+def run_config(
+    model: str | Path, data: str | Path, command: str, options: Mapping[str, object], **more: object
+) -> RunConfig:
     """The configuration of one command, which may take options of its own besides (:func:`own_options`).
+
+    ``more`` are short options of a run that the command decides itself.
 
     Raises:
         SlimError: options that the command doesn't take; every unknown key and impossible value at once.
@@ -23,7 +27,7 @@ def run_config(model: str | Path, data: str | Path, command: str, options: Mappi
     takes = TAKES[command]
     _require_known(options, takes.settings, command, takes.own)
     own = options_in(takes.own) if takes.own else {}
-    return merged(model, data, {name: value for name, value in options.items() if name not in own})
+    return merged(model, data, {name: value for name, value in options.items() if name not in own} | more)
 
 
 def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
@@ -33,7 +37,9 @@ def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
         SlimError: every impossible value at once.
     """
     given = {
-        name: _plain(options[name], item.types) for name, item in options_in(kind).items() if options.get(name) is not None
+        name: _plain(options[name], item.types)
+        for name, item in options_in(kind).items()
+        if options.get(name) is not None
     }
     return parse(kind, given, "options")
 

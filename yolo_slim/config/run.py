@@ -65,7 +65,7 @@ class PruneConfig(Frozen):
     images: Positive | None = None
     """Training images that score the channels before each step; none: 8 to 64, fewer for larger models and inputs."""
     bn_images: Annotated[int, Field(ge=0)] | None = None
-    """Training images that re-estimate the batch-normalisation statistics after the cut; 0: keep them; none: 64 to 256."""
+    """Training images that re-estimate batch-normalisation statistics after the cut; 0: keep them; none: 64 to 256."""
 
     @model_validator(mode="before")
     @classmethod
@@ -147,7 +147,7 @@ class RecoverConfig(Frozen):
     distill_on: Literal["answers", "features"] = "answers"
     """What is compared with the teacher: boxes and scores, or the neck's features (Ultralytics' own distillation)."""
     teacher: Annotated[str | None, Option("teacher", path=True)] = None
-    """Checkpoint that teaches; it may be larger, with the same classes, levels and box bins; none: the unpruned model."""
+    """Checkpoint that teaches, perhaps larger, with equal classes, levels and box bins; none: the unpruned model."""
     device: Annotated[str, Option("device")] = ""
     """Ultralytics device: ``cpu``, ``0``, or ``0,1`` for several GPUs; empty: Ultralytics chooses."""
     overrides: Annotated[dict[str, Any], Option("train")] = {}
@@ -158,7 +158,7 @@ class ExportConfig(Frozen):
     """What goes into the ONNX file."""
 
     end2end: bool = False
-    """Score, train and export the one-to-one head of yolov10 and yolo26, which needs no NMS; else the one-to-many head."""
+    """Score, train and export the one-to-one head of yolov10 and yolo26, which needs no NMS; else one-to-many."""
     opset: Annotated[int, Field(ge=13, le=20)] = 17
     """ONNX operator set; 17 is what TensorRT 8.6 to 11 and ONNX Runtime all read."""
     parity_images: Positive = 16
@@ -177,7 +177,7 @@ class QuantizeConfig(Frozen):
     check_images: Annotated[int, Field(ge=0)] = 64
     """Training images, other than the calibration's, whose mAP decides what stays float; 0: none."""
     max_drop: Percent = 0.003
-    """Layers return to float, the largest layer error first, until int8 loses at most this mAP50-95 on ``check_images``."""
+    """Layers return to float, largest layer error first, until int8 loses at most this mAP50-95 on ``check_images``."""
     max_float_layers: Annotated[int, Field(ge=0)] = 8
     """Largest number of layers that stay float besides the head's last ones."""
     parity_images: Positive = 16
