@@ -141,7 +141,17 @@ def test_bad_folders_and_models(trained: Path, signs: Path, tmp_path: Path, untr
 def test_several_values() -> None:
     """Values stand in one list with commas, or the option is given again; one number alone is how many seeds."""
     inputs = ["--model", "m", "--data", "d"]
-    given = [*inputs, "--seeds", "0,1", "--methods", "narrow,random", "--seeds=4", "--prune=0.3,.5", "--measured", "a,b"]
+    given = [
+        *inputs,
+        "--seeds",
+        "0,1",
+        "--methods",
+        "narrow,random",
+        "--seeds=4",
+        "--prune=0.3,.5",
+        "--measured",
+        "a,b",
+    ]
     found = cli.commands["compare"].make_context("compare", [*given, "--measured", "c"]).params
     assert found["seeds"] == [0, 1, 4]
     assert found["methods"] == ["narrow", "random"]

@@ -69,12 +69,12 @@ def compare(
     with more methods, sizes or seeds to add them. The exit code is 0 whichever method won; the verdict is printed.
     """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
-    from yolo_slim.files import read_json
+    from yolo_slim.comparison.result import load
     from yolo_slim.reporting.comparison_text import text
 
     with listening(quiet=quiet) as listener:
         outcome = api.compare(
             model, data, project=project, name=name, command=command_line(), progress=listener, **options
         )
-    shown = f"{text(read_json(outcome.result))}\nreport: {outcome.report}"
+    shown = f"{text(load(outcome.result))}\nreport: {outcome.report}"
     answer(vars(outcome), as_json=as_json, text=shown)
