@@ -7,7 +7,8 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -161,24 +162,40 @@ def test_configuration_page_has_every_key() -> None:
         assert f"\n## {heading}\n" in page
 
 
-def test_a_page_of_any_model() -> None:
-    """Pages of other pydantic models are made the same way; columns that would be empty are left out."""
+class Rung(BaseModel):
+    """One entry."""
 
-    class Rung(BaseModel):
-        """One entry."""
+    map50: float = Field(description="Accuracy, see docs/result.md.")
 
-        map50: float = Field(description="Accuracy, see docs/result.md.")
 
-    class Ladder(BaseModel):
-        """The ``mAP`` after every stage."""
+@dataclass(frozen=True)
+class Base:
+    """What is inherited."""
 
-        rungs: tuple[Rung, ...] = Field(description="Entries.")
+    name: str
+    """Of the run."""
 
+
+@dataclass(frozen=True)
+class Ladder(Base):
+    """The ``mAP`` after every stage."""
+
+    rungs: tuple[Rung, ...]
+    """Entries."""
+    best: Rung | None = None
+    by_class: Mapping[str, float] = field(default_factory=dict)
+
+
+def test_a_page_of_any_class() -> None:
+    """Dataclasses and other models get a page the same way; a class in two places has one section."""
     assert load_generator().page_of(Ladder, "Ladder").splitlines() == [
         "## Ladder", "", "The `mAP` after every stage.", "",
         "| key | type | default | meaning |", "| --- | --- | --- | --- |",
-        "| `rungs` | list of section | required | Entries. |", "",
-        "## `rungs[]`", "", "One entry.", "",
-        "| key | type | default | meaning |", "| --- | --- | --- | --- |",
-        "| `map50` | number | required | Accuracy, see [result.md](result.md). |",
+        "| `name` | text |  | Of the run. |",
+        "| `rungs` | list of section |  | Entries. |",
+        "| `best` | section | none | One entry. |",
+        "| `by_class` | mapping of text to number | `{}` |  |", "",
+        "## `rungs[]`, `best.`", "", "One entry.", "",
+        "| key | type | meaning |", "| --- | --- | --- |",
+        "| `map50` | number | Accuracy, see [result.md](result.md). |",
     ]  # fmt: skip
