@@ -1,15 +1,18 @@
-"""The Python API: ``yolo_slim.run`` and one function a stage, with plain arguments.
+"""The Python API: ``yolo_slim.run`` and one function a stage, with the options of the command line as arguments.
 
-Every function returns paths and raises :class:`~yolo_slim.errors.SlimError` for what a user can solve. Settings beyond
-the named ones go through ``settings`` with the keys of docs/configuration.md: ``{"prune.steps": 2}``.
+Every function returns paths and raises :class:`~yolo_slim.errors.SlimError` for what a user can solve. The arguments of
+each are in :mod:`yolo_slim.config.options`; None means "not given". Every other setting goes through ``settings``,
+by its key in docs/configuration.md: ``{"prune.steps": 2}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import Unpack
 
 from yolo_slim import pipeline
 from yolo_slim.comparison import run as comparison
@@ -17,9 +20,20 @@ from yolo_slim.comparison.methods import DEFAULT_METHODS
 from yolo_slim.comparison.output import Outcome as CompareOutcome
 from yolo_slim.comparison.request import CompareRequest
 from yolo_slim.config import targets
-from yolo_slim.config.profile import Profile
+from yolo_slim.config.commands import CompareConfig, QuantizeFiles, ValidateFiles
+from yolo_slim.config.merge import merged, own_options, run_config
+from yolo_slim.config.options import (
+    AnyOptions,
+    BlockCostsOptions,
+    CompareOptions,
+    ExportOptions,
+    PruneOptions,
+    QuantizeOptions,
+    RecoverOptions,
+    RunOptions,
+    ValidateOptions,
+)
 from yolo_slim.config.run import RecoverConfig, RunConfig
-from yolo_slim.config.strict import parse, read_yaml
 from yolo_slim.datasets.check import check_dataset
 from yolo_slim.datasets.description import digest, load_dataset
 from yolo_slim.errors import SlimError
@@ -42,125 +56,58 @@ from yolo_slim.workspace.folder import claim, default_name, held, locked, read_r
 from yolo_slim.workspace.job import read_manifest
 
 PathLike = str | Path
-Settings = Mapping[str, Any] | None
-
-SHORT = {
-    "prune": "prune.macs_removed",
-    "epochs": "recover.epochs",
-    "device": "recover.device",
-    "train": "recover.overrides",
-    "teacher": "recover.teacher",
-    "removed": "block_costs.removed",
-    "runtime": "block_costs.runtime",
-    "images": "block_costs.images",
-}
-"""Short argument to configuration key."""
 
 
-def make_config(
-    model: PathLike, data: PathLike, *, config: PathLike | None = None, settings: Settings = None, **short: Any
-) -> RunConfig:
-    """Return a checked configuration from a file, dotted settings and short arguments; the later wins.
+def make_config(model: PathLike, data: PathLike, **options: Unpack[AnyOptions]) -> RunConfig:
+    """Merge a file, settings by key and short arguments into one checked configuration; the later wins.
 
     Raises:
         SlimError: every unknown key and impossible value at once.
     """
-    values: dict[str, Any] = read_yaml(Path(config)) if config else {}
-    values |= {"model": str(model), "data": str(data)}
-    # Training arguments join those of the file one by one; they don't replace them all.
-    train = {f"{SHORT['train']}.{key}": value for key, value in (short.pop("train", None) or {}).items()}
-    given = {SHORT.get(key, key): value for key, value in short.items() if value is not None}
-    chosen = {**(settings or {}), **given, **train}
-    if problems := [problem for key, value in chosen.items() if (problem := _put(values, key, value))]:
-        raise SlimError(
-            "Some settings are below one that has a value.",
-            culprits=problems,
-            remedy="A section of the settings holds keys (docs/configuration.md); correct the file or the option.",
-        )
-    if "imgsz" not in values:
-        values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
-    return parse(RunConfig, values, str(config or "settings"))
-
-
-def _put(values: dict[str, Any], dotted: str, value: Any) -> str:
-    """Set a nested value by its dotted key; return what stands in its way, empty where it is set."""
-    *parents, last = dotted.split(".")
-    for depth, part in enumerate(parents, 1):
-        inner = values.get(part)
-        if inner is not None and not isinstance(inner, Mapping):
-            return f"{dotted}: {'.'.join(parents[:depth])} is {inner!r}, no section"
-        values[part] = inner = dict(inner or {})
-        values = inner
-    values[last] = value
-    return ""
+    return merged(model, data, options)
 
 
 def run(
     model: PathLike,
     data: PathLike,
     *,
-    target: str | None = None,
-    imgsz: int | None = None,
-    prune: float | None = None,
-    epochs: int | None = None,
-    device: str | None = None,
-    train: Mapping[str, Any] | None = None,
-    teacher: PathLike | None = None,
-    config: PathLike | None = None,
-    settings: Settings = None,
     project: PathLike = "runs/slim",
     name: str | None = None,
+    retrain: bool = False,
     command: str = "",
     progress: Progress | None = None,
+    **options: Unpack[RunOptions],
 ) -> Outcome:
     """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
-    chosen = make_config(
-        model, data, config=config, settings=settings, target=target, imgsz=imgsz, prune=prune, epochs=epochs,
-        device=device, train=dict(train) if train else None, teacher=str(teacher) if teacher else None,
-    )  # fmt: skip
-    return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress)
+    chosen = run_config(model, data, "run", options)
+    call = Call(command=command, progress=progress or Silent(), retrain=retrain)
+    return _run_chain(chosen, Path(project), name, call)
 
 
 def compare(
     model: PathLike,
     data: PathLike,
     *,
-    methods: Sequence[str] | None = None,
-    prune: float | Sequence[float] | None = None,
-    seeds: int | Sequence[int] = 3,
-    runtimes: Sequence[str] = ("onnxruntime-fp32",),
-    target: str | None = None,
-    imgsz: int | None = None,
-    epochs: int | None = None,
-    device: str | None = None,
-    train: Mapping[str, Any] | None = None,
-    config: PathLike | None = None,
-    settings: Settings = None,
     project: PathLike = "runs/compare",
     name: str | None = None,
-    measured: Sequence[PathLike] = (),
     command: str = "",
     progress: Progress | None = None,
+    **options: Unpack[CompareOptions],
 ) -> CompareOutcome:
     """Compare pruning with every simpler way to as few MACs: ``compare("best.pt", "data.yaml", seeds=3, epochs=30)``.
 
-    ``prune`` may be several shares; ``seeds`` is how many, or the seeds themselves; ``measured`` are results of earlier
-    comparisons whose networks are imported. See docs/compare.md.
+    See docs/compare.md.
     """
-    chosen = make_config(
-        model, data, config=config, settings=settings, target=target, imgsz=imgsz, epochs=epochs, device=device,
-        train=dict(train) if train else None,
-    )  # fmt: skip
-    shares = prune if prune is not None else chosen.prune.macs_removed or 0.5
+    chosen, asked = run_config(model, data, "compare", options), own_options(CompareConfig, options)
     request = CompareRequest(
         config=chosen,
-        methods=DEFAULT_METHODS if methods is None else methods,
-        removed=[shares] if isinstance(shares, (int, float)) else list(shares),
-        seeds=list(range(seeds)) if isinstance(seeds, int) else list(seeds),
-        runtimes=runtimes,
+        methods=DEFAULT_METHODS if asked.methods is None else asked.methods,
+        removed=[chosen.prune.macs_removed or 0.5] if asked.prune is None else asked.prune,
+        seeds=list(range(asked.seeds)) if isinstance(asked.seeds, int) else asked.seeds,
+        runtimes=asked.runtimes,
         project=Path(project),
         name=name,
-        measured=[Path(path) for path in measured],
+        measured=[Path(path) for path in asked.measured],
         command=command,
     )
     return comparison.run(request, progress)
@@ -235,25 +182,16 @@ def prune(
     data: PathLike,
     out: PathLike | None = None,
     *,
+    retrain: bool = False,
     progress: Progress | None = None,
-    **arguments: Any,
+    **options: Unpack[PruneOptions],
 ) -> prune_stage.PruneOutputs:
-    """Prune a checkpoint into a folder; arguments as of :func:`make_config`."""
-    chosen = make_config(model, data, **arguments)
-    place = _stage(out, chosen, "prune")
-    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
+    """Prune a checkpoint into a folder."""
+    chosen = run_config(model, data, "prune", options)
+    place, call = _stage(out, chosen, "prune"), Call(progress=progress or Silent(), retrain=retrain)
+    prepared = _prepare(chosen, place, call, tasks=checkpoint.TASKS)
     with _held(place, chosen, in_run=not out) as folder:
-        return prune_stage.run(
-            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            prepared.config.prune,
-            folder,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            training=prepared.config.recover,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+        return _run_prune(prepared, folder, call)
 
 
 def block_costs(
@@ -263,49 +201,33 @@ def block_costs(
     *,
     command: str = "",
     progress: Progress | None = None,
-    **arguments: Any,
+    **options: Unpack[BlockCostsOptions],
 ) -> block_costs_stage.BlockCostsOutputs:
-    """Measure what each block costs in mAP and gains in milliseconds when it alone loses ``removed`` of its channels.
+    """Measure what each block costs in mAP and saves in milliseconds when it alone loses ``removed`` of its channels.
 
-    The map it writes is what ``prune.scope: block_costs`` follows. Arguments as of :func:`make_config`, and
-    ``removed``, ``runtime`` and ``images``.
+    The table that it writes is what ``prune.scope: block_costs`` reads.
     """
-    chosen = make_config(model, data, **arguments)
+    chosen = run_config(model, data, "block_costs", options)
     name = f"{Path(chosen.model).stem}-{Path(chosen.target).stem}-{chosen.imgsz}-block-costs"
-    folder = Path(out or f"runs/slim/{name}")
-    prepared = pipeline.prepare(chosen, folder, command=command, progress=progress or Silent())
+    folder, call = Path(out or f"runs/slim/{name}"), Call(command=command, progress=progress or Silent())
+    prepared = _prepare(chosen, folder, call)
     with held(folder):
-        return block_costs_stage.run(
-            block_costs_stage.BlockCostsInputs(model=Path(model), data=Path(data)),
-            chosen.block_costs,
-            prepared.config.prune,
-            prepared.profile,
-            folder,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            command=command,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+        return _run_block_costs(prepared, folder, call)
 
 
 def make_plan(
-    model: PathLike, data: PathLike, out: PathLike, *, progress: Progress | None = None, **arguments: Any
+    model: PathLike,
+    data: PathLike,
+    out: PathLike,
+    *,
+    progress: Progress | None = None,
+    **options: Unpack[PruneOptions],
 ) -> prune_stage.PlanOutputs:
-    """Write the plan and the table of widths that :func:`prune` would, without weights; arguments as of it."""
-    chosen = make_config(model, data, **arguments)
-    prepared = pipeline.prepare(chosen, Path(out), command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
+    """Write the plan and the table of widths that :func:`prune` would, but no weights."""
+    chosen, call = run_config(model, data, "prune", options), Call(progress=progress or Silent())
+    prepared = _prepare(chosen, Path(out), call, tasks=checkpoint.TASKS)
     with held(Path(out)):
-        return prune_stage.dry_run(
-            prune_stage.PruneInputs(model=Path(model), data=Path(data)),
-            prepared.config.prune,
-            Path(out),
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            progress=progress,
-        )
+        return _run_dry(prepared, Path(out), call)
 
 
 def apply_plan(
@@ -325,9 +247,9 @@ def apply_plan(
 
 
 def diff_plans(first: PathLike, second: PathLike) -> list[LayerDifference]:
-    """Return the layers that two plans of one model treat differently, by the lists that are written there.
+    """The layers that two plans of one model treat differently, by the channels that their files list.
 
-    What edits lead to beyond that takes the model: :func:`apply_plan` carries them out.
+    A hand edit can change more layers than it names; only :func:`apply_plan`, which has the model, finds those.
     """
     return differences(PrunePlan.load(Path(first)), PrunePlan.load(Path(second)))
 
@@ -338,30 +260,22 @@ def recover(
     data: PathLike,
     out: PathLike | None = None,
     *,
+    retrain: bool = False,
     progress: Progress | None = None,
-    **arguments: Any,
+    **options: Unpack[RecoverOptions],
 ) -> recover_stage.RecoverOutputs:
-    """Train a pruned checkpoint back; arguments as of :func:`make_config`.
+    """Train a pruned checkpoint back.
 
-    Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run by the run's own model, and what is
-    finished there isn't trained anew by other settings.
+    Without ``out``, a run's ``prune/pruned.pt`` is recovered into that run if its teacher is the run's own model. A
+    finished recovery there is not replaced by one with other settings.
     """
-    chosen = make_config(teacher, data, **arguments)
+    chosen = run_config(teacher, data, "recover", options)
     place = _recovery_place(out, Path(weights), Path(teacher), chosen)
-    prepared = pipeline.prepare(chosen, place, command="", progress=progress or Silent(), tasks=checkpoint.TASKS)
+    call = Call(progress=progress or Silent(), retrain=retrain)
+    prepared = _prepare(chosen, place, call, tasks=checkpoint.TASKS)
     _require_one_teacher(chosen.recover, Path(teacher))
     with held(place):
-        return recover_stage.run(
-            RecoverInputs(weights=Path(weights), teacher=Path(teacher), data=Path(data)),
-            chosen.recover,
-            place,
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            end2end=chosen.export.end2end,
-            data_digest=prepared.data_digest,
-            replace=out is not None,
-            progress=progress,
-        )
+        return _run_recover(prepared, Path(weights), place, call, replace=out is not None)
 
 
 def export(
@@ -370,22 +284,15 @@ def export(
     out: PathLike | None = None,
     *,
     progress: Progress | None = None,
-    **arguments: Any,
+    **options: Unpack[ExportOptions],
 ) -> export_stage.ExportOutputs:
-    """Export a checkpoint to ONNX; arguments as of :func:`make_config`."""
-    chosen = make_config(weights, data, **arguments)
+    """Export a checkpoint to ONNX."""
+    chosen, call = run_config(weights, data, "export", options), Call(progress=progress or Silent())
     folder = _stage(out, chosen, "export")
     with held(folder):
         if not out:
             _require_same_export(folder, Path(weights))
-        return export_stage.run(
-            export_stage.ExportInputs(weights=Path(weights), data=Path(data)),
-            chosen.export,
-            folder,
-            imgsz=chosen.imgsz,
-            data_digest=digest(load_dataset(Path(data))),
-            progress=progress,
-        )
+        return _run_export(chosen, folder, call)
 
 
 def quantize(
@@ -393,39 +300,18 @@ def quantize(
     data: PathLike,
     out: PathLike,
     *,
-    trained: PathLike | None = None,
-    calibration: PathLike | None = None,
-    precisions: Sequence[str] = quantize_stage.PRECISIONS,
     imgsz: int | None = None,
-    config: PathLike | None = None,
-    settings: Settings = None,
     progress: Progress | None = None,
+    **options: Unpack[QuantizeOptions],
 ) -> quantize_stage.QuantizeOutputs:
-    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images.
-
-    ``trained`` is the export with the Q/DQ nodes of quantization-aware training (``model-qat.onnx``).
-    """
-    side = imgsz or layout_of(Path(onnx))["imgsz"][0]
-    chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
+    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images."""
+    files, call = own_options(QuantizeFiles, options), Call(progress=progress or Silent())
+    chosen = run_config(onnx, data, "quantize", options, imgsz=imgsz or layout_of(Path(onnx))["imgsz"][0])
     dataset = load_dataset(Path(data))
-    if "int8" in precisions:
-        check_dataset(dataset, need=() if calibration else ("train",), deep=False)
+    if "int8" in files.precisions:
+        check_dataset(dataset, need=() if files.calibration else ("train",), deep=False)
     with held(Path(out)):
-        return quantize_stage.run(
-            quantize_stage.QuantizeInputs(
-                onnx=Path(onnx),
-                trained=Path(trained) if trained else None,
-                data=Path(data),
-                calibration=Path(calibration) if calibration else None,
-            ),
-            chosen.quantize,
-            Path(out),
-            imgsz=chosen.imgsz,
-            seed=chosen.seed,
-            precisions=precisions,
-            data_digest=digest(dataset),
-            progress=progress,
-        )
+        return _run_quantize(chosen, files, Path(out), call)
 
 
 def build(
@@ -433,24 +319,17 @@ def build(
     data: PathLike,
     out: PathLike,
     *,
-    target: str = "host",
+    target: str | None = None,
     quantized: PathLike | None = None,
     progress: Progress | None = None,
 ) -> build_stage.BuildOutputs:
-    """Build the bundles of a target from an exported ONNX file and the folder that :func:`quantize` filled."""
+    """Make the bundles of a target from an exported ONNX file and the folder that :func:`quantize` wrote."""
     images = selfcheck_images(load_dataset(Path(data)))
+    graphs = quantize_stage.graphs_in(Path(quantized)) if quantized else {}
+    inputs = build_stage.BuildInputs(onnx=Path(onnx), images=images, graphs=graphs)
+    profile = targets.load(target or RunConfig.model_fields["target"].default)
     with held(Path(out)):
-        return build_stage.run(
-            build_stage.BuildInputs(
-                onnx=Path(onnx),
-                images=images,
-                graphs=quantize_stage.graphs_in(Path(quantized)) if quantized else {},
-            ),
-            targets.load(target),
-            Path(out),
-            name=Path(onnx).stem,
-            progress=progress,
-        )
+        return build_stage.run(inputs, profile, Path(out), name=Path(onnx).stem, progress=progress)
 
 
 def validate(
@@ -459,35 +338,171 @@ def validate(
     data: PathLike,
     out: PathLike,
     *,
-    pruned: PathLike | None = None,
-    recovered: PathLike | None = None,
-    onnx: PathLike | None = None,
-    quantized: PathLike | None = None,
     command: str = "",
     progress: Progress | None = None,
-    **arguments: Any,
+    **options: Unpack[ValidateOptions],
 ) -> validate_stage.ValidateOutputs:
     """Measure bundles (``{"slim/ncnn-fp16": folder}``) and weights, and judge them by a target's gates."""
-    chosen = make_config(control, data, **arguments)
-    profile: Profile = targets.load(chosen.target)
-    prepared = pipeline.prepare(chosen, Path(out), command=command, progress=progress or Silent())
+    chosen, files = run_config(control, data, "validate", options), own_options(ValidateFiles, options)
+    call = Call(command=command, progress=progress or Silent())
+    prepared = _prepare(chosen, Path(out), call)
+    inputs = _validate_inputs(prepared, bundles, files)
     with held(Path(out)):
-        return validate_stage.run(
-            validate_stage.ValidateInputs(
-                control=Path(control),
-                data=Path(data),
-                bundles={key: Path(folder) for key, folder in bundles.items()},
-                pruned=Path(pruned) if pruned else None,
-                recovered=Path(recovered) if recovered else None,
-                onnx=Path(onnx) if onnx else None,
-                layer_errors=quantize_stage.layer_errors_in(Path(quantized)) if quantized else None,
-            ),
-            chosen.validate_,
-            profile,
-            Path(out),
-            imgsz=chosen.imgsz,
-            name=Path(out).name,
-            command=command,
-            data_digest=prepared.data_digest,
-            progress=progress,
-        )
+        return _run_validate(prepared, inputs, Path(out), call)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """How one call works, apart from its settings."""
+
+    command: str = ""
+    """Command line, for the record; empty from Python."""
+    progress: Progress = field(default_factory=Silent)
+    retrain: bool = False
+    """Train again where a finished training is kept although package versions have changed."""
+
+
+def _run_chain(config: RunConfig, project: Path, name: str | None, call: Call) -> Outcome:
+    """Run all stages."""
+    return pipeline.run(config, project=project, name=name, command=call.command, progress=call.progress)
+
+
+def _prepare(
+    config: RunConfig, folder: Path, call: Call, *, tasks: Sequence[str] = checkpoint.DETECTION
+) -> pipeline.Run:
+    """Check every input of a stage that runs alone."""
+    return pipeline.prepare(config, folder, command=call.command, progress=call.progress, tasks=tasks)
+
+
+def _run_prune(prepared: pipeline.Run, folder: Path, call: Call) -> prune_stage.PruneOutputs:
+    """Run the prune stage."""
+    config = prepared.config
+    return prune_stage.run(
+        prune_stage.PruneInputs(model=prepared.model, data=prepared.data),
+        config.prune,
+        folder,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        training=config.recover,
+        data_digest=prepared.data_digest,
+        progress=call.progress,
+    )
+
+
+def _run_dry(prepared: pipeline.Run, folder: Path, call: Call) -> prune_stage.PlanOutputs:
+    """Run the prune stage without cutting."""
+    config = prepared.config
+    return prune_stage.dry_run(
+        prune_stage.PruneInputs(model=prepared.model, data=prepared.data),
+        config.prune,
+        folder,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        progress=call.progress,
+    )
+
+
+def _run_block_costs(prepared: pipeline.Run, folder: Path, call: Call) -> block_costs_stage.BlockCostsOutputs:
+    """Measure all blocks."""
+    config = prepared.config
+    return block_costs_stage.run(
+        block_costs_stage.BlockCostsInputs(model=prepared.model, data=prepared.data),
+        config.block_costs,
+        config.prune,
+        prepared.profile,
+        folder,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        command=call.command,
+        data_digest=prepared.data_digest,
+        progress=call.progress,
+    )
+
+
+def _run_recover(
+    prepared: pipeline.Run, weights: Path, folder: Path, call: Call, *, replace: bool
+) -> recover_stage.RecoverOutputs:
+    """Run the recover stage; the configuration's model is the teacher."""
+    config = prepared.config
+    return recover_stage.run(
+        RecoverInputs(weights=weights, teacher=prepared.model, data=prepared.data),
+        config.recover,
+        folder,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        data_digest=prepared.data_digest,
+        replace=replace,
+        progress=call.progress,
+    )
+
+
+def _run_export(config: RunConfig, folder: Path, call: Call) -> export_stage.ExportOutputs:
+    """Run the export stage; the configuration's model is what is exported."""
+    return export_stage.run(
+        export_stage.ExportInputs(weights=Path(config.model), data=Path(config.data)),
+        config.export,
+        folder,
+        imgsz=config.imgsz,
+        data_digest=digest(load_dataset(Path(config.data))),
+        progress=call.progress,
+    )
+
+
+def _run_quantize(config: RunConfig, files: QuantizeFiles, folder: Path, call: Call) -> quantize_stage.QuantizeOutputs:
+    """Run the quantize stage; the configuration's model is the ONNX file."""
+    return quantize_stage.run(
+        quantize_stage.QuantizeInputs(
+            onnx=Path(config.model),
+            trained=_path(files.trained),
+            data=Path(config.data),
+            calibration=_path(files.calibration),
+        ),
+        config.quantize,
+        folder,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        precisions=files.precisions,
+        data_digest=digest(load_dataset(Path(config.data))),
+        progress=call.progress,
+    )
+
+
+def _validate_inputs(
+    prepared: pipeline.Run, bundles: Mapping[str, PathLike], files: ValidateFiles
+) -> validate_stage.ValidateInputs:
+    """What the validate stage measures."""
+    return validate_stage.ValidateInputs(
+        control=prepared.model,
+        data=prepared.data,
+        bundles={key: Path(folder) for key, folder in bundles.items()},
+        pruned=_path(files.pruned),
+        recovered=_path(files.recovered),
+        onnx=_path(files.onnx),
+        layer_errors=quantize_stage.layer_errors_in(Path(files.quantized)) if files.quantized else None,
+    )
+
+
+def _run_validate(
+    prepared: pipeline.Run, inputs: validate_stage.ValidateInputs, folder: Path, call: Call
+) -> validate_stage.ValidateOutputs:
+    """Run the validate stage."""
+    return validate_stage.run(
+        inputs,
+        prepared.config.validate_,
+        prepared.profile,
+        folder,
+        imgsz=prepared.config.imgsz,
+        name=folder.name,
+        command=call.command,
+        data_digest=prepared.data_digest,
+        progress=call.progress,
+    )
+
+
+def _path(text: str | None) -> Path | None:
+    """A path where one is given."""
+    return Path(text) if text else None
