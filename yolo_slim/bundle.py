@@ -1,6 +1,6 @@
 """A bundle: one folder (or .tar.gz) with everything a device needs to run one model in one runtime and precision.
 
-``bundle.json`` is written last and lists the SHA-256 of every other file: a bundle is whole and unchanged, or refused.
+``bundle.json`` is written last and lists the SHA-256 of every other file: a bundle that lacks a byte is refused.
 See docs/bundle.md for its keys.
 """
 
@@ -13,19 +13,30 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fresh_folder, sha256, write_atomic, write_json
+from yolo_slim.requirements import Requirements, requirement_problems
 
-BUNDLE_SCHEMA = 1
-"""Version of bundle.json; a reader refuses a newer one."""
+BUNDLE_SCHEMA = 2
+"""Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
-RUNTIMES = ("onnxruntime", "ncnn", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8")
+Runtime = Literal["onnxruntime", "ncnn", "tensorrt"]
+"""Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
+Precision = Literal["fp32", "fp16", "int8"]
+"""Every precision. A backend's own ``PRECISIONS`` says which of them it builds."""
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PACKAGES: dict[Runtime, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime",),
+    "ncnn": ("ncnn",),
+    "tensorrt": ("tensorrt", "pycuda"),
+}
+"""Python packages that a runtime imports on the device."""
 LAYOUTS = ("one2many", "end2end")
-OPTIONAL_KEYS = ("build",)
+OPTIONAL_KEYS = ("engine", "requires")
 """Keys that are absent where there is nothing to say."""
 _COPY_AGAIN = "Copy the bundle to this device again, or build it again."
 
@@ -41,9 +52,9 @@ class BundleSpec:
     target: str
     """Device profile that the bundle was built for."""
     runtime: str
-    """Module of :mod:`yolo_slim.backends` that runs it."""
+    """Folder of :mod:`yolo_slim.backends` that runs it: one of :data:`RUNTIMES`."""
     precision: str
-    """``fp32``, ``fp16`` or ``int8``."""
+    """One of :data:`PRECISIONS`."""
     task: str = "detect"
     """Ultralytics task; only ``detect``."""
     imgsz: tuple[int, int]
@@ -72,18 +83,20 @@ class BundleSpec:
     """Every file except bundle.json: relative path to ``{"sha256": ..., "size_bytes": ...}``."""
     provenance: dict[str, Any]
     """Where it came from: weights, data, versions. Free-form, for reports."""
-    build: dict[str, Any] = field(default_factory=dict)
-    """How the device finishes the model: TensorRT's workspace, DLA and so on. Empty: nothing to build there."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """How the device builds its engine: TensorRT's workspace, DLA and so on. Empty: it builds none."""
+    requires: Requirements = field(default_factory=Requirements)
+    """What the device must have; ``doctor`` compares it with the machine."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON value of bundle.json."""
+    def to_json(self) -> dict[str, object]:
+        """The content of bundle.json."""
         names = {str(key): value for key, value in sorted(self.names.items())}
-        value = {**asdict(self), "imgsz": list(self.imgsz), "names": names}
+        value = {**asdict(self), "imgsz": list(self.imgsz), "names": names, "requires": self.requires.to_json()}
         return {key: content for key, content in value.items() if key not in OPTIONAL_KEYS or content}
 
     @classmethod
-    def from_json(cls, value: Any, source: str = BUNDLE_JSON) -> BundleSpec:
-        """Return the specification in a JSON value.
+    def from_json(cls, value: object, source: str = BUNDLE_JSON) -> BundleSpec:
+        """Check and convert the content of bundle.json; schema 1 is converted to the present one.
 
         Raises:
             SlimError: newer schema; or every missing key, unknown key and impossible value, all at once.
@@ -91,11 +104,13 @@ class BundleSpec:
         if not isinstance(value, dict):
             raise SlimError(f"{source} isn't a JSON object.", remedy=_COPY_AGAIN)
         _refuse_newer_schema(value.get("schema"), source)
+        value = _in_present_schema(value)
         problems = list(_problems(value))
         if problems:
             raise SlimError(f"{source} has {len(problems)} problem(s).", culprits=problems, remedy=_COPY_AGAIN)
         names = {int(key): text for key, text in value["names"].items()}
-        return cls(**{**value, "imgsz": tuple(value["imgsz"]), "names": names})
+        requires = Requirements.from_json(value.get("requires", {}))
+        return cls(**{**value, "imgsz": tuple(value["imgsz"]), "names": names, "requires": requires})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,19 +123,19 @@ class Bundle:
     """What bundle.json says."""
 
     def model_path(self, role: str) -> Path:
-        """Return the path of one model file."""
+        """The model file that has a role, such as ``onnx`` or ``param``."""
         return self.folder / self.spec.model[role]
 
 
 def write_bundle_json(folder: Path, spec: BundleSpec) -> BundleSpec:
-    """Hash every file of ``folder`` and write its bundle.json last; return ``spec`` with ``files`` filled in."""
+    """Hash every file of ``folder``, write its bundle.json last, and give ``spec`` back with ``files`` filled in."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / BUNDLE_JSON]
     described = {path.relative_to(folder).as_posix(): _describe(path) for path in paths}
-    whole = replace(spec, files=described)
-    value = whole.to_json()
+    complete = replace(spec, files=described)
+    value = complete.to_json()
     BundleSpec.from_json(value, str(folder / BUNDLE_JSON))
     write_json(folder / BUNDLE_JSON, value)
-    return whole
+    return complete
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -141,7 +156,7 @@ def open_bundle(path: Path | str) -> Bundle:
 
 
 def read_spec(folder: Path) -> BundleSpec:
-    """Return a folder's bundle.json without verifying the other files."""
+    """Read a folder's bundle.json without verifying the other files."""
     path = folder / BUNDLE_JSON
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -156,7 +171,7 @@ def pack(folder: Path, tar_path: Path) -> None:
     """Write a bundle folder as a .tar.gz whose bytes depend on its content and the archive's name only.
 
     Raises:
-        SlimError: the folder isn't a whole bundle.
+        SlimError: a file of the bundle is missing or changed.
     """
     spec = open_bundle(folder).spec
     top = _stem(tar_path)
@@ -176,6 +191,13 @@ def _refuse_newer_schema(schema: Any, source: str) -> None:
         )
 
 
+def _in_present_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 named the engine's settings ``build`` and required nothing of the device."""
+    if value.get("schema") != 1:
+        return value
+    return {{"build": "engine"}.get(key, key): content for key, content in value.items()} | {"schema": BUNDLE_SCHEMA}
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -189,7 +211,7 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_inner_path(value: Any) -> bool:
-    """Return whether a text is a relative path that stays inside the bundle."""
+    """Whether a text is a relative path that stays inside the bundle."""
     if not _is_text(value):
         return False
     path = PurePosixPath(value)
@@ -240,24 +262,25 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "output_name": _TEXT,
     "files": (_is_files, "an object of relative path to sha256 and size_bytes"),
     "provenance": (lambda value: isinstance(value, dict), "an object"),
-    "build": (lambda value: isinstance(value, dict), "an object"),
+    "engine": (lambda value: isinstance(value, dict), "an object"),
 }
 
 
 def _problems(value: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for every missing key, unknown key and impossible value."""
+    """One line for every missing key, unknown key and impossible value."""
     known = [entry.name for entry in fields(BundleSpec)]
     yield from (f"{key}: missing" for key in known if key not in value and key not in OPTIONAL_KEYS)
     yield from (f"{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known)
     for key, (is_valid, expected) in _CHECKS.items():
         if key in value and not is_valid(value[key]):
             yield f"{key}: got {value[key]!r}; expected {expected}"
+    yield from requirement_problems(value.get("requires", {}))
     if _is_model(value.get("model")) and _is_files(value.get("files")):
         yield from (f"model: {file} isn't in files" for file in value["model"].values() if file not in value["files"])
 
 
 def _verify(folder: Path, spec: BundleSpec) -> None:
-    """Raise for every file that is missing or differs from bundle.json."""
+    """Refuse the bundle, naming every file that is missing or differs from bundle.json."""
     problems = [problem for name, entry in spec.files.items() if (problem := _difference(folder / name, name, entry))]
     if problems:
         raise SlimError(f"The bundle {folder} isn't what was built.", culprits=problems, remedy=_COPY_AGAIN)
@@ -290,7 +313,7 @@ def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
 
 
 def _unpacked(archive: Path) -> Path:
-    """Return the folder beside ``archive`` that holds its content, unpacking it on first use."""
+    """The folder beside ``archive`` with its content, unpacked on first use."""
     folder = archive.with_name(f"{_stem(archive)}-{sha256(archive)[:12]}")
     if (folder / BUNDLE_JSON).is_file():
         return folder
@@ -308,8 +331,7 @@ def _unpacked(archive: Path) -> Path:
 def _extract(archive: Path, folder: Path) -> None:
     """Write the archive's regular files below ``folder``, without their top folder.
 
-    ``tarfile``'s own safe filter is absent from early Python 3.10 releases. It also stops reading at the end marker:
-    the rest is read here, because gzip tells a cut off or changed archive only at its end.
+    ``tarfile``'s own safe filter is absent from early Python 3.10 releases, so names are checked here.
     """
     with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
         for entry in tar:
@@ -318,11 +340,12 @@ def _extract(archive: Path, folder: Path) -> None:
             stream = tar.extractfile(entry) if entry.isreg() and _is_inner_path(entry.name) else None
             if stream is None:
                 raise SlimError(
-                    f"{archive} holds an entry that doesn't belong into a bundle: {entry.name}",
+                    f"{archive} contains an entry that doesn't belong into a bundle: {entry.name}",
                     remedy="Don't use this archive: it was not written by yolo_slim.",
                 )
             parts = PurePosixPath(entry.name).parts
             _write_stream(stream, folder.joinpath(*parts[1:] or parts))
+        # tarfile stops at its end marker; gzip's checksum, which finds a changed archive, comes after it.
         while packed.read(1 << 20):
             pass
 

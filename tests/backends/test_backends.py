@@ -60,9 +60,9 @@ def test_bundle_passes_its_selfcheck(runtime: str, tiny_onnx: Path, tmp_path: Pa
     """A bundle of every runtime passes its own check, and says what ran."""
     report = check(build_bundle(tiny_onnx, tmp_path / "bundle", runtime))
     assert report.is_passed
-    assert report.runtime["runtime"] == runtime
-    assert report.runtime["precision"] == PRECISION[runtime]
-    assert report.runtime["threads"] == 1
+    assert report.runtime.runtime == runtime
+    assert report.runtime.precision == PRECISION[runtime]
+    assert report.runtime.threads == 1
 
 
 def test_build_leaves_its_input_alone(runtime: str, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ VAL = Thresholds(conf=0.001, multi_label=True)
 
 
 def decode(raw: NDArray[np.float32], layout: str, geometry: Geometry, thresholds: Thresholds) -> Detections:
-    """Return the detections in one raw output.
+    """Turn one raw output into detections.
 
     Args:
         raw: (1, 4 + classes, anchors) xywh and scores, or (1, 300, 6) xyxy, score, class; input pixels.
@@ -95,21 +95,21 @@ _Chosen = tuple["NDArray[np.intp]", "NDArray[np.int64]", "NDArray[np.float32]"]
 
 
 def _best_class(scores: NDArray[np.float32]) -> _Chosen:
-    """Return candidate, class and score of each candidate's best class; scores: (classes, candidates)."""
+    """Candidate, class and score of each candidate's best class; scores: (classes, candidates)."""
     columns = np.arange(scores.shape[1])
     class_ids = scores.argmax(axis=0)
     return columns, class_ids, scores[class_ids, columns]
 
 
 def _every_class(scores: NDArray[np.float32], conf: np.float32) -> _Chosen:
-    """Return candidate, class and score of every class above ``conf``, candidate by candidate as Ultralytics does."""
+    """Candidate, class and score of every class above ``conf``, candidate by candidate as Ultralytics does."""
     by_candidate = np.ascontiguousarray(scores.T)
     columns, class_ids = np.nonzero(by_candidate > conf)
     return columns, class_ids, by_candidate[columns, class_ids]
 
 
 def _xyxy(xywh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, 4) corner boxes for (4, N) centre boxes."""
+    """Centre boxes (4, N) to corner boxes (N, 4)."""
     half = xywh[2:] / 2
     corners: NDArray[np.float32] = np.concatenate([xywh[:2] - half, xywh[:2] + half]).T
     return corners

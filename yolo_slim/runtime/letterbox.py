@@ -39,7 +39,7 @@ class Geometry:
     """Columns of padding on the left."""
 
     def to_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return boxes (N, 4) xyxy, in input pixels, as clipped boxes in the image's own pixels."""
+        """Boxes (N, 4) xyxy in input pixels, moved to the image's own pixels and clipped."""
         height, width = self.image_hw
         gain_y, gain_x = self.resized_hw[0] / height, self.resized_hw[1] / width
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
@@ -50,9 +50,10 @@ class Geometry:
 
 
 def fit(image_hw: tuple[int, int], imgsz: tuple[int, int]) -> Geometry:
-    """Return where an image of a size lies inside an input of size ``imgsz`` (height, width)."""
+    """Where an image of a size lies inside an input of size ``imgsz`` (height, width)."""
     ratio = min(imgsz[0] / image_hw[0], imgsz[1] / image_hw[1])
     height, width = max(round(image_hw[0] * ratio), 1), max(round(image_hw[1] * ratio), 1)
+    # -0.1 as in Ultralytics: of an odd padding, the smaller half is above and on the left.
     top, left = round((imgsz[0] - height) / 2 - 0.1), round((imgsz[1] - width) / 2 - 0.1)
     return Geometry(image_hw=image_hw, resized_hw=(height, width), top=top, left=left)
 
@@ -69,7 +70,7 @@ class Letterbox:
         self._geometry: Geometry | None = None
 
     def __call__(self, image_bgr: Any) -> tuple[NDArray[np.float32], Geometry]:
-        """Return the model's input and the geometry that undoes it.
+        """Make the model's input, and the geometry that undoes it.
 
         Args:
             image_bgr: (H, W, 3) uint8, BGR.
@@ -93,7 +94,7 @@ class Letterbox:
         return self._blob, geometry
 
     def _prepare(self, image_hw: tuple[int, int]) -> Geometry:
-        """Lay the buffer out for a frame size, unless it already is."""
+        """Arrange the buffer for a frame size, unless it already is."""
         if self._geometry is not None and self._geometry.image_hw == image_hw:
             return self._geometry
         geometry = fit(image_hw, self._imgsz)
@@ -113,7 +114,7 @@ def letterbox(image_bgr: Any, imgsz: tuple[int, int]) -> tuple[NDArray[np.float3
 
 
 def require_bgr(image: Any) -> None:
-    """Raise unless an image is a non-empty (H, W, 3) uint8 array."""
+    """Refuse anything but a non-empty (H, W, 3) uint8 array."""
     if not isinstance(image, np.ndarray):
         remedy = "Read it with cv2.imread(path, cv2.IMREAD_COLOR)."
         raise SlimError(f"Expected an image array (H, W, 3) uint8, got {type(image).__name__}.", remedy=remedy)

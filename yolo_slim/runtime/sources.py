@@ -36,12 +36,12 @@ def frames(source: Path, *, convert_channels: bool = False) -> Iterator[tuple[st
 
 
 def is_video(source: Path) -> bool:
-    """Return whether a path names a video file, by its suffix."""
+    """Whether a path names a video file, by its suffix."""
     return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def image_paths(source: Path) -> list[Path]:
-    """Return the image files of a folder (recursive, sorted), or the one file given.
+    """The image files of a folder (recursive, sorted), or the one file given.
 
     Raises:
         SlimError: nothing there.
@@ -59,7 +59,7 @@ def image_paths(source: Path) -> list[Path]:
 
 
 def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint8]:
-    """Return an image file as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
+    """Read an image file as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
 
     Args:
         path: the file.
@@ -86,13 +86,14 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
 
 
 def is_readable(path: Path) -> bool:
-    """Tell whether :func:`read_image` can decode a file; at an eighth of the size where the format allows it."""
+    """Whether :func:`read_image` can decode a file."""
+    # At an eighth of the size where the format allows it, because that is much faster.
     data = _read_bytes(path)
     return _decode(data, cv2.IMREAD_REDUCED_COLOR_8) is not None and not _is_cut_off(data)
 
 
 def video_fps(source: Path) -> float:
-    """Return a video's frame rate; 25 where the file doesn't say."""
+    """A video's frame rate; 25 where the file doesn't say."""
     fps = float(cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS))
     return fps if 0 < fps <= 1000 else 25.0
 
@@ -112,7 +113,7 @@ def _decode(data: NDArray[np.uint8], flags: int) -> Any:
 
 
 def _is_cut_off(data: NDArray[np.uint8]) -> bool:
-    """Return whether the file's end is missing; decoders fill the rest with grey and don't say so."""
+    # Decoders fill what is missing with grey and don't report it, so the file's end marker is looked for here.
     content = data.tobytes()
     if content.startswith(b"\x89PNG"):
         return b"IEND" not in content
@@ -122,10 +123,8 @@ def _is_cut_off(data: NDArray[np.uint8]) -> bool:
 
 
 def _jpeg_scan_start(content: bytes) -> int:
-    """Return where a JPEG's own pixels begin: an embedded thumbnail before them has an end marker too.
-
-    Any number of fill bytes FF may stand before a marker (ITU-T T.81, B.1.1.2).
-    """
+    """Where a JPEG's own pixels begin: a thumbnail embedded before them has an end marker too."""
+    # Any number of fill bytes FF may stand before a marker (ITU-T T.81, B.1.1.2).
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] != 0xDA:
         is_fill = content[position + 1] == 0xFF
