@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, get_args
+from typing import IO, Any, Literal, TypedDict, get_args
 
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fresh_folder, sha256, write_atomic, write_json
@@ -39,6 +39,13 @@ LAYOUTS = ("one2many", "end2end")
 OPTIONAL_KEYS = ("engine", "requires")
 """Keys that are absent where there is nothing to say."""
 _COPY_AGAIN = "Copy the bundle to this device again, or build it again."
+
+
+class FileEntry(TypedDict):
+    """How one file of a bundle is recognised."""
+
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +86,8 @@ class BundleSpec:
     """Name of the model's input tensor."""
     output_name: str
     """Name of the model's output tensor."""
-    files: dict[str, dict[str, Any]]
-    """Every file except bundle.json: relative path to ``{"sha256": ..., "size_bytes": ...}``."""
+    files: dict[str, FileEntry]
+    """Every file except bundle.json, by relative path."""
     provenance: dict[str, Any]
     """Where it came from: weights, data, versions. Free-form, for reports."""
     engine: dict[str, Any] = field(default_factory=dict)
@@ -133,6 +140,7 @@ def write_bundle_json(folder: Path, spec: BundleSpec) -> BundleSpec:
     described = {path.relative_to(folder).as_posix(): _describe(path) for path in paths}
     complete = replace(spec, files=described)
     value = complete.to_json()
+    # The device's own check: a bundle that it would refuse is never written.
     BundleSpec.from_json(value, str(folder / BUNDLE_JSON))
     write_json(folder / BUNDLE_JSON, value)
     return complete
@@ -175,10 +183,11 @@ def pack(folder: Path, tar_path: Path) -> None:
     """
     spec = open_bundle(folder).spec
     top = _stem(tar_path)
+    # The files of bundle.json and no others: an engine that a device built beside them belongs to that device.
     write_atomic(tar_path, lambda temporary: _write_tar(folder, [*spec.files, BUNDLE_JSON], top, temporary))
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> FileEntry:
     return {"sha256": sha256(path), "size_bytes": path.stat().st_size}
 
 
@@ -203,7 +212,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0  # True is an int in Python
 
 
 def _is_share(value: Any) -> bool:
@@ -215,6 +224,7 @@ def _is_inner_path(value: Any) -> bool:
     if not _is_text(value):
         return False
     path = PurePosixPath(value)
+    # Windows reads a backslash as a separator and a colon as a drive.
     return not path.is_absolute() and ".." not in path.parts and "\\" not in value and ":" not in value
 
 
@@ -286,9 +296,10 @@ def _verify(folder: Path, spec: BundleSpec) -> None:
         raise SlimError(f"The bundle {folder} isn't what was built.", culprits=problems, remedy=_COPY_AGAIN)
 
 
-def _difference(path: Path, name: str, entry: dict[str, Any]) -> str:
+def _difference(path: Path, name: str, entry: FileEntry) -> str:
     if not path.is_file():
         return f"{name}: missing"
+    # The size first: a file that was cut off in copying is found without reading it.
     if path.stat().st_size != entry["size_bytes"]:
         return f"{name}: {path.stat().st_size} bytes, expected {entry['size_bytes']}"
     return "" if sha256(path) == entry["sha256"] else f"{name}: content changed (SHA-256 differs)"
@@ -299,7 +310,8 @@ def _stem(path: Path) -> str:
 
 
 def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
-    """Write a tar.gz without times, owners or names that vary between two runs."""
+    """Write a tar.gz without anything that varies between two runs."""
+    # gzip would store the temporary file's name and the time; TarInfo's own defaults have no time and no owner.
     with (
         out.open("wb") as stream,
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=stream, mtime=0) as packed,
@@ -314,6 +326,7 @@ def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
 
 def _unpacked(archive: Path) -> Path:
     """The folder beside ``archive`` with its content, unpacked on first use."""
+    # The hash is in the name: another archive under the same name never gets this one's files.
     folder = archive.with_name(f"{_stem(archive)}-{sha256(archive)[:12]}")
     if (folder / BUNDLE_JSON).is_file():
         return folder
@@ -337,6 +350,7 @@ def _extract(archive: Path, folder: Path) -> None:
         for entry in tar:
             if entry.isdir():
                 continue
+            # Links and devices are refused like paths that lead out of the folder.
             stream = tar.extractfile(entry) if entry.isreg() and _is_inner_path(entry.name) else None
             if stream is None:
                 raise SlimError(

@@ -93,6 +93,7 @@ def read_state() -> MachineState:
 def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
     """Why a timing between two states doesn't count: the clocks were limited at either end or in between."""
     start, end = before.throttled or 0, after.throttled or 0
+    # The upper bits stay set until the next boot: only those that are new belong to this run.
     during = (end >> 16) & ~(start >> 16)
     reasons = [f"{name} before the run" for bit, name in THROTTLE_BITS.items() if start >> bit & 1]
     reasons += [f"{name} after the run" for bit, name in THROTTLE_BITS.items() if end >> bit & 1]
@@ -152,6 +153,7 @@ def is_release(l4t: str | None, start: str) -> bool:
 
 def power_mode() -> str | None:
     """A Jetson's power mode (``MAXN_SUPER``), None where ``nvpmodel`` is missing or doesn't say."""
+    # /usr/sbin isn't on an ordinary user's PATH.
     program = shutil.which("nvpmodel") or shutil.which("nvpmodel", path="/usr/sbin")
     answer = _answer_of([program, "-q"]) if program else ""
     found = re.search(r"NV Power Mode:\s*(\S+)", answer)
@@ -201,6 +203,7 @@ def _gpu_mhz() -> float | None:
 
 
 def _over_current() -> int | None:
+    # The counters only grow: what matters is the difference between two readings.
     counts = [_read_number(path) for path in sorted(ROOT.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))]
     known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
@@ -209,6 +212,7 @@ def _over_current() -> int | None:
 def _throttle_alerts() -> tuple[str, ...]:
     devices = sorted(ROOT.glob("sys/class/thermal/cooling_device*"))
     active = {_read(device / "type") for device in devices if (_read_number(device / "cur_state") or 0) > 0}
+    # Fans are cooling devices too; only those named so cut clocks.
     return tuple(sorted(name for name in active if name.endswith("throttle-alert")))
 
 
@@ -241,6 +245,7 @@ def _cpuinfo(key: str) -> str:
 
 def _meminfo() -> dict[str, float]:
     """The entries of /proc/meminfo, megabytes."""
+    # The file's "kB" are 1024 bytes.
     rows = [line.split() for line in _read(ROOT / "proc/meminfo").splitlines()]
     return {row[0].rstrip(":"): round(int(row[1]) * 1024 / 1e6) for row in rows if len(row) == 3}
 

@@ -25,6 +25,7 @@ _PIP_NAMES = {"cv2": "opencv-python-headless"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's problem is one message on standard error."""
     args = make_parser(COMMANDS).parse_args(arguments)
+    # OpenCV and FFmpeg would print warnings of their own between ours. Read when cv2 is imported, so set before.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
@@ -37,13 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _report(_explain_missing(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None:  # not about a path: a fault of ours, which needs its traceback
             raise
         return _report(_explain_refusal(error))
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Show this machine and its runtimes; with BUNDLE, whether it runs here. Exit code 1: no, or not as required."""
+    # Imported here, as in every command: doctor must answer where OpenCV or a runtime is missing.
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.doctor import examine
 

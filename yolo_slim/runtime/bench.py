@@ -119,6 +119,7 @@ def bench(
     """
     if not images:
         raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
+    # The first frames pay for allocations, caches and clocks that rise.
     for index in range(warmup):
         detector.detect(images[index % len(images)])
     before = read_state()
@@ -131,7 +132,7 @@ def bench(
         schema=BENCH_SCHEMA,
         bundle={key: getattr(spec, key) for key in ("name", "target", "runtime", "precision", "imgsz")},
         runtime=detector.describe().to_json(),
-        machine=_machine(spec),
+        machine=_machine(spec),  # looked at after timing: it starts programs such as nvpmodel
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         warmup=warmup,
         images=len(images),
@@ -192,6 +193,7 @@ def _timed(
     """Every sample, and the seconds taken."""
     times: list[StageTimes] = []
     start = time.perf_counter()
+    # Both least numbers must be reached: few slow frames are too few, many fast ones are over before clocks settle.
     while len(times) < min_queries or time.perf_counter() - start < min_seconds:
         times.append(detector.timed(images[len(times) % len(images)])[1])
     return times, time.perf_counter() - start

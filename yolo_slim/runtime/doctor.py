@@ -169,6 +169,7 @@ def _try_out(bundle: Bundle) -> RuntimeFacts:
     from yolo_slim.runtime.detector import Detector
 
     with Detector(bundle) as detector:
+        # Some runtimes fail at the first frame only, not when they load the model.
         detector.detect(np.full((*bundle.spec.imgsz, 3), 114, np.uint8))
         return detector.describe()
 

@@ -47,6 +47,7 @@ def infer_folder(
         mode: ``val`` (conf .001, every class) or ``predict``.
         root: names are relative to it; None keeps the paths as given.
     """
+    # A detector that is given stays open: it is the caller's.
     if isinstance(bundle, Detector):
         return [_infer(bundle, path, mode, root) for path in image_paths]
     with Detector(bundle) as detector:

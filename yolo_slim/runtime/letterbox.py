@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAD_VALUE = 114
+# A table of the 256 quotients gives the same float32 numbers as dividing every pixel, and is faster.
 _TO_UNIT: NDArray[np.float32] = np.arange(256, dtype=np.float32) / np.float32(255)
 _CONVERSIONS = {
     1: "cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)",
@@ -84,11 +85,13 @@ class Letterbox:
         require_bgr(image_bgr)
         geometry = self._prepare((image_bgr.shape[0], image_bgr.shape[1]))
         height, width = geometry.resized_hw
+        # Ultralytics doesn't resize an image that already fits; an interpolation could change its pixels.
         if geometry.resized_hw == geometry.image_hw:
             resized = image_bgr
         else:
             resized = cv2.resize(image_bgr, (width, height), self._resized, interpolation=cv2.INTER_LINEAR)
         blue, green, red = cv2.split(resized, self._planes)
+        # Writes straight into the input buffer: no intermediate float image, no transposition.
         for plane, target in zip((red, green, blue), self._targets, strict=True):
             cv2.LUT(plane, _TO_UNIT, target)
         return self._blob, geometry

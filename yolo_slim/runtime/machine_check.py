@@ -96,7 +96,7 @@ def find(spec: BundleSpec) -> Found:
         power_mode=_power_mode_or_governor(),
         packages=_installed(spec),
         memory_gb=None if memory_mb is None else memory_mb * 1e6 / 2**30,
-        sm=None if spec.requires.sm is None else _sm(),
+        sm=None if spec.requires.sm is None else _sm(),  # asking starts CUDA: only where it matters
         l4t=l4t_version(),
     )
 
@@ -120,7 +120,7 @@ def _installed(spec: BundleSpec) -> dict[str, str]:
     """Versions of the required packages; the runtime's own come from the runtime, which may have no pip metadata."""
     try:
         own = backend(spec.runtime).versions()
-    except SlimError:
+    except SlimError:  # one of them is missing; pip's metadata still knows the others
         own = {}
     versions = {package: own.get(package) or package_version(package) for package in spec.requires.packages}
     return {package: version for package, version in versions.items() if version is not None}

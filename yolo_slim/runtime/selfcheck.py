@@ -94,6 +94,7 @@ def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> 
     entries = []
     for number, path in enumerate(images, start=1):
         image = read_image(path, convert_channels=True)
+        # PNG is lossless: the device sees the very pixels that the expected detections come from.
         (target / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         entries.append({"file": f"{number}.png", **_to_json(detector.detect(image))})
     write_json(target / EXPECTED, {"conf": detector.bundle.spec.conf, "images": entries})
@@ -121,6 +122,7 @@ def _check_image(detector: Detector, folder: Path, entry: dict[str, Any], conf: 
 
 def compare(file: str, expected: Detections, found: Detections, conf: float) -> ImageCheck:
     """Pair detections greedily, best expected score first, and list what has no partner."""
+    # Best score first, so that a faint detection can't take the partner of a sure one.
     free = list(range(len(found)))
     missing = []
     for index in range(len(expected)):
@@ -129,6 +131,7 @@ def compare(file: str, expected: Detections, found: Detections, conf: float) -> 
             missing.append(index)
         else:
             free.remove(partner)
+    # Closer to the threshold, a detection may be on either side of it within the tolerance.
     certain = conf + MAX_SCORE_DIFFERENCE
     problems = [f"missing: {_line(expected, index)}" for index in missing if expected.scores[index] > certain]
     problems += [f"unexpected: {_line(found, index)}" for index in free if found.scores[index] > certain]

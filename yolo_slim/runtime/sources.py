@@ -69,6 +69,7 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
         SlimError: unreadable, cut off, not 8-bit, or not of 3 channels and conversion wasn't asked for.
     """
     data = _read_bytes(path)
+    # Decoded twice: UNCHANGED shows channels and bits as stored, COLOR turns the image by its EXIF orientation.
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored is None or _is_cut_off(data):
         raise SlimError(f"Not a readable image, damaged or cut off: {path}", remedy=_REPLACE)
@@ -99,7 +100,7 @@ def video_fps(source: Path) -> float:
 
 
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
-    try:
+    try:  # not cv2.imread: it answers every failure with None, and can't open every name on Windows
         return np.fromfile(path, np.uint8)
     except OSError as error:
         raise SlimError(f"{path} can't be read: {error.strerror}.", remedy=_REPLACE) from None

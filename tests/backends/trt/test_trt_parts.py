@@ -13,7 +13,7 @@ import pytest
 from tiny_detector import IMGSZ, scene
 
 from yolo_slim.backends import backend, tensorrt
-from yolo_slim.backends.tensorrt import session as _trt_session
+from yolo_slim.backends.tensorrt.session import TensorRtSession
 from yolo_slim.backends.tensorrt.builder import PRECISION_FLAGS
 from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable
 from yolo_slim.backends.tensorrt.engine import Settings
@@ -25,7 +25,7 @@ Make = Callable[..., Path]
 Install = Callable[..., None]
 
 
-def opened(folder: Path, said: list[str] | None = None) -> _trt_session.TensorRtSession:
+def opened(folder: Path, said: list[str] | None = None) -> TensorRtSession:
     """Build a bundle's engine and open it."""
     bundle = open_bundle(folder)
     tensorrt.build_engine(folder, bundle.spec, (said if said is not None else []).append)

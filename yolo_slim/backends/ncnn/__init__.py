@@ -44,10 +44,10 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     require_precision(NAME, precision, PRECISIONS)
     with tempfile.TemporaryDirectory(prefix="yolo-slim-pnnx-") as temporary:
         folder = Path(temporary)
-        shutil.copyfile(onnx, folder / "model.onnx")
+        shutil.copyfile(onnx, folder / "model.onnx")  # pnnx writes beside its input
         output = _run_pnnx(folder, imgsz)
         names = _io_names(folder / PARAM, output)
-        _try_out(folder, names, imgsz)
+        _try_out(folder, names, imgsz)  # before anything is written into the bundle
         for name in (PARAM, BIN):
             shutil.copyfile(folder / name, out / name)
     return Built(model={"param": PARAM, "bin": BIN}, input_name=names[0], output_name=names[1])
@@ -120,7 +120,7 @@ def _load(param: Path, weights: Path, threads: int) -> Any:
     net = ncnn.Net()
     # Before loading: loading already arranges the weights for these options.
     net.opt.num_threads = threads
-    net.opt.use_vulkan_compute = False
+    net.opt.use_vulkan_compute = False  # a build with Vulkan would silently run on a GPU
     if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
         raise SlimError(
             f"NCNN {ncnn.__version__} can't load {param.name} and {weights.name}.",
@@ -148,6 +148,7 @@ def _run_pnnx(folder: Path, imgsz: tuple[int, int]) -> str:
     except subprocess.TimeoutExpired:
         raise SlimError(f"pnnx didn't finish within {BUILD_TIMEOUT_S} s.", remedy=_OTHER_PNNX) from None
     output = (done.stdout + done.stderr).decode(errors="replace")
+    # Status 0 doesn't prove that pnnx wrote its files.
     if done.returncode != 0 or not (folder / PARAM).is_file() or not (folder / BIN).is_file():
         fact = f"pnnx {_pnnx_version()} failed with status {done.returncode}; the end of its output:"
         raise SlimError(fact, culprits=_tail(output), remedy=_OTHER_PNNX)

@@ -83,7 +83,7 @@ class OrtSession:
         if address != self._bound_address:
             self._binding.bind_input(self._input_name, "cpu", 0, np.float32, blob.shape, address)
             self._bound_address = address
-            self._bound_blob = blob
+            self._bound_blob = blob  # keeps the memory alive that is bound
 
     def describe(self) -> RuntimeFacts:
         """What really runs."""
@@ -125,6 +125,7 @@ def _load(path: Path, threads: int) -> Any:
             f"ONNX Runtime {ort.__version__} can't load {path}: {error}",
             remedy="Export it again, or update onnxruntime on this machine.",
         ) from None
+    # ONNX Runtime replaces a provider that it can't start, without an error.
     if session.get_providers() != [_PROVIDER]:
         raise SlimError(f"Asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}.")
     return session

@@ -22,7 +22,7 @@ def speed_up_dfl(model: Any) -> int:
     found = list(_dfl_nodes(model.graph))
     for transpose, softmax, conv in found:
         _rewrite(model.graph, transpose, softmax, conv)
-    if found:
+    if found:  # the recorded shapes of intermediate tensors are those of the old layout
         del model.graph.value_info[:]
     return len(found)
 
@@ -77,5 +77,6 @@ def _rewrite(graph: Any, transpose: Any, softmax: Any, conv: Any) -> None:
     index = next(i for i, node in enumerate(graph.node) if node.name == conv.name)
     graph.node.remove(conv)
     graph.node.insert(index, product)
+    # Heads may share one weight: it goes with its last reader.
     if not any(weight.name in node.input for node in graph.node):
         graph.initializer.remove(weight)

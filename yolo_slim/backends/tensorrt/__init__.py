@@ -46,7 +46,7 @@ def open(folder: Path, spec: BundleSpec, threads: int) -> TensorRtSession:
     Raises:
         SlimError: TensorRT, PyCUDA or GPU missing; no engine, or one of another machine, version or graph.
     """
-    del threads
+    del threads  # every backend has this parameter; a GPU has no use for it
     trt = import_tensorrt()
     cuda = start_cuda()
     settings = Settings.from_json(spec.engine)

@@ -71,7 +71,7 @@ def build_plan(
         raise _unparsed(trt, parser, onnx, log)
     config = _configured(trt, builder, settings, builder_flags)
     cached = load_cache(config, cache_file)[1] if settings.timing_cache else "off"
-    monitor = _watch(trt, config, on_step)
+    monitor = _watch(trt, config, on_step)  # in a variable: TensorRT may not keep it alive
     log.say(f"network flags {network_flags}, builder flags {builder_flags}, timing cache {cached}")
     start = time.monotonic()
     memory = builder.build_serialized_network(network, config)

@@ -144,7 +144,7 @@ def identity(onnx: Path, spec: BundleSpec, settings: Settings, tensorrt: str, gp
 def save(folder: Path, plan: bytes, wanted: Mapping[str, object], facts: BuildFacts) -> Sidecar:
     """Write engine and sidecar atomically, the sidecar last: an interrupted build leaves no engine that counts."""
     target = folder / FOLDER
-    (target / SIDECAR).unlink(missing_ok=True)
+    (target / SIDECAR).unlink(missing_ok=True)  # from here on the old engine doesn't count either
     write_atomic(target / ENGINE, lambda path: path.write_bytes(plan))
     sidecar = Sidecar(
         schema=SIDECAR_SCHEMA,
@@ -167,6 +167,7 @@ def load(folder: Path, wanted: Mapping[str, object]) -> tuple[bytes, Sidecar]:
     if not (target / ENGINE).is_file() or not (target / SIDECAR).is_file():
         raise SlimError(f"{folder} has no engine for this machine yet.", remedy=REBUILD.replace("again ", ""))
     sidecar = _read_sidecar(target / SIDECAR)
+    # Facts before bytes: "another TensorRT" explains more than "SHA-256 differs".
     differing = [
         f"{key}: {sidecar.built_for.get(key)} in the engine, {value} here"
         for key, value in wanted.items()

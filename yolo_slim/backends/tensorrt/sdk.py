@@ -61,7 +61,7 @@ def import_pycuda() -> Any:
     try:
         import pycuda.driver as cuda
     except ImportError as error:
-        if "libcuda" in str(error):
+        if "libcuda" in str(error):  # PyCUDA is there, NVIDIA's driver isn't
             raise _no_gpu(str(error)) from None
         raise SlimError(f"PyCUDA can't be imported: {error}", remedy=pycuda_remedy()) from None
     return cuda

@@ -66,7 +66,7 @@ class TensorRtSession:
     def infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one image, see :class:`yolo_slim.backends.Session`."""
         with self._current():
-            np.copyto(self._host_input, blob)
+            np.copyto(self._host_input, blob)  # asynchronous copies need page-locked memory
             self._begin.record(self._stream)
             if self._graph is None:
                 self._enqueue()
@@ -75,7 +75,7 @@ class TensorRtSession:
             self._end.record(self._stream)
             self._stream.synchronize()
             self._gpu_ms.append(self._end.time_since(self._begin))
-        if self._host_output is not self._output:
+        if self._host_output is not self._output:  # an fp16 output is converted
             np.copyto(self._output, self._host_output)
         return self._output
 
@@ -108,7 +108,7 @@ class TensorRtSession:
 
     def close(self) -> None:
         """Free buffers, engine and context; a second call does nothing."""
-        if self._primary is None:
+        if self._primary is None:  # closed already
             return
         with self._current():
             if self._graph is not None:
@@ -116,6 +116,7 @@ class TensorRtSession:
             for buffer in (self._device_input, self._device_output):
                 if buffer is not None:
                     buffer.free()
+            # Left to right: each is freed before the object that made it.
             self._graph = self._context = self._engine = self._runtime = None
             self._device_input = self._device_output = None
             self._host_input = self._host_output = self._output = None
@@ -195,13 +196,14 @@ class TensorRtSession:
 
     def _capture(self) -> str:
         """Try to make the CUDA graph; the answer is why there is none, or an empty string."""
+        # Noise, not zeros: two ways to compute nothing would agree.
         self._host_input[...] = np.random.default_rng(0).random(self._host_input.shape, np.float32)
         self._enqueue()  # TensorRT allocates during a first run, which can't be captured
         self._stream.synchronize()
         if not self._settings.cuda_graph:
             return "switched off by the bundle's settings"
         plain = np.array(self._host_output, np.float32)
-        self._host_output.fill(0)
+        self._host_output.fill(0)  # a graph that writes nothing must not find the plain frame's answer
         try:
             self._graph = CudaGraph(self._stream.handle, self._enqueue)
             self._graph.launch()
