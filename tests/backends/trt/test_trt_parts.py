@@ -13,10 +13,10 @@ import pytest
 from tiny_detector import IMGSZ, scene
 
 from yolo_slim.backends import backend, tensorrt
-from yolo_slim.backends.tensorrt.session import TensorRtSession
 from yolo_slim.backends.tensorrt.builder import PRECISION_FLAGS
 from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable
 from yolo_slim.backends.tensorrt.engine import Settings
+from yolo_slim.backends.tensorrt.session import TensorRtSession
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.letterbox import letterbox
