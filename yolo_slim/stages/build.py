@@ -23,8 +23,8 @@ from yolo_slim.workspace.job import Job, read_manifest, versions
 SELFCHECK_IMAGES = 3
 NO_END2END = ("ncnn",)
 """Runtimes without the top-k operations of an end2end graph."""
-REVISION = 2
-"""Raised when bundles of equal inputs come out otherwise; 2: the DFL over the last axis in ONNX Runtime."""
+REVISION = 3
+"""Raised when bundles of equal inputs come out otherwise; 3: bundle.json has schema 2."""
 FLOAT_GRAPH = "fp32"
 """Name of the graph as it was exported."""
 
@@ -195,7 +195,8 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
             output_name=built.output_name,
             files={},
             provenance=_provenance(inputs, onnx),
-            build=profile.build_settings(runtime),
+            engine=profile.engine_settings(runtime),
+            requires=profile.requirements(runtime),
             **about,
         )
         with Detector(Bundle(folder=temporary, spec=_runnable(spec))) as detector:
@@ -210,7 +211,7 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
 
 def _runnable(spec: BundleSpec) -> BundleSpec:
     """Return the specification that runs here: ONNX Runtime stands for an engine that only the device can build."""
-    return replace(spec, runtime="onnxruntime", build={}) if engine_builder(spec.runtime) else spec
+    return replace(spec, runtime="onnxruntime", engine={}) if engine_builder(spec.runtime) else spec
 
 
 def _provenance(inputs: BuildInputs, onnx: Path) -> dict[str, Any]:

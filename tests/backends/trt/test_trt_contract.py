@@ -171,7 +171,7 @@ def test_graph_functions_are_libcudas() -> None:
     header = Path("/usr/local/cuda/include/cuda.h")
     if not header.is_file():
         pytest.skip("needs the CUDA toolkit's cuda.h")
-    source = (ROOT / "yolo_slim/backends/_trt_graph.py").read_text(encoding="utf-8")
+    source = (ROOT / "yolo_slim/backends/tensorrt/cuda_graph.py").read_text(encoding="utf-8")
     called = set(re.findall(r"\bcu[A-Z]\w+", source))
     assert len(called) == 6
     text = header.read_text(encoding="utf-8", errors="replace")
