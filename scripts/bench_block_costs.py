@@ -2,7 +2,7 @@
 
     yolo-slim block-costs --model ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
         --imgsz 320 --images 100 --out runs/block_costs
-    python scripts/bench_sensitivity.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
+    python scripts/bench_block_costs.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
         --imgsz 320 --map runs/block_costs/block_costs.json --out runs/bench-block-costs
 
 mAP is of validation images, in ONNX Runtime: all of them, and those alone that the map wasn't measured on. Milliseconds

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from yolo_slim.export import device_wheel
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
-    *(ROOT / "yolo_slim" / f"{name}.py" for name in ("__init__", "version", "errors", "files", "machine", "bundle")),
-    *sorted((ROOT / "yolo_slim/runtime").rglob("*.py")),
-    *sorted((ROOT / "yolo_slim/backends").rglob("*.py")),
+    path
+    for pattern in device_wheel.MODULES
+    for path in sorted((ROOT / "yolo_slim").glob(pattern))
+    if path.suffix == ".py"
 ]
+"""What the wheel in a bundle contains."""
 BLOCKED = {
     *("torch", "torchvision", "torch_pruning", "ultralytics"),
     *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx", "pycuda"),

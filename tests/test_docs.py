@@ -7,27 +7,23 @@ import importlib.util
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import click
 import pytest
 from click.core import ParameterSource
+from pydantic import BaseModel, Field
 
 from tests.conftest import ROOT
 from yolo_slim.cli import cli
-from yolo_slim.config.profile import Budget, JetPack, Jetson, Profile, RungBudgets, RuntimeChoice, TensorRt, Thermal
-from yolo_slim.config.run import (
-    BlockCostsConfig,
-    ExportConfig,
-    PruneConfig,
-    QuantizeConfig,
-    RecoverConfig,
-    RunConfig,
-    ValidateConfig,
-)
-from yolo_slim.config.strict import Frozen
+from yolo_slim.config.commands import CompareConfig
+from yolo_slim.config.declaration import settings_in
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import RunConfig
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "datasets").glob("*.md"))]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
@@ -134,36 +130,72 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-CONFIGS: dict[str, type[Frozen]] = {
-    "A run": RunConfig, "prune.": PruneConfig, "block_costs.": BlockCostsConfig,
-    "recover.": RecoverConfig, "export.": ExportConfig, "quantize.": QuantizeConfig,
-    "validate.": ValidateConfig, "A device profile": Profile, "runtimes[]": RuntimeChoice,
-    "budget.": Budget, "rungs.": RungBudgets, "thermal.": Thermal, "tensorrt.": TensorRt,
-    "jetson.": Jetson, "jetson.jetpacks[]": JetPack,
-}  # fmt: skip
+def load_generator() -> ModuleType:
+    """Import scripts/generate.py."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "scripts/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def documented_defaults() -> dict[str, list[tuple[str, str]]]:
-    """Return the keys and defaults of every section of docs/configuration.md."""
-    text = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## `?([^`(\n]+?)`?(?: \([^\n]*)?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    return {name: re.findall(r"^\| (\w+) \| (.+?) \| ", body, re.MULTILINE)[1:] for name, body in sections.items()}
+GENERATED = load_generator().generated()
 
 
-@pytest.mark.parametrize("section", CONFIGS)
-def test_configuration_page_tells_the_defaults(section: str) -> None:
-    """Every key is there with the default that the code has."""
-    fields = CONFIGS[section].model_fields
-    given = dict(documented_defaults()[section])
-    assert list(given) == [field.alias or name for name, field in fields.items()]
-    for name, field in fields.items():
-        default = field.get_default(call_default_factory=True)
-        told = "required" if field.is_required() else "see below" if isinstance(default, Frozen) else repr(default)
-        if (section, name) == ("A run", "imgsz"):
-            told = "the target's"
-        assert given[field.alias or name] == told
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
+def test_generated_files_are_up_to_date(path: Path) -> None:
+    """What follows from the settings says what their fields say; `make generate` writes it."""
+    assert path.read_text(encoding="utf-8") == GENERATED[path]
 
 
-def test_configuration_page_has_no_other_section() -> None:
-    """A section that no class stands for would go unchecked."""
-    assert set(documented_defaults()) == set(CONFIGS)
+def test_configuration_page_has_every_key() -> None:
+    """Keys of sections, and of lists in sections, have a row with type, default, option and meaning."""
+    page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    assert "| `macs_removed` | number, > 0, < 1 | `0.5` | `--prune` | Fraction of the multiply-accumulates" in page
+    assert "| `imgsz` | integer, > 0 | the target's | `--imgsz` | Input side" in page
+    for kind in (RunConfig, CompareConfig, Profile):
+        for setting in settings_in(kind):
+            assert f"\n| `{setting.key.split('.')[-1]}` | " in page
+            assert setting.help, f"{setting.key} has no docstring"
+    for heading in ("`validate.`", "`runtimes[]`", "`jetson.jetpacks[]`"):
+        assert f"\n## {heading}\n" in page
+
+
+class Rung(BaseModel):
+    """One entry."""
+
+    map50: float = Field(description="Accuracy, see docs/result.md.")
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is inherited."""
+
+    name: str
+    """Of the run."""
+
+
+@dataclass(frozen=True)
+class Ladder(Base):
+    """The ``mAP`` after every stage."""
+
+    rungs: tuple[Rung, ...]
+    """Entries."""
+    best: Rung | None = None
+    by_class: Mapping[str, float] = field(default_factory=dict)
+
+
+def test_a_page_of_any_class() -> None:
+    """Dataclasses and other models get a page the same way; a class in two places has one section."""
+    assert load_generator().page_of(Ladder, "Ladder").splitlines() == [
+        "## Ladder", "", "The `mAP` after every stage.", "",
+        "| key | type | default | meaning |", "| --- | --- | --- | --- |",
+        "| `name` | text |  | Of the run. |",
+        "| `rungs` | list of section |  | Entries. |",
+        "| `best` | section | none | One entry. |",
+        "| `by_class` | mapping of text to number | `{}` |  |", "",
+        "## `rungs[]`, `best.`", "", "One entry.", "",
+        "| key | type | meaning |", "| --- | --- | --- |",
+        "| `map50` | number | Accuracy, see [result.md](result.md). |",
+    ]  # fmt: skip

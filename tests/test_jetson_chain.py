@@ -66,10 +66,12 @@ def test_preflight_says_what_it_cannot_prove(result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", BUILDS)
 def test_bundle_has_all_that_the_device_needs(chain: tuple[Path, int], name: str) -> None:
-    """The archive carries graph, build settings, provenance, self-check, wheel and an installer that bash accepts."""
+    """The archive has graph, engine settings, requirements, provenance, self-check, wheel and a valid installer."""
     folder = chain[0] / "build" / "slim" / name
     spec = read_json(folder / "bundle.json")
-    assert spec["build"]["workspace_mb"] > 0
+    assert spec["engine"]["workspace_mb"] > 0
+    assert spec["requires"]["sm"] == "8.7"
+    assert spec["requires"]["packages"] == {"tensorrt": ">=8.6", "pycuda": ">=2025.1"}
     assert {"install.sh", "model.onnx", "selfcheck/expected.json"} <= spec["files"].keys()
     assert any(file.endswith(".whl") for file in spec["files"])
     assert ("calibration_sha256" in spec["provenance"]) == name.endswith("int8")

@@ -41,6 +41,16 @@ def test_settings_reach_the_command_line() -> None:
     assert "--quiet" in command
 
 
+def test_help_lists_goals_and_variables() -> None:
+    """Every variable is listed with the help of its option; a goal's own target is no default of the variable."""
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines if line} >= {"rpi", "jetson", "host", "generate", "MODEL=", "NAME="}
+    about = "Fraction of the multiply-accumulates (MACs) to remove from the fused network. [default: 0.5]"
+    assert f"PRUNE=   {about}" in lines
+    assert not any(line.startswith("TARGET=") and "default" in line for line in lines)
+
+
 @pytest.mark.parametrize(("code", "wanted"), [(0, 0), (1, 2), (2, 2), (3, 0)])
 def test_unproven_is_no_failure_of_make(code: int, wanted: int, tmp_path: object) -> None:
     """Without the device on the desk `unproven` (3) is the best there is; a failed gate and bad input stop make."""

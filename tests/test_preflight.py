@@ -77,7 +77,7 @@ def on(target: str, **changes: object) -> Profile:
     values = profile.model_dump()
     values["tensorrt"] |= changes
     if versions is not None:
-        values["jetson"]["jetpacks"] = [{"jetpack": "x", "l4t": "y", "tensorrt": version} for version in versions]
+        values["jetson"]["jetpacks"] = [{"jetpack": "x", "l4t": "0", "tensorrt": version} for version in versions]
     return Profile.model_validate(values)
 
 
@@ -116,11 +116,11 @@ def test_model_string_belongs_to_one_profile(model: str, target: str) -> None:
 
 @pytest.mark.parametrize("target", [NANO, NX, "jetson-agx-orin", THOR])
 def test_profile_tells_the_device_how_to_build(target: str) -> None:
-    """A Jetson profile's build settings are what the TensorRT backend accepts, and no other runtime's."""
+    """A Jetson profile's engine settings are what the TensorRT backend accepts, and no other runtime's."""
     profile = targets.load(target)
-    settings = profile.build_settings("tensorrt")
+    settings = profile.engine_settings("tensorrt")
     assert Settings.from_json(settings).workspace_mb == profile.tensorrt.workspace_mb
-    assert profile.build_settings("ncnn") == {}
+    assert profile.engine_settings("ncnn") == {}
     assert profile.jetson is not None
     assert profile.power_mode in profile.jetson.power_modes
 

@@ -1,6 +1,6 @@
 """A bundle: one folder (or .tar.gz) with everything a device needs to run one model in one runtime and precision.
 
-``bundle.json`` is written last and lists the SHA-256 of every other file: a bundle is whole and unchanged, or refused.
+``bundle.json`` is written last and lists the SHA-256 of every other file: a bundle that lacks a byte is refused.
 See docs/bundle.md for its keys.
 """
 
@@ -13,21 +13,39 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Literal, TypedDict, get_args
 
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fresh_folder, sha256, write_atomic, write_json
+from yolo_slim.requirements import Requirements, requirement_problems
 
-BUNDLE_SCHEMA = 1
-"""Version of bundle.json; a reader refuses a newer one."""
+BUNDLE_SCHEMA = 2
+"""Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
-RUNTIMES = ("onnxruntime", "ncnn", "tensorrt")
-PRECISIONS = ("fp32", "fp16", "int8")
+Runtime = Literal["onnxruntime", "ncnn", "tensorrt"]
+"""Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
+Precision = Literal["fp32", "fp16", "int8"]
+"""Every precision. A backend's own ``PRECISIONS`` says which of them it builds."""
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PACKAGES: dict[Runtime, tuple[str, ...]] = {
+    "onnxruntime": ("onnxruntime",),
+    "ncnn": ("ncnn",),
+    "tensorrt": ("tensorrt", "pycuda"),
+}
+"""Python packages that a runtime imports on the device."""
 LAYOUTS = ("one2many", "end2end")
-OPTIONAL_KEYS = ("build",)
+OPTIONAL_KEYS = ("engine", "requires")
 """Keys that are absent where there is nothing to say."""
 _COPY_AGAIN = "Copy the bundle to this device again, or build it again."
+
+
+class FileEntry(TypedDict):
+    """How one file of a bundle is recognised."""
+
+    sha256: str
+    size_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +59,9 @@ class BundleSpec:
     target: str
     """Device profile that the bundle was built for."""
     runtime: str
-    """Module of :mod:`yolo_slim.backends` that runs it."""
+    """Folder of :mod:`yolo_slim.backends` that runs it: one of :data:`RUNTIMES`."""
     precision: str
-    """``fp32``, ``fp16`` or ``int8``."""
+    """One of :data:`PRECISIONS`."""
     task: str = "detect"
     """Ultralytics task; only ``detect``."""
     imgsz: tuple[int, int]
@@ -68,22 +86,24 @@ class BundleSpec:
     """Name of the model's input tensor."""
     output_name: str
     """Name of the model's output tensor."""
-    files: dict[str, dict[str, Any]]
-    """Every file except bundle.json: relative path to ``{"sha256": ..., "size_bytes": ...}``."""
+    files: dict[str, FileEntry]
+    """Every file except bundle.json, by relative path."""
     provenance: dict[str, Any]
     """Where it came from: weights, data, versions. Free-form, for reports."""
-    build: dict[str, Any] = field(default_factory=dict)
-    """How the device finishes the model: TensorRT's workspace, DLA and so on. Empty: nothing to build there."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """How the device builds its engine: TensorRT's workspace, DLA and so on. Empty: it builds none."""
+    requires: Requirements = field(default_factory=Requirements)
+    """What the device must have; ``doctor`` compares it with the machine."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON value of bundle.json."""
+    def to_json(self) -> dict[str, object]:
+        """The content of bundle.json."""
         names = {str(key): value for key, value in sorted(self.names.items())}
-        value = {**asdict(self), "imgsz": list(self.imgsz), "names": names}
+        value = {**asdict(self), "imgsz": list(self.imgsz), "names": names, "requires": self.requires.to_json()}
         return {key: content for key, content in value.items() if key not in OPTIONAL_KEYS or content}
 
     @classmethod
-    def from_json(cls, value: Any, source: str = BUNDLE_JSON) -> BundleSpec:
-        """Return the specification in a JSON value.
+    def from_json(cls, value: object, source: str = BUNDLE_JSON) -> BundleSpec:
+        """Check and convert the content of bundle.json; schema 1 is converted to the present one.
 
         Raises:
             SlimError: newer schema; or every missing key, unknown key and impossible value, all at once.
@@ -91,11 +111,13 @@ class BundleSpec:
         if not isinstance(value, dict):
             raise SlimError(f"{source} isn't a JSON object.", remedy=_COPY_AGAIN)
         _refuse_newer_schema(value.get("schema"), source)
+        value = _in_present_schema(value)
         problems = list(_problems(value))
         if problems:
             raise SlimError(f"{source} has {len(problems)} problem(s).", culprits=problems, remedy=_COPY_AGAIN)
         names = {int(key): text for key, text in value["names"].items()}
-        return cls(**{**value, "imgsz": tuple(value["imgsz"]), "names": names})
+        requires = Requirements.from_json(value.get("requires", {}))
+        return cls(**{**value, "imgsz": tuple(value["imgsz"]), "names": names, "requires": requires})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,19 +130,20 @@ class Bundle:
     """What bundle.json says."""
 
     def model_path(self, role: str) -> Path:
-        """Return the path of one model file."""
+        """The model file that has a role, such as ``onnx`` or ``param``."""
         return self.folder / self.spec.model[role]
 
 
 def write_bundle_json(folder: Path, spec: BundleSpec) -> BundleSpec:
-    """Hash every file of ``folder`` and write its bundle.json last; return ``spec`` with ``files`` filled in."""
+    """Hash every file of ``folder``, write its bundle.json last, and give ``spec`` back with ``files`` filled in."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / BUNDLE_JSON]
     described = {path.relative_to(folder).as_posix(): _describe(path) for path in paths}
-    whole = replace(spec, files=described)
-    value = whole.to_json()
+    complete = replace(spec, files=described)
+    value = complete.to_json()
+    # The device's own check: a bundle that it would refuse is never written.
     BundleSpec.from_json(value, str(folder / BUNDLE_JSON))
     write_json(folder / BUNDLE_JSON, value)
-    return whole
+    return complete
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -141,7 +164,7 @@ def open_bundle(path: Path | str) -> Bundle:
 
 
 def read_spec(folder: Path) -> BundleSpec:
-    """Return a folder's bundle.json without verifying the other files."""
+    """Read a folder's bundle.json without verifying the other files."""
     path = folder / BUNDLE_JSON
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -156,14 +179,15 @@ def pack(folder: Path, tar_path: Path) -> None:
     """Write a bundle folder as a .tar.gz whose bytes depend on its content and the archive's name only.
 
     Raises:
-        SlimError: the folder isn't a whole bundle.
+        SlimError: a file of the bundle is missing or changed.
     """
     spec = open_bundle(folder).spec
     top = _stem(tar_path)
+    # The files of bundle.json and no others: an engine that a device built beside them belongs to that device.
     write_atomic(tar_path, lambda temporary: _write_tar(folder, [*spec.files, BUNDLE_JSON], top, temporary))
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> FileEntry:
     return {"sha256": sha256(path), "size_bytes": path.stat().st_size}
 
 
@@ -176,12 +200,19 @@ def _refuse_newer_schema(schema: Any, source: str) -> None:
         )
 
 
+def _in_present_schema(value: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 named the engine's settings ``build`` and required nothing of the device."""
+    if value.get("schema") != 1:
+        return value
+    return {{"build": "engine"}.get(key, key): content for key, content in value.items()} | {"schema": BUNDLE_SCHEMA}
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0  # True is an int in Python
 
 
 def _is_share(value: Any) -> bool:
@@ -189,10 +220,11 @@ def _is_share(value: Any) -> bool:
 
 
 def _is_inner_path(value: Any) -> bool:
-    """Return whether a text is a relative path that stays inside the bundle."""
+    """Whether a text is a relative path that stays inside the bundle."""
     if not _is_text(value):
         return False
     path = PurePosixPath(value)
+    # Windows reads a backslash as a separator and a colon as a drive.
     return not path.is_absolute() and ".." not in path.parts and "\\" not in value and ":" not in value
 
 
@@ -240,32 +272,34 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "output_name": _TEXT,
     "files": (_is_files, "an object of relative path to sha256 and size_bytes"),
     "provenance": (lambda value: isinstance(value, dict), "an object"),
-    "build": (lambda value: isinstance(value, dict), "an object"),
+    "engine": (lambda value: isinstance(value, dict), "an object"),
 }
 
 
 def _problems(value: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for every missing key, unknown key and impossible value."""
+    """One line for every missing key, unknown key and impossible value."""
     known = [entry.name for entry in fields(BundleSpec)]
     yield from (f"{key}: missing" for key in known if key not in value and key not in OPTIONAL_KEYS)
     yield from (f"{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known)
     for key, (is_valid, expected) in _CHECKS.items():
         if key in value and not is_valid(value[key]):
             yield f"{key}: got {value[key]!r}; expected {expected}"
+    yield from requirement_problems(value.get("requires", {}))
     if _is_model(value.get("model")) and _is_files(value.get("files")):
         yield from (f"model: {file} isn't in files" for file in value["model"].values() if file not in value["files"])
 
 
 def _verify(folder: Path, spec: BundleSpec) -> None:
-    """Raise for every file that is missing or differs from bundle.json."""
+    """Refuse the bundle, naming every file that is missing or differs from bundle.json."""
     problems = [problem for name, entry in spec.files.items() if (problem := _difference(folder / name, name, entry))]
     if problems:
         raise SlimError(f"The bundle {folder} isn't what was built.", culprits=problems, remedy=_COPY_AGAIN)
 
 
-def _difference(path: Path, name: str, entry: dict[str, Any]) -> str:
+def _difference(path: Path, name: str, entry: FileEntry) -> str:
     if not path.is_file():
         return f"{name}: missing"
+    # The size first: a file that was cut off in copying is found without reading it.
     if path.stat().st_size != entry["size_bytes"]:
         return f"{name}: {path.stat().st_size} bytes, expected {entry['size_bytes']}"
     return "" if sha256(path) == entry["sha256"] else f"{name}: content changed (SHA-256 differs)"
@@ -276,7 +310,8 @@ def _stem(path: Path) -> str:
 
 
 def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
-    """Write a tar.gz without times, owners or names that vary between two runs."""
+    """Write a tar.gz without anything that varies between two runs."""
+    # gzip would store the temporary file's name and the time; TarInfo's own defaults have no time and no owner.
     with (
         out.open("wb") as stream,
         gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=stream, mtime=0) as packed,
@@ -290,7 +325,8 @@ def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
 
 
 def _unpacked(archive: Path) -> Path:
-    """Return the folder beside ``archive`` that holds its content, unpacking it on first use."""
+    """The folder beside ``archive`` with its content, unpacked on first use."""
+    # The hash is in the name: another archive under the same name never gets this one's files.
     folder = archive.with_name(f"{_stem(archive)}-{sha256(archive)[:12]}")
     if (folder / BUNDLE_JSON).is_file():
         return folder
@@ -308,21 +344,22 @@ def _unpacked(archive: Path) -> Path:
 def _extract(archive: Path, folder: Path) -> None:
     """Write the archive's regular files below ``folder``, without their top folder.
 
-    ``tarfile``'s own safe filter is absent from early Python 3.10 releases. It also stops reading at the end marker:
-    the rest is read here, because gzip tells a cut off or changed archive only at its end.
+    ``tarfile``'s own safe filter is absent from early Python 3.10 releases, so names are checked here.
     """
     with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
         for entry in tar:
             if entry.isdir():
                 continue
+            # Links and devices are refused like paths that lead out of the folder.
             stream = tar.extractfile(entry) if entry.isreg() and _is_inner_path(entry.name) else None
             if stream is None:
                 raise SlimError(
-                    f"{archive} holds an entry that doesn't belong into a bundle: {entry.name}",
+                    f"{archive} contains an entry that doesn't belong into a bundle: {entry.name}",
                     remedy="Don't use this archive: it was not written by yolo_slim.",
                 )
             parts = PurePosixPath(entry.name).parts
             _write_stream(stream, folder.joinpath(*parts[1:] or parts))
+        # tarfile stops at its end marker; gzip's checksum, which finds a changed archive, comes after it.
         while packed.read(1 << 20):
             pass
 

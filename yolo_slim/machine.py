@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from yolo_slim.version import __version__
 
@@ -21,18 +21,42 @@ CPU_FEATURES = ("asimdhp", "asimddp", "i8mm", "avx2", "f16c", "avx512f", "avx512
 """asimdhp: fp16 arithmetic, asimddp: int8 dot product; the rest likewise on Arm and x86."""
 
 JETPACKS = {"35": "5.1", "36.3": "6.0", "36.4": "6.1 or 6.2", "36.5": "6.2", "38": "7.0 or 7.1", "39": "7.2"}
-"""Jetson Linux release (its beginning) to JetPack."""
+"""Jetson Linux release (its beginning) to JetPack (docs/tensorrt.md)."""
 
-_CPUS = Path("/sys/devices/system/cpu")
-_THERMAL = Path("/sys/class/thermal")
-_DEVFREQ = Path("/sys/class/devfreq")
-_HWMON = Path("/sys/class/hwmon")
-_TEGRA_RELEASE = Path("/etc/nv_tegra_release")
+ROOT = Path("/")
+"""Where the system's files are; tests point it at files of the same shape."""
+
+
+class JetsonFacts(TypedDict, total=False):
+    """What only a Jetson has."""
+
+    l4t: str
+    """Jetson Linux release (``36.4.3``)."""
+    jetpack: str | None
+    """JetPack of that release; None: unknown."""
+    power_mode: str | None
+    """Power mode (``MAXN_SUPER``); None: unknown."""
+
+
+class MachineFacts(JetsonFacts):
+    """What doesn't change while a program runs, as it stands in results. None: unknown."""
+
+    model: str
+    arch: str
+    cores: int | None
+    cpu_features: list[str]
+    memory_total_mb: float | None
+    memory_available_mb: float | None
+    system: str
+    python: str
+    yolo_slim: str
+    numpy: str | None
+    opencv: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineState:
-    """Clocks, temperature and throttling at one moment. None: this machine doesn't tell."""
+    """Clocks, temperature and throttling at one moment. None or empty: this machine doesn't say."""
 
     governors: tuple[str, ...]
     """Distinct cpufreq governors of all cores."""
@@ -51,10 +75,10 @@ class MachineState:
 
 
 def read_state() -> MachineState:
-    """Return the present clocks, temperature and throttling."""
-    cores = sorted(_CPUS.glob("cpu[0-9]*/cpufreq"))
+    """Clocks, temperature and throttling at this moment."""
+    cores = sorted(ROOT.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
     clocks = [_read_number(core / "scaling_cur_freq") for core in cores]
-    zones = [_read_number(zone / "temp") for zone in sorted(_THERMAL.glob("thermal_zone*"))]
+    zones = [_read_number(zone / "temp") for zone in sorted(ROOT.glob("sys/class/thermal/thermal_zone*"))]
     return MachineState(
         governors=tuple(sorted({_read(core / "scaling_governor") for core in cores} - {""})),
         cpu_mhz=tuple(clock / 1000 for clock in clocks if clock is not None),
@@ -67,8 +91,9 @@ def read_state() -> MachineState:
 
 
 def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
-    """Return why a timing between two states doesn't count: limited at either end, or at any time in between."""
+    """Why a timing between two states doesn't count: the clocks were limited at either end or in between."""
     start, end = before.throttled or 0, after.throttled or 0
+    # The upper bits stay set until the next boot: only those that are new belong to this run.
     during = (end >> 16) & ~(start >> 16)
     reasons = [f"{name} before the run" for bit, name in THROTTLE_BITS.items() if start >> bit & 1]
     reasons += [f"{name} after the run" for bit, name in THROTTLE_BITS.items() if end >> bit & 1]
@@ -79,47 +104,56 @@ def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
     return reasons + ([f"over-current protection cut the clocks {cuts} times during the run"] if cuts > 0 else [])
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return what does not change while a program runs: model, CPU, memory, system, versions."""
+def describe_machine() -> MachineFacts:
+    """The facts about this machine that every result records."""
     memory = _meminfo()
-    return {
-        "model": device_model(),
-        "arch": platform.machine(),
-        "cores": os.cpu_count(),
-        "cpu_features": cpu_features(),
-        "memory_total_mb": memory.get("MemTotal"),
-        "memory_available_mb": memory.get("MemAvailable"),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "yolo_slim": __version__,
-        "numpy": _version("numpy"),
-        "opencv": _opencv_version(),
-        **_jetson_facts(),
-    }
+    facts = MachineFacts(
+        model=device_model(),
+        arch=platform.machine(),
+        cores=os.cpu_count(),
+        cpu_features=cpu_features(),
+        memory_total_mb=memory.get("MemTotal"),
+        memory_available_mb=memory.get("MemAvailable"),
+        system=platform.platform(),
+        python=platform.python_version(),
+        yolo_slim=__version__,
+        numpy=package_version("numpy"),
+        opencv=_opencv_version(),
+    )
+    l4t = l4t_version()
+    if l4t is not None:
+        facts["l4t"], facts["jetpack"], facts["power_mode"] = l4t, jetpack_of(l4t), power_mode()
+    return facts
 
 
 def device_model() -> str:
-    """Return the device-tree model (``Raspberry Pi 5 Model B``), or the processor's name."""
-    model = _read(Path("/proc/device-tree/model")).strip("\0 \n")
+    """The device tree's model (``Raspberry Pi 5 Model B``), or the processor's name."""
+    model = _read(ROOT / "proc/device-tree/model").strip("\0 \n")
     return model or _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def l4t_version() -> str | None:
-    """Return a Jetson's Linux release (``36.4.3``), None on other machines.
+    """A Jetson's Linux release (``36.4.3``), None on other machines.
 
     The file begins ``# R36 (release), REVISION: 4.3, GCID: ...``.
     """
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(_TEGRA_RELEASE))
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(ROOT / "etc/nv_tegra_release"))
     return f"{found[1]}.{found[2]}" if found else None
 
 
 def jetpack_of(l4t: str | None) -> str | None:
-    """Return the JetPack that a Jetson Linux release belongs to, None where that isn't known."""
-    return next((name for start, name in JETPACKS.items() if f"{l4t}.".startswith(f"{start}.")), None)
+    """The JetPack that a Jetson Linux release belongs to, None where that isn't known."""
+    return next((name for start, name in JETPACKS.items() if is_release(l4t, start)), None)
+
+
+def is_release(l4t: str | None, start: str) -> bool:
+    """Whether a Jetson Linux release begins with given parts: 36.4.3 with 36.4, but 36.10 not with 36.1."""
+    return f"{l4t}.".startswith(f"{start}.")
 
 
 def power_mode() -> str | None:
-    """Return a Jetson's power mode (``MAXN_SUPER``), None where ``nvpmodel`` is missing or doesn't tell."""
+    """A Jetson's power mode (``MAXN_SUPER``), None where ``nvpmodel`` is missing or doesn't say."""
+    # /usr/sbin isn't on an ordinary user's PATH.
     program = shutil.which("nvpmodel") or shutil.which("nvpmodel", path="/usr/sbin")
     answer = _answer_of([program, "-q"]) if program else ""
     found = re.search(r"NV Power Mode:\s*(\S+)", answer)
@@ -127,7 +161,7 @@ def power_mode() -> str | None:
 
 
 def cpu_features() -> list[str]:
-    """Return which of :data:`CPU_FEATURES` this CPU has."""
+    """Those of :data:`CPU_FEATURES` that this CPU has."""
     flags = (_cpuinfo("Features") or _cpuinfo("flags")).split()
     return [feature for feature in CPU_FEATURES if feature in flags]
 
@@ -138,14 +172,22 @@ def cores() -> int:
 
 
 def peak_memory_mb() -> float | None:
-    """Return the most memory this process ever held, megabytes; None where the system doesn't tell."""
-    status = (line.split() for line in _read(Path("/proc/self/status")).splitlines())
-    # Not getrusage: its maximum survives fork and exec, so a child reports what its parent held.
+    """The most memory that this process ever used, megabytes; None where the system doesn't say."""
+    status = (line.split() for line in _read(ROOT / "proc/self/status").splitlines())
+    # Not getrusage: its maximum survives fork and exec, so a child would report what its parent used.
     return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == ["VmHWM:"]), None)
 
 
+def package_version(package: str) -> str | None:
+    """The version of an installed Python package, None where it isn't installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _read_throttled() -> int | None:
-    """Return the Raspberry Pi firmware's throttling word, None where there is no vcgencmd or it fails."""
+    """The Raspberry Pi firmware's throttling bits, None where there is no vcgencmd or it fails."""
     program = shutil.which("vcgencmd")
     if program is None:
         return None
@@ -155,31 +197,27 @@ def _read_throttled() -> int | None:
         return None
 
 
-def _jetson_facts() -> dict[str, str | None]:
-    """Return Jetson Linux, JetPack and power mode; nothing on other machines."""
-    l4t = l4t_version()
-    return {} if l4t is None else {"l4t": l4t, "jetpack": jetpack_of(l4t), "power_mode": power_mode()}
-
-
 def _gpu_mhz() -> float | None:
-    clocks = [_read_number(path / "cur_freq") for path in sorted(_DEVFREQ.glob("*gpu*"))]
+    clocks = [_read_number(path / "cur_freq") for path in sorted(ROOT.glob("sys/class/devfreq/*gpu*"))]
     return max((clock / 1e6 for clock in clocks if clock is not None), default=None)
 
 
 def _over_current() -> int | None:
-    counts = [_read_number(path) for path in sorted(_HWMON.glob("hwmon*/oc*_event_cnt"))]
+    # The counters only grow: what matters is the difference between two readings.
+    counts = [_read_number(path) for path in sorted(ROOT.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))]
     known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def _throttle_alerts() -> tuple[str, ...]:
-    devices = sorted(_THERMAL.glob("cooling_device*"))
+    devices = sorted(ROOT.glob("sys/class/thermal/cooling_device*"))
     active = {_read(device / "type") for device in devices if (_read_number(device / "cur_state") or 0) > 0}
+    # Fans are cooling devices too; only those named so cut clocks.
     return tuple(sorted(name for name in active if name.endswith("throttle-alert")))
 
 
 def _answer_of(command: list[str]) -> str:
-    """Return what a program prints, nothing when it fails."""
+    """What a program prints; empty when it fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -201,25 +239,19 @@ def _read_number(path: Path) -> float | None:
 
 
 def _cpuinfo(key: str) -> str:
-    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    lines = _read(ROOT / "proc/cpuinfo").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
 
 
 def _meminfo() -> dict[str, float]:
-    """Return /proc/meminfo in megabytes."""
-    rows = [line.split() for line in _read(Path("/proc/meminfo")).splitlines()]
+    """The entries of /proc/meminfo, megabytes."""
+    # The file's "kB" are 1024 bytes.
+    rows = [line.split() for line in _read(ROOT / "proc/meminfo").splitlines()]
     return {row[0].rstrip(":"): round(int(row[1]) * 1024 / 1e6) for row in rows if len(row) == 3}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _opencv_version() -> str | None:
-    """Return OpenCV's version; a Pi's or a Jetson's own build has no pip metadata."""
+    # The operating system's own OpenCV, usual on a Pi or a Jetson, has no pip metadata.
     try:
         import cv2
     except ImportError:

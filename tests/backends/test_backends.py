@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 from tiny_detector import IMGSZ, PRECISION, build_bundle, scene
 
+from yolo_slim import backends
 from yolo_slim.backends import BACKENDS, backend
-from yolo_slim.bundle import RUNTIMES
+from yolo_slim.bundle import PACKAGES, PRECISIONS, RUNTIMES
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.selfcheck import check
@@ -32,8 +33,12 @@ def reference(path: Path, blob: np.ndarray) -> np.ndarray:
 
 
 def test_tables_agree() -> None:
-    """Bundles know the runtimes that there are modules for."""
-    assert set(BACKENDS) == set(RUNTIMES)
+    """Every runtime is a folder of the backends with its packages, and builds only known precisions."""
+    folders = {path.parent.name for path in Path(backends.__file__).parent.glob("*/__init__.py")}
+    assert folders == set(BACKENDS) == set(RUNTIMES) == set(PACKAGES)
+    assert {name: set(backend(name).PRECISIONS) <= set(PRECISIONS) for name in RUNTIMES} == dict.fromkeys(
+        RUNTIMES, True
+    )
 
 
 def test_module_satisfies_the_protocol(runtime: str) -> None:
@@ -41,7 +46,7 @@ def test_module_satisfies_the_protocol(runtime: str) -> None:
     module = backend(runtime)
     assert runtime == module.NAME
     assert PRECISION[runtime] in module.PRECISIONS
-    assert module.versions()[runtime]
+    assert tuple(module.versions()) == PACKAGES[runtime]
 
 
 def test_raw_output_is_that_of_the_graph(runtime: str, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -60,9 +65,9 @@ def test_bundle_passes_its_selfcheck(runtime: str, tiny_onnx: Path, tmp_path: Pa
     """A bundle of every runtime passes its own check, and says what ran."""
     report = check(build_bundle(tiny_onnx, tmp_path / "bundle", runtime))
     assert report.is_passed
-    assert report.runtime["runtime"] == runtime
-    assert report.runtime["precision"] == PRECISION[runtime]
-    assert report.runtime["threads"] == 1
+    assert report.runtime.runtime == runtime
+    assert report.runtime.precision == PRECISION[runtime]
+    assert report.runtime.threads == 1
 
 
 def test_build_leaves_its_input_alone(runtime: str, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -139,18 +139,36 @@ def test_bad_folders_and_models(trained: Path, signs: Path, tmp_path: Path, untr
 
 
 def test_several_values() -> None:
-    """Values follow their option one after the other or with commas; other options end them."""
-    words = ["--seeds", "0", "1", "--methods", "narrow,random", "-q", "--seeds=4", "--prune", "0.3", "0.5"]
-    given = ["--model", "m", "--data", "d", *words]
-    found = cli.commands["compare"].make_context("compare", given).params
-    assert found["seeds"] == (0, 1, 4)
-    assert found["methods"] == ("narrow", "random")
-    assert found["shares"] == (0.3, 0.5)
-    assert found["quiet"] is True
+    """Values stand in one list with commas, or the option is given again; one number alone is how many seeds."""
+    inputs = ["--model", "m", "--data", "d"]
+    given = [
+        *inputs,
+        "--seeds",
+        "0,1",
+        "--methods",
+        "narrow,random",
+        "--seeds=4",
+        "--prune=0.3,.5",
+        "--measured",
+        "a,b",
+    ]
+    found = cli.commands["compare"].make_context("compare", [*given, "--measured", "c"]).params
+    assert found["seeds"] == [0, 1, 4]
+    assert found["methods"] == ["narrow", "random"]
+    assert found["prune"] == [0.3, 0.5]
+    assert found["measured"] == [Path("a,b"), Path("c")]
+    for text, seeds in (("3", 3), ("4,", [4])):
+        assert cli.commands["compare"].make_context("compare", [*inputs, "--seeds", text]).params["seeds"] == seeds
+
+
+def test_values_after_one_another_are_refused() -> None:
+    """The form of earlier versions, without commas, is refused with today's."""
+    with pytest.raises(click.UsageError, match=r"Unexpected: 1 2\. Separate several values with commas: --seeds 0,1,2"):
+        cli.commands["compare"].make_context("compare", ["--model", "m", "--data", "d", "--seeds", "0", "1", "2"])
 
 
 def test_option_without_a_value_is_an_error() -> None:
     """An empty shell variable doesn't start the whole default grid."""
-    for words in (["--seeds"], ["--methods", "-q"]):
+    for words in (["--seeds"], ["--methods", "-q"], ["--prune", ""]):
         with pytest.raises(click.UsageError, match="requires an argument"):
             cli.commands["compare"].make_context("compare", ["--model", "m", "--data", "d", *words])

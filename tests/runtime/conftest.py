@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cv2
 import tiny_detector
 
+RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 2025\n"
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -55,3 +56,29 @@ def cli(tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a Jetson's files and its nvpmodel on PATH."""
+    files = {
+        "etc/nv_tegra_release": RELEASE,
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
+        "proc/meminfo": "MemTotal:        7620000 kB\n",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "1020000000\n",
+        "sys/class/hwmon/hwmon0/oc1_event_cnt": "2\n",
+        "sys/class/hwmon/hwmon0/oc3_event_cnt": "1\n",
+        "sys/class/thermal/thermal_zone0/temp": "51234\n",
+        "sys/class/thermal/cooling_device0/type": "pwm-fan\n",
+        "sys/class/thermal/cooling_device0/cur_state": "3\n",
+        "sys/class/thermal/cooling_device1/type": "gpu-throttle-alert\n",
+        "sys/class/thermal/cooling_device1/cur_state": "0\n",
+        "bin/nvpmodel": "#!/bin/sh\nprintf 'NV Power Mode: MAXN_SUPER\\n2\\n'\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bin/nvpmodel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    monkeypatch.setattr("yolo_slim.machine.ROOT", tmp_path)
+    return tmp_path

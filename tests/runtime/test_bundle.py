@@ -3,14 +3,25 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from yolo_slim.bundle import BUNDLE_JSON, BUNDLE_SCHEMA, BundleSpec, open_bundle, pack
+from yolo_slim.bundle import (
+    BUNDLE_JSON,
+    BUNDLE_SCHEMA,
+    PRECISIONS,
+    RUNTIMES,
+    BundleSpec,
+    open_bundle,
+    pack,
+)
 from yolo_slim.errors import SlimError
+from yolo_slim.requirements import Requirements
 
 
 def edit(bundle: Path, **changes: Any) -> None:
@@ -50,6 +61,21 @@ def test_every_damaged_file_is_named(own_bundle: Path) -> None:
     assert len(culprits) == 2
 
 
+def test_schema_1_is_read(own_bundle: Path) -> None:
+    """A bundle of an earlier yolo_slim opens: what it named ``build`` is ``engine``, and it requires nothing."""
+    edit(own_bundle, schema=1, build={"workspace_mb": 512})
+    spec = open_bundle(own_bundle).spec
+    assert spec.engine == {"workspace_mb": 512}
+    assert spec.requires.to_json() == {}
+    assert spec.schema == BUNDLE_SCHEMA
+
+
+def test_build_is_unknown_in_schema_2(own_bundle: Path) -> None:
+    """The old name isn't accepted where it can't come from an earlier yolo_slim."""
+    edit(own_bundle, build={"workspace_mb": 512})
+    assert "build: unknown key" in refusal(own_bundle).culprits[0]
+
+
 def test_newer_schema(own_bundle: Path) -> None:
     """A bundle of a newer yolo_slim says so, even when its keys are unknown here."""
     edit(own_bundle, schema=BUNDLE_SCHEMA + 1, brand_new_key=1)
@@ -69,13 +95,13 @@ def test_all_problems_at_once(own_bundle: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1'])
 def test_cut_off_bundle_json(own_bundle: Path, content: str) -> None:
-    """A bundle.json that isn't whole JSON is refused with the remedy to copy again."""
+    """A bundle.json that isn't complete JSON is refused with the remedy to copy again."""
     (own_bundle / BUNDLE_JSON).write_text(content)
     assert "Copy the bundle" in refusal(own_bundle).remedy
 
 
 def test_not_a_bundle(tmp_path: Path) -> None:
-    """A folder without bundle.json and a path that doesn't exist are told apart."""
+    """A folder without bundle.json and a path that doesn't exist have different messages."""
     assert "Not a bundle" in refusal(tmp_path).fact
     assert "not found" in refusal(tmp_path / "nothing").fact
 
@@ -104,7 +130,7 @@ def test_tar_opens_as_the_folder_does(own_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_spoiled_bundle_is_not_packed(own_bundle: Path, tmp_path: Path) -> None:
-    """A bundle that isn't whole is refused, and no archive is left."""
+    """A bundle that lacks a file is refused, and no archive is left."""
     (own_bundle / "model.onnx").unlink()
     with pytest.raises(SlimError):
         pack(own_bundle, tmp_path / "tiny.tar.gz")
@@ -130,3 +156,18 @@ def test_tar_that_leaves_its_folder(tmp_path: Path, name: str) -> None:
         tar.addfile(tarfile.TarInfo(name), io.BytesIO())
     assert "doesn't belong" in refusal(archive).fact
     assert [path.name for path in tmp_path.iterdir()] == ["evil.tar.gz"]
+
+
+def table_keys(text: str) -> list[str]:
+    """The keys in the first column of a page's tables."""
+    return [key for row in re.findall(r"^\| ([a-z0-9_, ]+) \|", text, re.MULTILINE) for key in row.split(", ")]
+
+
+def test_page_describes_every_key() -> None:
+    """docs/bundle.md has the keys, runtimes and precisions that the code has."""
+    text = (Path(__file__).parents[2] / "docs/bundle.md").read_text(encoding="utf-8")
+    section = text.split(f"## bundle.json (schema {BUNDLE_SCHEMA})")[1].split("\n## ")[0]
+    of_bundle, of_requires = section.split("| part of `requires` |")
+    assert set(table_keys(of_bundle)) - {"key"} == {field.name for field in fields(BundleSpec)}
+    assert set(table_keys(of_requires)) == {field.name for field in fields(Requirements)}
+    assert [name for name in (*RUNTIMES, *PRECISIONS) if name not in section] == []

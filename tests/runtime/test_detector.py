@@ -73,7 +73,7 @@ def test_detections_round_trip(tiny_bundle: Path, photo: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 99}', '{"schema": 1, "images": [{}]}'])
 def test_damaged_detections(tmp_path: Path, content: str) -> None:
-    """A file that isn't whole detections is an error."""
+    """An incomplete detections file is an error."""
     (tmp_path / "answer.json").write_text(content)
     with pytest.raises(SlimError):
         load_detections(tmp_path / "answer.json")

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from tiny_detector import scene
 
+from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState, throttle_reasons
 from yolo_slim.runtime import bench as timing
@@ -36,7 +38,7 @@ def test_every_sample_is_kept(tiny_bundle: Path) -> None:
     assert result.fps == pytest.approx(1000 / np.median(result.samples_ms["total"]))
 
 
-def test_both_minima_hold(tiny_bundle: Path) -> None:
+def test_both_minima_count(tiny_bundle: Path) -> None:
     """A run lasts for both the least number of queries and the least time."""
     assert run(tiny_bundle, min_queries=40, min_seconds=0.001).queries == 40
     long = run(tiny_bundle, min_queries=1, min_seconds=0.2)
@@ -51,6 +53,16 @@ def test_result_is_json(tiny_bundle: Path) -> None:
     assert value["runtime"]["provider"] == "CPUExecutionProvider"
     assert value["bundle"]["name"] == "tiny"
     assert value["machine"]["cores"] >= 1
+
+
+def test_few_large_images_are_enough(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded images count in the memory that a profile limits, so they stop at a size, but never before the first."""
+    for name in "abc":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), scene(64, 96))
+    bundle = open_bundle(tiny_bundle)
+    for most, count in ((1, 1), (2 * 64 * 96 * 3, 2), (2**20, 3)):
+        monkeypatch.setattr(timing, "MAX_IMAGE_BYTES", most)
+        assert len(timing.bench_images(bundle, tmp_path)) == count
 
 
 def test_nothing_to_time(tiny_bundle: Path) -> None:
@@ -72,7 +84,7 @@ def test_nothing_to_time(tiny_bundle: Path) -> None:
     ids=["not a Pi", "cool", "throttled long ago", "throttled in between", "throttled all along", "hot at the end"],
 )
 def test_throttling(before: int | None, after: int | None, reasons: list[str] | int) -> None:
-    """A Raspberry Pi's word is read bit by bit; what happened before the run doesn't count."""
+    """A Raspberry Pi's throttling bits are read one by one; what happened before the run doesn't count."""
     found = throttle_reasons(state(before), state(after))
     assert (len(found) if isinstance(reasons, int) else found) == reasons
 

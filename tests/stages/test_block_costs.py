@@ -259,7 +259,7 @@ def test_bad_settings(trained: Path, signs: Path, tmp_path: Path, options: list[
     """Impossible settings are refused before anything is measured."""
     out = tmp_path / "map"
     given = ["--model", str(trained), "--data", str(signs), "--out", str(out), "--imgsz", "64"]
-    code, _, err = run_cli("block_costs", *given, *options)
+    code, _, err = run_cli("block-costs", *given, *options)
     assert code == 2
     assert message in err
     assert not (out / "blocks").exists()

@@ -1,17 +1,18 @@
-"""One module per runtime. A new one is a file here and a line in :data:`BACKENDS`.
+"""Adding a backend: a folder here with a module that satisfies :class:`Backend`, and its name in ``bundle.py``.
 
-A backend builds its model files from an ONNX file on the workstation and opens them on the device. Vendor packages are
-imported inside the function that needs them.
+A backend builds a bundle's model files from an ONNX file on the workstation, and opens them on the device. Vendor
+packages are imported inside the function that needs them, so that every backend imports on a bare device.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
+from yolo_slim.bundle import RUNTIMES
 from yolo_slim.errors import SlimError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 
     from yolo_slim.bundle import BundleSpec
 
-BACKENDS: dict[str, str] = {
-    "onnxruntime": "yolo_slim.backends.onnxruntime",
-    "ncnn": "yolo_slim.backends.ncnn",
-    "tensorrt": "yolo_slim.backends.tensorrt",
-}
+BACKENDS: dict[str, str] = {name: f"{__name__}.{name}" for name in RUNTIMES}
 """Runtime name to the module that satisfies :class:`Backend`."""
+
+OnStep = Callable[[str], object]
+"""Called with one line for people on what is being done now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,35 @@ class Built:
     """Name of the input tensor in the built model."""
     output_name: str
     """Name of the output tensor in the built model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeFacts:
+    """What really runs, for results: asked for and got may differ, and only this says so."""
+
+    runtime: str
+    """Name of the runtime."""
+    versions: dict[str, str]
+    """Vendor package to version."""
+    provider: str
+    """What computes: ``CPUExecutionProvider``, the GPU's name."""
+    threads: int
+    """Inference threads."""
+    precision: str
+    """Precision of the model."""
+    details: dict[str, object] = field(default_factory=dict)
+    """What only this runtime has, such as whether a CUDA graph is used."""
+
+    def to_json(self) -> dict[str, object]:
+        """All facts side by side, as they stand in results."""
+        return {
+            "runtime": self.runtime,
+            **self.versions,
+            "provider": self.provider,
+            "threads": self.threads,
+            "precision": self.precision,
+            **self.details,
+        }
 
 
 class Session(Protocol):
@@ -53,20 +82,28 @@ class Session(Protocol):
             The raw output: (1, 4 + classes, anchors), or (1, 300, 6) of an end2end model. Valid until the next call.
         """
 
-    def describe(self) -> dict[str, Any]:
-        """Return what really runs: runtime, version, provider, threads, precision."""
+    def describe(self) -> RuntimeFacts:
+        """What really runs."""
 
     def close(self) -> None:
         """Free the model."""
 
 
-class EngineBuilder(Protocol):
-    """``build_engine`` of a backend that finishes its model on the device."""
+class EngineReport(Protocol):
+    """What a backend's ``build_engine`` built, or found up to date."""
 
-    def __call__(
-        self, folder: Path, spec: BundleSpec, tell: Callable[[str], object], *, force: bool = False
-    ) -> dict[str, Any]:
-        """Build the engine of a bundle's folder unless it is current; return its sidecar."""
+    def to_json(self) -> dict[str, object]:
+        """Everything known of the engine."""
+
+    def summary(self) -> str:
+        """One line for people."""
+
+
+class EngineBuilder(Protocol):
+    """``build_engine`` of a backend whose engine only the device can build."""
+
+    def __call__(self, folder: Path, spec: BundleSpec, on_step: OnStep, *, force: bool = False) -> EngineReport:
+        """Build the engine in a bundle's folder; an engine that is up to date stays unless ``force``."""
 
 
 class Backend(Protocol):
@@ -85,11 +122,11 @@ class Backend(Protocol):
         """Load the model files of a bundle."""
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of the vendor packages; a missing one is a :class:`SlimError`."""
+        """The versions of the runtime's packages (``bundle.PACKAGES``); a missing one is a :class:`SlimError`."""
 
 
 def backend(name: str) -> Backend:
-    """Return the module of a runtime.
+    """Import the module of a runtime.
 
     Raises:
         SlimError: no such runtime.
@@ -103,20 +140,20 @@ def backend(name: str) -> Backend:
 
 
 def engine_builder(name: str) -> EngineBuilder | None:
-    """Return ``build_engine`` of a runtime that builds on the device, None for one that doesn't."""
+    """``build_engine`` of a runtime whose engine only the device can build; None for the others."""
     return cast("EngineBuilder | None", getattr(backend(name), "build_engine", None))
 
 
 def extra_files(spec: BundleSpec) -> dict[str, str]:
-    """Return the text files (name to content) that a runtime wants in its bundles, such as ``install.sh``."""
+    """The text files (name to content) that a runtime adds to its bundles, such as ``install.sh``."""
     make = getattr(backend(spec.runtime), "extra_files", None)
     return {} if make is None else dict(make(spec))
 
 
-def require_precision(module_name: str, precision: str, known: tuple[str, ...]) -> None:
-    """Raise when a backend can't build a precision."""
+def require_precision(runtime: str, precision: str, known: tuple[str, ...]) -> None:
+    """Refuse a precision that a backend can't build."""
     if precision not in known:
         raise SlimError(
-            f"{module_name} bundles are {' or '.join(known)}, not {precision}.",
+            f"{runtime} bundles are {' or '.join(known)}, not {precision}.",
             remedy=f"Ask for precision {known[0]}, or another runtime.",
         )

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
+from yolo_slim.bundle import PACKAGES, Precision, Runtime
 from yolo_slim.config.strict import Frozen, Percent, Positive
+from yolo_slim.requirements import SPECIFIER, Requirements, is_pattern
+
+
+def _compiles(text: str) -> str:
+    if not is_pattern(text):
+        raise PydanticCustomError("pattern", "a regular expression")
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+Specifier = Annotated[str, Field(pattern=SPECIFIER)]
 
 
 class Budget(Frozen):
@@ -27,7 +38,7 @@ class Budget(Frozen):
 
 
 class RungBudgets(Frozen):
-    """Largest drop of mAP50-95 that one step of the chain may cost."""
+    """Largest drop of mAP50-95 that one rung of the ladder may cost."""
 
     recovered: Percent = 0.01
     """Recovered weights against the control."""
@@ -44,9 +55,9 @@ class RungBudgets(Frozen):
 class RuntimeChoice(Frozen):
     """One runtime of a profile with the precisions to build."""
 
-    runtime: Literal["onnxruntime", "ncnn", "tensorrt"]
-    """Module of :mod:`yolo_slim.backends`."""
-    precisions: Annotated[list[Literal["fp32", "fp16", "int8"]], Field(min_length=1)]
+    runtime: Runtime
+    """What runs the model: a folder of `yolo_slim/backends`."""
+    precisions: Annotated[list[Precision], Field(min_length=1)]
     """Each becomes a bundle of its own; the fastest inside the accuracy budget wins."""
 
 
@@ -58,7 +69,7 @@ class Thermal(Frozen):
 
 
 class TensorRt(Frozen):
-    """How a TensorRT engine is built and run on the device."""
+    """How a TensorRT engine is built and run on the device: `engine` of bundle.json."""
 
     workspace_mb: Positive = 1024
     """Most scratch memory of one layer, mebibytes; lower it where building runs out of memory."""
@@ -79,23 +90,23 @@ class JetPack(Frozen):
 
     jetpack: str
     """Version, e.g. ``"6.2"``."""
-    l4t: str
-    """Jetson Linux release that it contains, e.g. ``"36.4"``."""
+    l4t: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+    """Jetson Linux release that it contains, e.g. ``"36.4"``; the device must have one of them."""
     tensorrt: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)*$")]
     """TensorRT that it contains, e.g. ``"10.3"``."""
 
 
 class Jetson(Frozen):
-    """Facts of a Jetson module that decide what can be built for it."""
+    """Facts of a Jetson module that decide what can be built for it and what the device must have."""
 
     sm: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
-    """Compute capability of the GPU, e.g. ``"8.7"``."""
+    """Compute capability that the device's GPU must have, e.g. ``"8.7"``."""
     dla_cores: Annotated[int, Field(ge=0)]
     """Deep-learning accelerators; 0: none."""
     memory_gb: Annotated[list[Positive], Field(min_length=1)]
-    """Sizes of the memory that CPU and GPU share, by variant of the module."""
+    """Sizes of the memory that CPU and GPU share, by variant of the module; the device must have one of them."""
     power_modes: Annotated[list[str], Field(min_length=1)]
-    """Names that ``nvpmodel -q`` can give, the fastest first."""
+    """Names that ``nvpmodel -q`` can give; `power_mode` is one of them."""
     jetpacks: Annotated[list[JetPack], Field(min_length=1)]
     """JetPacks that a bundle must work on; what is blocked on one of them is refused."""
 
@@ -107,7 +118,7 @@ class Profile(Frozen):
     """As in ``TARGET=``; equals the file's name."""
     description: str
     """One line for people."""
-    device_model: str | None = None
+    device_model: Pattern | None = None
     """Regular expression for the device-tree model string; absent means that any machine is this device."""
     arch: Literal["aarch64", "x86_64", "any"]
     """Processor architecture (``uname -m``)."""
@@ -118,17 +129,15 @@ class Profile(Frozen):
     threads: Positive
     """Inference threads on the device."""
     power_mode: str | None = None
-    """Power mode or governor to time in; `yolo-slim targets` shows it to people, nothing checks it."""
+    """Power mode (Jetson) or CPU governor to time in; `doctor` and `bench` on the device name another one."""
     channel_multiple: Positive = 8
     """Widths of pruned layers stay multiples of this, the block in which the device's runtimes compute channels."""
-    sdk: dict[str, str] = {}
-    """Package to version for the device, e.g. ``onnxruntime: ">=1.18"``; shown to people, nothing checks it."""
-    host: str | None = None
-    """Where the device is; shown to people, nothing connects to it."""
+    sdk: dict[str, Specifier] = {}
+    """Python package to version that the device must have, e.g. ``onnxruntime: ">=1.18"``."""
     budget: Budget = Budget()
     """The gates."""
     rungs: RungBudgets = RungBudgets()
-    """Largest drop per step of the ladder."""
+    """Largest drop of every rung of the ladder."""
     thermal: Thermal = Thermal()
     """When a timing counts."""
     tensorrt: TensorRt = TensorRt()
@@ -136,6 +145,29 @@ class Profile(Frozen):
     jetson: Jetson | None = None
     """Facts of a Jetson module; absent on other devices."""
 
-    def build_settings(self, runtime: str) -> dict[str, Any]:
-        """Return what a bundle of a runtime tells the device to build with (``build`` of bundle.json)."""
+    @field_validator("jetson")
+    @classmethod
+    def _knows_the_power_mode(cls, value: Jetson | None, info: ValidationInfo) -> Jetson | None:
+        """Refuse a power mode that the module doesn't have: no timing could ever be in it."""
+        mode = info.data.get("power_mode")
+        if value is not None and mode is not None and mode not in value.power_modes:
+            raise PydanticCustomError("mode", "power_modes with power_mode {mode} among them", {"mode": mode})
+        return value
+
+    def engine_settings(self, runtime: str) -> dict[str, Any]:
+        """How the device builds the engine of a runtime's bundle; empty where it builds none."""
         return self.tensorrt.model_dump() if runtime == "tensorrt" else {}
+
+    def requirements(self, runtime: str) -> Requirements:
+        """What the device must have to run a bundle of one runtime; the other runtimes' packages aren't needed."""
+        others = {package for name, packages in PACKAGES.items() if name != runtime for package in packages}
+        jetson = self.jetson
+        return Requirements(
+            arch=self.arch,
+            device_model=self.device_model,
+            power_mode=self.power_mode,
+            packages={package: versions for package, versions in self.sdk.items() if package not in others},
+            memory_gb=() if jetson is None else tuple(jetson.memory_gb),
+            sm=jetson.sm if jetson is not None and runtime == "tensorrt" else None,
+            l4t={} if jetson is None else {pack.l4t: pack.jetpack for pack in jetson.jetpacks},
+        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import (
@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     ValidationError,
 )
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from yolo_slim.errors import SlimError, did_you_mean
 
@@ -31,11 +32,25 @@ Positive = Annotated[int, Field(gt=0)]
 class Frozen(BaseModel):
     """Immutable configuration: unknown keys and wrong types are errors, nothing is converted silently."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # A field's docstring is its help on the command line and its row in docs/configuration.md.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Old key to its new name; ``key=value`` for a value. An old name is refused with the new one."""
 
 
-def parse(kind: type[Model], values: Mapping[str, Any], source: str) -> Model:
-    """Return ``values`` as a checked ``kind``.
+def conflict(text: str) -> PydanticCustomError:
+    """An error of a validator about two settings that exclude or need each other; the text stands alone."""
+    return PydanticCustomError("conflict", "{text}", {"text": text})
+
+
+def hint(word: str, known: Sequence[str], renamed: Mapping[str, str]) -> str:
+    """What to write in place of an unknown word: its new name, else the most similar known word."""
+    return f" It is now called '{renamed[word]}'." if word in renamed else did_you_mean(word, known)
+
+
+def parse(kind: type[Model], values: Mapping[str, object], source: str) -> Model:
+    """Check ``values`` and make a ``kind`` of them.
 
     Raises:
         SlimError: every unknown key, wrong type and impossible value of ``source``, all at once.
@@ -52,7 +67,7 @@ def parse(kind: type[Model], values: Mapping[str, Any], source: str) -> Model:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML mapping.
+    """Read a YAML mapping.
 
     Raises:
         SlimError: the file is missing, isn't YAML or isn't a mapping.
@@ -68,29 +83,41 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _explain(kind: type[Frozen], problem: Any) -> str:
-    """Return one line for one of pydantic's problems: key, what came, what was expected."""
+def _explain(kind: type[Frozen], problem: ErrorDetails) -> str:
+    """One line for one of pydantic's problems: the key, what was given, what was expected."""
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
+    key, last = ".".join(location), "".join(location[-1:])
+    owner = _kind_at(kind, location[:-1])
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key.{did_you_mean(location[-1], _keys_at(kind, location[:-1]))}"
+        return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed)}"
     if problem["type"] == "missing":
         return f"{key}: missing; expected a value"
-    return f"{key}: got {problem['input']!r}; expected: {problem['msg'].removeprefix('Input should be ')}"
+    if problem["type"] == "conflict":
+        return f"{key}: {problem['msg']}"
+    given = problem["input"]
+    renamed = owner.renamed.get(f"{last}={given}")
+    now = f". It is now called '{renamed.partition('=')[2]}'." if renamed else ""
+    return f"{key}: got {given!r}; expected: {problem['msg'].removeprefix('Input should be ')}{now}"
 
 
-def _keys_at(kind: type[Frozen], location: list[str]) -> list[str]:
-    """Return the keys that are known at a nested location of ``kind``."""
-    for part in location:
-        field = kind.model_fields.get(part) or kind.model_fields.get(f"{part}_")
-        nested = [] if field is None else _models_in(field.annotation)
-        if nested:
-            kind = nested[0]
+def keys_of(kind: type[Frozen]) -> list[str]:
+    """The keys that a file may contain for ``kind``."""
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 
-def _models_in(annotation: Any) -> list[type[Frozen]]:
-    """Return the configuration classes named in an annotation such as ``list[X] | None``."""
+def _kind_at(kind: type[Frozen], location: Sequence[str]) -> type[Frozen]:
+    """The class that checks a nested location of ``kind``."""
+    for part in location:
+        # `validate` is the alias of the field `validate_`, because pydantic's own method has that name.
+        field = kind.model_fields.get(part) or kind.model_fields.get(f"{part}_")
+        nested = [] if field is None else models_in(field.annotation)
+        if nested:
+            kind = nested[0]
+    return kind
+
+
+def models_in(annotation: object) -> list[type[Frozen]]:
+    """The configuration classes named in an annotation such as ``list[X] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, Frozen):
         return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+    return [model for part in getattr(annotation, "__args__", ()) for model in models_in(part)]

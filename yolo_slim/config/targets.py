@@ -12,18 +12,18 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def profiles_folder() -> Path:
-    """Return the folder of profiles: inside an installed wheel, or at the top of a checkout."""
+    """The folder of the profiles: inside an installed wheel, or at the top of a checkout."""
     installed = _PACKAGE / "_targets"
     return installed if installed.is_dir() else _PACKAGE.parent / "targets"
 
 
 def names() -> list[str]:
-    """Return the names of the profiles that come with yolo_slim, sorted."""
+    """The names of the profiles that come with yolo_slim, sorted."""
     return sorted(path.stem for path in profiles_folder().glob("*.yaml"))
 
 
 def load(target: str) -> Profile:
-    """Return a profile by its name, or from a user's own file when ``target`` ends in ``.yaml``.
+    """Load a profile by its name, or from a user's own file when ``target`` ends in ``.yaml``.
 
     Raises:
         SlimError: no such profile, or keys and values of the file that aren't valid.

@@ -159,20 +159,20 @@ def rtx_answer(onnx: str, precision: str) -> None:
     log = BuildLog(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="yolo-slim-rtx-") as folder:
         try:
-            plan, about = build_plan(
+            plan, facts = build_plan(
                 trt,
                 Path(onnx),
                 precision=precision,
                 settings=Settings(timing_cache=False),
                 log=log,
                 cache_file=Path(folder) / "cache",
-                tell=lambda _: None,
+                on_step=lambda _: None,
             )
         except SlimError as error:
             text = "; ".join([error.fact, *error.culprits])
             print(json.dumps({"status": "fail", "detail": f"TensorRT-RTX: {text}"}))
             return
-    detail = f"TensorRT-RTX {trt.__version__} built {about['layers']} layers, {len(plan) / 1e6:.1f} MB"
+    detail = f"TensorRT-RTX {trt.__version__} built {facts.layers} layers, {len(plan) / 1e6:.1f} MB"
     print(json.dumps({"status": "pass", "detail": detail}))
 
 

@@ -1,4 +1,4 @@
-"""Detect in images, folders or a video and write what was seen: annotated pictures and detections as JSON."""
+"""The ``detect`` command: annotated copies of images, folders or a video, and their detections."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def annotate(
     iou: float | None = None,
     convert_channels: bool = False,
 ) -> Iterator[ImageDetections]:
-    """Yield every frame's detections after writing the annotated frame below ``out``.
+    """Write every annotated frame below ``out`` and yield its detections.
 
     Images keep their relative paths; a video becomes ``NAME.mp4``.
 
@@ -70,8 +70,8 @@ def _numbered(base: Path) -> Iterator[Path]:
 
 
 def _is_created(folder: Path) -> bool:
-    """Create a folder; return whether it is new, decided by the system: two runs never share one."""
-    try:
+    """Create a folder; false where it exists already."""
+    try:  # the system decides, not a look beforehand: two runs at once never share a folder
         folder.mkdir(parents=True)
     except FileExistsError:
         return False
@@ -80,7 +80,7 @@ def _is_created(folder: Path) -> bool:
 
 @contextmanager
 def _writer(source: Path, out: Path) -> Iterator[Writer]:
-    """Yield what writes the frames of a source: one video, or image by image."""
+    """What writes the frames of a source: into one video, or image by image."""
     if not is_video(source):
         yield lambda name, image: _write_image(out / name, image)
         return
@@ -98,7 +98,7 @@ def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 class _VideoFile:
-    """An mp4 file that is opened at its first frame, whose size it takes."""
+    """An mp4 file of the size of its first frame, which opens it."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path

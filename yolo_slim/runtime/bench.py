@@ -1,7 +1,8 @@
-"""How fast a bundle is here, measured so that the number can be trusted and checked later.
+"""Where FPS is measured: a bundle timed on this machine.
 
 Warm-up, then at least ``min_queries`` frames and at least ``min_seconds``. Every sample is kept and none is removed. A
-run during which the machine was throttled is marked invalid, with the reasons.
+run during which the machine was throttled is marked invalid, with the reasons. A machine that isn't what the bundle
+requires, for example in another power mode, is named in the result.
 """
 
 from __future__ import annotations
@@ -10,18 +11,31 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, read_state, throttle_reasons
+from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
+from yolo_slim.runtime.machine_check import unmet
+from yolo_slim.runtime.selfcheck import FOLDER
+from yolo_slim.runtime.sources import frames
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from yolo_slim.bundle import Bundle, BundleSpec
     from yolo_slim.runtime.detector import Detector, StageTimes
 
 BENCH_SCHEMA = 1
 STAGES = ("pre", "infer", "post", "total")
+MAX_IMAGE_BYTES = 128 * 2**20
+"""Decoded images of this size are enough: they count in the process's memory, which a profile may limit."""
+UNMET = "unmet_requirements"
+"""Key of ``machine`` in a result: what the bundle requires and this machine isn't."""
 FPS_MEANS = "1000 / median end-to-end latency in ms (pre + infer + post; reading the frame is not included)"
 
 
@@ -93,7 +107,7 @@ def bench(
     min_seconds: float = 10.0,
     max_celsius: float | None = None,
 ) -> BenchResult:
-    """Time a detector on images, taken in turn.
+    """Time a detector on images, one after another and again from the first.
 
     Args:
         detector: the loaded bundle.
@@ -105,6 +119,7 @@ def bench(
     """
     if not images:
         raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
+    # The first frames pay for allocations, caches and clocks that rise.
     for index in range(warmup):
         detector.detect(images[index % len(images)])
     before = read_state()
@@ -116,8 +131,8 @@ def bench(
     return BenchResult(
         schema=BENCH_SCHEMA,
         bundle={key: getattr(spec, key) for key in ("name", "target", "runtime", "precision", "imgsz")},
-        runtime=detector.describe(),
-        machine=describe_machine(),
+        runtime=detector.describe().to_json(),
+        machine=_machine(spec),  # looked at after timing: it starts programs such as nvpmodel
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         warmup=warmup,
         images=len(images),
@@ -134,8 +149,40 @@ def bench(
     )
 
 
+def bench_images(bundle: Bundle, source: Path | None) -> list[NDArray[np.uint8]]:
+    """The frames to time: the first of an image, folder or video, else the bundle's self-check images.
+
+    Raises:
+        SlimError: nothing there, or an image that can't be read.
+    """
+    if source is None and not (bundle.folder / FOLDER).is_dir():
+        raise SlimError("The bundle has no self-check images to time.", remedy="Give images with --images.")
+    images: list[NDArray[np.uint8]] = []
+    for _, image in islice(frames(source or bundle.folder / FOLDER, convert_channels=True), MAX_BENCH_IMAGES):
+        images.append(image)
+        if sum(one.nbytes for one in images) >= MAX_IMAGE_BYTES:
+            break
+    return images
+
+
+def as_text(result: BenchResult) -> str:
+    """The stage table for people, then FPS and everything that makes the timing doubtful."""
+    runtime = result.runtime
+    size = "x".join(str(side) for side in result.bundle["imgsz"])
+    lines = [
+        f"{result.bundle['name']}: {runtime['runtime']} {runtime['precision']} {size}, {runtime['provider']}, "
+        f"{runtime['threads']} threads, {result.machine['model']}",
+        f"{'stage':<8}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}",
+    ]
+    for stage, latency in result.stages.items():
+        lines.append(f"{stage:<8}{latency.p50_ms:>10.2f}{latency.p90_ms:>10.2f}{latency.p99_ms:>10.2f}")
+    lines.append(f"{result.fps:.1f} FPS end to end, {result.queries} frames in {result.seconds:.1f} s")
+    lines += [f"NOT AS REQUIRED: {line}" for line in result.machine.get(UNMET, ())]
+    return "\n".join(lines + [f"INVALID: {reason}" for reason in result.invalid_reasons])
+
+
 def summarize(samples_ms: Sequence[float]) -> Latency:
-    """Return mean and percentiles (linear interpolation) of all samples."""
+    """Mean and percentiles (linear interpolation) of all samples."""
     p50, p90, p99 = (float(value) for value in np.percentile(samples_ms, [50, 90, 99]))
     return Latency(mean_ms=float(np.mean(samples_ms)), p50_ms=p50, p90_ms=p90, p99_ms=p99)
 
@@ -143,12 +190,19 @@ def summarize(samples_ms: Sequence[float]) -> Latency:
 def _timed(
     detector: Detector, images: Sequence[Any], min_queries: int, min_seconds: float
 ) -> tuple[list[StageTimes], float]:
-    """Return every sample, and the seconds taken."""
+    """Every sample, and the seconds taken."""
     times: list[StageTimes] = []
     start = time.perf_counter()
+    # Both least numbers must be reached: few slow frames are too few, many fast ones are over before clocks settle.
     while len(times) < min_queries or time.perf_counter() - start < min_seconds:
         times.append(detector.timed(images[len(times) % len(images)])[1])
     return times, time.perf_counter() - start
+
+
+def _machine(spec: BundleSpec) -> dict[str, object]:
+    """The machine's facts; with what it should be and isn't, only where there is such a thing."""
+    reasons = unmet(spec)
+    return {**describe_machine(), **({UNMET: list(reasons)} if reasons else {})}
 
 
 def _heat_reasons(before: MachineState, after: MachineState, max_celsius: float | None) -> list[str]:

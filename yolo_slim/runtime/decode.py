@@ -54,7 +54,7 @@ VAL = Thresholds(conf=0.001, multi_label=True)
 
 
 def decode(raw: NDArray[np.float32], layout: str, geometry: Geometry, thresholds: Thresholds) -> Detections:
-    """Return the detections in one raw output.
+    """Turn one raw output into detections.
 
     Args:
         raw: (1, 4 + classes, anchors) xywh and scores, or (1, 300, 6) xyxy, score, class; input pixels.
@@ -71,7 +71,9 @@ _Selected = tuple["NDArray[np.float32]", "NDArray[np.float32]", "NDArray[np.int6
 
 
 def _select_end2end(raw: NDArray[np.float32], thresholds: Thresholds) -> _Selected:
+    # float32, because torch compares a float32 tensor with a number in float32.
     rows = raw[raw[:, 4] > np.float32(thresholds.conf)][: thresholds.max_det]
+    # Copies: the runtime reuses its output buffer for the next frame.
     return rows[:, :4].copy(), rows[:, 4].copy(), rows[:, 5].astype(np.int64)
 
 
@@ -79,13 +81,16 @@ def _select_one2many(raw: NDArray[np.float32], thresholds: Thresholds) -> _Selec
     """Cut by score on the raw (4 + classes, anchors) layout, then suppress overlaps among the few that are left."""
     conf = np.float32(thresholds.conf)
     best = np.maximum.reduce(raw[4:], axis=0)
+    # Most anchors score below the threshold: everything after this line works on a few columns.
     candidates = raw.take(np.flatnonzero(best > conf), axis=1)
+    # With one class, its score is the best class's: Ultralytics takes the simple way there too.
     every = thresholds.multi_label and len(raw) > 5
     columns, class_ids, scores = _every_class(candidates[4:], conf) if every else _best_class(candidates[4:])
     if len(scores) > thresholds.max_nms:
         top = np.argsort(-scores, kind="stable")[: thresholds.max_nms]
         columns, class_ids, scores = columns[top], class_ids[top], scores[top]
     boxes = _xyxy(candidates[:4])[columns]
+    # One NMS for all classes: each class is moved to a place of its own, so that only boxes of one class overlap.
     offsets = (class_ids * CLASS_OFFSET).astype(np.float32)[:, None]
     kept = nms(boxes + offsets, scores, thresholds.iou, thresholds.max_det)
     return boxes[kept], scores[kept], class_ids[kept]
@@ -95,21 +100,21 @@ _Chosen = tuple["NDArray[np.intp]", "NDArray[np.int64]", "NDArray[np.float32]"]
 
 
 def _best_class(scores: NDArray[np.float32]) -> _Chosen:
-    """Return candidate, class and score of each candidate's best class; scores: (classes, candidates)."""
+    """Candidate, class and score of each candidate's best class; scores: (classes, candidates)."""
     columns = np.arange(scores.shape[1])
     class_ids = scores.argmax(axis=0)
     return columns, class_ids, scores[class_ids, columns]
 
 
 def _every_class(scores: NDArray[np.float32], conf: np.float32) -> _Chosen:
-    """Return candidate, class and score of every class above ``conf``, candidate by candidate as Ultralytics does."""
+    """Candidate, class and score of every class above ``conf``, candidate by candidate as Ultralytics does."""
     by_candidate = np.ascontiguousarray(scores.T)
     columns, class_ids = np.nonzero(by_candidate > conf)
     return columns, class_ids, by_candidate[columns, class_ids]
 
 
 def _xyxy(xywh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (N, 4) corner boxes for (4, N) centre boxes."""
+    """Centre boxes (4, N) to corner boxes (N, 4)."""
     half = xywh[2:] / 2
     corners: NDArray[np.float32] = np.concatenate([xywh[:2] - half, xywh[:2] + half]).T
     return corners

@@ -16,6 +16,8 @@ from yolo_slim.runtime.letterbox import Letterbox
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from yolo_slim.backends import RuntimeFacts
+
 __all__ = ["MODES", "Detections", "Detector", "StageTimes"]
 
 MODES = ("predict", "val")
@@ -50,7 +52,7 @@ class Detector:
     def detect(
         self, image_bgr: Any, conf: float | None = None, iou: float | None = None, mode: str = "predict"
     ) -> Detections:
-        """Return what is in one image.
+        """Find the objects in one image.
 
         Args:
             image_bgr: (H, W, 3) uint8, BGR.
@@ -66,8 +68,9 @@ class Detector:
     def timed(
         self, image_bgr: Any, conf: float | None = None, iou: float | None = None, mode: str = "predict"
     ) -> tuple[Detections, StageTimes]:
-        """Return what is in one image and how long each stage took; arguments as of :meth:`detect`."""
+        """Find the objects in one image, and time each stage; arguments as of :meth:`detect`."""
         thresholds = self.thresholds(conf, iou, mode)
+        # Four readings of one clock: the stages add up to the total exactly.
         start = time.perf_counter_ns()
         blob, geometry = self._letterbox(image_bgr)
         ready = time.perf_counter_ns()
@@ -83,15 +86,15 @@ class Detector:
         )
 
     def thresholds(self, conf: float | None = None, iou: float | None = None, mode: str = "predict") -> Thresholds:
-        """Return the thresholds of a mode, with the given ones in place."""
+        """The thresholds of a mode, those that are given instead of the mode's own."""
         if mode not in MODES:
             raise SlimError(f"Unknown mode '{mode}'.", remedy=f"Choose one of: {', '.join(MODES)}.")
         spec = self.bundle.spec
         usual = VAL if mode == "val" else Thresholds(conf=spec.conf, iou=spec.iou, max_det=spec.max_det)
         return replace(usual, conf=usual.conf if conf is None else conf, iou=usual.iou if iou is None else iou)
 
-    def describe(self) -> dict[str, Any]:
-        """Return what really runs: runtime, version, provider, threads, precision."""
+    def describe(self) -> RuntimeFacts:
+        """What really runs: runtime, version, provider, threads, precision."""
         return self._session.describe()
 
     def close(self) -> None:

@@ -1,134 +1,223 @@
-"""Whether this machine can run bundles, and one bundle in particular."""
+"""The ``doctor`` command: what this machine is, and whether it can run bundles, or one bundle in particular."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
-from yolo_slim.backends import BACKENDS, backend
+from yolo_slim.backends import BACKENDS, RuntimeFacts, backend
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.machine import THROTTLE_BITS, describe_machine, read_state
+from yolo_slim.machine import THROTTLE_BITS, MachineFacts, MachineState, describe_machine, read_state
+from yolo_slim.runtime.machine_check import Comparison, compare_with_machine
 
 _LABEL_WIDTH = 12
+_VERDICTS = {True: "ok", False: "NOT MET", None: "unknown"}
+
+Line = tuple[str, str]
+"""Label and text."""
 
 
-def examine(bundle: Bundle | None) -> dict[str, Any]:
-    """Return the machine, its present state, the runtimes that import, and whether the bundle runs here.
+@dataclass(frozen=True, kw_only=True)
+class RuntimeReport:
+    """Whether a runtime imports here."""
 
-    ``bundle.runs`` is not a guess: the model is loaded and one grey frame is detected.
+    versions: dict[str, str]
+    """Package to version; empty: it doesn't import."""
+    problem: str
+    """Why not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuReport:
+    """The GPU that TensorRT would use."""
+
+    facts: dict[str, str | None]
+    """Its name, compute capability, CUDA and Jetson Linux; empty: none can be used."""
+    problem: str
+    """Why not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleReport:
+    """Whether one bundle runs here, and whether this machine is what its target's profile asks for."""
+
+    name: str
+    target: str
+    runtime: str
+    precision: str
+    imgsz: tuple[int, int]
+    threads: int
+    notes: tuple[str, ...]
+    """What a person should know."""
+    requirements: tuple[Comparison, ...]
+    """Everything that the bundle requires, compared with this machine."""
+    provider: str | None
+    """What computed; None: it doesn't run."""
+    problem: str
+    """Why it doesn't run."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether the model was loaded and detected one frame."""
+        return self.provider is not None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it runs and no requirement is surely unmet."""
+        return self.runs and all(item.is_met is not False for item in self.requirements)
+
+    def to_json(self) -> dict[str, object]:
+        """The bundle's part of the answer; ``provider`` only where it runs."""
+        value = {**asdict(self), "requirements": [item.to_json() for item in self.requirements], "runs": self.runs}
+        return {key: content for key, content in value.items() if content is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorReport:
+    """Everything that the doctor found."""
+
+    machine: MachineFacts
+    state: MachineState
+    runtimes: dict[str, RuntimeReport]
+    gpu: GpuReport | None
+    """None: not a Jetson, and no TensorRT."""
+    bundle: BundleReport | None
+    """None: no bundle was given."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the given bundle runs as required; without a bundle, whether OpenCV and a runtime import."""
+        if self.bundle is not None:
+            return self.bundle.is_healthy
+        return self.machine["opencv"] is not None and any(entry.versions for entry in self.runtimes.values())
+
+    def to_json(self) -> dict[str, object]:
+        """The answer of ``doctor --json``."""
+        value: dict[str, object] = {
+            "machine": self.machine,
+            "state": asdict(self.state),
+            "runtimes": {name: asdict(entry) for name, entry in self.runtimes.items()},
+        }
+        value |= {} if self.gpu is None else {"gpu": asdict(self.gpu)}
+        return value | ({} if self.bundle is None else {"bundle": self.bundle.to_json()})
+
+    def as_text(self) -> str:
+        """The report for people, one fact a line."""
+        return "\n".join(f"{label:<{_LABEL_WIDTH}} {text}" for label, text in _lines(self))
+
+
+def examine(bundle: Bundle | None) -> DoctorReport:
+    """Look at the machine, its present state, its runtimes and, where one is given, a bundle.
+
+    Whether the bundle runs is not a guess: the model is loaded and detects one grey frame.
     """
-    report: dict[str, Any] = {
-        "machine": describe_machine(),
-        "state": asdict(read_state()),
-        "runtimes": {name: _runtime(name) for name in BACKENDS},
-    }
-    if "l4t" in report["machine"] or report["runtimes"]["tensorrt"]["versions"]:
-        report["gpu"] = _gpu()
-    if bundle is not None:
-        report["bundle"] = _examine_bundle(bundle, report["machine"])
-    return report
+    machine = describe_machine()
+    runtimes = {name: _runtime(name) for name in BACKENDS}
+    has_gpu = "l4t" in machine or bool(runtimes["tensorrt"].versions)
+    return DoctorReport(
+        machine=machine,
+        state=read_state(),
+        runtimes=runtimes,
+        gpu=_gpu() if has_gpu else None,
+        bundle=None if bundle is None else _examine_bundle(bundle, machine["cores"]),
+    )
 
 
-def is_healthy(report: dict[str, Any]) -> bool:
-    """Return whether the bundle runs; without a bundle, whether OpenCV and a runtime are there."""
-    if "bundle" in report:
-        return bool(report["bundle"]["runs"])
-    return report["machine"]["opencv"] is not None and any(entry["versions"] for entry in report["runtimes"].values())
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """Return the report for people, one fact a line."""
-    return "\n".join(f"{label:<{_LABEL_WIDTH}} {text}" for label, text in _lines(report))
-
-
-def _runtime(name: str) -> dict[str, Any]:
+def _runtime(name: str) -> RuntimeReport:
     try:
-        return {"versions": backend(name).versions(), "problem": ""}
+        return RuntimeReport(versions=backend(name).versions(), problem="")
     except SlimError as error:
-        return {"versions": {}, "problem": str(error)}
+        return RuntimeReport(versions={}, problem=str(error))
 
 
-def _gpu() -> dict[str, Any]:
-    """Return the GPU that TensorRT would use, or why none can be used."""
+def _gpu() -> GpuReport:
     from yolo_slim.backends import tensorrt
 
     try:
-        return {"facts": tensorrt.gpu(), "problem": ""}
+        return GpuReport(facts=asdict(tensorrt.gpu()), problem="")
     except SlimError as error:
-        return {"facts": {}, "problem": str(error)}
+        return GpuReport(facts={}, problem=str(error))
 
 
-def _examine_bundle(bundle: Bundle, machine: dict[str, Any]) -> dict[str, Any]:
+def _examine_bundle(bundle: Bundle, cores: int | None) -> BundleReport:
     spec = bundle.spec
-    report = {key: getattr(spec, key) for key in ("name", "target", "runtime", "precision", "imgsz", "threads")}
-    cores = machine["cores"] or spec.threads
-    notes = [f"built for {spec.threads} threads, this machine has {cores} cores"] if spec.threads > cores else []
+    has_fewer = cores is not None and cores < spec.threads
+    provider, problem = None, ""
     try:
-        runtime = _try_out(bundle)
+        provider = _try_out(bundle).provider
     except (SlimError, ImportError) as error:
-        return {**report, "notes": notes, "runs": False, "problem": str(error)}
-    return {**report, "notes": notes, "runs": True, "problem": "", "provider": runtime["provider"]}
+        problem = str(error)
+    return BundleReport(
+        name=spec.name,
+        target=spec.target,
+        runtime=spec.runtime,
+        precision=spec.precision,
+        imgsz=spec.imgsz,
+        threads=spec.threads,
+        notes=(f"built for {spec.threads} threads, this machine has {cores} cores",) if has_fewer else (),
+        requirements=compare_with_machine(spec),
+        provider=provider,
+        problem=problem,
+    )
 
 
-def _try_out(bundle: Bundle) -> dict[str, Any]:
-    """Load the model, detect one grey frame and return what ran."""
+def _try_out(bundle: Bundle) -> RuntimeFacts:
+    """Load the model, detect one grey frame and say what ran."""
     import numpy as np
 
     from yolo_slim.runtime.detector import Detector
 
     with Detector(bundle) as detector:
+        # Some runtimes fail at the first frame only, not when they load the model.
         detector.detect(np.full((*bundle.spec.imgsz, 3), 114, np.uint8))
         return detector.describe()
 
 
-def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
-    machine = report["machine"]
-    versions = ", ".join(f"{name} {machine[name] or 'missing'}" for name in ("python", "yolo_slim", "numpy", "opencv"))
-    lines = [
-        ("machine", f"{machine['model']} ({machine['arch']}, {machine['cores']} cores)"),
-        ("memory", f"{machine['memory_total_mb']} MB, {machine['memory_available_mb']} MB free"),
-        ("features", " ".join(machine["cpu_features"]) or "none of those that matter"),
-        ("system", machine["system"]),
-        ("versions", versions),
-        ("clocks", _clocks(report["state"])),
-    ]
-    lines += _jetson_lines(machine, report.get("gpu"))
-    lines += [(name, _runtime_line(name, entry)) for name, entry in report["runtimes"].items()]
-    return lines + (_bundle_lines(report["bundle"]) if "bundle" in report else [])
-
-
-def _jetson_lines(machine: dict[str, Any], gpu: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Return what only a machine with TensorRT has: Jetson Linux, JetPack, power mode and the GPU."""
-    lines = []
+def _lines(report: DoctorReport) -> Iterator[Line]:
+    machine = report.machine
+    packages = {"python": machine["python"], "yolo_slim": machine["yolo_slim"]}
+    packages |= {"numpy": machine["numpy"] or "missing", "opencv": machine["opencv"] or "missing"}
+    yield "machine", f"{machine['model']} ({machine['arch']}, {machine['cores']} cores)"
+    yield "memory", f"{machine['memory_total_mb']} MB, {machine['memory_available_mb']} MB free"
+    yield "features", " ".join(machine["cpu_features"]) or "none of those that matter"
+    yield "system", machine["system"]
+    yield "versions", ", ".join(f"{name} {version}" for name, version in packages.items())
+    yield "clocks", _clocks(report.state)
     if "l4t" in machine:
         jetpack, mode = machine["jetpack"] or "unknown", machine["power_mode"] or "unknown"
-        lines.append(("jetson", f"Jetson Linux {machine['l4t']}, JetPack {jetpack}, power mode {mode}"))
-    if gpu is not None:
-        facts = gpu["facts"]
-        found = f"{facts['device']}, SM {facts['sm']}, CUDA {facts['cuda']}" if facts else ""
-        lines.append(("gpu", found or " ".join(gpu["problem"].splitlines())))
-    return lines
+        yield "jetson", f"Jetson Linux {machine['l4t']}, JetPack {jetpack}, power mode {mode}"
+    if report.gpu is not None:
+        yield "gpu", _gpu_text(report.gpu)
+    yield from ((name, entry.versions.get(name) or _one_line(entry.problem)) for name, entry in report.runtimes.items())
+    if report.bundle is not None:
+        yield from _bundle_lines(report.bundle)
 
 
-def _clocks(state: dict[str, Any]) -> str:
-    parts = [f"governor {', '.join(state['governors'])}"] if state["governors"] else []
-    parts += [f"{max(state['cpu_mhz']):.0f} MHz"] if state["cpu_mhz"] else []
-    parts += [f"{state['celsius']:.1f} C"] if state["celsius"] is not None else []
-    parts += [f"GPU {state['gpu_mhz']:.0f} MHz"] if state["gpu_mhz"] is not None else []
-    parts += list(state["throttle_alerts"])
-    if state["throttled"] is not None:
-        now = [name for bit, name in THROTTLE_BITS.items() if state["throttled"] >> bit & 1]
+def _gpu_text(gpu: GpuReport) -> str:
+    facts = gpu.facts
+    return f"{facts['device']}, SM {facts['sm']}, CUDA {facts['cuda']}" if facts else _one_line(gpu.problem)
+
+
+def _clocks(state: MachineState) -> str:
+    parts = [f"governor {', '.join(state.governors)}"] if state.governors else []
+    parts += [f"{max(state.cpu_mhz):.0f} MHz"] if state.cpu_mhz else []
+    parts += [f"{state.celsius:.1f} C"] if state.celsius is not None else []
+    parts += [f"GPU {state.gpu_mhz:.0f} MHz"] if state.gpu_mhz is not None else []
+    parts += state.throttle_alerts
+    if state.throttled is not None:
+        now = [name for bit, name in THROTTLE_BITS.items() if state.throttled >> bit & 1]
         parts.append(", ".join(now) or "not throttled")
-    return ", ".join(parts) or "this machine doesn't tell"
+    return ", ".join(parts) or "unknown on this machine"
 
 
-def _runtime_line(name: str, entry: dict[str, Any]) -> str:
-    return str(entry["versions"][name]) if entry["versions"] else " ".join(entry["problem"].splitlines())
+def _bundle_lines(bundle: BundleReport) -> Iterator[Line]:
+    size = "x".join(str(side) for side in bundle.imgsz)
+    yield "bundle", f"{bundle.name}: {bundle.runtime} {bundle.precision} {size}, built for {bundle.target}"
+    yield from (("note", note) for note in bundle.notes)
+    yield from (("requires", f"{item}: {_VERDICTS[item.is_met]}") for item in bundle.requirements)
+    yield "would run", f"yes, on {bundle.provider}" if bundle.runs else f"no: {_one_line(bundle.problem)}"
 
 
-def _bundle_lines(bundle: dict[str, Any]) -> list[tuple[str, str]]:
-    size = "x".join(str(side) for side in bundle["imgsz"])
-    what = f"{bundle['name']}: {bundle['runtime']} {bundle['precision']} {size}, built for {bundle['target']}"
-    verdict = f"yes, on {bundle['provider']}" if bundle["runs"] else f"no: {' '.join(bundle['problem'].splitlines())}"
-    return [("bundle", what), *(("note", note) for note in bundle["notes"]), ("would run", verdict)]
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())

@@ -20,7 +20,7 @@ _WHITE = (255, 255, 255)
 
 
 def draw(image_bgr: NDArray[np.uint8], detections: Detections, names: Mapping[int, str]) -> NDArray[np.uint8]:
-    """Return a copy of an image with boxes, class names and scores.
+    """Draw boxes, class names and scores into a copy of an image.
 
     Args:
         image_bgr: (H, W, 3) uint8, BGR.
@@ -39,7 +39,8 @@ def draw(image_bgr: NDArray[np.uint8], detections: Detections, names: Mapping[in
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
-    """Return a class's BGR colour; steps of the golden ratio keep neighbours apart."""
+    """A class's BGR colour."""
+    # Steps of the golden ratio around the colour wheel: neighbouring classes never look alike.
     red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.9, 0.75)
     return round(blue * 255), round(green * 255), round(red * 255)
 

@@ -1,4 +1,4 @@
-"""Detections of many images with their timings: what a device hands to the host, which scores them."""
+"""The ``infer`` command: detections of many images with their times, for the workstation to score."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ImageDetections:
 def infer_folder(
     bundle: Bundle | Detector, image_paths: Sequence[Path], mode: str = "val", root: Path | None = None
 ) -> list[ImageDetections]:
-    """Return the detections in image files, in their order.
+    """Detect in image files, in their order.
 
     Grey and transparent images are converted as Ultralytics' own data loader does: scores must be comparable.
 
@@ -47,6 +47,7 @@ def infer_folder(
         mode: ``val`` (conf .001, every class) or ``predict``.
         root: names are relative to it; None keeps the paths as given.
     """
+    # A detector that is given stays open: it is the caller's.
     if isinstance(bundle, Detector):
         return [_infer(bundle, path, mode, root) for path in image_paths]
     with Detector(bundle) as detector:
@@ -54,14 +55,14 @@ def infer_folder(
 
 
 def save_detections(path: Path, images: Sequence[ImageDetections], detector: Detector, mode: str) -> None:
-    """Write detections as JSON for the host."""
+    """Write detections as JSON for the workstation."""
     write_json(path, detections_to_json(images, detector, mode, detector.thresholds(mode=mode)))
 
 
 def detections_to_json(
     images: Sequence[ImageDetections], detector: Detector, mode: str, thresholds: Thresholds
-) -> dict[str, Any]:
-    """Return the JSON value of many images' answers and of what made them."""
+) -> dict[str, object]:
+    """Many images' answers, and what made them, for a JSON file."""
     spec = detector.bundle.spec
     return {
         "schema": DETECTIONS_SCHEMA,
@@ -69,14 +70,14 @@ def detections_to_json(
         "thresholds": asdict(thresholds),
         "bundle": spec.name,
         "names": {str(key): name for key, name in sorted(spec.names.items())},
-        "runtime": detector.describe(),
+        "runtime": detector.describe().to_json(),
         "machine": describe_machine(),
         "images": [image_to_json(image) for image in images],
     }
 
 
 def load_detections(path: Path) -> list[ImageDetections]:
-    """Return the images of a file written by :func:`save_detections`.
+    """Read a file written by :func:`save_detections`.
 
     Raises:
         SlimError: damaged, or written by another version.
@@ -88,11 +89,11 @@ def load_detections(path: Path) -> list[ImageDetections]:
             raise SlimError(fact, remedy="Use the same yolo_slim on the device and here.")
         return [_from_json(item) for item in value["images"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise SlimError(f"{path} isn't a whole detections file: {error}", remedy="Infer again.") from None
+        raise SlimError(f"{path} isn't a complete detections file: {error}", remedy="Infer again.") from None
 
 
-def image_to_json(image: ImageDetections) -> dict[str, Any]:
-    """Return the JSON value of one image's answer; all digits of its float32 numbers, so that mAP can't differ."""
+def image_to_json(image: ImageDetections) -> dict[str, object]:
+    """One image's answer; all digits of its float32 numbers, so that mAP can't differ."""
     found = image.detections
     return {
         "file": image.file,
@@ -105,7 +106,7 @@ def image_to_json(image: ImageDetections) -> dict[str, Any]:
 
 
 def _exact(values: list[float]) -> list[float]:
-    """Return float32 values as the shortest decimals that are sure to give them back: nine digits (IEEE 754)."""
+    # Nine digits are the fewest that surely give a float32 back (IEEE 754).
     return [float(f"{value:.9g}") for value in values]
 
 

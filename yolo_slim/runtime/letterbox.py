@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAD_VALUE = 114
+# A table of the 256 quotients gives the same float32 numbers as dividing every pixel, and is faster.
 _TO_UNIT: NDArray[np.float32] = np.arange(256, dtype=np.float32) / np.float32(255)
 _CONVERSIONS = {
     1: "cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)",
@@ -39,7 +40,7 @@ class Geometry:
     """Columns of padding on the left."""
 
     def to_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return boxes (N, 4) xyxy, in input pixels, as clipped boxes in the image's own pixels."""
+        """Boxes (N, 4) xyxy in input pixels, moved to the image's own pixels and clipped."""
         height, width = self.image_hw
         gain_y, gain_x = self.resized_hw[0] / height, self.resized_hw[1] / width
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
@@ -50,9 +51,10 @@ class Geometry:
 
 
 def fit(image_hw: tuple[int, int], imgsz: tuple[int, int]) -> Geometry:
-    """Return where an image of a size lies inside an input of size ``imgsz`` (height, width)."""
+    """Where an image of a size lies inside an input of size ``imgsz`` (height, width)."""
     ratio = min(imgsz[0] / image_hw[0], imgsz[1] / image_hw[1])
     height, width = max(round(image_hw[0] * ratio), 1), max(round(image_hw[1] * ratio), 1)
+    # -0.1 as in Ultralytics: of an odd padding, the smaller half is above and on the left.
     top, left = round((imgsz[0] - height) / 2 - 0.1), round((imgsz[1] - width) / 2 - 0.1)
     return Geometry(image_hw=image_hw, resized_hw=(height, width), top=top, left=left)
 
@@ -69,7 +71,7 @@ class Letterbox:
         self._geometry: Geometry | None = None
 
     def __call__(self, image_bgr: Any) -> tuple[NDArray[np.float32], Geometry]:
-        """Return the model's input and the geometry that undoes it.
+        """Make the model's input, and the geometry that undoes it.
 
         Args:
             image_bgr: (H, W, 3) uint8, BGR.
@@ -83,17 +85,19 @@ class Letterbox:
         require_bgr(image_bgr)
         geometry = self._prepare((image_bgr.shape[0], image_bgr.shape[1]))
         height, width = geometry.resized_hw
+        # Ultralytics doesn't resize an image that already fits; an interpolation could change its pixels.
         if geometry.resized_hw == geometry.image_hw:
             resized = image_bgr
         else:
             resized = cv2.resize(image_bgr, (width, height), self._resized, interpolation=cv2.INTER_LINEAR)
         blue, green, red = cv2.split(resized, self._planes)
+        # Writes straight into the input buffer: no intermediate float image, no transposition.
         for plane, target in zip((red, green, blue), self._targets, strict=True):
             cv2.LUT(plane, _TO_UNIT, target)
         return self._blob, geometry
 
     def _prepare(self, image_hw: tuple[int, int]) -> Geometry:
-        """Lay the buffer out for a frame size, unless it already is."""
+        """Arrange the buffer for a frame size, unless it already is."""
         if self._geometry is not None and self._geometry.image_hw == image_hw:
             return self._geometry
         geometry = fit(image_hw, self._imgsz)
@@ -113,7 +117,7 @@ def letterbox(image_bgr: Any, imgsz: tuple[int, int]) -> tuple[NDArray[np.float3
 
 
 def require_bgr(image: Any) -> None:
-    """Raise unless an image is a non-empty (H, W, 3) uint8 array."""
+    """Refuse anything but a non-empty (H, W, 3) uint8 array."""
     if not isinstance(image, np.ndarray):
         remedy = "Read it with cv2.imread(path, cv2.IMREAD_COLOR)."
         raise SlimError(f"Expected an image array (H, W, 3) uint8, got {type(image).__name__}.", remedy=remedy)

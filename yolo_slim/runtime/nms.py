@@ -14,10 +14,10 @@ BLOCK = 128
 
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float, limit: int) -> NDArray[np.intp]:
-    """Return the indices of at most ``limit`` boxes that survive, best score first.
+    """Indices of the boxes that survive, best score first, at most ``limit``.
 
-    Sorted boxes are judged block by block, first against the survivors so far, then among themselves; it stops at
-    ``limit`` survivors, which greedy NMS never revises.
+    Sorted boxes are judged block by block, first against the survivors so far, then among themselves. It stops at
+    ``limit`` survivors, because greedy NMS never revises a survivor.
 
     Args:
         boxes: (N, 4) float32 xyxy.
@@ -40,7 +40,7 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float, lim
 
 
 def _greedy(boxes: NDArray[np.float32], threshold: np.float32) -> NDArray[np.bool_]:
-    """Return which of the sorted boxes survive among themselves."""
+    """Which of the sorted boxes survive among themselves."""
     alive = np.ones(len(boxes), bool)
     if len(boxes) < 2:
         return alive
@@ -52,7 +52,7 @@ def _greedy(boxes: NDArray[np.float32], threshold: np.float32) -> NDArray[np.boo
 
 
 def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32], threshold: np.float32) -> NDArray[np.bool_]:
-    """Return (A, B): whether the IoU of two boxes is above the threshold; 0 / 0 is not."""
+    """Whether the IoU of two boxes is above the threshold, shape (A, B); 0 / 0 is not."""
     ax1, ay1, ax2, ay2 = a.T[:, :, None]
     bx1, by1, bx2, by2 = b.T[:, None, :]
     width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
@@ -65,7 +65,7 @@ def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32], threshold: np.floa
 
 
 def _largest_float32_below(value: float) -> np.float32:
-    """Return the largest float32 not above ``value``: torchvision compares a float32 IoU with a double."""
+    # torchvision compares a float32 IoU with a double: a threshold rounded up would keep boxes that it drops.
     rounded: np.float32 = np.float32(value)
     if float(rounded) <= value:
         return rounded

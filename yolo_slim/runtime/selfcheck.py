@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.machine_check import unmet
 from yolo_slim.runtime.sources import read_image
 
 if TYPE_CHECKING:
@@ -46,9 +48,9 @@ class ImageCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """How a bundle compared with what the workstation saw."""
+    """How a bundle's detections compared with those of the workstation."""
 
-    runtime: dict[str, Any]
+    runtime: RuntimeFacts
     """What really ran."""
     images: tuple[ImageCheck, ...]
     """One per image."""
@@ -56,19 +58,32 @@ class CheckReport:
     """Tolerance."""
     max_score_difference: float = MAX_SCORE_DIFFERENCE
     """Tolerance."""
+    unmet_requirements: tuple[str, ...] = ()
+    """What the bundle requires and this machine isn't: a likely cause where detections differ."""
 
     @property
     def is_passed(self) -> bool:
-        """Return whether every image compared well."""
+        """Whether no image has a problem."""
         return not any(image.problems for image in self.images)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON value of everything."""
-        return {**asdict(self), "passed": self.is_passed}
+    def to_json(self) -> dict[str, object]:
+        """The answer of ``check --json``."""
+        return {**asdict(self), "runtime": self.runtime.to_json(), "passed": self.is_passed}
+
+    def as_text(self) -> str:
+        """One line an image, then the verdict."""
+        lines = []
+        for image in self.images:
+            verdict = "differs" if image.problems else "ok"
+            lines.append(f"{image.file}: {image.matched} of {image.expected} expected, {image.found} found, {verdict}")
+            lines += [f"  - {problem}" for problem in image.problems]
+        lines += [f"NOT AS REQUIRED: {line}" for line in self.unmet_requirements]
+        tolerance = f"IoU at least {self.min_iou}, score within {self.max_score_difference}"
+        return "\n".join([*lines, f"self-check {'passed' if self.is_passed else 'FAILED'} ({tolerance})"])
 
 
 def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> None:
-    """Write ``selfcheck/`` into a bundle folder: the images as PNG and what ``detector`` sees in them.
+    """Write ``selfcheck/`` into a bundle folder: the images as PNG and what ``detector`` finds in them.
 
     Call :func:`yolo_slim.bundle.write_bundle_json` afterwards, so that the new files are listed.
     """
@@ -79,6 +94,7 @@ def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> 
     entries = []
     for number, path in enumerate(images, start=1):
         image = read_image(path, convert_channels=True)
+        # PNG is lossless: the device sees the very pixels that the expected detections come from.
         (target / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         entries.append({"file": f"{number}.png", **_to_json(detector.detect(image))})
     write_json(target / EXPECTED, {"conf": detector.bundle.spec.conf, "images": entries})
@@ -96,7 +112,7 @@ def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
     expected = read_json(folder / EXPECTED)
     with Detector(bundle, threads) as detector:
         checks = [_check_image(detector, folder, entry, expected["conf"]) for entry in expected["images"]]
-        return CheckReport(runtime=detector.describe(), images=tuple(checks))
+        return CheckReport(runtime=detector.describe(), images=tuple(checks), unmet_requirements=unmet(bundle.spec))
 
 
 def _check_image(detector: Detector, folder: Path, entry: dict[str, Any], conf: float) -> ImageCheck:
@@ -106,6 +122,7 @@ def _check_image(detector: Detector, folder: Path, entry: dict[str, Any], conf: 
 
 def compare(file: str, expected: Detections, found: Detections, conf: float) -> ImageCheck:
     """Pair detections greedily, best expected score first, and list what has no partner."""
+    # Best score first, so that a faint detection can't take the partner of a sure one.
     free = list(range(len(found)))
     missing = []
     for index in range(len(expected)):
@@ -114,6 +131,7 @@ def compare(file: str, expected: Detections, found: Detections, conf: float) -> 
             missing.append(index)
         else:
             free.remove(partner)
+    # Closer to the threshold, a detection may be on either side of it within the tolerance.
     certain = conf + MAX_SCORE_DIFFERENCE
     problems = [f"missing: {_line(expected, index)}" for index in missing if expected.scores[index] > certain]
     problems += [f"unexpected: {_line(found, index)}" for index in free if found.scores[index] > certain]
@@ -122,7 +140,7 @@ def compare(file: str, expected: Detections, found: Detections, conf: float) -> 
 
 
 def _partner(expected: Detections, index: int, found: Detections, free: list[int]) -> int | None:
-    """Return the free detection of the same class that overlaps most, if it is within the tolerances."""
+    """The unpaired detection of the same class that overlaps most, if it is within the tolerances."""
     candidates = [
         other
         for other in free
@@ -137,7 +155,7 @@ def _partner(expected: Detections, index: int, found: Detections, free: list[int
 
 
 def box_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return the IoU of two xyxy boxes."""
+    """Intersection over union of two xyxy boxes."""
     width, height = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
     inter = float(width * height)
     union = float((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])) - inter
@@ -149,7 +167,7 @@ def _line(detections: Detections, index: int) -> str:
     return f"class {detections.class_ids[index]}, score {detections.scores[index]:.3f}, box ({box})"
 
 
-def _to_json(detections: Detections) -> dict[str, Any]:
+def _to_json(detections: Detections) -> dict[str, object]:
     return {
         "boxes": [[round(value, 2) for value in box] for box in detections.boxes.tolist()],
         "scores": [round(score, 5) for score in detections.scores.tolist()],

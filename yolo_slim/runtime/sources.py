@@ -36,12 +36,12 @@ def frames(source: Path, *, convert_channels: bool = False) -> Iterator[tuple[st
 
 
 def is_video(source: Path) -> bool:
-    """Return whether a path names a video file, by its suffix."""
+    """Whether a path names a video file, by its suffix."""
     return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def image_paths(source: Path) -> list[Path]:
-    """Return the image files of a folder (recursive, sorted), or the one file given.
+    """The image files of a folder (recursive, sorted), or the one file given.
 
     Raises:
         SlimError: nothing there.
@@ -59,7 +59,7 @@ def image_paths(source: Path) -> list[Path]:
 
 
 def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint8]:
-    """Return an image file as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
+    """Read an image file as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
 
     Args:
         path: the file.
@@ -69,6 +69,7 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
         SlimError: unreadable, cut off, not 8-bit, or not of 3 channels and conversion wasn't asked for.
     """
     data = _read_bytes(path)
+    # Decoded twice: UNCHANGED shows channels and bits as stored, COLOR turns the image by its EXIF orientation.
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored is None or _is_cut_off(data):
         raise SlimError(f"Not a readable image, damaged or cut off: {path}", remedy=_REPLACE)
@@ -86,19 +87,20 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
 
 
 def is_readable(path: Path) -> bool:
-    """Tell whether :func:`read_image` can decode a file; at an eighth of the size where the format allows it."""
+    """Whether :func:`read_image` can decode a file."""
+    # At an eighth of the size where the format allows it, because that is much faster.
     data = _read_bytes(path)
     return _decode(data, cv2.IMREAD_REDUCED_COLOR_8) is not None and not _is_cut_off(data)
 
 
 def video_fps(source: Path) -> float:
-    """Return a video's frame rate; 25 where the file doesn't say."""
+    """A video's frame rate; 25 where the file doesn't say."""
     fps = float(cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS))
     return fps if 0 < fps <= 1000 else 25.0
 
 
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
-    try:
+    try:  # not cv2.imread: it answers every failure with None, and can't open every name on Windows
         return np.fromfile(path, np.uint8)
     except OSError as error:
         raise SlimError(f"{path} can't be read: {error.strerror}.", remedy=_REPLACE) from None
@@ -112,7 +114,7 @@ def _decode(data: NDArray[np.uint8], flags: int) -> Any:
 
 
 def _is_cut_off(data: NDArray[np.uint8]) -> bool:
-    """Return whether the file's end is missing; decoders fill the rest with grey and don't say so."""
+    # Decoders fill what is missing with grey and don't report it, so the file's end marker is looked for here.
     content = data.tobytes()
     if content.startswith(b"\x89PNG"):
         return b"IEND" not in content
@@ -122,10 +124,8 @@ def _is_cut_off(data: NDArray[np.uint8]) -> bool:
 
 
 def _jpeg_scan_start(content: bytes) -> int:
-    """Return where a JPEG's own pixels begin: an embedded thumbnail before them has an end marker too.
-
-    Any number of fill bytes FF may stand before a marker (ITU-T T.81, B.1.1.2).
-    """
+    """Where a JPEG's own pixels begin: a thumbnail embedded before them has an end marker too."""
+    # Any number of fill bytes FF may stand before a marker (ITU-T T.81, B.1.1.2).
     position = 2
     while position + 4 <= len(content) and content[position] == 0xFF and content[position + 1] != 0xDA:
         is_fill = content[position + 1] == 0xFF

@@ -24,7 +24,7 @@ SELFCHECK_IMAGES = 3
 NO_END2END = ("ncnn",)
 """Runtimes without the top-k operations of an end2end graph."""
 REVISION = 3
-"""Raised when bundles of equal inputs come out otherwise; 2: the DFL over the last axis in ONNX Runtime."""
+"""Raised when bundles of equal inputs come out otherwise; 3: bundle.json has schema 2."""
 PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
 FLOAT_GRAPH = "fp32"
@@ -218,7 +218,8 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
             output_name=built.output_name,
             files={},
             provenance=_provenance(inputs, onnx),
-            build=profile.build_settings(runtime),
+            engine=profile.engine_settings(runtime),
+            requires=profile.requirements(runtime),
             **about,
         )
         with Detector(Bundle(folder=temporary, spec=_runnable(spec))) as detector:
@@ -233,7 +234,7 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
 
 def _runnable(spec: BundleSpec) -> BundleSpec:
     """Return the specification that runs here: ONNX Runtime stands for an engine that only the device can build."""
-    return replace(spec, runtime="onnxruntime", build={}) if engine_builder(spec.runtime) else spec
+    return replace(spec, runtime="onnxruntime", engine={}) if engine_builder(spec.runtime) else spec
 
 
 def _provenance(inputs: BuildInputs, onnx: Path) -> dict[str, Any]:

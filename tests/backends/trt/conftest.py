@@ -98,7 +98,7 @@ def make_bundle(graphs: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
             output_name=built.output_name,
             files={},
             provenance={"weights": "made by hand"},
-            build=dict(settings),
+            engine=dict(settings),
         )
         add_selfcheck(folder, spec, source)
         write_bundle_json(folder, spec)

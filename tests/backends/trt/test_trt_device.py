@@ -46,7 +46,7 @@ def test_build_check_bench(make_bundle: Callable[..., Path], device: Cli, versio
 
 
 def test_engine_is_the_plan_alone(make_bundle: Callable[..., Path], device: Cli) -> None:
-    """The engine file starts with TensorRT's own bytes; sidecar and log lie beside it, and the bundle stays whole."""
+    """The engine file starts with TensorRT's own bytes; sidecar and log lie beside it, and the bundle stays valid."""
     bundle = make_bundle()
     device("build", bundle)
     assert (bundle / "engine/model.engine").read_bytes().startswith(b"FAKEPLAN")
@@ -91,18 +91,18 @@ def test_truncated_engine(make_bundle: Callable[..., Path], device: Cli) -> None
     bundle = make_bundle()
     device("build", bundle)
     engine = bundle / "engine/model.engine"
-    whole = engine.read_bytes()
-    engine.write_bytes(whole[:-7])
-    refused(device("check", bundle), f"{len(whole) - 7} bytes, {len(whole)} when built", "engine_sha256 differs")
+    content = engine.read_bytes()
+    engine.write_bytes(content[:-7])
+    refused(device("check", bundle), f"{len(content) - 7} bytes, {len(content)} when built", "engine_sha256 differs")
     assert "built in" in device("build", bundle).stdout
-    assert engine.read_bytes() == whole
+    assert engine.read_bytes() == content
 
 
 def test_current_engine_is_kept(make_bundle: Callable[..., Path], device: Cli) -> None:
-    """Building twice keeps the engine; --force builds again and finds its kernel times in the cache."""
+    """An engine that is up to date stays; --force builds again and finds its kernel times in the cache."""
     bundle = make_bundle()
     assert "timing cache new" in device("build", bundle).stdout
-    assert "kept the current engine" in device("build", bundle).stdout
+    assert "the engine is up to date" in device("build", bundle).stdout
     assert "timing cache reused" in device("build", bundle, "--force").stdout
 
 
@@ -110,7 +110,7 @@ def test_current_engine_is_kept(make_bundle: Callable[..., Path], device: Cli) -
 def test_unsupported_op_is_named(
     make_bundle: Callable[..., Path], device: Cli, graphs: dict[str, Path], tmp_path: Path, version: str
 ) -> None:
-    """A node that the parser doesn't know is named where TensorRT tells it, else by its number."""
+    """A node that the parser doesn't know is named where TensorRT gives its name, else by its number."""
     bundle = make_bundle("fp32")
     model = onnx.load(graphs["fp32"])
     model.graph.node.append(helper.make_node("Magic", ["output0"], ["more"], name="/model.22/Magic", domain="acme"))
@@ -146,7 +146,7 @@ def test_out_of_memory_while_running(make_bundle: Callable[..., Path], device: C
     """GPU memory that runs out while loading is explained, not a traceback."""
     bundle = make_bundle()
     device("build", bundle)
-    refused(device("check", bundle, FAKE_CUDA="oom"), "memory doesn't suffice to run tiny", "workspace_mb")
+    refused(device("check", bundle, FAKE_CUDA="oom"), "too little memory to run tiny", "workspace_mb")
 
 
 @pytest.mark.parametrize("how", ["no-gpu", "no-devices"])
@@ -199,13 +199,13 @@ def test_dla_without_fallback(make_bundle: Callable[..., Path], device: Cli) -> 
     refused(device("build", bundle, FAKE_DLA_CORES="2"), "GPU fallback is off", "allow gpu_fallback")
 
 
-def test_other_runtimes_need_no_build(device: Cli, graphs: dict[str, Path], tmp_path: Path) -> None:
-    """Building an onnxruntime bundle says that there is nothing to build."""
+def test_other_runtimes_need_no_engine(device: Cli, graphs: dict[str, Path], tmp_path: Path) -> None:
+    """Building an onnxruntime bundle says that there is no engine to build."""
     from tiny_detector import build_bundle
 
     build_bundle(graphs["fp32"], tmp_path / "plain", "onnxruntime")
     done = device("build", tmp_path / "plain")
-    assert (done.returncode, "need no build" in done.stdout) == (0, True)
+    assert (done.returncode, "need no engine" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize("failure", ["builder", "load", "context", "run"])

@@ -144,7 +144,7 @@ def test_names_are_harmless(make_bundle: Callable[..., Path]) -> None:
 
 
 def test_other_runtimes_have_no_extra_files(make_bundle: Callable[..., Path]) -> None:
-    """Only TensorRT bundles carry a script."""
+    """Only TensorRT bundles contain a script."""
     from dataclasses import replace
 
     assert extra_files(replace(read_spec(make_bundle()), runtime="ncnn")) == {}
@@ -161,7 +161,7 @@ def test_syntax(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-def test_wheel_carries_the_backend(tmp_path: Path) -> None:
+def test_wheel_contains_the_backend(tmp_path: Path) -> None:
     """The wheel in a bundle has every module of the TensorRT backend."""
     from yolo_slim.export import device_wheel
 
@@ -169,4 +169,4 @@ def test_wheel_carries_the_backend(tmp_path: Path) -> None:
     sources = Path(device_wheel.__file__).parents[1] / "backends" / "tensorrt"
     wanted = {f"yolo_slim/backends/tensorrt/{path.name}" for path in sources.glob("*.py")}
     assert len(wanted) == 8
-    assert wanted | {"yolo_slim/runtime/build.py"} <= set(names)
+    assert wanted | {"yolo_slim/runtime/build_engine.py"} <= set(names)

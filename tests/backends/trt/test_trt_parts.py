@@ -13,10 +13,10 @@ import pytest
 from tiny_detector import IMGSZ, scene
 
 from yolo_slim.backends import backend, tensorrt
-from yolo_slim.backends.tensorrt import session as _trt_session
 from yolo_slim.backends.tensorrt.builder import PRECISION_FLAGS
 from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable
 from yolo_slim.backends.tensorrt.engine import Settings
+from yolo_slim.backends.tensorrt.session import TensorRtSession
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.letterbox import letterbox
@@ -25,7 +25,7 @@ Make = Callable[..., Path]
 Install = Callable[..., None]
 
 
-def opened(folder: Path, said: list[str] | None = None) -> _trt_session.TensorRtSession:
+def opened(folder: Path, said: list[str] | None = None) -> TensorRtSession:
     """Build a bundle's engine and open it."""
     bundle = open_bundle(folder)
     tensorrt.build_engine(folder, bundle.spec, (said if said is not None else []).append)
@@ -125,8 +125,8 @@ def test_cuda_graph(
     driver = pycuda.driver.Driver()
     monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: driver)
     session = tensorrt.open(folder, bundle.spec, 1)
-    assert session.describe()["cuda_graph"] is True
-    assert session.describe()["cuda_graph_reason"] == ""
+    assert session.describe().details["cuda_graph"] is True
+    assert session.describe().details["cuda_graph_reason"] == ""
     before = driver.calls.count("cuGraphLaunch")
     for size in (64, 100):
         blob, _ = letterbox(scene(size, size), IMGSZ)
@@ -157,7 +157,7 @@ def test_graph_that_fails_is_reported(
 
     monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: pycuda.driver.Driver(broken))
     session = tensorrt.open(folder, bundle.spec, 1)
-    described = session.describe()
+    described = session.describe().details
     assert described["cuda_graph"] is False
     assert reason in described["cuda_graph_reason"]
     blob, _ = letterbox(scene(64, 64), IMGSZ)
@@ -169,7 +169,7 @@ def test_graph_switched_off(make_bundle: Make, fakes: Install) -> None:
     """The bundle's setting turns graphs off and the answer says so."""
     fakes()
     session = opened(make_bundle(cuda_graph=False))
-    assert "switched off" in session.describe()["cuda_graph_reason"]
+    assert "switched off" in session.describe().details["cuda_graph_reason"]
     session.close()
 
 
@@ -202,13 +202,13 @@ def test_flags_by_version(make_bundle: Make, fakes: Install, version: str, preci
     assert asked["limits"] == {"WORKSPACE": 256 << 20}
 
 
-@pytest.mark.parametrize(("version", "tells"), [("8.6.1", False), ("10.3.0", True), ("11.4.0", True)])
-def test_progress(make_bundle: Make, fakes: Install, version: str, tells: bool) -> None:
-    """The builder's steps are told where TensorRT tells them."""
+@pytest.mark.parametrize(("version", "reports"), [("8.6.1", False), ("10.3.0", True), ("11.4.0", True)])
+def test_progress(make_bundle: Make, fakes: Install, version: str, reports: bool) -> None:
+    """The builder's steps are reported where TensorRT reports them."""
     fakes(version)
     said: list[str] = []
     opened(make_bundle(), said).close()
-    assert said == (["Building Engine: 1 of 2", "Building Engine: 2 of 2"] if tells else [])
+    assert said == (["Building Engine: 1 of 2", "Building Engine: 2 of 2"] if reports else [])
 
 
 def caches(tmp_path: Path) -> list[Path]:
@@ -247,15 +247,15 @@ def test_timing_cache_is_merged(make_bundle: Make, fakes: Install, tmp_path: Pat
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
 @pytest.mark.parametrize("content", ["cut off", json.dumps({"version": "9.9", "entries": []})])
 def test_unusable_cache(make_bundle: Make, fakes: Install, tmp_path: Path, version: str, content: str) -> None:
-    """A damaged or foreign cache file is replaced, the build goes on and says so."""
+    """A damaged or foreign cache file is replaced; the build continues and says so."""
     fakes(version)
     folder = make_bundle()
     spec = open_bundle(folder).spec
     tensorrt.build_engine(folder, spec, lambda _: None)
     (path,) = caches(tmp_path)
     path.write_text(content)
-    sidecar = tensorrt.build_engine(folder, spec, lambda _: None, force=True)
-    assert sidecar["timing_cache"].startswith("new (")
+    engine = tensorrt.build_engine(folder, spec, lambda _: None, force=True)
+    assert engine.sidecar.facts.timing_cache.startswith("new (")
     assert json.loads(path.read_text())["version"] == version
 
 
@@ -264,13 +264,13 @@ def test_cache_off_and_unwritable(make_bundle: Make, fakes: Install, tmp_path: P
     fakes()
     folder = make_bundle(timing_cache=False)
     spec = open_bundle(folder).spec
-    assert tensorrt.build_engine(folder, spec, lambda _: None)["timing_cache"] == "off"
+    assert tensorrt.build_engine(folder, spec, lambda _: None).sidecar.facts.timing_cache == "off"
     assert caches(tmp_path) == []
     (tmp_path / "cache").write_text("a file where a folder should be")
     from dataclasses import replace
 
-    sidecar = tensorrt.build_engine(folder, replace(spec, build={}), lambda _: None)
-    assert sidecar["timing_cache"].startswith("not kept: ")
+    engine = tensorrt.build_engine(folder, replace(spec, engine={}), lambda _: None)
+    assert engine.sidecar.facts.timing_cache.startswith("not kept: ")
 
 
 def test_settings_are_checked() -> None:
@@ -289,33 +289,33 @@ def test_settings_are_checked() -> None:
 
 
 def test_other_setting_needs_another_engine(make_bundle: Make, fakes: Install) -> None:
-    """An engine of other build settings is refused; a setting that only concerns running is not."""
+    """An engine of other settings is refused; a setting that only concerns running is not."""
     from dataclasses import replace
 
     fakes()
     folder = make_bundle()
     spec = open_bundle(folder).spec
     opened(folder).close()
-    tensorrt.open(folder, replace(spec, build={"cuda_graph": False}), 1).close()
+    tensorrt.open(folder, replace(spec, engine={"cuda_graph": False}), 1).close()
     with pytest.raises(SlimError) as caught:
-        tensorrt.open(folder, replace(spec, build={"workspace_mb": 64}), 1)
+        tensorrt.open(folder, replace(spec, engine={"workspace_mb": 64}), 1)
     assert caught.value.culprits == ("workspace_mb: 1024 in the engine, 64 here",)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 1, "built_for": 3, "engine_sha256": "", "size_bytes": 1}'])
 def test_damaged_sidecar(make_bundle: Make, fakes: Install, content: str) -> None:
-    """A sidecar that isn't whole is refused and build replaces it."""
+    """A sidecar that lacks a key, or has another type, is refused and build replaces it."""
     fakes()
     folder = make_bundle()
     opened(folder).close()
     (folder / "engine/model.engine.json").write_text(content)
-    with pytest.raises(SlimError, match="isn't a whole sidecar"):
+    with pytest.raises(SlimError, match="is incomplete or isn't a sidecar"):
         tensorrt.open(folder, open_bundle(folder).spec, 1)
-    assert tensorrt.build_engine(folder, open_bundle(folder).spec, lambda _: None)["kept"] is False
+    assert tensorrt.build_engine(folder, open_bundle(folder).spec, lambda _: None).kept is False
 
 
 def test_missing_packages(fakes: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing TensorRT names its package and the environment's flag; missing PyCUDA names the way per JetPack."""
+    """The message for missing TensorRT names its package and the flag of venv; for PyCUDA the way per JetPack."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(SlimError) as caught:
         backend("tensorrt").versions()

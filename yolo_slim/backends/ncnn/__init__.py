@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, require_precision
+from yolo_slim.backends import Built, RuntimeFacts, require_precision
 from yolo_slim.errors import SlimError
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     require_precision(NAME, precision, PRECISIONS)
     with tempfile.TemporaryDirectory(prefix="yolo-slim-pnnx-") as temporary:
         folder = Path(temporary)
-        shutil.copyfile(onnx, folder / "model.onnx")
+        shutil.copyfile(onnx, folder / "model.onnx")  # pnnx writes beside its input
         output = _run_pnnx(folder, imgsz)
         names = _io_names(folder / PARAM, output)
-        _try_out(folder, names, imgsz)
+        _try_out(folder, names, imgsz)  # before anything is written into the bundle
         for name in (PARAM, BIN):
             shutil.copyfile(folder / name, out / name)
     return Built(model={"param": PARAM, "bin": BIN}, input_name=names[0], output_name=names[1])
@@ -60,7 +60,7 @@ def open(folder: Path, spec: BundleSpec, threads: int) -> NcnnSession:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of ncnn; a missing package is a :class:`SlimError`."""
+    """The version of ncnn; a missing package is a :class:`SlimError`."""
     return {"ncnn": str(_import().__version__)}
 
 
@@ -75,10 +75,9 @@ class NcnnSession:
         self._threads = threads
 
     def infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run one image, see :class:`yolo_slim.backends.Session`.
-
-        Mats and arrays share memory both ways; the blob outlives the extraction, and the array holds the output Mat.
-        """
+        """Run one image, see :class:`yolo_slim.backends.Session`."""
+        # Mats and arrays share memory both ways. That is safe: the blob outlives the extraction, and the array that is
+        # returned keeps the output Mat alive.
         extractor = self._net.create_extractor()
         extractor.input(self._input_name, self._mat(blob[0]))
         status, output = extractor.extract(self._output_name)
@@ -86,19 +85,22 @@ class NcnnSession:
             raise SlimError(f"NCNN failed to compute '{self._output_name}' (status {status}).")
         return np.asarray(output)[None]
 
-    def describe(self) -> dict[str, Any]:
-        """Return runtime, version, threads and precision; arithmetic is fp16 only where the CPU has it."""
+    def describe(self) -> RuntimeFacts:
+        """What really runs; weights are stored as fp16, but arithmetic is fp16 only where the CPU has it."""
         option = self._net.opt
         arithmetic = option.use_fp16_arithmetic and _import().cpu_support_arm_asimdhp()
-        return {
-            "runtime": NAME,
-            **versions(),
-            "provider": "CPU",
-            "threads": self._threads,
-            "precision": "fp16",
+        details: dict[str, object] = {
             "fp16_storage": bool(option.use_fp16_storage),
             "fp16_arithmetic": bool(arithmetic),
         }
+        return RuntimeFacts(
+            runtime=NAME,
+            versions=versions(),
+            provider="CPU",
+            threads=self._threads,
+            precision="fp16",
+            details=details,
+        )
 
     def close(self) -> None:
         """Free the network."""
@@ -114,11 +116,11 @@ def _import() -> Any:
 
 
 def _load(param: Path, weights: Path, threads: int) -> Any:
-    """Return a network, options set before loading because loading already lays the weights out for them."""
     ncnn = _import()
     net = ncnn.Net()
+    # Before loading: loading already arranges the weights for these options.
     net.opt.num_threads = threads
-    net.opt.use_vulkan_compute = False
+    net.opt.use_vulkan_compute = False  # a build with Vulkan would silently run on a GPU
     if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
         raise SlimError(
             f"NCNN {ncnn.__version__} can't load {param.name} and {weights.name}.",
@@ -128,7 +130,7 @@ def _load(param: Path, weights: Path, threads: int) -> Any:
 
 
 def _pnnx_program() -> Path:
-    """Return the pnnx executable without importing its package, which needs torch."""
+    """The pnnx executable, found without importing its package, which needs torch."""
     package = importlib.util.find_spec("pnnx")
     folders = [] if package is None else list(package.submodule_search_locations or [])
     names = ("pnnx.exe",) if os.name == "nt" else ("pnnx",)
@@ -139,13 +141,14 @@ def _pnnx_program() -> Path:
 
 
 def _run_pnnx(folder: Path, imgsz: tuple[int, int]) -> str:
-    """Convert ``folder/model.onnx`` in place; return what pnnx printed."""
+    """Convert ``folder/model.onnx`` in place; the answer is what pnnx printed."""
     command = [str(_pnnx_program()), "model.onnx", f"inputshape=[1,3,{imgsz[0]},{imgsz[1]}]", "fp16=1"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, timeout=BUILD_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         raise SlimError(f"pnnx didn't finish within {BUILD_TIMEOUT_S} s.", remedy=_OTHER_PNNX) from None
     output = (done.stdout + done.stderr).decode(errors="replace")
+    # Status 0 doesn't prove that pnnx wrote its files.
     if done.returncode != 0 or not (folder / PARAM).is_file() or not (folder / BIN).is_file():
         fact = f"pnnx {_pnnx_version()} failed with status {done.returncode}; the end of its output:"
         raise SlimError(fact, culprits=_tail(output), remedy=_OTHER_PNNX)
@@ -164,7 +167,7 @@ def _tail(output: str) -> list[str]:
 
 
 def _io_names(param: Path, output: str) -> tuple[str, str]:
-    """Return the names of the only input and the only output of a whole .param file."""
+    """The names of the only input and the only output of a .param file."""
     lines = param.read_text(encoding="utf-8").splitlines()
     layers = [line.split() for line in lines[2:] if line.strip()]
     if len(lines) < 3 or lines[0] != PARAM_MAGIC or len(layers) != int(lines[1].split()[0]):
@@ -180,13 +183,14 @@ def _io_names(param: Path, output: str) -> tuple[str, str]:
 
 
 def _blobs(layer: list[str]) -> tuple[list[str], list[str]]:
-    """Return the input and output blob names of one .param line: type name n_in n_out names..."""
+    """Input and output blob names of one .param line: type name n_in n_out names..."""
     inputs, outputs = int(layer[2]), int(layer[3])
     return layer[4 : 4 + inputs], layer[4 + inputs : 4 + inputs + outputs]
 
 
 def _try_out(folder: Path, names: tuple[str, str], imgsz: tuple[int, int]) -> None:
-    """Load and run the new model once in a process of its own: some pnnx releases write graphs that crash NCNN."""
+    """Load and run the new model once."""
+    # In a process of its own: some pnnx releases write graphs that crash NCNN, and this process with it.
     code = "import sys; from yolo_slim.backends import ncnn; ncnn.run_once(*sys.argv[1:])"
     root = str(Path(__file__).resolve().parents[3])
     command = [sys.executable, "-c", code, str(folder), *names, str(imgsz[0]), str(imgsz[1])]
@@ -200,7 +204,7 @@ def _try_out(folder: Path, names: tuple[str, str], imgsz: tuple[int, int]) -> No
 
 
 def run_once(folder: str, input_name: str, output_name: str, height: str, width: str) -> None:
-    """Infer a grey image; raise unless the output is one finite matrix. Runs in :func:`_try_out`'s process."""
+    """Infer a grey image and refuse an output that isn't one finite matrix."""
     session = NcnnSession(_load(Path(folder) / PARAM, Path(folder) / BIN, 1), input_name, output_name, 1)
     output = session.infer(np.full((1, 3, int(height), int(width)), 0.5, np.float32))
     if output.ndim != 3 or not np.isfinite(output).all():

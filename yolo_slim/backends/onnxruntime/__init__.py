@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: fp32, and int8 as a graph with Q/DQ nodes.
 
 On Arm it fuses those into integer convolutions. On x86 it computes the same graph in float between the roundings: the
-right numbers, about half the speed of fp32 (never time a Pi's int8 there).
+right numbers, about half the speed of fp32 (never time a Pi's int8 on x86).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, require_precision
+from yolo_slim.backends import Built, RuntimeFacts, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
 from yolo_slim.errors import SlimError
 
@@ -52,15 +52,12 @@ def open(folder: Path, spec: BundleSpec, threads: int) -> OrtSession:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of onnxruntime; a missing package is a :class:`SlimError`."""
+    """The version of onnxruntime; a missing package is a :class:`SlimError`."""
     return {"onnxruntime": str(_import().__version__)}
 
 
 class OrtSession:
-    """An ONNX Runtime session with its output buffer bound once.
-
-    Binding saves ONNX Runtime from allocating, and Python from wrapping, the output of every frame.
-    """
+    """An ONNX Runtime session with its output buffer bound once."""
 
     def __init__(self, session: Any, spec: BundleSpec, threads: int) -> None:
         self._session = session
@@ -69,6 +66,7 @@ class OrtSession:
         self._input_name = spec.input_name
         self._binding = session.io_binding()
         self._bound_address = 0
+        # Binding saves ONNX Runtime from allocating, and Python from wrapping, the output of every frame.
         output = session.get_outputs()[0]
         self._output = np.empty(output.shape, np.float32)
         self._binding.bind_output(output.name, "cpu", 0, np.float32, self._output.shape, self._output.ctypes.data)
@@ -80,22 +78,22 @@ class OrtSession:
         return self._output
 
     def _bind(self, blob: NDArray[np.float32]) -> None:
-        """Bind the input's memory, which is the same for every frame of a detector."""
+        # A detector gives the same memory for every frame: it is bound once.
         address = blob.ctypes.data
         if address != self._bound_address:
             self._binding.bind_input(self._input_name, "cpu", 0, np.float32, blob.shape, address)
             self._bound_address = address
-            self._bound_blob = blob
+            self._bound_blob = blob  # keeps the memory alive that is bound
 
-    def describe(self) -> dict[str, Any]:
-        """Return runtime, version, provider, threads and precision."""
-        return {
-            "runtime": NAME,
-            **versions(),
-            "provider": self._session.get_providers()[0],
-            "threads": self._threads,
-            "precision": self._precision,
-        }
+    def describe(self) -> RuntimeFacts:
+        """What really runs."""
+        return RuntimeFacts(
+            runtime=NAME,
+            versions=versions(),
+            provider=self._session.get_providers()[0],
+            threads=self._threads,
+            precision=self._precision,
+        )
 
     def close(self) -> None:
         """Free the session."""
@@ -113,7 +111,7 @@ def _import() -> Any:
 
 
 def _load(path: Path, threads: int) -> Any:
-    """Return a session on the CPU provider and no other."""
+    """A session on the CPU provider and no other."""
     ort = _import()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -127,13 +125,14 @@ def _load(path: Path, threads: int) -> Any:
             f"ONNX Runtime {ort.__version__} can't load {path}: {error}",
             remedy="Export it again, or update onnxruntime on this machine.",
         ) from None
+    # ONNX Runtime replaces a provider that it can't start, without an error.
     if session.get_providers() != [_PROVIDER]:
         raise SlimError(f"Asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}.")
     return session
 
 
 def _require_one_image(onnx: Path, inputs: list[Any], outputs: list[Any], imgsz: tuple[int, int]) -> None:
-    """Raise unless the graph takes one float32 image of ``imgsz`` and gives one static tensor."""
+    """Refuse a graph unless it takes one float32 image of ``imgsz`` and gives one tensor of fixed shape."""
     problems = []
     if [(item.shape, item.type) for item in inputs] != [([1, 3, *imgsz], "tensor(float)")]:
         got = [f"{item.name} {item.shape} {item.type}" for item in inputs]
@@ -147,7 +146,7 @@ def _require_one_image(onnx: Path, inputs: list[Any], outputs: list[Any], imgsz:
 
 
 def _require_graph_of(onnx: Path, model: Any, precision: str) -> None:
-    """Raise unless a graph has Q/DQ nodes for int8, and none for fp32."""
+    """Refuse a graph without Q/DQ nodes for int8, and one with them for fp32."""
     got = "int8" if any(node.op_type == "QuantizeLinear" for node in model.graph.node) else "fp32"
     if got != precision:
         remedy = "Build int8 from the quantize stage's graph, fp32 from the export."

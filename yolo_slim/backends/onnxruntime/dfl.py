@@ -1,7 +1,11 @@
-"""A rewriting that ONNX Runtime's own optimiser doesn't make. Host half: needs the onnx package."""
+"""The head's box distribution (DFL) rewritten so that ONNX Runtime computes it faster, with the same numbers.
+
+ONNX Runtime's own optimiser doesn't do this. Only the workstation calls it: it needs the onnx package.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,27 +13,24 @@ import numpy as np
 
 
 def speed_up_dfl(model: Any) -> int:
-    """Let the box bins lie in the last axis, in place; return how many heads were rewritten.
+    """Move the box bins to the last axis, in place; the answer is how many heads were rewritten.
 
-    Ultralytics' DFL moves the bins (1, 4, bins, anchors) to axis 1, takes the softmax over that and a 1x1 convolution.
-    Over the last axis ONNX Runtime's softmax reads memory in order, and a matrix product takes the convolution's
-    place; the numbers stay the same. What isn't exactly that pattern is left alone.
+    Ultralytics' DFL moves the bins (1, 4, bins, anchors) to axis 1, takes the softmax over that axis and a 1x1
+    convolution. Over the last axis ONNX Runtime's softmax reads memory in order, and a matrix product replaces the
+    convolution. A graph without exactly that pattern stays unchanged.
     """
     found = list(_dfl_nodes(model.graph))
     for transpose, softmax, conv in found:
         _rewrite(model.graph, transpose, softmax, conv)
-    if found:
+    if found:  # the recorded shapes of intermediate tensors are those of the old layout
         del model.graph.value_info[:]
     return len(found)
 
 
 def _dfl_nodes(graph: Any) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield transpose, softmax and convolution of every DFL whose results nothing else reads."""
+    """Transpose, softmax and convolution of every DFL whose intermediate results nothing else reads."""
     producers: dict[str, Any] = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
+    readers = Counter(name for node in graph.node for name in node.input)
     weights = {item.name: item for item in graph.initializer}
     for conv in graph.node:
         if conv.op_type != "Conv" or len(conv.input) != 2 or not _is_ramp(weights.get(conv.input[1])):
@@ -40,13 +41,13 @@ def _dfl_nodes(graph: Any) -> Iterator[tuple[Any, Any, Any]]:
         transpose = producers.get(softmax.input[0])
         if transpose is None or transpose.op_type != "Transpose":
             continue
-        alone = readers[softmax.output[0]] == readers[transpose.output[0]] == 1
-        if alone and _attribute(transpose, "perm") == [0, 2, 1, 3] and _attribute(softmax, "axis") == 1:
+        is_private = readers[softmax.output[0]] == readers[transpose.output[0]] == 1
+        if is_private and _attribute(transpose, "perm") == [0, 2, 1, 3] and _attribute(softmax, "axis") == 1:
             yield transpose, softmax, conv
 
 
 def _is_ramp(item: Any) -> bool:
-    """Tell whether a constant is the weight 0, 1, 2, ... (1, bins, 1, 1) that takes a distribution's mean."""
+    """Whether a constant is the weight 0, 1, 2, ... (1, bins, 1, 1) that takes a distribution's mean."""
     from onnx import numpy_helper
 
     if item is None:
@@ -76,5 +77,6 @@ def _rewrite(graph: Any, transpose: Any, softmax: Any, conv: Any) -> None:
     index = next(i for i, node in enumerate(graph.node) if node.name == conv.name)
     graph.node.remove(conv)
     graph.node.insert(index, product)
+    # Heads may share one weight: it goes with its last reader.
     if not any(weight.name in node.input for node in graph.node):
         graph.initializer.remove(weight)

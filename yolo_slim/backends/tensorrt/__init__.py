@@ -1,20 +1,18 @@
-"""TensorRT on a Jetson: the bundle carries ONNX and build settings, the device builds its own engine.
+"""TensorRT on a Jetson: the bundle contains an ONNX file and engine settings; the device builds its own engine.
 
-The workstation only copies a graph that already has its precision (FP16-typed, or Q/DQ). See docs/tensorrt.md for what
-each TensorRT version offers and for what has never been run.
+The workstation only copies a graph that already has its precision (FP16-typed, or Q/DQ). docs/tensorrt.md says what
+each TensorRT version offers and what was never run.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.backends import Built, require_precision
+from yolo_slim.backends import Built, OnStep, require_precision
 from yolo_slim.backends.tensorrt.builder import BuildLog, build_plan
-from yolo_slim.backends.tensorrt.engine import FOLDER, LOG, Settings, identity, is_current, load, save
+from yolo_slim.backends.tensorrt.engine import FOLDER, LOG, Engine, Settings, identity, load, save, up_to_date
 from yolo_slim.backends.tensorrt.install import install_script
 from yolo_slim.backends.tensorrt.sdk import Gpu, gpu_facts, import_pycuda, import_tensorrt, start_cuda
 from yolo_slim.backends.tensorrt.session import TensorRtSession
@@ -48,47 +46,46 @@ def open(folder: Path, spec: BundleSpec, threads: int) -> TensorRtSession:
     Raises:
         SlimError: TensorRT, PyCUDA or GPU missing; no engine, or one of another machine, version or graph.
     """
-    del threads
+    del threads  # every backend has this parameter; a GPU has no use for it
     trt = import_tensorrt()
     cuda = start_cuda()
-    settings = Settings.from_json(spec.build)
+    settings = Settings.from_json(spec.engine)
     gpu = gpu_facts(cuda)
     plan, _ = load(folder, _wanted(folder, spec, settings, str(trt.__version__), gpu))
     return TensorRtSession(trt, cuda, plan, spec, settings, gpu.device)
 
 
-def build_engine(
-    folder: Path, spec: BundleSpec, tell: Callable[[str], object], *, force: bool = False
-) -> dict[str, Any]:
-    """Build the engine of a bundle on this machine, unless a current one is there; return its sidecar.
+def build_engine(folder: Path, spec: BundleSpec, on_step: OnStep, *, force: bool = False) -> Engine:
+    """Build the engine of a bundle on this machine; one that is up to date stays unless ``force``.
 
     The log stays beside the engine, also after a failure.
     """
     trt = import_tensorrt()
     gpu = gpu_facts(start_cuda())
-    settings = Settings.from_json(spec.build)
+    settings = Settings.from_json(spec.engine)
     version = str(trt.__version__)
     wanted = _wanted(folder, spec, settings, version, gpu)
-    if not force and is_current(folder, wanted):
-        return {**load(folder, wanted)[1], "kept": True}
+    current = None if force else up_to_date(folder, wanted)
+    if current is not None:
+        return Engine(sidecar=current, kept=True)
     (folder / FOLDER).mkdir(exist_ok=True)
     with (folder / FOLDER / LOG).open("w", encoding="utf-8") as stream:
         log = BuildLog(stream)
         log.say(f"TensorRT {version}, {gpu}, {spec.precision}, {settings}")
-        plan, about = build_plan(
+        plan, facts = build_plan(
             trt,
             _model(folder, spec),
             precision=spec.precision,
             settings=settings,
             log=log,
             cache_file=cache_path(gpu, version),
-            tell=tell,
+            on_step=on_step,
         )
-    return {**save(folder, plan, wanted, about), "kept": False}
+    return Engine(sidecar=save(folder, plan, wanted, facts), kept=False)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of TensorRT and PyCUDA; a missing one is a :class:`SlimError`."""
+    """The versions of TensorRT and PyCUDA; a missing one is a :class:`SlimError`."""
     version = str(import_tensorrt().__version__)
     import_pycuda()
     import pycuda
@@ -96,13 +93,13 @@ def versions() -> dict[str, str]:
     return {"tensorrt": version, "pycuda": str(pycuda.VERSION_TEXT)}
 
 
-def gpu() -> dict[str, Any]:
-    """Return the GPU's facts (device, sm, cuda, l4t); no usable GPU is a :class:`SlimError`."""
-    return asdict(gpu_facts(start_cuda()))
+def gpu() -> Gpu:
+    """The GPU that an engine would run on; no usable GPU is a :class:`SlimError`."""
+    return gpu_facts(start_cuda())
 
 
 def extra_files(spec: BundleSpec) -> dict[str, str]:
-    """Return the text files that a bundle of this runtime carries besides its model."""
+    """The text files that a bundle of this runtime contains besides its model."""
     return {INSTALL: install_script(spec)}
 
 
@@ -110,12 +107,12 @@ def _model(folder: Path, spec: BundleSpec) -> Path:
     return folder / spec.model["onnx"]
 
 
-def _wanted(folder: Path, spec: BundleSpec, settings: Settings, version: str, gpu: Gpu) -> dict[str, Any]:
+def _wanted(folder: Path, spec: BundleSpec, settings: Settings, version: str, gpu: Gpu) -> dict[str, object]:
     return identity(_model(folder, spec), spec, settings, version, gpu)
 
 
 def _require_graph(path: Path, precision: str, imgsz: tuple[int, int]) -> tuple[str, str]:
-    """Return the input's and the output's name of a fixed-shape graph that has the precision asked for."""
+    """Names of input and output of a graph; refused unless shapes are fixed and it has the precision asked for."""
     import onnx
 
     try:
@@ -136,13 +133,13 @@ def _require_graph(path: Path, precision: str, imgsz: tuple[int, int]) -> tuple[
     if found != precision:
         raise SlimError(
             f"{path} is {found}, and a {precision} bundle was asked for: TensorRT takes the precision from the graph.",
-            remedy=f"Give the {precision} graph that the quantization step writes.",
+            remedy=f"Give the {precision} graph that the quantize stage writes.",
         )
     return inputs[0].name, outputs[0].name
 
 
 def graph_precision(model: Any) -> str:
-    """Return ``int8`` for a graph with Q/DQ nodes, ``fp16`` for one with FP16 weights, else ``fp32``."""
+    """``int8`` for a graph with Q/DQ nodes, ``fp16`` for one with FP16 weights, else ``fp32``."""
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return "int8"
     half = 10  # onnx.TensorProto.FLOAT16
@@ -150,7 +147,7 @@ def graph_precision(model: Any) -> str:
 
 
 def _shape_problems(kind: str, values: list[Any], expected: list[int] | None) -> list[str]:
-    """Return why tensors aren't exactly one float tensor of a fixed (or the expected) shape."""
+    """Why tensors aren't exactly one float tensor of a fixed (or the expected) shape."""
     shapes = [[size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] for value in values]
     is_float = all(value.type.tensor_type.elem_type == 1 for value in values)  # 1: onnx.TensorProto.FLOAT
     is_fixed = all(isinstance(size, int) and size > 0 for shape in shapes for size in shape)

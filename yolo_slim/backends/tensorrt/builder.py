@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from yolo_slim.backends.tensorrt.engine import Settings
+from yolo_slim.backends import OnStep
+from yolo_slim.backends.tensorrt.engine import BuildFacts, Settings
 from yolo_slim.backends.tensorrt.sdk import offered, out_of_memory
 from yolo_slim.backends.tensorrt.timing_cache import load_cache, save_cache
 from yolo_slim.errors import SlimError
 
-Tell = Callable[[str], object]
 MESSAGES_SHOWN = 6
 PRECISION_FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 """Builder flags of a weakly typed network; an int8 graph's float layers may run in fp16 there."""
@@ -26,7 +26,7 @@ _SEVERITIES = ("internal error", "error", "warning", "info", "verbose")
 
 
 class BuildLog:
-    """Everything that TensorRT says, in a file, and the errors among it for the message to the user."""
+    """Writes everything that TensorRT says to a file, and keeps its errors for the message to the user."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -53,9 +53,9 @@ def build_plan(
     settings: Settings,
     log: BuildLog,
     cache_file: Path,
-    tell: Tell,
-) -> tuple[bytes, dict[str, Any]]:
-    """Return the serialized engine and how it was built.
+    on_step: OnStep,
+) -> tuple[bytes, BuildFacts]:
+    """Build the serialized engine of an ONNX file.
 
     Raises:
         SlimError: the graph can't be parsed (nodes named), a DLA that isn't there, memory that ran out, or any other
@@ -64,41 +64,38 @@ def build_plan(
     logger = make_logger(trt, log.write)
     builder = _builder(trt, logger, log)
     _require_dla(builder, trt, settings)
-    typing_flags, builder_flags = choose_flags(trt, precision, settings)
-    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, typing_flags))
-    parser = trt.OnnxParser(network, logger)
+    network_flags, builder_flags = choose_flags(trt, precision, settings)
+    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, network_flags))
+    parser = trt.OnnxParser(network, logger)  # owns the network's weights: it must live until the engine is built
     if not parser.parse_from_file(str(onnx)):
         raise _unparsed(trt, parser, onnx, log)
-    config = builder.create_builder_config()
-    _configure(trt, config, settings, builder_flags)
+    config = _configured(trt, builder, settings, builder_flags)
     cached = load_cache(config, cache_file)[1] if settings.timing_cache else "off"
-    monitor = _watch(trt, config, tell)
-    log.say(f"network flags {typing_flags}, builder flags {builder_flags}, timing cache {cached}")
+    monitor = _watch(trt, config, on_step)  # in a variable: TensorRT may not keep it alive
+    log.say(f"network flags {network_flags}, builder flags {builder_flags}, timing cache {cached}")
     start = time.monotonic()
     memory = builder.build_serialized_network(network, config)
     if memory is None:
         raise _unbuilt(trt, onnx, settings, log)
-    about = {
-        "network_flags": typing_flags,
-        "builder_flags": builder_flags,
-        "timing_cache": cached,
-        "timing_cache_file": str(cache_file) if settings.timing_cache else None,
-        "progress": monitor is not None,
-        "layers": network.num_layers,
-        "seconds": round(time.monotonic() - start, 1),
-    }
+    seconds = round(time.monotonic() - start, 1)
     unsaved = save_cache(config, cache_file) if settings.timing_cache else ""
-    return bytes(memory), {**about, "timing_cache": unsaved or cached}
+    return bytes(memory), BuildFacts(
+        network_flags=network_flags,
+        builder_flags=builder_flags,
+        timing_cache=unsaved or cached,
+        timing_cache_file=str(cache_file) if settings.timing_cache else None,
+        progress=monitor is not None,
+        layers=network.num_layers,
+        seconds=seconds,
+    )
 
 
 def choose_flags(trt: Any, precision: str, settings: Settings) -> tuple[list[str], list[str]]:
-    """Return the names of the network and the builder flags for a precision on this TensorRT.
-
-    Int8 and DLA builds stay weakly typed where precision flags exist: for int8's float layers, and because NVIDIA
-    documents strongly typed DLA networks only for versions without those flags.
-    """
+    """Names of the network flags and the builder flags for a precision, among those that this TensorRT has."""
     kinds, flags = trt.NetworkDefinitionCreationFlag, trt.BuilderFlag
     has_flags = offered(flags, "FP16") is not None and offered(flags, "INT8") is not None
+    # Weakly typed where precision flags exist: int8 so that its float layers may run in fp16, and DLA because NVIDIA
+    # documents strongly typed DLA networks only for versions without those flags.
     wants_flags = has_flags and (precision == "int8" or settings.dla_core is not None)
     is_strong = offered(kinds, "STRONGLY_TYPED") is not None and not wants_flags
     network_flags = ["STRONGLY_TYPED"] if is_strong else []
@@ -111,7 +108,7 @@ def choose_flags(trt: Any, precision: str, settings: Settings) -> tuple[list[str
 
 
 def make_logger(trt: Any, write: Callable[[int, str], object]) -> Any:
-    """Return an ``ILogger`` that hands every message to ``write(severity, text)``."""
+    """An ``ILogger`` that passes every message to ``write(severity, text)``."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]  # the base class is known at run time only
         def __init__(self) -> None:
@@ -124,8 +121,7 @@ def make_logger(trt: Any, write: Callable[[int, str], object]) -> Any:
 
 
 def _builder(trt: Any, logger: Any, log: BuildLog) -> Any:
-    """Return a builder; TensorRT refuses to make one without a usable GPU."""
-    try:
+    try:  # TensorRT refuses to make a builder without a usable GPU
         builder = trt.Builder(logger)
     except Exception as error:  # pybind11 raises TypeError for a null pointer
         raise SlimError(
@@ -137,7 +133,7 @@ def _builder(trt: Any, logger: Any, log: BuildLog) -> Any:
 
 
 def _require_dla(builder: Any, trt: Any, settings: Settings) -> None:
-    """Raise unless the chip has the accelerator that the settings ask for."""
+    """Refuse settings that ask for an accelerator that the chip doesn't have."""
     if settings.dla_core is None:
         return
     cores = builder.num_DLA_cores
@@ -153,7 +149,8 @@ def _bits(kind: Any, names: list[str]) -> int:
     return sum(1 << int(getattr(kind, name)) for name in names)
 
 
-def _configure(trt: Any, config: Any, settings: Settings, builder_flags: list[str]) -> None:
+def _configured(trt: Any, builder: Any, settings: Settings, builder_flags: list[str]) -> Any:
+    config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
     config.builder_optimization_level = settings.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -162,17 +159,18 @@ def _configure(trt: Any, config: Any, settings: Settings, builder_flags: list[st
     if settings.dla_core is not None:
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = settings.dla_core
+    return config
 
 
-def _watch(trt: Any, config: Any, tell: Tell) -> Any:
-    """Report the builder's steps; return the monitor, to be kept alive, or None where TensorRT has none."""
+def _watch(trt: Any, config: Any, on_step: OnStep) -> Any:
+    """Report the builder's steps. The answer must stay alive while TensorRT builds; None where it has no monitors."""
     if offered(trt, "IProgressMonitor") is None or offered(trt.IBuilderConfig, "progress_monitor") is None:
         return None
-    monitor = config.progress_monitor = _monitor(trt, tell)
+    monitor = config.progress_monitor = _monitor(trt, on_step)
     return monitor
 
 
-def _monitor(trt: Any, tell: Tell) -> Any:
+def _monitor(trt: Any, on_step: OnStep) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the base class is known at run time only
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -182,7 +180,7 @@ def _monitor(trt: Any, tell: Tell) -> Any:
             self._steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            tell(f"{phase_name}: {step + 1} of {self._steps.get(phase_name, step + 1)}")
+            on_step(f"{phase_name}: {step + 1} of {self._steps.get(phase_name, step + 1)}")
             return True
 
         def phase_finish(self, phase_name: str) -> None:
@@ -192,7 +190,7 @@ def _monitor(trt: Any, tell: Tell) -> Any:
 
 
 def _unparsed(trt: Any, parser: Any, onnx: Path, log: BuildLog) -> SlimError:
-    """Return the error that names every node TensorRT refused."""
+    """The error that names every node TensorRT refused."""
     culprits = [_parser_error(trt, parser.get_error(index)) for index in range(parser.num_errors)]
     return SlimError(
         f"TensorRT {trt.__version__} can't read {onnx.name}.",
@@ -202,7 +200,7 @@ def _unparsed(trt: Any, parser: Any, onnx: Path, log: BuildLog) -> SlimError:
 
 
 def _parser_error(trt: Any, parser_error: Any) -> str:
-    """Return one line: which node, and why."""
+    """One line: which node, and why."""
     where = f"node {parser_error.node()}"
     if offered(trt.ParserError, "node_name") is not None and offered(trt.ParserError, "node_operator") is not None:
         where += f" {parser_error.node_name()} ({parser_error.node_operator()})"
@@ -215,11 +213,11 @@ def _unbuilt(trt: Any, onnx: Path, settings: Settings, log: BuildLog) -> SlimErr
             f"TensorRT {trt.__version__} ran out of memory while building {onnx.name} "
             f"(workspace {settings.workspace_mb} MB, optimization level {settings.optimization_level}).",
             culprits=log.errors[-MESSAGES_SHOWN:],
-            remedy="Close other programs (a desktop holds about 1 GB), add swap, or lower tensorrt.workspace_mb and "
+            remedy="Close other programs (a desktop uses about 1 GB), add swap, or lower tensorrt.workspace_mb and "
             "tensorrt.optimization_level in the profile and build the bundle again.",
         )
     return SlimError(
         f"TensorRT {trt.__version__} built no engine from {onnx.name}.",
         culprits=log.errors[-MESSAGES_SHOWN:] or ["it doesn't say why"],
-        remedy="The whole log is beside the engine; allow gpu_fallback where a DLA can't run a layer.",
+        remedy="engine/build.log has every message; allow gpu_fallback where a DLA can't run a layer.",
     )

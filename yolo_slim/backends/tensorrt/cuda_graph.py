@@ -1,6 +1,6 @@
 """A frame as one CUDA graph: hundreds of launches become one.
 
-PyCUDA (2026.1) has no graph API, so the seven functions of the CUDA driver that this needs are called through ctypes.
+PyCUDA (2026.1) has no graph API, so the six functions of the CUDA driver that this needs are called through ctypes.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 LIBRARY = "libcuda.so.1"
 THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may go on allocating."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may still allocate during a capture."""
 
 
 class GraphUnavailable(Exception):
-    """Why there is no graph; the caller goes on without one and reports it."""
+    """Why there is no graph; the caller runs without one and reports it."""
 
 
 def load_driver() -> Any:
-    """Return the CUDA driver's library, which is loaded already where PyCUDA works."""
+    """The CUDA driver's library, which is loaded already where PyCUDA works."""
     try:
         return ctypes.CDLL(LIBRARY)
     except OSError as error:
@@ -55,7 +55,7 @@ class CudaGraph:
             self._executable = ctypes.c_void_p()
 
     def _captured(self, enqueue: Callable[[], None]) -> ctypes.c_void_p:
-        """Return the graph; capturing ends on every path, else the stream would be lost."""
+        # A stream whose capture doesn't end is unusable, so capturing ends on every path.
         graph = ctypes.c_void_p()
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(THREAD_LOCAL))
         try:

@@ -1,7 +1,7 @@
 """The engine beside a bundle's ONNX file: a plain TensorRT plan, and a sidecar that ties it to what it was built from.
 
 An engine runs only on the GPU, the TensorRT and the platform that built it; elsewhere it fails late, or computes
-nonsense. So it is refused, with the facts that differ, before TensorRT sees it.
+nonsense. So an engine from elsewhere is refused, with the facts that differ, before TensorRT sees it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REBUILD = "Build it again on this machine: python -m yolo_slim.runtime build BUN
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the device builds and runs the engine: ``build`` of bundle.json."""
+    """How the device builds and runs the engine: ``engine`` of bundle.json."""
 
     workspace_mb: int = 1024
     """Most scratch memory of a layer while building and running, mebibytes."""
@@ -46,19 +46,92 @@ class Settings:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Settings:
-        """Return checked settings; every unknown key and impossible value is named at once."""
+        """Check and convert; every unknown key and impossible value is named at once."""
         problems = list(_setting_problems(value))
         if problems:
-            raise SlimError("The bundle's build settings aren't valid.", culprits=problems, remedy="Build it again.")
+            remedy = "Build the bundle again."
+            raise SlimError("The bundle's engine settings aren't valid.", culprits=problems, remedy=remedy)
         return cls(**value)
 
-    def of_engine(self) -> dict[str, Any]:
-        """Return the settings that an engine depends on."""
+    def of_engine(self) -> dict[str, object]:
+        """The settings that an engine depends on."""
         return {key: value for key, value in asdict(self).items() if key not in RUNTIME_ONLY}
 
 
-def identity(onnx: Path, spec: BundleSpec, settings: Settings, tensorrt: str, gpu: Gpu) -> dict[str, Any]:
-    """Return everything that an engine must agree with."""
+@dataclass(frozen=True, kw_only=True)
+class BuildFacts:
+    """How TensorRT built an engine."""
+
+    network_flags: list[str]
+    """Names of ``NetworkDefinitionCreationFlag`` that were set."""
+    builder_flags: list[str]
+    """Names of ``BuilderFlag`` that were set."""
+    timing_cache: str
+    """``off``, ``new``, ``reused``, or why kernel times weren't read or kept."""
+    timing_cache_file: str | None
+    """Where kernel times are kept on this machine."""
+    progress: bool
+    """Whether this TensorRT reports its steps."""
+    layers: int
+    """Layers of the parsed network."""
+    seconds: float
+    """Duration of the build."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """The file beside an engine that ties it to what it was built from."""
+
+    schema: int
+    """Version of this layout."""
+    built_for: dict[str, object]
+    """Everything that the engine must agree with, see :func:`identity`."""
+    engine_sha256: str
+    """SHA-256 of the engine."""
+    size_bytes: int
+    """Size of the engine."""
+    facts: BuildFacts
+    """How it was built."""
+
+    def to_json(self) -> dict[str, object]:
+        """The content of the file: the build's facts stand beside the rest."""
+        value = asdict(self)
+        return {**value, **value.pop("facts")}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Sidecar:
+        """The inverse of :meth:`to_json`; a missing key is a :class:`KeyError`."""
+        facts = BuildFacts(**{field.name: value[field.name] for field in fields(BuildFacts)})
+        names = [field.name for field in fields(cls) if field.name != "facts"]
+        return cls(**{name: value[name] for name in names}, facts=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """The answer of building: an engine that was built, or found up to date."""
+
+    sidecar: Sidecar
+    """What belongs to the engine."""
+    kept: bool
+    """It was up to date, so nothing was built."""
+
+    def to_json(self) -> dict[str, object]:
+        """The sidecar, and whether the engine was kept."""
+        return {**self.sidecar.to_json(), "kept": self.kept}
+
+    def summary(self) -> str:
+        """One line for people."""
+        built_for, facts = self.sidecar.built_for, self.sidecar.facts
+        verb = "the engine is up to date" if self.kept else f"engine built in {facts.seconds:.0f} s"
+        return (
+            f"{verb}: {self.sidecar.size_bytes / 1e6:.1f} MB, {built_for['precision']}, "
+            f"TensorRT {built_for['tensorrt']}, {built_for['device']} (SM {built_for['sm']}), "
+            f"timing cache {facts.timing_cache}"
+        )
+
+
+def identity(onnx: Path, spec: BundleSpec, settings: Settings, tensorrt: str, gpu: Gpu) -> dict[str, object]:
+    """Everything that an engine must agree with."""
     return {
         "onnx_sha256": sha256(onnx),
         "tensorrt": tensorrt,
@@ -68,24 +141,24 @@ def identity(onnx: Path, spec: BundleSpec, settings: Settings, tensorrt: str, gp
     }
 
 
-def save(folder: Path, plan: bytes, wanted: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write engine and sidecar atomically, the sidecar last; return its content."""
+def save(folder: Path, plan: bytes, wanted: Mapping[str, object], facts: BuildFacts) -> Sidecar:
+    """Write engine and sidecar atomically, the sidecar last: an interrupted build leaves no engine that counts."""
     target = folder / FOLDER
-    (target / SIDECAR).unlink(missing_ok=True)
+    (target / SIDECAR).unlink(missing_ok=True)  # from here on the old engine doesn't count either
     write_atomic(target / ENGINE, lambda path: path.write_bytes(plan))
-    sidecar = {
-        "schema": SIDECAR_SCHEMA,
-        "built_for": dict(wanted),
-        "engine_sha256": sha256(target / ENGINE),
-        "size_bytes": len(plan),
-        **about,
-    }
-    write_json(target / SIDECAR, sidecar)
+    sidecar = Sidecar(
+        schema=SIDECAR_SCHEMA,
+        built_for=dict(wanted),
+        engine_sha256=sha256(target / ENGINE),
+        size_bytes=len(plan),
+        facts=facts,
+    )
+    write_json(target / SIDECAR, sidecar.to_json())
     return sidecar
 
 
-def load(folder: Path, wanted: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """Return a verified plan and its sidecar.
+def load(folder: Path, wanted: Mapping[str, object]) -> tuple[bytes, Sidecar]:
+    """A verified plan and its sidecar.
 
     Raises:
         SlimError: no engine yet, one of another machine, version, graph or setting, or a damaged one.
@@ -94,47 +167,46 @@ def load(folder: Path, wanted: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]
     if not (target / ENGINE).is_file() or not (target / SIDECAR).is_file():
         raise SlimError(f"{folder} has no engine for this machine yet.", remedy=REBUILD.replace("again ", ""))
     sidecar = _read_sidecar(target / SIDECAR)
+    # Facts before bytes: "another TensorRT" explains more than "SHA-256 differs".
     differing = [
-        f"{key}: {sidecar['built_for'].get(key)} in the engine, {value} here"
+        f"{key}: {sidecar.built_for.get(key)} in the engine, {value} here"
         for key, value in wanted.items()
-        if sidecar["built_for"].get(key) != value
+        if sidecar.built_for.get(key) != value
     ]
     if differing:
         raise SlimError(f"{target / ENGINE} was built for something else.", culprits=differing, remedy=REBUILD)
     plan = (target / ENGINE).read_bytes()
-    if sha256(target / ENGINE) != sidecar["engine_sha256"]:
-        fact = f"{target / ENGINE} is damaged or cut off: {len(plan)} bytes, {sidecar['size_bytes']} when built."
+    if sha256(target / ENGINE) != sidecar.engine_sha256:
+        fact = f"{target / ENGINE} is damaged or cut off: {len(plan)} bytes, {sidecar.size_bytes} when built."
         raise SlimError(fact, culprits=["engine_sha256 differs"], remedy=REBUILD)
     return plan, sidecar
 
 
-def is_current(folder: Path, wanted: Mapping[str, Any]) -> bool:
-    """Return whether :func:`load` would succeed."""
+def up_to_date(folder: Path, wanted: Mapping[str, object]) -> Sidecar | None:
+    """The sidecar of an engine that :func:`load` accepts, None where it refuses."""
     try:
-        load(folder, wanted)
+        return load(folder, wanted)[1]
     except SlimError:
-        return False
-    return True
+        return None
 
 
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """Return a sidecar with the keys that the checks need."""
+def _read_sidecar(path: Path) -> Sidecar:
     try:
-        value = read_json(path)
-        whole = value["schema"] <= SIDECAR_SCHEMA and {"built_for", "engine_sha256", "size_bytes"} <= value.keys()
+        sidecar = Sidecar.from_json(read_json(path))
+        is_valid = sidecar.schema <= SIDECAR_SCHEMA and isinstance(sidecar.built_for, dict)
     except (ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole or not isinstance(value["built_for"], dict):
-        raise SlimError(f"{path} isn't a whole sidecar of this yolo_slim.", remedy=REBUILD)
-    return dict(value)
+        is_valid = False
+    if not is_valid:
+        raise SlimError(f"{path} is incomplete or isn't a sidecar of this yolo_slim.", remedy=REBUILD)
+    return sidecar
 
 
 def _setting_problems(value: Mapping[str, Any]) -> list[str]:
     known = [field.name for field in fields(Settings)]
-    problems = [f"build.{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known]
+    problems = [f"engine.{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known]
     for key, (is_valid, expected) in _EXPECTED.items():
         if key in value and not is_valid(value[key]):
-            problems.append(f"build.{key}: got {value[key]!r}; expected {expected}")
+            problems.append(f"engine.{key}: got {value[key]!r}; expected {expected}")
     return problems
 
 

@@ -53,8 +53,8 @@ if ! "$python" -c 'import pycuda.driver' 2>/dev/null; then
     fail "PyCUDA can't be installed. Its compiler: sudo apt install build-essential python3-dev"
 fi
 
-step "build the engine of @NAME@ (@PRECISION@)"
-"$python" -m yolo_slim.runtime build . || fail "the engine wasn't built; engine/build.log has TensorRT's own words."
+step "build the TensorRT engine of @NAME@ (@PRECISION@)"
+"$python" -m yolo_slim.runtime build . || fail "the engine wasn't built; engine/build.log has TensorRT's messages."
 step "check its detections"
 "$python" -m yolo_slim.runtime check . || fail "the detections differ from the workstation's."
 step "time it"
@@ -65,6 +65,7 @@ step "done: bench.json has every sample"
 
 
 def install_script(spec: BundleSpec) -> str:
-    """Return the script's text."""
+    """The script's text for one bundle."""
+    # A name is the user's: whatever a shell would interpret is replaced.
     name = "".join(letter if letter.isalnum() or letter in " ._-" else "_" for letter in spec.name)
     return _SCRIPT.replace("@PYCUDA@", PYCUDA).replace("@NAME@", name).replace("@PRECISION@", spec.precision)

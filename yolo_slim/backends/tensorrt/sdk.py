@@ -1,4 +1,4 @@
-"""TensorRT and PyCUDA as this machine has them: imports that explain themselves, and the GPU's facts."""
+"""TensorRT, PyCUDA and the GPU of this machine; what is missing is named with the way to install it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gpu:
 
 
 def import_tensorrt() -> Any:
-    """Return NVIDIA's ``tensorrt`` module.
+    """NVIDIA's ``tensorrt`` module.
 
     Raises:
         SlimError: missing, or older than the tensor-name API of 8.6.
@@ -57,18 +57,18 @@ def import_tensorrt() -> Any:
 
 
 def import_pycuda() -> Any:
-    """Return ``pycuda.driver``, not yet initialised; see :func:`start_cuda`."""
+    """``pycuda.driver``, not yet initialised; see :func:`start_cuda`."""
     try:
         import pycuda.driver as cuda
     except ImportError as error:
-        if "libcuda" in str(error):
+        if "libcuda" in str(error):  # PyCUDA is there, NVIDIA's driver isn't
             raise _no_gpu(str(error)) from None
         raise SlimError(f"PyCUDA can't be imported: {error}", remedy=pycuda_remedy()) from None
     return cuda
 
 
 def start_cuda() -> Any:
-    """Return ``pycuda.driver`` with the driver initialised.
+    """``pycuda.driver`` with the driver initialised.
 
     Raises:
         SlimError: PyCUDA missing, no NVIDIA driver, or no GPU.
@@ -85,7 +85,7 @@ def start_cuda() -> Any:
 
 
 def gpu_facts(cuda: Any) -> Gpu:
-    """Return the facts of the first GPU."""
+    """The facts of the first GPU."""
     device = cuda.Device(0)
     major, minor = device.compute_capability()
     version = int(cuda.get_driver_version())
@@ -98,19 +98,19 @@ def gpu_facts(cuda: Any) -> Gpu:
 
 
 def pycuda_remedy() -> str:
-    """Return how to install PyCUDA on this machine's JetPack, or on each where that is unknown."""
+    """How to install PyCUDA on this machine's JetPack, or on each JetPack where that is unknown."""
     jetpack = jetpack_of(l4t_version())
     known = INSTALL_PYCUDA.get((jetpack or "").split(".")[0])
     return f"{known}." if known else "; ".join(INSTALL_PYCUDA.values()) + "."
 
 
 def offered(kind: Any, name: str) -> Any:
-    """Return an attribute that only some TensorRT versions have, or None."""
+    """An attribute that only some TensorRT versions have, or None."""
     return getattr(kind, name, None)
 
 
 def out_of_memory(text: str) -> bool:
-    """Return whether a message of TensorRT or CUDA is about memory that ran out."""
+    """Whether a message of TensorRT or CUDA is about memory that ran out."""
     low = text.lower().replace(" ", "").replace("_", "")
     return any(part in low for part in ("outofmemory", "insufficientmemory", "cudaerrormemoryallocation"))
 

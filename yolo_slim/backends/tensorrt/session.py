@@ -1,7 +1,7 @@
 """Inference of one image with PyCUDA: pinned host buffers, one stream, device buffers allocated once.
 
-The GPU's primary context is used, which CUDA's runtime, PyTorch and OpenCV share, and it is current only during a
-call: the session works inside a larger program.
+It uses the GPU's primary context, which CUDA's runtime, PyTorch and OpenCV share, and makes it current only during a
+call. So a session works inside a larger program.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolo_slim.backends import RuntimeFacts
 from yolo_slim.backends.tensorrt.builder import make_logger
 from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable
 from yolo_slim.backends.tensorrt.engine import REBUILD, Settings
@@ -58,14 +59,14 @@ class TensorRtSession:
                 self._allocate()
                 self._graph_reason = self._capture()
         except BaseException:
-            with suppress(SlimError):  # what failed first is what the user must hear
+            with suppress(SlimError):  # the user must see what failed first, not what failed while closing
                 self.close()
             raise
 
     def infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run one image, see :class:`yolo_slim.backends.Session`."""
         with self._current():
-            np.copyto(self._host_input, blob)
+            np.copyto(self._host_input, blob)  # asynchronous copies need page-locked memory
             self._begin.record(self._stream)
             if self._graph is None:
                 self._enqueue()
@@ -74,25 +75,20 @@ class TensorRtSession:
             self._end.record(self._stream)
             self._stream.synchronize()
             self._gpu_ms.append(self._end.time_since(self._begin))
-        if self._host_output is not self._output:
+        if self._host_output is not self._output:  # an fp16 output is converted
             np.copyto(self._output, self._host_output)
         return self._output
 
     @property
     def last_gpu_ms(self) -> float | None:
-        """Return the GPU's time for the last frame, copies included, by CUDA events."""
+        """The GPU's time for the last frame, copies included, by CUDA events."""
         return self._gpu_ms[-1] if self._gpu_ms else None
 
-    def describe(self) -> dict[str, Any]:
-        """Return what runs: version, GPU or DLA, precision, CUDA graph or why not, GPU times."""
+    def describe(self) -> RuntimeFacts:
+        """What really runs: GPU or DLA, CUDA graph or why not, the GPU's own times."""
         core = self._settings.dla_core
         fallback = " with GPU fallback" if self._settings.gpu_fallback else ""
-        return {
-            "runtime": NAME,
-            "tensorrt": str(self._trt.__version__),
-            "provider": self._gpu_name if core is None else f"{self._gpu_name}, DLA core {core}{fallback}",
-            "threads": 1,
-            "precision": self._spec.precision,
+        details: dict[str, object] = {
             "cuda_graph": self._graph is not None,
             "cuda_graph_reason": self._graph_reason,
             "gpu_ms": {
@@ -101,10 +97,18 @@ class TensorRtSession:
                 "median": float(np.median(self._gpu_ms)) if self._gpu_ms else None,
             },
         }
+        return RuntimeFacts(
+            runtime=NAME,
+            versions={"tensorrt": str(self._trt.__version__)},
+            provider=self._gpu_name if core is None else f"{self._gpu_name}, DLA core {core}{fallback}",
+            threads=1,
+            precision=self._spec.precision,
+            details=details,
+        )
 
     def close(self) -> None:
         """Free buffers, engine and context; a second call does nothing."""
-        if self._primary is None:
+        if self._primary is None:  # closed already
             return
         with self._current():
             if self._graph is not None:
@@ -112,6 +116,7 @@ class TensorRtSession:
             for buffer in (self._device_input, self._device_output):
                 if buffer is not None:
                     buffer.free()
+            # Left to right: each is freed before the object that made it.
             self._graph = self._context = self._engine = self._runtime = None
             self._device_input = self._device_output = None
             self._host_input = self._host_output = self._output = None
@@ -121,7 +126,7 @@ class TensorRtSession:
 
     @contextmanager
     def _current(self) -> Iterator[None]:
-        """Make the GPU's primary context current, put the caller's back, and explain CUDA's errors."""
+        """Make the GPU's primary context current, restore the caller's, and explain CUDA's errors."""
         cuda = self._cuda
         try:
             self._primary.push()
@@ -164,7 +169,7 @@ class TensorRtSession:
         self._begin, self._end = cuda.Event(), cuda.Event()
 
     def _pinned(self, name: str) -> Any:
-        """Return a page-locked array of a tensor's shape and type."""
+        """A page-locked array of a tensor's shape and type."""
         trt, engine = self._trt, self._engine
         shape = tuple(engine.get_tensor_shape(name))
         dtype = engine.get_tensor_dtype(name)
@@ -190,14 +195,15 @@ class TensorRtSession:
         cuda.memcpy_dtoh_async(self._host_output, self._device_output, self._stream)
 
     def _capture(self) -> str:
-        """Try to make the CUDA graph; return why there is none, or an empty string."""
+        """Try to make the CUDA graph; the answer is why there is none, or an empty string."""
+        # Noise, not zeros: two ways to compute nothing would agree.
         self._host_input[...] = np.random.default_rng(0).random(self._host_input.shape, np.float32)
         self._enqueue()  # TensorRT allocates during a first run, which can't be captured
         self._stream.synchronize()
         if not self._settings.cuda_graph:
             return "switched off by the bundle's settings"
         plain = np.array(self._host_output, np.float32)
-        self._host_output.fill(0)
+        self._host_output.fill(0)  # a graph that writes nothing must not find the plain frame's answer
         try:
             self._graph = CudaGraph(self._stream.handle, self._enqueue)
             self._graph.launch()
@@ -209,15 +215,13 @@ class TensorRtSession:
         return ""
 
     def _without_graph(self, reason: str) -> str:
-        """Drop the graph and return why."""
         if self._graph is not None:
             self._graph.close()
             self._graph = None
         return reason
 
     def _note(self, severity: int, text: str) -> None:
-        """Keep TensorRT's errors for the message."""
-        if severity <= 1:
+        if severity <= 1:  # internal errors and errors
             self._messages.append(text)
 
     def _refused(self, fact: str) -> SlimError:
@@ -227,17 +231,17 @@ class TensorRtSession:
         return SlimError(f"TensorRT {self._trt.__version__} {fact}.", culprits=recent, remedy=REBUILD)
 
     def _explained(self, error: Exception) -> SlimError:
-        """Return the user's version of a CUDA error."""
+        """What a CUDA error means for the user."""
         if isinstance(error, self._cuda.MemoryError) or out_of_memory(str(error)):
             return self._too_little_memory([str(error)])
         return SlimError(
             f"CUDA failed: {error}",
-            remedy="After such an error the process must end; start the program again, and look at sudo dmesg.",
+            remedy="This process can't use CUDA any more: start the program again, and look at sudo dmesg.",
         )
 
     def _too_little_memory(self, messages: list[str]) -> SlimError:
         return SlimError(
-            f"The GPU's memory doesn't suffice to run {self._spec.name} (workspace {self._settings.workspace_mb} MB).",
+            f"The GPU has too little memory to run {self._spec.name} (workspace {self._settings.workspace_mb} MB).",
             culprits=messages,
             remedy="Close other programs, or lower tensorrt.workspace_mb in the profile and build the bundle again.",
         )

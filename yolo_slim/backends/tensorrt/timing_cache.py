@@ -12,7 +12,7 @@ from yolo_slim.files import write_atomic
 
 
 def cache_path(gpu: Gpu, tensorrt: str) -> Path:
-    """Return the file of one GPU and TensorRT below ``XDG_CACHE_HOME``."""
+    """The file of one GPU and TensorRT below ``XDG_CACHE_HOME``."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{gpu.device}-sm{gpu.sm}-trt{tensorrt}-cuda{gpu.cuda}")
     return root / "yolo_slim" / "tensorrt" / f"{name}.timing"
@@ -34,12 +34,9 @@ def load_cache(config: Any, path: Path) -> tuple[Any, str]:
 
 
 def save_cache(config: Any, path: Path) -> str:
-    """Merge what this build measured into the file, atomically; return why not, or an empty string.
-
-    Another build may have written since the file was read: its times are read again and kept.
-    """
+    """Merge what this build measured into the file, atomically; the answer is why not, or an empty string."""
     cache = config.get_timing_cache()
-    if path.is_file():
+    if path.is_file():  # another build may have written since the file was read: its times stay
         other, _ = _created(config, path.read_bytes())
         if other is not None:
             cache.combine(other, False)
@@ -53,8 +50,8 @@ def save_cache(config: Any, path: Path) -> str:
 
 
 def _created(config: Any, content: bytes) -> tuple[Any, str]:
-    """Return a cache, or None and why; TensorRT answers damaged bytes with None or an exception, by version."""
-    try:
+    """A cache; or None, and why."""
+    try:  # whether damaged bytes give None or an exception depends on TensorRT's version
         cache = config.create_timing_cache(content)
     except Exception as error:  # pybind11 raises whatever the library threw
         return None, f"can't be read: {error}"

@@ -2,7 +2,7 @@
 
 An engine of it is an ONNX file behind a header, and ONNX Runtime computes it. ``FAKE_TENSORRT`` is its version,
 ``FAKE_FAIL`` makes a step fail (``builder``, ``build``, ``build-oom``, ``load``, ``context``, ``run``),
-``FAKE_DLA_CORES`` counts accelerators. test_trt_contract.py holds it against NVIDIA's own bindings.
+``FAKE_DLA_CORES`` counts accelerators. test_trt_contract.py compares it with NVIDIA's own bindings.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""``yolo-slim run``: the whole chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_slim.cli.answer import command_line, judged
+from yolo_slim.cli.group import cli
+from yolo_slim.cli.options import answering, place, retrain, setting, settings_of
+from yolo_slim.cli.progress import listening
+from yolo_slim.errors import SlimError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from yolo_slim.config.options import RunOptions
+    from yolo_slim.progress import Progress
+
+QUICKSTART_IMGSZ, QUICKSTART_EPOCHS = 320, 8
+"""Settings of a run without a model: small enough for two cores and twelve minutes."""
+
+
+@cli.command()
+@setting("model")
+@setting("data")
+@settings_of("run")
+@place("runs/slim")
+@retrain
+@answering
+def run(
+    model: Path | None,
+    data: Path | None,
+    name: str | None,
+    project: Path,
+    retrain: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Unpack[RunOptions],
+) -> None:
+    """Prune, recover, export, build and validate: from best.pt to a proven bundle.
+
+    The --config file may give model and data. Without a model and data, the built-in example runs: rendered traffic
+    signs and a yolo11n trained on them, 320 px, 8 epochs.
+    """
+    from yolo_slim import api
+
+    with listening(quiet=quiet) as listener:
+        from_file = _inputs_of(options)
+        model, data = model or from_file[0], data or from_file[1]
+        if model is None and data is None:
+            name = name or f"quickstart-{Path(options.get('target') or 'host').stem}"
+            model, data = _quickstart(options, listener)
+        if model is None or data is None:
+            raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
+        outcome = api.run(
+            model,
+            data,
+            project=project,
+            name=name,
+            retrain=retrain,
+            command=command_line(),
+            progress=listener,
+            **options,
+        )
+    judged(outcome.verdict, outcome.result, vars(outcome), as_json=as_json)
+
+
+def _inputs_of(options: RunOptions) -> tuple[Path | None, Path | None]:
+    """Model and data of the --config file, None where it has none."""
+    from yolo_slim.config.strict import read_yaml
+
+    config = options.get("config")
+    values = read_yaml(Path(config)) if config else {}
+    model, data = (Path(str(values[key])) if values.get(key) else None for key in ("model", "data"))
+    return model, data
+
+
+def _quickstart(options: RunOptions, listener: Progress) -> tuple[Path, Path]:
+    """Model and data of the built-in example; without a --config file its settings too where no option gives them."""
+    from yolo_slim.datasets import quickstart
+
+    listener.say("Built-in example: drawing the traffic signs (about a minute, once)")
+    if not options.get("config"):
+        options["imgsz"] = options.get("imgsz") or QUICKSTART_IMGSZ
+        options["epochs"] = options.get("epochs") or QUICKSTART_EPOCHS
+    return quickstart.default_model(), quickstart.default_data(Path(".quickstart"))

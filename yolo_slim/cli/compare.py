@@ -1,0 +1,80 @@
+"""``yolo-slim compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from yolo_slim.cli.answer import answer, command_line
+from yolo_slim.cli.group import Command, cli
+from yolo_slim.cli.options import answering, place, setting, settings_of
+from yolo_slim.cli.progress import listening
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from yolo_slim.config.options import CompareOptions
+
+
+class CompareCommand(Command):
+    """A command that explains how several values are given."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; see click.
+
+        Raises:
+            click.UsageError: words that belong to no option, such as the 1 and 2 of ``--seeds 0 1 2``.
+        """
+        left = super().parse_args(ctx, args)
+        if left and not ctx.resilient_parsing:
+            raise click.UsageError(
+                f"Unexpected: {' '.join(left)}. Separate several values with commas: --seeds 0,1,2 --prune 0.3,0.5; "
+                "give --measured once per file.",
+                ctx,
+            )
+        return left
+
+
+@cli.command(cls=CompareCommand)
+@setting("model", required=True)
+@setting("data", required=True)
+@settings_of("compare")
+@place("runs/compare")
+@answering
+def compare(
+    model: Path,
+    data: Path,
+    name: str | None,
+    project: Path,
+    quiet: bool,
+    as_json: bool,
+    **options: Unpack[CompareOptions],
+) -> None:
+    """Compare pruning with every simpler way to as few MACs, at equal training, and say which one won.
+
+    \b
+    Methods: ours             yolo_slim's pruning by the settings given
+             uniform-l2       torch-pruning: L2 magnitude, the same share of every layer
+             random           random channels
+             narrow, scratch  a narrower stock network, from trained or random weights
+             small-input      the unpruned network at a smaller input
+             control-trained  the unpruned network, trained further (a reference)
+             control          the unpruned network (a reference, always included)
+
+    Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the same command again to resume, or
+    with more methods, sizes or seeds to add them. The exit code is 0 whichever method won; the verdict is printed.
+    """  # noqa: D301  (click reads the character \b)
+    from yolo_slim import api
+    from yolo_slim.comparison.result import load
+    from yolo_slim.reporting.comparison_text import text
+
+    with listening(quiet=quiet) as listener:
+        outcome = api.compare(
+            model, data, project=project, name=name, command=command_line(), progress=listener, **options
+        )
+    shown = f"{text(load(outcome.result))}\nreport: {outcome.report}"
+    answer(vars(outcome), as_json=as_json, text=shown)

@@ -1,0 +1,71 @@
+"""The commands' group: a typing error gets a suggestion, an old name the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import click
+
+from yolo_slim.config.commands import CompareConfig
+from yolo_slim.config.strict import hint
+from yolo_slim.version import __version__
+
+
+class Command(click.Command):
+    """A command that answers an option's old name with the new one."""
+
+    renamed: ClassVar[Mapping[str, str]] = {f"--{old}": f"--{new}" for old, new in CompareConfig.renamed.items()}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; see click.
+
+        Raises:
+            click.UsageError: what click doesn't understand.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in self.renamed:
+                raise
+            now = hint(error.option_name, [], self.renamed)
+            raise click.UsageError(f"No such option '{error.option_name}'.{now}", ctx) from None
+
+
+class Group(click.Group):
+    """A group that suggests the nearest command."""
+
+    command_class = Command
+    renamed: ClassVar[Mapping[str, str]] = {"sensitivity": "block-costs"}
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; see click.
+
+        Raises:
+            click.UsageError: no such command, with the name that was probably meant.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            meant = hint(args[0], self.list_commands(ctx), self.renamed)
+            raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx) from None
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="yolo-slim")
+def cli() -> None:
+    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+
+    \b
+    The whole chain on your model:
+      yolo-slim run --model best.pt --data data.yaml --target rpi5 --imgsz 320 --prune 0.5 --epochs 30
+    The whole chain on the built-in example:
+      yolo-slim run
+
+    Results are written to runs/slim/NAME. To resume an interrupted run, give the same command again.
+    Exit codes: 0 pass, 1 a gate failed, 2 bad input, 3 unproven (not measured on the target).
+
+    Shell completion: eval "$(_YOLO_SLIM_COMPLETE=bash_source yolo-slim)" (or zsh_source, fish_source).
+    """  # noqa: D301  (click reads the character \b)

@@ -1,0 +1,46 @@
+"""The entry point: all commands, and one clear message for every error of the user's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from yolo_slim.cli import block_costs, chain, compare, plans, show, stages
+from yolo_slim.cli.group import cli
+from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
+
+COMMANDS = (chain, stages, block_costs, compare, plans, show)
+"""Importing these modules adds their commands to the group."""
+
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and exit code 2, never a traceback."""
+    # Ultralytics would install missing packages by itself.
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    try:
+        code = cli.main(prog_name="yolo-slim", standalone_mode=False)
+    except SlimError as error:
+        code = _refused(error)
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped. Run the same command again to resume.", err=True)
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        explained = explain_os_error(error, Path.cwd()) or explain_path(error)
+        if explained is None:
+            raise
+        code = _refused(explained)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refused(error: SlimError) -> int:
+    """Print the message of an error that the user can solve."""
+    click.echo(f"error: {error}", err=True)
+    return EXIT_BAD_INPUT

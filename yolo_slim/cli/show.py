@@ -1,0 +1,115 @@
+"""``yolo-slim show``, ``targets`` and ``doctor``: what is there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from yolo_slim.cli.answer import answer, as_yaml, in_columns
+from yolo_slim.cli.group import cli
+from yolo_slim.cli.options import PATH, as_json, complete_target
+from yolo_slim.errors import SlimError
+
+MODULES = (
+    "torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "cv2",
+    "wheel", "jinja2",
+)  # fmt: skip
+"""What a workstation imports in the course of a run."""
+
+
+@cli.command()
+@click.argument("path", type=PATH)
+@as_json
+def show(path: Path, as_json: bool) -> None:
+    """Show the result of a run, a result.json, a bundle, or the size and widths of a checkpoint (.pt)."""
+    if not path.exists():
+        raise SlimError(
+            f"File not found: {path}", remedy="Give a run's folder, a result.json, a bundle or a checkpoint."
+        )
+    places = (path / "validate/result.json", path / "result.json", path)
+    result = next((place for place in places if place.suffix == ".json" and place.is_file()), None)
+    if path.suffix == ".pt":
+        _show_checkpoint(path, as_json=as_json)
+    elif result is not None:
+        _show_result(result, as_json=as_json)
+    elif (path / "run.json").is_file():
+        finished = sorted(p.parent.name for p in path.rglob("manifest.json"))
+        answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)
+    else:
+        _show_bundle(path, as_json=as_json)
+
+
+def _show_result(path: Path, *, as_json: bool) -> None:
+    """Print the summary of a result.json."""
+    from yolo_slim.files import read_json
+    from yolo_slim.reporting.text import summary
+
+    try:
+        value = read_json(path)
+        text = summary(value)
+    except (ValueError, KeyError, TypeError):
+        raise SlimError(
+            f"{path} isn't a result.json.",
+            remedy="Run `yolo-slim run` again. For a plan use `yolo-slim plan show`.",
+        ) from None
+    answer(value, as_json=as_json, text=text)
+
+
+def _show_bundle(path: Path, *, as_json: bool) -> None:
+    """Print what bundle.json says."""
+    from yolo_slim.bundle import open_bundle
+
+    spec = open_bundle(path).spec.to_json()
+    answer(spec, as_json=as_json, text=as_yaml(spec))
+
+
+def _show_checkpoint(path: Path, *, as_json: bool) -> None:
+    """Print a checkpoint's classes, widths, parameters and MACs."""
+    from yolo_slim.models import checkpoint
+    from yolo_slim.models.size import conv_widths, measure
+    from yolo_slim.reporting.text import table
+
+    loaded = checkpoint.load(path, checkpoint.TASKS)
+    size, widths = measure(loaded.model, 640), conv_widths(loaded.model)
+    text = table(["layer", "width"], [[name, str(width)] for name, width in widths.items()])
+    about = f"{len(loaded.names)} classes, {size.params / 1e6:.2f} M parameters, {size.macs / 1e9:.2f} GMACs at 640 px"
+    values = {**size.to_json(), "widths": widths, "names": loaded.names}
+    answer(values, as_json=as_json, text=f"{text}\n{about}")
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=complete_target)
+@as_json
+def targets(name: str | None, as_json: bool) -> None:
+    """List the targets, or show the profile of the one called NAME."""
+    from yolo_slim.config import targets as profiles
+
+    if name:
+        value = profiles.load(name).model_dump(exclude_none=True)
+        answer(value, as_json=as_json, text=as_yaml(value))
+        return
+    found = {known: profiles.load(known).description for known in profiles.names()}
+    answer(found, as_json=as_json, text=in_columns(found.items()))
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Check that this machine can prune and build: packages, versions, processor, memory and GPU."""
+    from yolo_slim.machine import describe_machine
+    from yolo_slim.workspace.job import versions
+
+    missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
+    value = {**describe_machine(), **versions()}
+    text = as_yaml({key: found for key, found in value.items() if found is not None})
+    answer({**value, "missing": missing}, as_json=as_json, text=text)
+    if missing:
+        raise SlimError(
+            "Some packages that a workstation needs are missing.",
+            culprits=missing,
+            remedy="Install them: pip install -c constraints.txt 'yolo-slim[host]'",
+        )
+    if not as_json:
+        click.echo("Every package that a workstation needs is installed.")

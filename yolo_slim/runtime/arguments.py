@@ -1,0 +1,112 @@
+"""The options of the device's command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+PROG = "python -m yolo_slim.runtime"
+MAX_BENCH_IMAGES = 64
+"""Most distinct frames that ``bench`` times."""
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
+    """The parser of all commands; ``args.run`` is the function of the chosen one."""
+    parser = argparse.ArgumentParser(prog=PROG, description="Run a yolo_slim bundle on this device.")
+    choice = parser.add_subparsers(required=True, metavar="COMMAND")
+    for run in commands:
+        name, text = run.__name__, run.__doc__ or ""
+        command = choice.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        _OPTIONS[name](command)
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
+    count = "?" if is_optional else None
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, nargs=count, help="a bundle folder or its .tar.gz")
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_count, metavar="N", help="inference threads (default: the bundle's)")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the answer as JSON; -: to standard output")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser, is_optional=True)
+    _add_json(parser)
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser)
+    _add_json(parser)
+    parser.add_argument("--force", action="store_true", help="build again even when the engine is up to date")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser)
+    _add_json(parser)
+    _add_threads(parser)
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _check(parser)
+    images = f"image, folder or video, the first {MAX_BENCH_IMAGES} frames (default: the bundle's self-check images)"
+    parser.add_argument("--images", metavar="SRC", type=Path, help=images)
+    parser.add_argument("--seconds", type=_positive, default=10.0, help="least duration (default: 10)")
+    parser.add_argument("--queries", type=_count, default=64, help="least number of timed frames (default: 64)")
+    parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
+
+
+def _detect(parser: argparse.ArgumentParser) -> None:
+    _check(parser)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="image, folder or video")
+    out = Path("runs/detect")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=out, help=f"new folder (default: {out}; then DIR-2)")
+    parser.add_argument("--conf", type=_share, help="score threshold (default: the bundle's)")
+    parser.add_argument("--iou", type=_share, help="NMS threshold (default: the bundle's)")
+    parser.add_argument("--convert-channels", action="store_true", help="convert grey and transparent images")
+
+
+def _infer(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser)
+    _add_threads(parser)
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="image or folder of images")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON file to write")
+    mode = "val: every class of a box with a score above .001, as mAP needs it (default); predict: as detect"
+    parser.add_argument("--mode", choices=("val", "predict"), default="val", help=mode)
+
+
+_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "doctor": _doctor,
+    "build": _build,
+    "check": _check,
+    "bench": _bench,
+    "detect": _detect,
+    "infer": _infer,
+}
+
+
+def _count(text: str) -> int:
+    return int(_checked(text, int(text) >= 1, "a positive integer"))
+
+
+def _positive(text: str) -> float:
+    return float(_checked(text, 0 < float(text) < float("inf"), "a positive number"))
+
+
+def _share(text: str) -> float:
+    return float(_checked(text, 0 <= float(text) <= 1, "a number from 0 to 1"))
+
+
+def _checked(text: str, is_valid: bool, expected: str) -> str:
+    if not is_valid:
+        raise argparse.ArgumentTypeError(f"got {text}, expected {expected}")
+    return text
