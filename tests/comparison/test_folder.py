@@ -81,7 +81,7 @@ def test_run_is_no_comparison(tmp_path: Path) -> None:
     """The folder of a run is refused."""
     with claimed(tmp_path, Owner(kind=RUN)):
         pass
-    with pytest.raises(SlimError, match="contains a whole run, not a comparison"), owned(tmp_path, {}):
+    with pytest.raises(SlimError, match="contains a run, not a comparison"), owned(tmp_path, {}):
         pass
 
 

@@ -59,7 +59,7 @@ def test_another_kind(tmp_path: Path) -> None:
     """A comparison's folder is no run's and no stage's."""
     with claimed(tmp_path, Owner(kind=COMPARISON, identity={})):
         pass
-    with pytest.raises(SlimError, match="contains a comparison, not a whole run"), claimed(tmp_path, MINE):
+    with pytest.raises(SlimError, match="contains a comparison, not a run"), claimed(tmp_path, MINE):
         pass
     with pytest.raises(SlimError, match="contains a comparison, not one stage"), stage_claimed(tmp_path, "prune"):
         pass

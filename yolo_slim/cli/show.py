@@ -11,6 +11,7 @@ from yolo_slim.cli.answer import answer, as_yaml, in_columns
 from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import PATH, as_json, complete_target
 from yolo_slim.errors import SlimError
+from yolo_slim.workspace.folder import FOLDER_JSON
 
 MODULES = (
     "torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "cv2",
@@ -34,7 +35,7 @@ def show(path: Path, as_json: bool) -> None:
         _show_checkpoint(path, as_json=as_json)
     elif result is not None:
         _show_result(result, as_json=as_json)
-    elif (path / "run.json").is_file():
+    elif (path / FOLDER_JSON).is_file():
         finished = sorted(p.parent.name for p in path.rglob("manifest.json"))
         answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)
     else:

@@ -24,7 +24,7 @@ LOCK = ".lock"
 OLD_MARKS = ("run.json", MANIFEST)
 """Files by which a folder of the layout before ``folder.json`` is recognised."""
 RUN, STAGE, COMPARISON = "run", "stage", "comparison"
-KIND_NAMES = {RUN: "a whole run", STAGE: "one stage", COMPARISON: "a comparison"}
+KIND_NAMES = {RUN: "a run", STAGE: "one stage", COMPARISON: "a comparison"}
 STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
 """The stages of a run, and their folders in it."""
 
@@ -109,7 +109,8 @@ def _require_empty(folder: Path) -> None:
         raise SlimError(
             f"{folder} was made by an earlier version of yolo_slim, in a layout that this one doesn't continue.",
             remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away. "
-            "Its weights and bundles stay usable, and `yolo-slim compare --measured` imports the networks of its compare.json.",
+            "Its weights and bundles stay usable; `yolo-slim compare --measured` imports the networks of its "
+            "compare.json.",
         )
     # An interrupted first call leaves its lock alone, or a temporary file of ours.
     foreign = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
