@@ -1,6 +1,6 @@
 """The folder of a comparison: whose it is, what earlier calls measured, and the results that are kept in it.
 
-Everything that this room needs of :mod:`yolo_slim.workspace` is here.
+Everything that this package needs of :mod:`yolo_slim.workspace` is here.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> Known:
 def remember(folder: Path, networks: Sequence[Network], runtimes: Sequence[str]) -> None:
     """Record what was measured, so that the next call's tables contain it; a failure has to be asked for again."""
     found = read_run(folder)
+    # A dict, because it is a set that keeps the order.
     cells = dict.fromkeys([one.cell for one in networks if one.measured] + list(_known(found).cells))
     _write(folder, found["settings"], Known(cells=tuple(cells), runtimes=tuple(runtimes)))
 
