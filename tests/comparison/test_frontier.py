@@ -123,7 +123,7 @@ def test_few_seeds_are_never_a_win() -> None:
 
 
 def test_between_two_sizes() -> None:
-    """A rival between two of our sizes is held against the line between them, seed by seed."""
+    """A rival between two of our sizes is compared with the line between them, seed by seed."""
     sizes = [point("ours", (0.40, 0.42), 4.0, size="-60 %"), point("ours", (0.60, 0.62), 8.0, size="-40 %")]
     assert around(sizes, 6.0) == (sizes[0], sizes[1])
     assert interpolated(*sizes, 6.0) == pytest.approx((0.50, 0.51, 0.52))

@@ -12,7 +12,6 @@ from tests.helpers.comparisons import prepared
 from yolo_slim import pipeline
 from yolo_slim.comparison.device import Testbench
 from yolo_slim.comparison.folder import claim
-from yolo_slim.comparison.images import choose_images
 from yolo_slim.comparison.measure import Measurements, training_of
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import Cell
@@ -50,7 +49,7 @@ def measured(
     """Return a function that measures a method whose start or training fails: whether its network has failed."""
     run = prepared(trained, signs, tmp_path)
     claim(tmp_path, {})
-    measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench(run, choose_images(run)))
+    measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench.of(run))
 
     def measure(name: str, start: Exception | None, later: Exception | None) -> bool:
         def make(place: Place) -> Start:

@@ -19,6 +19,7 @@ def settings_of(config: RunConfig, data_digest: str) -> dict[str, Any]:
     settings = config.model_dump(by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"})
     # The device of a training changes its duration alone.
     settings["recover"].pop("device")
+    # Which images score decides accuracy; how long is timed doesn't, and speed is never imported.
     settings["validate"] = config.validate_.model_dump(include={"split", "max_images"})
     if config.prune.block_costs:
         settings["prune"]["block_costs"] = sha256(Path(config.prune.block_costs))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.comparison.folder import Work, once
-from yolo_slim.comparison.images import ScoredImages
+from yolo_slim.comparison.images import ScoredImages, choose_images
 from yolo_slim.comparison.networks import Network, representatives, timed_key
 from yolo_slim.comparison.result import Bench, Score
 from yolo_slim.devices import local
@@ -28,6 +28,11 @@ class Testbench:
 
     run: Run
     images: ScoredImages
+
+    @classmethod
+    def of(cls, run: Run) -> Testbench:
+        """Make ready to measure in a run's folder."""
+        return cls(run, choose_images(run))
 
     @property
     def is_target(self) -> bool:

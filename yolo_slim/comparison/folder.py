@@ -1,6 +1,6 @@
 """The folder of a comparison: whose it is, what earlier calls measured, and the results that are kept in it.
 
-Everything that this room needs of :mod:`yolo_slim.workspace` is here.
+Everything that this package needs of :mod:`yolo_slim.workspace` is here.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def remember(folder: Path, networks: Sequence[Network], runtimes: Sequence[str])
     """Record what was measured, so that the next call's tables contain it; a failure has to be asked for again."""
     owner = read_owner(folder)
     known = _known(owner.record if owner else {})
+    # A dict, because it is a set that keeps the order.
     cells = dict.fromkeys([one.cell for one in networks if one.measured] + list(known.cells))
     replaced_record(folder, asdict(Known(cells=tuple(cells), runtimes=tuple(runtimes))))
 

@@ -104,6 +104,7 @@ def speed_order(ours: Point, other: Point) -> int | None:
         return None
     low, middle, high = quartiles(found)
     contains_1, is_near = low <= 1 <= high, abs(middle - 1) <= SAME_SPEED
+    # Rounds that disagree on the order prove neither speed: equal has to be measured, not assumed from noise.
     if contains_1 and (not is_near or high / low - 1 > MOST_SCATTER):
         return None
     if is_near:
@@ -173,6 +174,7 @@ def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
         if (order := orders[id(point)]) is not None and order >= 0
     ]
     alone = [_against(point, other, order) for point, order in no_slower]
+    # One size that wins is enough: nobody has to deploy the others.
     if won := [found for found in alone if found.status == WON]:
         return won[0]
     found = _nearest(ours, other, orders)
@@ -216,6 +218,7 @@ def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where
     better = map_order(maps, other.maps)
     if not (spread and other.has_spread):
         return _undecided(other, f"{found}; {FEW_SEEDS}")
+    # A reference can win over ours, so this comes before it is set aside.
     if better < 0 and order <= 0:
         return Judgement(method=other.method, size=other.size, status=LOST, reason=found)
     if other.reference:

@@ -81,6 +81,7 @@ class Measurements:
         """Train, export, build and score one start; an imported network is only built, to be timed."""
         known = self.imported.get(cell)
         folder = self._before_training(method, cell) / "untrained" if known else self.run.folder / cell.name
+        # An untrained cut belongs to no seed, so all seeds of a method share its bundles.
         config = training_of(method, self.run.config).model_copy(update={"imgsz": start.imgsz})
         seed = cell.seed if method.trained and not known else None
         context = replace(self.run.context, imgsz=start.imgsz)

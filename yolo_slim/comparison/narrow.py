@@ -208,6 +208,7 @@ def _positions(labels: np.ndarray, among: np.ndarray, partner: dict[int, int]) -
     places: dict[int, list[int]] = defaultdict(list)
     for place, label in enumerate(among.tolist()):
         places[label].append(place)
+    # A label occurs twice where a concatenation repeats a layer: the n-th use here takes the n-th place there.
     used: dict[int, int] = defaultdict(int)
     found = []
     for place, label in enumerate(labels.tolist()):

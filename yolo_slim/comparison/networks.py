@@ -81,6 +81,7 @@ def representative(one: Network, networks: Sequence[Network]) -> Network:
     """Find the network whose timing stands for one: same method, size and shape; a trained one if there is any."""
     same = (one.cell.method, one.cell.removed, one.widths)
     alike = [o for o in networks if o.measured and (o.cell.method, o.cell.removed, o.widths) == same]
+    # An imported network has only its untrained cut here, whose post-processing has less to do.
     return min(alike, key=lambda o: o.imported) if one.measured else one
 
 

@@ -256,7 +256,7 @@ class RuntimeJudgement:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareResult(About):
-    """The whole of ``compare.json``."""
+    """All of ``compare.json``."""
 
     measured_at: str
     """End of the last timing."""

@@ -14,7 +14,6 @@ from yolo_slim.comparison import imported
 from yolo_slim.comparison.about import about, settings_of
 from yolo_slim.comparison.builds import choices
 from yolo_slim.comparison.device import Testbench
-from yolo_slim.comparison.images import choose_images
 from yolo_slim.comparison.measure import Measurements
 from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
@@ -43,7 +42,7 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))
-        testbench = Testbench(this, choose_images(this))
+        testbench = Testbench.of(this)
         measurements = Measurements(this, runtimes, joined, testbench)
         measurements.require_sizes(cells)
         found = measurements.measure_all(cells)

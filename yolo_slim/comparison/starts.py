@@ -226,6 +226,7 @@ def small_input(place: Place) -> Start:
         SlimError: no multiple of the stride is small enough.
     """
     setting = place.setting
+    # Sides below the full one, largest first: a network can only run at multiples of its stride.
     stride, full = setting.control.stride, setting.run.config.imgsz
     fitting = [side for side in range(full - stride, 0, -stride) if setting.macs_at(side) <= place.macs]
     if not fitting:

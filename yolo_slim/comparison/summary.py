@@ -106,7 +106,9 @@ def _entry(networks: Sequence[Network], measured: Measured, *, distills: bool) -
     made = [one for one in networks if one.measured]
     first, method = (made or networks)[0], METHODS[networks[0].cell.method]
     wanted = first.cell.removed
+    # Of the first seed; only a random method is cut anew for each, to nearly the same MACs.
     removed = 1 - first.macs / measured.control.macs
+    # One untrained timing is enough to judge all without post-processing: mixed ones can't be compared.
     untrained = any(representative(one, measured.networks).imported for one in made)
     return Entry(
         method=method.name,

@@ -82,6 +82,7 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
         raise MachineError(f"torch-pruning took more than {seconds:.0f} s on this network.", remedy=AGAIN) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
+        # A negative status is a signal, which the kernel sends when memory is short.
         if done.returncode < 0 or any(text in done.stderr for text in OUT_OF_MEMORY):
             raise MachineError(
                 f"torch-pruning had too little memory ({memory_gb:g} GB at most): {last[:200]}", remedy=AGAIN

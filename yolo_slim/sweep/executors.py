@@ -46,6 +46,7 @@ def run_here(
     """
     finished = []
     for cell in cells:
+        # Reported at once, so that an interruption loses only the cell that was running.
         finished.append(_finish(cell, work, required))
         done(finished[-1])
     return finished

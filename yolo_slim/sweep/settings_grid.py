@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,11 @@ from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import Dataset, digest, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256, sha256_json
-from yolo_slim.machine import cores, device_model
-from yolo_slim.measuring.accuracy import read_truth, score
-from yolo_slim.measuring.predict import detect_all, torch_infer
-from yolo_slim.models import checkpoint
-from yolo_slim.models.size import measure
-from yolo_slim.progress import Silent
 from yolo_slim.sweep.executors import Finished, run_here
+from yolo_slim.sweep.figures import figures_of, origin
 from yolo_slim.sweep.grid import Store, product
 from yolo_slim.training.arguments import DEFAULTS
 from yolo_slim.training.precision import has_bfloat16
-from yolo_slim.workspace.job import versions
 
 Settings = Mapping[str, Any]
 """Dotted keys of docs/configuration.md and their values."""
@@ -204,7 +197,7 @@ class SettingsGrid:
     def origins(self) -> list[str]:
         """When, where and by which versions the figures were measured, a line for each combination."""
         names = [cell.name for cell in self.cells()] + [self.control(model) for model in self.request.models]
-        return sorted({_origin(self.store.figures[name]) for name in names if name in self.store.figures})
+        return sorted({origin(self.store.figures[name]) for name in names if name in self.store.figures})
 
     def _measure(self, cell: SettingsCell) -> dict[str, Any]:
         """Make the network of a cell and score it."""
@@ -217,13 +210,7 @@ class SettingsGrid:
 
     def _score(self, weights: Path) -> dict[str, Any]:
         """Figures of a checkpoint."""
-        model = checkpoint.load(weights).model
-        infer = torch_infer(model, end2end=False)
-        imgsz = self.request.imgsz
-        found = detect_all(self.images, infer, layout="one2many", imgsz=imgsz, progress=Silent(), text="")
-        size = measure(model, imgsz, end2end=False)
-        accuracy = score([read_truth(image) for image in self.images], found, self.dataset.names)
-        return {"map50_95": accuracy.map50_95, "macs": size.macs, "params": size.params, "made": _here()}
+        return figures_of(weights, self.images, names=self.dataset.names, imgsz=self.request.imgsz)
 
 
 def require_split(data: Path, split: str) -> None:
@@ -234,17 +221,6 @@ def require_split(data: Path, split: str) -> None:
     """
     if not load_dataset(data).has(split):
         raise SlimError(f"{data} has no split {split}.", remedy="Choose another split (--split).")
-
-
-def _here() -> dict[str, str]:
-    """When and by what a cell is measured now."""
-    return {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", **versions()}
-
-
-def _origin(figures: Mapping[str, Any]) -> str:
-    """When and by what figures were measured, as a line; the oldest record only their date."""
-    made = figures.get("made") or {"date": figures["date"]}
-    return ", ".join(value if key in ("date", "machine") else f"{key} {value}" for key, value in made.items())
 
 
 def _digest(settings: Settings) -> str:
