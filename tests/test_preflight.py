@@ -340,16 +340,17 @@ HEADS = [("yolov8n", "one2many"), ("yolo11n", "one2many"), ("yolo26n", "one2many
 @pytest.mark.parametrize(("family", "layout"), HEADS)
 def test_rtx_builds_every_graph(untrained: Callable[[str], Path], tmp_path: Path, family: str, layout: str) -> None:
     """NVIDIA's builder builds every family and head in fp32, fp16 and int8, as our own conversions write them."""
-    from yolo_slim.quantization import fp16, graph, qdq, ranges
+    from yolo_slim.quantization import fp16, graph, qdq
+    from yolo_slim.quantization.ranges import collect, observers, ranges_of
 
     plain = exported(untrained(family), tmp_path, layout)
     model = graph.load(plain)
     body = graph.parts(model).body
-    statistics = qdq.observers(model, body)
+    statistics = observers(model, body)
     blobs = [np.random.default_rng(0).random((1, 3, 128, 128), np.float32)]
-    ranges.collect(model, statistics, blobs, lambda _: None)
+    collect(model, statistics, blobs, lambda _: None)
     graph.save(fp16.convert(model), tmp_path / "fp16.onnx")
-    graph.save(qdq.quantize(model, body, qdq.ranges_of(statistics, "max")), tmp_path / "int8.onnx")
+    graph.save(qdq.quantize(model, body, ranges_of(statistics, "max")), tmp_path / "int8.onnx")
     for precision, path in {"fp32": plain, "fp16": tmp_path / "fp16.onnx", "int8": tmp_path / "int8.onnx"}.items():
         result = preflight(path, targets.load(THOR), precision, layout)
         assert not result.failures

@@ -405,7 +405,7 @@ def quantize(
 
     ``trained`` is the export with the Q/DQ nodes of quantization-aware training (``model-qat.onnx``).
     """
-    side = imgsz or layout_of(Path(onnx))["imgsz"][0]
+    side = imgsz or layout_of(Path(onnx)).imgsz[0]
     chosen = make_config(onnx, data, config=config, settings=settings, imgsz=side)
     dataset = load_dataset(Path(data))
     if "int8" in precisions:

@@ -16,12 +16,14 @@ DESCRIPTIONS = {
     "obb": "model of rotated boxes",
     "classify": "classifier",
 }
+"""Task to the word in the graph's metadata; Ultralytics writes the path of the training data there."""
 
 
 def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:
-    """Let Ultralytics export a copy in a folder of its own, and take out what depends on the day and the machine."""
+    """Export weights with Ultralytics, and remove metadata that depends on the day and the machine."""
     from ultralytics import YOLO
 
+    # Ultralytics writes its result and its intermediate files beside the weights, which may be the user's.
     with tempfile.TemporaryDirectory(prefix="yolo-slim-export-") as folder:
         copied = Path(folder) / "model.pt"
         shutil.copyfile(weights, copied)
@@ -32,15 +34,16 @@ def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> N
             simplify=True,
             dynamic=False,
             batch=1,
+            # Ultralytics reads False as "keep the end2end head" and None as "export the raw head".
             nms=False if config.end2end else None,
             device="cpu",
             verbose=False,
         )
-        _settle_metadata(Path(exported), out)
+        _write_without_date(Path(exported), out)
 
 
-def _settle_metadata(exported: Path, out: Path) -> None:
-    """Check the graph and write it without date and paths, so that equal weights give equal bytes."""
+def _write_without_date(exported: Path, out: Path) -> None:
+    """Check a graph and write it without date and paths, so that equal weights give equal bytes."""
     import onnx
 
     graph = onnx.load(str(exported))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from yolo_slim.export import device_wheel
 from yolo_slim.export.preflight import preflight
 from yolo_slim.files import fresh_folder, sha256, sha256_json
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.quantization.graph import layout_of
+from yolo_slim.quantization.graph import GraphLayout, layout_of
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
 from yolo_slim.workspace.job import Job, read_manifest, versions
@@ -94,7 +94,7 @@ def run(
     """
     progress = progress or Silent()
     about = layout_of(inputs.onnx)
-    plan = planned(profile, about["layout"])
+    plan = planned(profile, about.layout)
     _require_builds(profile, plan.bundles, plan.skipped)
     needed = {key: graph_name(*key.rsplit("-", 1)) for key in plan.bundles}
     _require_graphs(inputs, needed)
@@ -111,7 +111,7 @@ def run(
         progress.say("build: done before, kept")
         return _outputs(out_dir, read_manifest(out_dir))
     job.begin()
-    checks, refused = _preflights(inputs, profile, needed, about["layout"], progress)
+    checks, refused = _preflights(inputs, profile, needed, about.layout, progress)
     skipped = {**plan.skipped, **refused}
     built = {key: out_dir / key for key in plan.bundles if key not in refused}
     _require_builds(profile, built, skipped)
@@ -178,12 +178,12 @@ def archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.tar.gz")
 
 
-def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, about: dict[str, Any]) -> None:
+def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, about: GraphLayout) -> None:
     """Build one bundle: model, self-check, wheel, then bundle.json, then the archive."""
     runtime, precision = folder.name.rsplit("-", 1)
     onnx = inputs.graph(graph_name(runtime, precision))
     with fresh_folder(folder) as temporary:
-        built = backend(runtime).build(onnx, temporary, precision=precision, imgsz=about["imgsz"])
+        built = backend(runtime).build(onnx, temporary, precision=precision, imgsz=about.imgsz)
         spec = BundleSpec(
             name=name,
             target=profile.name,
@@ -196,7 +196,7 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
             files={},
             provenance=_provenance(inputs, onnx),
             build=profile.build_settings(runtime),
-            **about,
+            **asdict(about),
         )
         with Detector(Bundle(folder=temporary, spec=_runnable(spec))) as detector:
             make_selfcheck(temporary, inputs.images[:SELFCHECK_IMAGES], detector)

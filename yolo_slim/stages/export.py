@@ -7,14 +7,11 @@ from pathlib import Path
 
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.errors import SlimError
-from yolo_slim.export.onnx import export_onnx
+from yolo_slim.export.graphs import FLOAT_FILE, QAT_FILE, export_graphs
 from yolo_slim.export.parity import measure_parity
-from yolo_slim.files import write_atomic
 from yolo_slim.models import checkpoint
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.quantization import graph as graphs
 from yolo_slim.workspace.job import Job
 
 
@@ -62,9 +59,7 @@ def run(
         config={**config.model_dump(), "imgsz": imgsz},
         inputs={"weights": loaded.sha256, "data": data_digest},
     )
-    outputs = ExportOutputs(
-        onnx=out_dir / "model.onnx", trained_int8=out_dir / "model-qat.onnx" if loaded.quantization else None
-    )
+    outputs = ExportOutputs(onnx=out_dir / FLOAT_FILE, trained_int8=out_dir / QAT_FILE if loaded.quantization else None)
     if job.is_done():
         progress.say("export: done before, kept")
         return outputs
@@ -73,48 +68,15 @@ def run(
     job.begin()
     progress.step(f"export: {inputs.weights.name}", 0, 2)
     with log_to(out_dir / "export.log"):
-        _export_all(loaded, config, imgsz, outputs)
+        export_graphs(loaded, config, imgsz, outputs.onnx, outputs.trained_int8)
     progress.step(f"export: {inputs.weights.name}", 1, 2)
     dataset = load_dataset(inputs.data)
-    images = (dataset.splits.get("val") or dataset.splits.get("train") or [])[: config.parity_images]
+    images = dataset.comparison_images(config.parity_images)
     parity = measure_parity(loaded, outputs.onnx, images, imgsz=imgsz, end2end=config.end2end)
     progress.step(f"export: {inputs.weights.name}", 2, 2)
-    job.finish([path for path in (outputs.onnx, outputs.trained_int8) if path], {"parity": parity})
+    job.finish([path for path in (outputs.onnx, outputs.trained_int8) if path], {"parity": parity.to_json()})
     progress.say(
-        f"export: {inputs.weights.name} -> ONNX; on {parity['images']} images boxes within "
-        f"{parity['max_box_px']:.3g} px and scores within {parity['max_score']:.1g} of PyTorch"
+        f"export: {inputs.weights.name} -> ONNX; on {parity.images} images boxes within "
+        f"{parity.max_box_px:.3g} px and scores within {parity.max_score:.1g} of PyTorch"
     )
     return outputs
-
-
-def _export_all(loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int, outputs: ExportOutputs) -> None:
-    """Write the float graph and, of weights that were trained quantized, the graph with their Q/DQ nodes too.
-
-    Raises:
-        SlimError: Ultralytics left the Q/DQ nodes out.
-    """
-    import onnx
-
-    if outputs.trained_int8 is None:
-        write_atomic(outputs.onnx, lambda path: export_onnx(loaded.path, config, imgsz, path))
-        return
-    plain = outputs.onnx.with_name("float.pt.tmp")
-    checkpoint.save(plain, loaded, loaded.model)
-    write_atomic(outputs.onnx, lambda path: export_onnx(plain, config, imgsz, path))
-    plain.unlink()
-    _name_trained(outputs.onnx, outputs.trained_int8)
-    write_atomic(outputs.trained_int8, lambda path: export_onnx(loaded.path, config, imgsz, path))
-    if not graphs.is_quantized(onnx.load(str(outputs.trained_int8))):
-        raise SlimError(
-            f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
-            remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
-        )
-
-
-def _name_trained(path: Path, trained: Path) -> None:
-    """Let a float graph's metadata say that its weights were trained quantized, and where their ranges are."""
-    import onnx
-
-    graph = onnx.load(str(path))
-    graph.metadata_props.add(key=graphs.TRAINED_KEY, value=trained.name)
-    write_atomic(path, lambda temporary: onnx.save(graph, str(temporary)))
