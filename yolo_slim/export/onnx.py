@@ -32,6 +32,7 @@ def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> N
             imgsz=imgsz,
             opset=config.opset,
             simplify=True,
+            # NCNN and TensorRT build for one fixed shape.
             dynamic=False,
             batch=1,
             # Ultralytics reads False as "keep the end2end head" and None as "export the raw head".

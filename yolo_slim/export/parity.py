@@ -64,6 +64,7 @@ def measure_parity(
     letterbox = Letterbox((imgsz, imgsz))
     worst = np.zeros(3)
     for path in images:
+        # A copy: the letterbox reuses its buffer.
         blob = letterbox(read_image(path, convert_channels=True))[0].copy()
         got, wanted = ours(blob), theirs(blob)
         _require_equal_shapes(got, wanted)

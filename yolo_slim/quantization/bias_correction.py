@@ -63,6 +63,7 @@ def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMe
 
 def _shift(node: Any, weight: Floats, means: InputMeans) -> Floats | None:
     """What one layer's bias must gain; None for a grouped convolution that isn't depthwise."""
+    # A channel of zeros has no step; any other than 0 does.
     step = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / INT8_MAX, LEAST_LIMIT**2)
     # Taps on padding read 0 and shift nothing, so the border lowers a tap's share.
     inside = _inside_share(node, means.size_hw, (weight.shape[2], weight.shape[3]))

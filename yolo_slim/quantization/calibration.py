@@ -44,10 +44,12 @@ def choose(dataset: Dataset, *, count: int, check: int, imgsz: int, seed: int) -
     shared = set(judged_images(dataset, train))
     free = [path for path in train if path not in shared]
     _require_enough(dataset, len(train), len(free))
+    # Ranges need images more than the choice of float layers does, so at most a quarter is spared for that.
     spared = min(check, len(free) // 4, len(free) - MIN_IMAGES)
     order = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
     ranked = _classes_first(order)
     taken = min(count, len(free) - spared)
+    # Sorted by path, so that equal choices give equal files.
     return Calibration(
         images=tuple(sorted(ranked[:taken], key=str)),
         check=tuple(sorted(ranked[taken : taken + spared], key=str)),
@@ -84,6 +86,7 @@ def _classes_first(images: list[Path]) -> list[Path]:
         for class_id in classes[image]:
             images_of.setdefault(class_id, []).append(image)
     first: dict[Path, None] = {}
+    # The rarest class first: its images often show common classes too, which then need fewer of their own.
     for class_id in sorted(images_of, key=lambda key: (len(images_of[key]), key)):
         have = sum(class_id in classes[image] for image in first)
         fresh = [image for image in images_of[class_id] if image not in first]

@@ -35,6 +35,7 @@ def choose_float_layers(
         drop: from the names of float nodes to the mAP50-95 lost.
         budget: the drop that is good enough.
     """
+    # Every trial costs a mAP, so the number doubles.
     counts = [0, *(2**k for k in range(most.bit_length()) if 2**k < most), most] if most else [0]
     trials: list[Trial] = []
     kept: list[str] = []

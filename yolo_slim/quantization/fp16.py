@@ -67,6 +67,7 @@ class _Casts:
 
     def finish(self) -> None:
         """Put every cast before its first reader, and drop weights that nobody reads any more."""
+        # ONNX wants every producer before its readers.
         placed: list[Any] = []
         waiting = dict(self._made)
         for node in self._graph.node:
@@ -87,6 +88,7 @@ class _Casts:
         halved = f"{name}_float16"
         if halved not in self._weights:
             largest = float(np.abs(value).max(initial=0))
+            # Written so that not-a-number is refused too.
             if not largest <= LARGEST:
                 raise SlimError(
                     f"The weight {name} reaches {largest:.4g}; float16 ends at {LARGEST:.0f}.",
@@ -118,5 +120,6 @@ def _typed(model: Any) -> Any:
     """A graph whose inner types and shapes are inferred anew."""
     import onnx
 
+    # The copied types still say float32.
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

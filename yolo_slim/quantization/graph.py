@@ -51,6 +51,7 @@ def load(onnx: Path) -> Any:
     """
     import onnx as onnx_package
 
+    # Refuses other files.
     layout_of(onnx)
     return onnx_package.load(str(onnx))
 
@@ -124,6 +125,7 @@ def save(model: Any, path: Path) -> None:
 
     from yolo_slim.files import write_atomic
 
+    # full_check infers types too: a cast that is missing is found here and not by TensorRT on the device.
     onnx_package.checker.check_model(model, full_check=True)
     write_atomic(path, lambda temporary: onnx_package.save(model, str(temporary)))
 

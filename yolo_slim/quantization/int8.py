@@ -120,9 +120,11 @@ class Int8Writer:
         judge = TrialMap(images, self.names, layout=self.layout, imgsz=self.calibration.imgsz)
         control = judge.map50_95(self.model)
 
+        # Rounded, so that the budget is compared with the number that layer_errors.json shows.
         def drop(kept: list[str]) -> float:
             return round(control - judge.map50_95(quantize([layer for layer in layers if layer not in kept])), 5)
 
+        # One layer at least is int8: without any the graph would be a float one with another name.
         most = min(self.config.max_float_layers, len(layers) - 1)
         return choose_float_layers(errors, most, drop, self.config.max_drop)
 

@@ -37,7 +37,9 @@ def integer_convolutions(onnx: Path) -> Count:
         optimised = Path(folder) / "optimised.onnx"
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.qdqisint8allowed", "1")
+        # ONNX Runtime shows its optimised graph only in a file.
         options.optimized_model_filepath = str(optimised)
+        # Without this it warns that the file fits this machine alone, which nobody will run it on anyway.
         options.log_severity_level = 4
         try:
             onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])

@@ -68,6 +68,7 @@ def measure_layer_errors(
 def save(path: Path, layers: Sequence[LayerError], kept: Sequence[str], trials: Sequence[Trial]) -> None:
     """Write ``layer_errors.json``: the layers, largest error first, and the trials."""
     marked = [replace(layer, kept_float=layer.node in kept) for layer in layers]
+    # The position in the graph is stored, because sorting by error loses it.
     ranked = sorted(enumerate(marked), key=lambda item: (-item[1].error, item[0]))
     rows = [{**asdict(layer), "position": position} for position, layer in ranked]
     write_json(path, {"schema": SCHEMA, "trials": [asdict(trial) for trial in trials], "layers": rows})

@@ -68,6 +68,7 @@ def read_qat_graph(model: Any) -> QatGraph:
     nodes = _nodes(copied)
     inputs, scales, layers = {}, {}, []
     for node in _int8_convolutions(copied, nodes):
+        # Convolutions that read one tensor share its range.
         read, weight = nodes.dequantize[node.input[0]], nodes.dequantize[node.input[1]]
         layers.append(node.name)
         inputs[nodes.origin(node.input[0])] = _symmetric_limit(read, nodes.constants)

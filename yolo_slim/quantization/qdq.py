@@ -47,6 +47,7 @@ def quantize(
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     nodes = graphs.nodes_named(copied, layers)
+    # A shift is in units of the output, so it comes before the channels are divided by their ranges.
     for node in nodes:
         if shifts and node.name in shifts:
             _shift_bias(copied, node.input[2], shifts[node.name])
@@ -57,7 +58,9 @@ def quantize(
     for name, node in written.items():
         _scale_channels(copied, node, 1 / ranges[name])
     read = {node.input[0] for node in nodes} | {node.output[0] for node in nodes}
+    # After that division a tensor with one range per channel has the range 1.
     limits = {name: 1.0 if len(ranges[name]) > 1 else float(ranges[name][0]) for name in read}
+    # A fixed scale of a weight is divided with the weight: the codes stay those of the training.
     scales = {name: scale * factors.get(name, 1.0) for name, scale in (weight_scales or {}).items()}
     quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs)
     for name in written:
@@ -122,8 +125,10 @@ def _insert_pairs(
         {**EXTRA_OPTIONS, **unquantized},
     )
     quantizer.quantize_model()
+    # The quantizer appends its nodes at the end; ONNX wants every producer before its readers.
     quantizer.model.topological_sort()
     quantized = quantizer.model.model
+    # ONNX Runtime has chosen scales by the largest value; training chose other ones.
     for name, scale in weight_scales.items():
         _fix_weight_scale(quantized, name, weights[name], scale)
     return quantized

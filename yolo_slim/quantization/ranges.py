@@ -45,6 +45,7 @@ def observers(model: Any, layers: Collection[str]) -> dict[str, Histogram | Chan
     """
     nodes = graphs.nodes_named(model, layers)
     written: dict[str, Histogram | ChannelPeaks] = {node.output[0]: ChannelPeaks() for node in nodes}
+    # The input wins where a tensor is both: an integer convolution has one scale for its input.
     return written | {node.input[0]: Histogram() for node in nodes}
 
 

@@ -21,6 +21,7 @@ def open_session(model: Any) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    # ONNX Runtime counts the cores of the machine, not those that this process may use.
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

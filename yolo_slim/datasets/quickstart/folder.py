@@ -41,6 +41,7 @@ def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int =
     _refuse_foreign_files(out_dir)
     if _is_finished(out_dir, _identity(sizes, seed, imgsz)):
         return out_dir / "data.yaml"
+    # Drawn beside the folder and moved at the end: an interrupted call leaves no half of a set.
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     with os_errors_explained(out_dir):
         shutil.rmtree(partial, ignore_errors=True)

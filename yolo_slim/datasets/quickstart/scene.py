@@ -37,6 +37,7 @@ class Scene:
         covered = np.bincount(self.owner[where][mask], minlength=len(self.areas_px) + 1)[1:]
         if not covered.any():
             return False
+        # Counted only where something is hidden: this reads the complete picture.
         seen = np.bincount(self.owner.ravel(), minlength=len(self.areas_px) + 1)[1:]
         return bool(np.any((seen - covered < MIN_VISIBLE * np.array(self.areas_px)) & (covered > 0)))
 

@@ -19,7 +19,7 @@ UNPROVEN = {
     "tactics": "which kernels TensorRT finds on this GPU, and whether it finds one for every layer",
     "latency": "how long a frame takes",
     "memory": "whether building and running fit into the memory that CPU and GPU share",
-    "engine accuracy": "whether the engine's detections are those of the graph: the device's self-check and mAP show it",
+    "engine accuracy": "whether the engine detects what the graph detects: the device's self-check and mAP show it",
 }
 """What no check can answer without the device."""
 

@@ -36,6 +36,7 @@ def check_opset(graph: CheckedGraph) -> Answer:
     """Whether every JetPack's parser reads the opset."""
     opset = max((entry.version for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     late = [pack for pack in graph.jetpacks if opset > SURE_OPSET.get(_version(pack)[0], 20)]
+    # Only TensorRT 8 is known to fail; newer parsers may read more than is documented.
     if any(_version(pack)[0] == 8 for pack in late):
         return Answer("fail", f"opset {opset}: TensorRT 8.6 ({_named(late)}) reads up to 17")
     if late:
@@ -47,12 +48,14 @@ def check_versions(graph: CheckedGraph) -> Answer:
     """Whether a JetPack has a TensorRT that is known to be broken."""
     if not graph.jetpacks:
         return Answer("skipped", f"{graph.profile.name} names no JetPack")
+    # 10.2 without a patch level may be 10.2.0.
     broken = [pack for pack in graph.jetpacks if _version(pack)[:3] == (10, 2, 0) or _version(pack) == (10, 2)]
     return _verdict(not broken, _named(graph.jetpacks), f"TensorRT 10.2.0 is broken: {_named(broken)}")
 
 
 def check_layout(graph: CheckedGraph) -> Answer:
     """Whether the head can be built: TensorRT 10.3 can't build INT8 with an end2end head or embedded NMS."""
+    # Graphs with embedded NMS come from other exporters; their layout says one2many.
     has_nms = [
         _name(node) for node in graph.model.graph.node if "NonMaxSuppression" in node.op_type or "NMS" in node.op_type
     ]

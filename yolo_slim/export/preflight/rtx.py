@@ -46,6 +46,7 @@ def _read_answer(done: subprocess.CompletedProcess[str]) -> Answer:
     try:
         return Answer(**json.loads(done.stdout.strip().splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
+        # Linux kills the largest process when memory runs out: that says nothing of the graph.
         if done.returncode == -signal.SIGKILL:
             return Answer("unproven", "TensorRT-RTX was killed, perhaps for lack of memory")
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
