@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,7 @@ HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (middle half of 
 def accuracies(onnx: Path, images: Sequence[Path], seen: int, dataset: Dataset) -> list[float]:
     """Return the mAP50-95 on all images, and on those after the first ``seen``."""
     about = layout_of(onnx)
-    found = detect_all(
-        images, onnx_infer(onnx), layout=about["layout"], imgsz=about["imgsz"][0], progress=Silent(), text=""
-    )
+    found = detect_all(images, onnx_infer(onnx), layout=about.layout, imgsz=about.imgsz[0], progress=Silent(), text="")
     truths = [read_truth(path) for path in images]
     parts = [0, seen] if seen < len(images) else [0]
     return [score(truths[start:], found[start:], dataset.names).map50_95 for start in parts]
@@ -52,10 +51,10 @@ def timed(control: Path, slim: Path, images: Sequence[Path], threads: int, round
     """Return what a pruned graph gains against the control in ONNX Runtime."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         sessions = [
-            paired.open_session(onnx, Path(folder), layout_of(onnx), runtime="onnxruntime", threads=threads)
+            paired.open_session(onnx, Path(folder), asdict(layout_of(onnx)), runtime="onnxruntime", threads=threads)
             for onnx, folder in ((control, one), (slim, two))
         ]
-        side = layout_of(control)["imgsz"]
+        side = layout_of(control).imgsz
         blobs = [letterbox(read_image(path, convert_channels=True), side)[0] for path in images[:8]]
         return paired.time_paired(sessions[0], sessions[1], blobs, rounds=rounds, frames=6).to_json()
 

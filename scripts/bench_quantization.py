@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.config.run import ExportConfig, QuantizeConfig
-from yolo_slim.datasets.description import Dataset, digest, load_dataset
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.files import merge_json, read_json, sha256
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 from yolo_slim.progress import Silent
-from yolo_slim.quantization import calibration, graph
+from yolo_slim.quantization import calibration_file, graph
+from yolo_slim.quantization.inputs import blobs
 from yolo_slim.quantization.integer import integer_convolutions
 from yolo_slim.stages import export, quantize
 from yolo_slim.stages.context import Context
@@ -74,7 +75,7 @@ class _Bench:
         self.options, self.dataset, self.weights = options, dataset, weights
         recipe = f"{options.images}-{options.ranges}-{options.max_float_layers}"
         head = "-end2end" if options.end2end else ""
-        data = f"{options.data.parent.name}-{digest(dataset)[:8]}"
+        data = f"{options.data.parent.name}-{dataset.digest[:8]}"
         self.name = f"{data}-{weights.stem}{head}-{options.imgsz}-{recipe}-{sha256(weights)[:8]}"
         self.key = f"{self.name}/{options.split}"
         self.folder = Path(options.out) / "quantization" / self.name
@@ -132,7 +133,7 @@ def _theirs(exported: Path, frozen: Path, dataset: Dataset, out: Path) -> Path:
     from ultralytics.utils.export.onnx import onnx_int8_quantize
 
     imgsz = int(read_json(frozen)["imgsz"])
-    images = calibration.load(frozen, dataset, imgsz=imgsz).images
+    images = calibration_file.load(frozen, dataset, imgsz=imgsz).images
     copied: Callable[[Any], Any] = lambda blob: blob.copy()  # noqa: E731
     onnx_int8_quantize(str(exported), str(out), _Again(images, imgsz), copied)
     graph.load(out)
@@ -146,7 +147,7 @@ class _Again:
         self.images, self.imgsz = images, imgsz
 
     def __iter__(self) -> Any:
-        return calibration.blobs(self.images, self.imgsz)
+        return blobs(self.images, self.imgsz)
 
 
 def _print(options: argparse.Namespace, dataset: Dataset, kept: dict[str, Any]) -> None:

@@ -213,7 +213,7 @@ def quantize(
     from yolo_slim.stages.quantize import QuantizeInputs
 
     files = own_options(QuantizeFiles, options)
-    chosen = run_config(onnx, data, "quantize", options, imgsz=imgsz or layout_of(Path(onnx))["imgsz"][0])
+    chosen = run_config(onnx, data, "quantize", options, imgsz=imgsz or layout_of(Path(onnx)).imgsz[0])
     inputs = QuantizeInputs(onnx=Path(onnx), trained=_path(files.trained), calibration=_path(files.calibration))
     return single_stage.run_quantize(_call(chosen, out, progress), inputs, files.precisions)
 

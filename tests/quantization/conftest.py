@@ -23,6 +23,6 @@ def exported(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactor
 def blobs(signs: Path) -> list[np.ndarray]:
     """Return 8 scenes as inputs (1, 3, 128, 128)."""
     from yolo_slim.datasets.description import load_dataset
-    from yolo_slim.quantization import calibration
+    from yolo_slim.quantization.inputs import blobs
 
-    return [blob.copy() for blob in calibration.blobs(load_dataset(signs).splits["train"][:8], 128)]
+    return [blob.copy() for blob in blobs(load_dataset(signs).splits["train"][:8], 128)]

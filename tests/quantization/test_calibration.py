@@ -12,7 +12,7 @@ import pytest
 
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.quantization import calibration
+from yolo_slim.quantization import calibration, calibration_file
 
 
 def make_data(folder: Path, train: int = 60, val: int = 4) -> Dataset:
@@ -57,8 +57,8 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     """What was saved is loaded, and the file names no folder of this machine."""
     dataset = make_data(tmp_path / "data")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
-    assert calibration.load(path, dataset, imgsz=64) == chosen(dataset)
+    calibration_file.save(chosen(dataset), dataset, path)
+    assert calibration_file.load(path, dataset, imgsz=64) == chosen(dataset)
     assert str(tmp_path) not in path.read_text()
 
 
@@ -71,8 +71,8 @@ def test_list_that_is_relative_to_the_working_folder(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     dataset = load_dataset(tmp_path / "data" / "data.yaml")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
-    found = calibration.load(path, dataset, imgsz=64)
+    calibration_file.save(chosen(dataset), dataset, path)
+    found = calibration_file.load(path, dataset, imgsz=64)
     assert [image.resolve() for image in found.images] == [image.resolve() for image in chosen(dataset).images]
 
 
@@ -102,7 +102,7 @@ def test_train_is_val(tmp_path: Path) -> None:
     free = set(dataset.splits["train"][15:])
     assert set(chosen(dataset, count=512).images) <= free
     dataset.splits["val"] = dataset.splits["train"]
-    with pytest.raises(SlimError, match="60 of its 60 images also stand in val or test"):
+    with pytest.raises(SlimError, match="60 of its 60 images are also in val or test"):
         chosen(dataset)
 
 
@@ -110,21 +110,21 @@ def test_another_imgsz(tmp_path: Path) -> None:
     """A file made for another input side is refused with both sizes."""
     dataset = make_data(tmp_path / "data")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
+    calibration_file.save(chosen(dataset), dataset, path)
     with pytest.raises(SlimError, match="imgsz 64, not 128"):
-        calibration.load(path, dataset, imgsz=128)
+        calibration_file.load(path, dataset, imgsz=128)
 
 
 def test_changed_or_gone_image(tmp_path: Path) -> None:
     """Images with other bytes, or none, are named."""
     dataset = make_data(tmp_path / "data")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
+    calibration_file.save(chosen(dataset), dataset, path)
     first, second = chosen(dataset).images[:2]
     first.write_bytes(second.read_bytes())
     second.unlink()
     with pytest.raises(SlimError, match="2 of its 40") as raised:
-        calibration.load(path, dataset, imgsz=64)
+        calibration_file.load(path, dataset, imgsz=64)
     assert any(first.name in line and "other bytes" in line for line in raised.value.culprits)
     assert any(second.name in line and "no such file" in line for line in raised.value.culprits)
 
@@ -133,10 +133,10 @@ def test_validation_images_in_the_file(tmp_path: Path) -> None:
     """A file that lists validation images is refused, and so is one with a copy of one."""
     dataset = make_data(tmp_path / "data")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
+    calibration_file.save(chosen(dataset), dataset, path)
     dataset.splits["val"] = [*dataset.splits["val"], chosen(dataset).images[0]]
-    with pytest.raises(SlimError, match="1 of its images also stand in val or test"):
-        calibration.load(path, dataset, imgsz=64)
+    with pytest.raises(SlimError, match="1 of its images are also in val or test"):
+        calibration_file.load(path, dataset, imgsz=64)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1, "imgsz": 64, "seed": 0, "images": [1], "check": []}'])
@@ -145,18 +145,18 @@ def test_damaged_file(text: str, tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     path.write_text(text)
     with pytest.raises(SlimError, match=r"calibration\.json isn't a calibration file"):
-        calibration.load(path, make_data(tmp_path / "data"), imgsz=64)
+        calibration_file.load(path, make_data(tmp_path / "data"), imgsz=64)
 
 
 def test_newer_schema_and_short_file(tmp_path: Path) -> None:
     """Another schema and a list of too few images are refused."""
     dataset = make_data(tmp_path / "data")
     path = tmp_path / "calibration.json"
-    calibration.save(chosen(dataset), dataset, path)
+    calibration_file.save(chosen(dataset), dataset, path)
     value = json.loads(path.read_text())
     path.write_text(json.dumps({**value, "schema": 2}))
     with pytest.raises(SlimError, match="of schema 1"):
-        calibration.load(path, dataset, imgsz=64)
+        calibration_file.load(path, dataset, imgsz=64)
     path.write_text(json.dumps({**value, "images": value["images"][:31]}))
     with pytest.raises(SlimError, match="lists 31 images"):
-        calibration.load(path, dataset, imgsz=64)
+        calibration_file.load(path, dataset, imgsz=64)

@@ -16,17 +16,19 @@ from tests.runtime.tiny_detector import write_onnx
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import fp16, graph, qdq
+from yolo_slim.quantization.bias_correction import InputMeans, bias_shifts, input_means
+from yolo_slim.quantization.distance import output_error
 from yolo_slim.quantization.integer import integer_convolutions
-from yolo_slim.quantization.layer_errors import output_error
-from yolo_slim.quantization.ranges import InputMeans, collect, open_session
+from yolo_slim.quantization.ranges import collect, observers, ranges_of
+from yolo_slim.quantization.session import open_session
 from yolo_slim.stages import export
 
 
 def ranges_for(model: Any, blobs: list[np.ndarray]) -> dict[str, np.ndarray]:
     """Return the ranges of everything that may be int8."""
-    statistics = qdq.observers(model, graph.parts(model).body)
+    statistics = observers(model, graph.parts(model).body)
     collect(model, statistics, blobs, lambda _: None)
-    return qdq.ranges_of(statistics, "mse")
+    return ranges_of(statistics, "mse")
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +126,9 @@ def test_a_range_a_channel_is_finer(model: Any, ranges: Any, blobs: list[np.ndar
 def test_bias_shifts_restore_means(model: Any, ranges: Any, blobs: list[np.ndarray]) -> None:
     """A layer that alone is int8 writes, channel by channel, the float layer's mean with the shifts and not without."""
     body = graph.parts(model).body
-    means = qdq.input_means(model, body, ranges)
+    means = input_means(model, body, ranges)
     collect(model, means, blobs, lambda _: None)
-    shifts = qdq.bias_shifts(model, body, means)
+    shifts = bias_shifts(model, body, means)
     assert set(shifts) == set(body)
     for layer in body[2:40:9]:
         written = graph.nodes_named(model, [layer])[0].output[0]
@@ -137,9 +139,9 @@ def test_bias_shifts_restore_means(model: Any, ranges: Any, blobs: list[np.ndarr
 
 def channel_means(model: Any, tensor: str, blobs: list[np.ndarray]) -> np.ndarray:
     """Return the mean of every channel of a tensor over some inputs."""
-    held = InputMeans(1.0)
-    collect(model, {tensor: held}, blobs, lambda _: None)
-    return held.means()[0]
+    means = InputMeans(1.0)
+    collect(model, {tensor: means}, blobs, lambda _: None)
+    return means.means()[0]
 
 
 def test_fused_numbers_are_the_written_ones(model: Any, ranges: Any, blobs: list[np.ndarray]) -> None:

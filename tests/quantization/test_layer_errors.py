@@ -1,4 +1,4 @@
-"""The error that ranks layers, the search for how many stay float, and the layer that is named when a gate fails."""
+"""Layer errors, how many layers stay float because of them, and the layer that is named when a gate fails."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import pytest
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.quantization import graph, qdq
-from yolo_slim.quantization import layer_errors as layer_errors
-from yolo_slim.quantization.layer_errors import Layer, first_bad_layer, output_error, search
-from yolo_slim.quantization.ranges import collect
+from yolo_slim.quantization import graph, layer_errors, qdq
+from yolo_slim.quantization.distance import output_error
+from yolo_slim.quantization.float_layers import Trial, choose_float_layers
+from yolo_slim.quantization.layer_errors import LayerError, first_bad_layer, measure_layer_errors
+from yolo_slim.quantization.ranges import collect, observers, ranges_of
 
 
 def raw(*columns: tuple[float, ...]) -> np.ndarray:
@@ -22,10 +23,11 @@ def raw(*columns: tuple[float, ...]) -> np.ndarray:
     return np.array(columns, np.float32).T[None]
 
 
-def layers(*errors: float) -> list[Layer]:
+def layers(*errors: float) -> list[LayerError]:
     """Return layers named a, b, c, ... with these errors."""
     return [
-        Layer(node=f"/{name}/Conv", layer=name, error=error) for name, error in zip("abcdefgh", errors, strict=False)
+        LayerError(node=f"/{name}/Conv", layer=name, error=error)
+        for name, error in zip("abcdefgh", errors, strict=False)
     ]
 
 
@@ -56,24 +58,26 @@ def test_end2end_rows_may_change_places() -> None:
 
 
 def test_search_stops_inside_the_budget() -> None:
-    """The most sensitive layers return to float, 1, 2, 4 at a time, until the drop is small enough, and no further."""
+    """The layers with the largest errors stay float, 1, 2, 4 of them, until the drop is small enough, and no more."""
     asked: list[list[str]] = []
 
     def drop(kept: list[str]) -> float:
         asked.append(kept)
         return 0.01 / (1 + len(kept))
 
-    trials = search(layers(0.1, 0.5, 0.3, 0.2), 4, drop, budget=0.004)
+    kept, trials = choose_float_layers(layers(0.1, 0.5, 0.3, 0.2), 4, drop, budget=0.004)
     assert asked == [[], ["/b/Conv"], ["/b/Conv", "/c/Conv"]]
-    assert trials[-1] == {"float_layers": 2, "map50_95_drop": 0.01 / 3}
+    assert kept == asked[-1]
+    assert trials[-1] == Trial(float_layers=2, map50_95_drop=0.01 / 3)
 
 
 def test_search_spends_everything_when_nothing_is_good() -> None:
     """Without a trial inside the budget as many layers as allowed stay float; with none allowed there is one trial."""
     drops = {0: 0.03, 1: 0.01, 2: 0.02, 3: 0.015}
-    trials = search(layers(0.1, 0.5, 0.3, 0.2), 3, lambda kept: drops[len(kept)], budget=0.001)
-    assert [trial["float_layers"] for trial in trials] == [0, 1, 2, 3]
-    assert len(search(layers(0.1), 0, lambda _: 0.5, budget=0.001)) == 1
+    kept, trials = choose_float_layers(layers(0.1, 0.5, 0.3, 0.2), 3, lambda kept: drops[len(kept)], budget=0.001)
+    assert [trial.float_layers for trial in trials] == [0, 1, 2, 3]
+    assert kept == ["/b/Conv", "/c/Conv", "/d/Conv"]
+    assert len(choose_float_layers(layers(0.1), 0, lambda _: 0.5, budget=0.001)[1]) == 1
 
 
 def test_first_bad_layer(tmp_path: Path) -> None:
@@ -92,17 +96,17 @@ def test_first_bad_layer(tmp_path: Path) -> None:
 
 
 def test_a_ruined_layer_is_found(exported: Path, blobs: list[np.ndarray]) -> None:
-    """A layer whose range is far too small is clearly the worst of the scan."""
+    """A layer whose range is far too small has clearly the largest error."""
     model: Any = graph.load(exported)
     some = graph.parts(model).body[::8]
-    statistics = qdq.observers(model, some)
+    statistics = observers(model, some)
     collect(model, statistics, blobs[:4], lambda _: None)
-    ranges = qdq.ranges_of(statistics, "mse")
+    ranges = ranges_of(statistics, "mse")
     ruined = some[3]
     read = graph.nodes_named(model, [ruined])[0].input[0]
     ranges[read] = ranges[read] / 100
     make = partial(qdq.quantize, model, ranges=ranges)
-    found = layer_errors.scan(model, some, make, blobs[:4], layout="one2many", tick=lambda _: None)
+    found = measure_layer_errors(model, some, make, blobs[:4], layout="one2many", tick=lambda _: None)
     ranked = sorted(found, key=lambda layer: -layer.error)
     assert ranked[0].node == ruined
     assert ranked[0].error > 1.5 * ranked[1].error

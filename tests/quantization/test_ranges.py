@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from yolo_slim.quantization.ranges import BINS, METHODS, ChannelPeaks, Histogram
+from yolo_slim.quantization.ranges import ChannelPeaks
+from yolo_slim.quantization.thresholds import BINS, METHODS, Histogram
 
 
 def filled(*arrays: np.ndarray) -> Histogram:

@@ -39,7 +39,7 @@ def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) 
     """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
     inputs = export.ExportInputs(weights=untrained("yolo26n"), data=signs)
     onnx = export.run(inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", imgsz=64).onnx
-    assert layout_of(onnx)["layout"] == "end2end"
+    assert layout_of(onnx).layout == "end2end"
     images = selfcheck_images(load_dataset(signs))
     built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / "build", name="t")
     assert set(built.bundles) == {"onnxruntime-fp32"}

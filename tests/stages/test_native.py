@@ -115,10 +115,10 @@ def test_wrong_data_for_the_task(tmp_path: Path) -> None:
     from yolo_slim.datasets.check import check_dataset
 
     folders = load_dataset(tiny_data.make(tmp_path / "classify", "classify"))
-    with pytest.raises(SlimError, match=r"a detect model wants a data\.yaml"):
+    with pytest.raises(SlimError, match=r"a detect model needs a data\.yaml"):
         check_dataset(folders, task="detect")
     boxes = load_dataset(tiny_data.make(tmp_path / "detect", "detect"))
-    with pytest.raises(SlimError, match="a segment data set wants polygons"):
+    with pytest.raises(SlimError, match="a segment data set needs polygons"):
         check_dataset(boxes, task="segment")
     with pytest.raises(SlimError, match="kpt_shape: got None"):
         check_dataset(boxes, task="pose")

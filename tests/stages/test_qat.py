@@ -13,7 +13,8 @@ from yolo_slim.config.run import ExportConfig, PruneConfig, QuantizeConfig, Reco
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
-from yolo_slim.quantization import carried, graph
+from yolo_slim.quantization import graph
+from yolo_slim.quantization.qat_graph import read_qat_graph
 from yolo_slim.stages import export, prune, quantize, recover
 from yolo_slim.training.arguments import RecoverInputs
 
@@ -86,7 +87,7 @@ def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs
     config = QuantizeConfig(images=32, check_images=0, parity_images=2)
     made = quantize.run(inputs, config, folder / "quantize", imgsz=128)
     assert made.layer_errors is None
-    trained = carried.take_apart(graph.load(exported.trained_int8))
+    trained = read_qat_graph(graph.load(exported.trained_int8))
     assert read_json(folder / "quantize" / "manifest.json")["convolutions"]["integer"] == len(trained.layers) > 60
 
 

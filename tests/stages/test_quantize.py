@@ -13,7 +13,7 @@ from yolo_slim.config.run import ExportConfig, QuantizeConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
-from yolo_slim.quantization import calibration, graph, qdq
+from yolo_slim.quantization import calibration_file, graph, qdq
 from yolo_slim.quantization.layer_errors import first_bad_layer
 from yolo_slim.stages import export, quantize
 from yolo_slim.workspace.job import read_manifest
@@ -83,7 +83,7 @@ def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> 
         assert graph.layout_of(path) == graph.layout_of(exported)
     assert made.calibration is not None
     assert made.layer_errors is not None
-    frozen = calibration.load(made.calibration, load_dataset(data), imgsz=64)
+    frozen = calibration_file.load(made.calibration, load_dataset(data), imgsz=64)
     assert (len(frozen.images), len(frozen.check)) == (32, 11)
     manifest = read_manifest(made.calibration.parent)
     body = len(graph.parts(graph.load(exported)).body)
@@ -141,7 +141,7 @@ def test_bundle_precision(made: quantize.QuantizeOutputs, exported: Path, tmp_pa
         ort.build(exported, tmp_path, precision="fp16", imgsz=(64, 64))
 
 
-def test_trained_quantization_is_carried(
+def test_trained_quantization_is_kept(
     made: quantize.QuantizeOutputs, exported: Path, data: Path, tmp_path: Path
 ) -> None:
     """A graph that comes with Q/DQ nodes keeps its layers and codes, and gets no layers put back to float."""
@@ -198,7 +198,7 @@ def test_changed_calibration_image(made: quantize.QuantizeOutputs, small: Path, 
     image = tmp_path / "data" / first
     image.write_bytes(image.read_bytes() + b"x")
     inputs = quantize.QuantizeInputs(onnx=small, data=tmp_path / "data" / data.name, calibration=made.calibration)
-    with pytest.raises(SlimError, match=r"1 of its .* images aren't what they were"):
+    with pytest.raises(SlimError, match=r"1 of its .* images are gone or have changed"):
         quantize.run(inputs, FAST, tmp_path / "out", imgsz=64)
 
 

@@ -84,6 +84,7 @@ def _format_problems(dataset: Dataset, task: str) -> list[str]:
     """Images that Ultralytics would validate on, but that devices can't read."""
     from yolo_slim.runtime.sources import IMAGE_SUFFIXES as READ_ON_DEVICES
 
+    # Devices are scored on detection only, and on these splits.
     scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
     return [
         f"{image}: devices don't read {image.suffix}; convert it to .png or .jpg"
@@ -133,6 +134,7 @@ def _shortened(words: list[str], most: int = 20) -> str:
 
 def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progress: Progress | None) -> list[_Finding]:
     findings = []
+    # Threads are enough: image decoders release the interpreter lock.
     with ThreadPoolExecutor() as pool:
         for done, finding in enumerate(pool.map(inspect, images), 1):
             findings.append(finding)
@@ -176,6 +178,7 @@ def _image_problem(image: Path, *, on_device: bool) -> str:
 
     from yolo_slim.runtime.sources import is_readable
 
+    # A flag of the process: with True, which other code may set, half an image passes.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(image) as opened:
@@ -210,5 +213,6 @@ def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:
 def _no_boxes(dataset: Dataset, split: str, report: SplitReport) -> list[str]:
     if report.boxes:
         return []
+    # The usual cause is a folder of labels in another place, so the message has the expected one.
     where = label_path(dataset.splits[split][0]).parent
     return [f"{split}: none of its {report.images} images has a box; labels are expected in {where}"]

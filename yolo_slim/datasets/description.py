@@ -69,6 +69,7 @@ class Dataset:
         equal ends isn't noticed.
         """
         total = hashlib.sha256(repr(sorted(self.names.items())).encode())
+        # Sorted by split: the order of keys in the YAML file decides nothing.
         for split, images in sorted(self.splits.items()):
             total.update(split.encode())
             for image in images:
@@ -87,6 +88,7 @@ class Dataset:
 
     def _content(self, image: Path) -> bytes:
         label = label_path(image)
+        # The name counts, because names decide the order of images, and so the batches of a training.
         content = image.name.encode() + _ends(image) + (label.read_bytes() if label.is_file() else b"-")
         return content + image.parent.name.encode() if self.in_class_folders else content
 
@@ -145,6 +147,7 @@ def _class_folders(folder: Path) -> Dataset:
 
 
 def _class_names(values: Values) -> tuple[dict[int, str], list[str]]:
+    # As in Ultralytics names decide, and nc is only compared with them.
     names, count = values.get("names"), _as_count(values.get("nc"))
     if names is None:
         if isinstance(count, int) and count > 0:
@@ -157,6 +160,7 @@ def _class_names(values: Values) -> tuple[dict[int, str], list[str]]:
     except (AttributeError, ValueError):
         return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
     problems = []
+    # Class ids are indices of the outputs of the network: a gap would leave one without a name.
     if sorted(named) != list(range(len(named))) or not named:
         problems.append(
             f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
@@ -223,8 +227,10 @@ def _resolve(root: Path, source: str) -> Path:
 
 def _images_in(source: Path) -> Iterable[Path]:
     if source.is_dir():
+        # The same pattern as Ultralytics': it skips hidden folders and names without a dot in the same way.
         found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207  (Ultralytics' own order)
     elif source.is_file():
+        # utf-8-sig: Windows editors write a byte order mark before the first path.
         found = [_listed(line, source.parent) for line in source.read_text(encoding="utf-8-sig").split("\n")]
     else:
         found = []

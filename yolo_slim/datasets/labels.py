@@ -13,6 +13,7 @@ TOLERANCE = 0.01
 
 def label_path(image: Path) -> Path:
     """Where Ultralytics looks for an image's labels: the last ``/images/`` becomes ``/labels/``."""
+    # The last /images/: an earlier one may be part of the path to the data set.
     head, separator, tail = str(image).rpartition("/images/")
     mapped = f"{head}/labels/{tail}" if separator else tail
     return Path(mapped).with_suffix(".txt")
@@ -39,6 +40,7 @@ def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray
     if keypoints:
         rows = [_without_keypoints(number, row, keypoints) for number, row in enumerate(rows, 1)]
     boxes = np.array([_row_to_box(number, row) for number, row in enumerate(rows, 1)])
+    # np.unique also sorts the rows, as in Ultralytics.
     return np.asarray(np.unique(boxes, axis=0))
 
 
@@ -52,6 +54,7 @@ def label_rows(path: Path) -> list[list[str]]:
         return []
     text = path.read_text(encoding="utf-8-sig")
     rows = [line.split() for line in text.splitlines() if line.strip()]
+    # Ultralytics takes such a file for corrupt, and trains without its image.
     if len({len(row) == 5 for row in rows}) > 1:
         odd = next(number for number, row in enumerate(rows, 1) if len(row) != 5)
         raise ValueError(f"row {odd} has {len(rows[odd - 1])} columns; expected 5 (class x y width height)")

@@ -8,9 +8,6 @@ from pathlib import Path
 
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.files import write_atomic
-from yolo_slim.models import checkpoint
-from yolo_slim.quantization import graph as graphs
 
 DESCRIPTIONS = {
     "detect": "detection model",
@@ -19,12 +16,14 @@ DESCRIPTIONS = {
     "obb": "model of rotated boxes",
     "classify": "classifier",
 }
+"""Task to the word in the graph's metadata; Ultralytics writes the path of the training data there."""
 
 
 def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> None:
-    """Let Ultralytics export a copy in a folder of its own, and take out what depends on the day and the machine."""
+    """Export weights with Ultralytics, and remove metadata that depends on the day and the machine."""
     from ultralytics import YOLO
 
+    # Ultralytics writes its result and its intermediate files beside the weights, which may be the user's.
     with tempfile.TemporaryDirectory(prefix="yolo-slim-export-") as folder:
         copied = Path(folder) / "model.pt"
         shutil.copyfile(weights, copied)
@@ -33,17 +32,19 @@ def export_onnx(weights: Path, config: ExportConfig, imgsz: int, out: Path) -> N
             imgsz=imgsz,
             opset=config.opset,
             simplify=True,
+            # NCNN and TensorRT build for one fixed shape.
             dynamic=False,
             batch=1,
+            # Ultralytics reads False as "keep the end2end head" and None as "export the raw head".
             nms=False if config.end2end else None,
             device="cpu",
             verbose=False,
         )
-        _settle_metadata(Path(exported), out)
+        _write_without_date(Path(exported), out)
 
 
-def _settle_metadata(exported: Path, out: Path) -> None:
-    """Check the graph and write it without date and paths, so that equal weights give equal bytes."""
+def _write_without_date(exported: Path, out: Path) -> None:
+    """Check a graph and write it without date and paths, so that equal weights give equal bytes."""
     import onnx
 
     graph = onnx.load(str(exported))
@@ -57,38 +58,3 @@ def _settle_metadata(exported: Path, out: Path) -> None:
         raise SlimError("The exported ONNX lacks metadata.", culprits=missing, remedy="Try the pinned Ultralytics.")
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(out))
-
-
-def export_all(
-    loaded: checkpoint.Checkpoint, config: ExportConfig, imgsz: int, out: Path, trained_out: Path | None
-) -> None:
-    """Write the float graph and, of weights that were trained quantized, the graph with their Q/DQ nodes too.
-
-    Raises:
-        SlimError: Ultralytics left the Q/DQ nodes out.
-    """
-    import onnx
-
-    if trained_out is None:
-        write_atomic(out, lambda path: export_onnx(loaded.path, config, imgsz, path))
-        return
-    plain = out.with_name("float.pt.tmp")
-    checkpoint.save(plain, loaded, loaded.model)
-    write_atomic(out, lambda path: export_onnx(plain, config, imgsz, path))
-    plain.unlink()
-    _name_trained(out, trained_out)
-    write_atomic(trained_out, lambda path: export_onnx(loaded.path, config, imgsz, path))
-    if not graphs.is_quantized(onnx.load(str(trained_out))):
-        raise SlimError(
-            f"{loaded.path} was trained quantized, but its export has no Q/DQ nodes.",
-            remedy="Try the versions of ultralytics and nvidia-modelopt in constraints.txt.",
-        )
-
-
-def _name_trained(path: Path, trained: Path) -> None:
-    """Let a float graph's metadata say that its weights were trained quantized, and where their ranges are."""
-    import onnx
-
-    graph = onnx.load(str(path))
-    graph.metadata_props.add(key=graphs.TRAINED_KEY, value=trained.name)
-    write_atomic(path, lambda temporary: onnx.save(graph, str(temporary)))

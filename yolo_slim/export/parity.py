@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,40 @@ from yolo_slim.runtime.sources import read_image
 
 MAX_BOX_PX = 0.1
 """Largest difference of a box coordinate between ONNX Runtime and PyTorch, pixels of the input."""
-
-
 MAX_SCORE = 0.001
 """Largest difference of a score."""
-
-
 MAX_REST = 0.005
 """Largest difference of mask coefficients, prototypes, keypoints and angles, as a share of their largest value."""
+SEEN_SCORE = 0.05
+"""Boxes and the rest are compared where a score exceeds this: end2end rows below may change places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The largest differences between ONNX Runtime and PyTorch."""
+
+    images: int
+    max_box_px: float
+    max_score: float
+    max_rest: float | None
+    """Share of the largest value; None for tasks with boxes and scores alone."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the stage's manifest has it, with the tolerances."""
+        value: dict[str, Any] = {
+            "images": self.images,
+            "max_box_px": self.max_box_px,
+            "max_score": self.max_score,
+            "box_tolerance_px": MAX_BOX_PX,
+            "score_tolerance": MAX_SCORE,
+        }
+        return value if self.max_rest is None else value | {"max_rest": self.max_rest, "rest_tolerance": MAX_REST}
 
 
 def measure_parity(
     loaded: checkpoint.Checkpoint, onnx: Path, images: list[Path], *, imgsz: int, end2end: bool
-) -> dict[str, Any]:
-    """Return the largest differences of ONNX Runtime and PyTorch on real images.
-
-    End2end outputs are compared row by row where both scores exceed .05: below, equal scores may swap rows.
+) -> Parity:
+    """Measure the largest differences of ONNX Runtime and PyTorch on real images.
 
     Raises:
         SlimError: no images; or a difference above :data:`MAX_BOX_PX`, :data:`MAX_SCORE` or, of what other tasks add,
@@ -45,27 +64,27 @@ def measure_parity(
     letterbox = Letterbox((imgsz, imgsz))
     worst = np.zeros(3)
     for path in images:
+        # A copy: the letterbox reuses its buffer.
         blob = letterbox(read_image(path, convert_channels=True))[0].copy()
         got, wanted = ours(blob), theirs(blob)
-        shapes = [output.shape for output in got], [output.shape for output in wanted]
-        if shapes[0] != shapes[1]:
-            raise SlimError(f"The ONNX outputs have the shapes {shapes[0]}, PyTorch's {shapes[1]}.")
+        _require_equal_shapes(got, wanted)
         worst = np.maximum(worst, _all_differences(got, wanted, loaded, imgsz=imgsz, end2end=end2end))
-    return _judged(worst, len(images), loaded.task)
-
-
-def _judged(worst: np.ndarray, images: int, task: str) -> dict[str, Any]:
-    """Return the parity as a JSON value; raise where a difference is too large."""
     box_px, score, rest = worst.tolist()
-    parity = {
-        "images": images,
-        "max_box_px": box_px,
-        "max_score": score,
-        "box_tolerance_px": MAX_BOX_PX,
-        "score_tolerance": MAX_SCORE,
-    }
-    if task not in ("detect", "classify"):
-        parity |= {"max_rest": rest, "rest_tolerance": MAX_REST}
+    _require_small(box_px, score, rest)
+    has_rest = loaded.task not in ("detect", "classify")
+    return Parity(images=len(images), max_box_px=box_px, max_score=score, max_rest=rest if has_rest else None)
+
+
+def _require_equal_shapes(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    shapes = [output.shape for output in got], [output.shape for output in wanted]
+    if shapes[0] != shapes[1]:
+        raise SlimError(
+            f"The ONNX outputs have the shapes {shapes[0]}, PyTorch's {shapes[1]}.",
+            remedy="Try another export.opset, and report the model if it stays.",
+        )
+
+
+def _require_small(box_px: float, score: float, rest: float) -> None:
     if box_px > MAX_BOX_PX or score > MAX_SCORE or rest > MAX_REST:
         raise SlimError(
             "The ONNX graph and the PyTorch model disagree.",
@@ -76,13 +95,12 @@ def _judged(worst: np.ndarray, images: int, task: str) -> dict[str, Any]:
             ],
             remedy="Try another export.opset, and report the model if it stays.",
         )
-    return parity
 
 
 def _all_differences(
     got: list[np.ndarray], wanted: list[np.ndarray], loaded: checkpoint.Checkpoint, *, imgsz: int, end2end: bool
 ) -> np.ndarray:
-    """Return the largest differences of boxes (px), scores and the rest (share), shape (3,)."""
+    """The largest differences of boxes (px), scores and the rest (share), shape (3,)."""
     if loaded.task == "classify":
         return np.array([0.0, np.abs(got[0] - wanted[0]).max(), 0.0])
     boxes, scores, rest = _differences(got[0][0], wanted[0][0], classes=len(loaded.names), imgsz=imgsz, end2end=end2end)
@@ -93,28 +111,26 @@ def _all_differences(
 def _differences(
     got: np.ndarray, wanted: np.ndarray, *, classes: int, imgsz: int, end2end: bool
 ) -> tuple[float, float, float]:
-    """Return the largest difference of a box, where anything scores above .05, of a score and of what follows them."""
+    """The same of the first output: boxes, scores, and the columns after them."""
     if end2end:
-        rows = (got[:, 4] > 0.05) & (wanted[:, 4] > 0.05)
+        rows = (got[:, 4] > SEEN_SCORE) & (wanted[:, 4] > SEEN_SCORE)
         got, wanted = got[rows], wanted[rows]
         boxes, scores = _box_px(got[:, :4], wanted[:, :4], imgsz), np.abs(got[:, 4] - wanted[:, 4])
         rest = _share(got[:, 6:], wanted[:, 6:])
     else:
         last = 4 + classes
-        seen = wanted[4:last].max(axis=0) > 0.05
+        seen = wanted[4:last].max(axis=0) > SEEN_SCORE
         boxes, scores = _box_px(got[:4, seen], wanted[:4, seen], imgsz), np.abs(got[4:last] - wanted[4:last])
         rest = _share(got[last:, seen], wanted[last:, seen])
     return float(boxes.max(initial=0.0)), float(scores.max(initial=0.0)), rest
 
 
 def _box_px(got: np.ndarray, wanted: np.ndarray, imgsz: int) -> np.ndarray:
-    """Return the differences of coordinates in pixels; beyond the input they are scaled down to its side.
-
-    An untrained head without bins draws boxes of 10^5 px, whose float32 steps alone exceed the tolerance.
-    """
+    """The differences of coordinates in pixels; beyond the input they are scaled down to its side."""
+    # An untrained head without DFL draws boxes of 10^5 px, whose float32 steps alone exceed the tolerance.
     return np.asarray(np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted) / imgsz))
 
 
 def _share(got: np.ndarray, wanted: np.ndarray) -> float:
-    """Return the largest difference as a share of the largest value, 0 where there is nothing."""
+    """The largest difference as a share of the largest value, 0 where there is nothing."""
     return float(np.abs(got - wanted).max(initial=0.0) / max(np.abs(wanted).max(initial=0.0), 1.0))

@@ -1,1 +1,1 @@
-"""What makes one exported graph int8 or fp16: calibration images, ranges, the QDQ and half-precision graphs."""
+"""From one exported graph to int8 and fp16: calibration images, ranges, the layers that stay float, the graphs."""

@@ -1,7 +1,7 @@
 """The fp16 graph: every tensor of the body is float16; input, output and the box decoding are float32.
 
-Strongly typed: every cast stands in the graph, so that TensorRT has nothing left to choose. Pixel coordinates above
-2048 are not whole numbers in float16, hence the decoding in float32.
+Strongly typed: every cast is a node of the graph, so that TensorRT has no type left to choose. float16 can't represent
+every integer above 2048, and decoding computes pixel coordinates: therefore it stays float32.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from yolo_slim.errors import SlimError
 from yolo_slim.quantization import graph as graphs
 
 LARGEST = float(np.finfo(np.float16).max)
-"""65504."""
 FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
-"""Operators whose listed inputs stay float32 in every type of the data: region and scales."""
+"""Operators and their inputs that ONNX requires in float32 whatever the type of the data: region and scales."""
 
 
 def convert(model: Any) -> Any:
-    """Return a half-precision copy of a float graph, with float32 input and output.
+    """Copy a float graph in half precision, with float32 input and output.
 
     Raises:
-        SlimError: a weight that float16 can't hold, or a graph that is quantized already.
+        SlimError: a weight too large for float16, or a graph that is quantized already.
     """
     import onnx
 
@@ -47,27 +46,28 @@ def convert(model: Any) -> Any:
 
 
 class _Casts:
-    """Casts at the borders of the half-precision part, each made once."""
+    """Casts where float16 and float32 meet, each made once."""
 
     def __init__(self, graph: Any, half: set[str]) -> None:
         self._graph = graph
         self._half = half
-        self._weights = {item.name: item for item in graph.initializer}
+        self._weights: dict[str, Any] = {item.name: item for item in graph.initializer}
         self._inputs = {item.name for item in graph.input}
         self._made: dict[str, Any] = {}
 
     def half(self, name: str) -> str:
-        """Return the float16 name of what a node of the body reads."""
+        """The float16 name of an input of the body."""
         if name in self._weights:
             return self._half_weight(name)
         return self._cast(name, "float16") if name in self._inputs else name
 
     def single(self, name: str) -> str:
-        """Return the float32 name of what a node of the tail reads."""
+        """The float32 name of an input of the tail."""
         return self._cast(name, "float32") if name in self._half else name
 
     def finish(self) -> None:
         """Put every cast before its first reader, and drop weights that nobody reads any more."""
+        # ONNX wants every producer before its readers.
         placed: list[Any] = []
         waiting = dict(self._made)
         for node in self._graph.node:
@@ -75,21 +75,20 @@ class _Casts:
             placed.append(node)
         read = {name for node in placed for name in node.input}
         kept = [item for item in self._graph.initializer if item.name in read]
-        for field, values in ((self._graph.node, placed), (self._graph.initializer, kept)):
-            copies = [type(value).FromString(value.SerializeToString()) for value in values]
-            del field[:]
-            field.extend(copies)
+        graphs.replace_items(self._graph.node, placed)
+        graphs.replace_items(self._graph.initializer, kept)
 
     def _half_weight(self, name: str) -> str:
-        """Return the float16 copy of a float32 weight, or the name itself for anything else."""
+        """The name of a float32 weight's float16 copy, or the name itself for anything else."""
         from onnx import numpy_helper
 
-        value = numpy_helper.to_array(self._weights[name])
+        value = graphs.array_of(self._weights[name])
         if value.dtype != np.float32:
             return name
         halved = f"{name}_float16"
         if halved not in self._weights:
             largest = float(np.abs(value).max(initial=0))
+            # Written so that not-a-number is refused too.
             if not largest <= LARGEST:
                 raise SlimError(
                     f"The weight {name} reaches {largest:.4g}; float16 ends at {LARGEST:.0f}.",
@@ -110,7 +109,7 @@ class _Casts:
 
 
 def _is_float(model: Any, name: str) -> bool:
-    """Tell whether an inner tensor is float32 in the float graph; shapes and indices aren't."""
+    """Whether an inner tensor is float32 in the float graph; shapes and indices aren't."""
     from onnx import TensorProto
 
     types = {item.name: item.type.tensor_type.elem_type for item in model.graph.value_info}
@@ -118,8 +117,9 @@ def _is_float(model: Any, name: str) -> bool:
 
 
 def _typed(model: Any) -> Any:
-    """Return a graph whose inner types and shapes are inferred anew."""
+    """A graph whose inner types and shapes are inferred anew."""
     import onnx
 
+    # The copied types still say float32.
     del model.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

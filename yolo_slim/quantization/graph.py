@@ -1,4 +1,4 @@
-"""What an exported detection graph is made of: convolutions that may be int8, and the decoding that must stay float."""
+"""An exported detection graph: its layout, the convolutions that may be int8, and the decoding that stays float."""
 
 from __future__ import annotations
 
@@ -7,56 +7,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from yolo_slim.errors import SlimError
 
 TRAINED_KEY = "trained_int8"
 """Metadata of a float graph whose weights were trained quantized: the name of the graph with their ranges."""
-QUANTIZED_OPS = ("QuantizeLinear", "DequantizeLinear")
+QUANTIZED_OPS = QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphLayout:
+    """What decides how a graph's input is made and its output is read; its metadata has it."""
+
+    imgsz: tuple[int, int]
+    """Input height and width, pixels."""
+    names: dict[int, str]
+    """Class id to name."""
+    layout: str
+    """``one2many`` (raw candidates, NMS follows) or ``end2end``."""
+    stride: int
+    """Largest stride."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Names of a graph's nodes by what may happen to them."""
+    """Names of a graph's nodes: what may be int8 and what always stays float."""
 
     body: tuple[str, ...]
     """Convolutions that may be int8, in the graph's order."""
     last: tuple[str, ...]
-    """The head's last convolutions, which write box distances and class logits."""
+    """The head's last convolutions, which write box distances and class logits. They stay float."""
     tail: frozenset[str]
-    """Everything after those: DFL, score sigmoid, anchors, box decoding, top-k."""
+    """Everything after those: DFL, score sigmoid, anchors, box decoding, top-k. It stays float32."""
 
 
 def load(onnx: Path) -> Any:
-    """Return the ``ModelProto`` of a graph that our export made.
+    """Read the ``ModelProto`` of an exported graph.
 
     Raises:
         SlimError: not an exported detection graph.
     """
     import onnx as onnx_package
 
+    # Refuses other files.
     layout_of(onnx)
     return onnx_package.load(str(onnx))
 
 
-def layout_of(onnx: Path) -> dict[str, Any]:
-    """Return what an exported graph says of itself: imgsz (h, w), stride, names, layout.
+def layout_of(onnx: Path) -> GraphLayout:
+    """Read the layout of an exported graph.
 
     Raises:
         SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
     """
-    import ast
-
     import onnx as onnx_package
 
     if not onnx.is_file():
         raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
     try:
         graph = onnx_package.load(str(onnx))
-        found = {item.key: item.value for item in graph.metadata_props}
-        height, width = ast.literal_eval(found["imgsz"])
-        names = {int(key): str(value) for key, value in ast.literal_eval(found["names"]).items()}
-        layout = "end2end" if found.get("end2end") == "True" else "one2many"
-        stride, task = int(found["stride"]), found["task"]
+        task, layout = _described({item.key: item.value for item in graph.metadata_props})
     except Exception as error:  # protobuf's decoder has its own exception classes
         raise SlimError(
             f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
@@ -65,13 +77,46 @@ def layout_of(onnx: Path) -> dict[str, Any]:
     if task != "detect":
         raise SlimError(
             f"{onnx} is a {task} model.",
-            remedy="Building for a device and validating there handle detection models; the ONNX file itself is whole.",
+            remedy="Only detection models can be built and validated for a device. The ONNX file itself is valid.",
         )
-    shape = [d.dim_value for d in graph.graph.output[0].type.tensor_type.shape.dim]
-    wanted = 6 if layout == "end2end" else 4 + len(names)
-    if len(shape) != 3 or shape[2 if layout == "end2end" else 1] != wanted:
-        raise SlimError(f"{onnx}: its output {shape} doesn't fit {len(names)} classes in layout {layout}.")
-    return {"imgsz": (height, width), "names": names, "layout": layout, "stride": stride}
+    _require_output(onnx, graph, layout)
+    return layout
+
+
+def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
+    """The task and the layout that Ultralytics' metadata describe."""
+    import ast
+
+    height, width = ast.literal_eval(metadata["imgsz"])
+    names = {int(key): str(value) for key, value in ast.literal_eval(metadata["names"]).items()}
+    layout = "end2end" if metadata.get("end2end") == "True" else "one2many"
+    stride = int(metadata["stride"])
+    return metadata["task"], GraphLayout(imgsz=(height, width), names=names, layout=layout, stride=stride)
+
+
+def _require_output(onnx: Path, graph: Any, layout: GraphLayout) -> None:
+    """Raise unless the output's shape agrees with the metadata."""
+    shape = [size.dim_value for size in graph.graph.output[0].type.tensor_type.shape.dim]
+    is_end2end = layout.layout == "end2end"
+    expected = 6 if is_end2end else 4 + len(layout.names)
+    if len(shape) != 3 or shape[2 if is_end2end else 1] != expected:
+        raise SlimError(
+            f"{onnx}: its output {shape} doesn't fit {len(layout.names)} classes in layout {layout.layout}."
+        )
+
+
+def require_input_size(layout: GraphLayout, imgsz: int) -> None:
+    """Refuse a graph of another input size than the run's.
+
+    Raises:
+        SlimError: the sizes differ.
+    """
+    if layout.imgsz != (imgsz, imgsz):
+        height, width = layout.imgsz
+        raise SlimError(
+            f"The graph takes {height}x{width} px, the run {imgsz}x{imgsz}: activation ranges differ between sizes.",
+            remedy=f"Export it at imgsz {imgsz}, or set IMGSZ to the graph's.",
+        )
 
 
 def save(model: Any, path: Path) -> None:
@@ -80,6 +125,7 @@ def save(model: Any, path: Path) -> None:
 
     from yolo_slim.files import write_atomic
 
+    # full_check infers types too: a cast that is missing is found here and not by TensorRT on the device.
     onnx_package.checker.check_model(model, full_check=True)
     write_atomic(path, lambda temporary: onnx_package.save(model, str(temporary)))
 
@@ -87,29 +133,13 @@ def save(model: Any, path: Path) -> None:
 def parts(model: Any) -> Parts:
     """Split a graph at the head's last convolutions, found by walking back from the output.
 
-    DFL is a convolution too, with the fixed weights 0, 1, 2, ...: the walk goes on through it.
-
     Raises:
         SlimError: no convolution, or a node without a name.
     """
-    graph = model.graph
-    if any(not node.name for node in graph.node):
+    if any(not node.name for node in model.graph.node):
         raise SlimError("The graph has nodes without names.", remedy="Make it with `yolo-slim export`.")
-    producers = {name: node for node in graph.node for name in node.output}
-    weights = {item.name: item for item in graph.initializer}
-    tail: set[str] = set()
-    last: set[str] = set()
-    waiting = [producers[item.name] for item in graph.output if item.name in producers]
-    while waiting:
-        node = waiting.pop()
-        if node.name in tail or node.name in last:
-            continue
-        if node.op_type == "Conv" and not _is_dfl(node, weights):
-            last.add(node.name)
-            continue
-        tail.add(node.name)
-        waiting += [producers[name] for name in node.input if name in producers]
-    convs = [node.name for node in graph.node if node.op_type == "Conv" and node.name not in tail]
+    last, tail = _head_end(model)
+    convs = [node.name for node in model.graph.node if node.op_type == "Conv" and node.name not in tail]
     if len(convs) <= len(last):
         raise SlimError("The graph has no convolutions to quantize.", remedy="Make it with `yolo-slim export`.")
     return Parts(
@@ -119,13 +149,33 @@ def parts(model: Any) -> Parts:
     )
 
 
+def _head_end(model: Any) -> tuple[set[str], set[str]]:
+    """Names of the last convolutions before the output, and of all nodes after them."""
+    graph, weights = model.graph, initializers(model)
+    producers = {name: node for node in graph.node for name in node.output}
+    last: set[str] = set()
+    tail: set[str] = set()
+    waiting = [producers[item.name] for item in graph.output if item.name in producers]
+    while waiting:
+        node = waiting.pop()
+        if node.name in tail or node.name in last:
+            continue
+        # DFL is a convolution too, but its fixed weights belong to the decoding.
+        if node.op_type == "Conv" and not _is_dfl(node, weights):
+            last.add(node.name)
+            continue
+        tail.add(node.name)
+        waiting += [producers[name] for name in node.input if name in producers]
+    return last, tail
+
+
 def is_quantized(model: Any) -> bool:
-    """Tell whether a graph already carries Q/DQ nodes."""
+    """Whether a graph has Q/DQ nodes."""
     return any(node.op_type in QUANTIZED_OPS for node in model.graph.node)
 
 
 def layer_name(node: str) -> str:
-    """Return the module's name in the checkpoint for a node's name: ``/model.4/cv1/conv/Conv`` is ``model.4.cv1``."""
+    """A layer's name in the checkpoint from its node's name: ``/model.4/cv1/conv/Conv`` is ``model.4.cv1``."""
     words = [word for word in node.strip("/").split("/") if word not in ("conv", "Conv")]
     kept: list[str] = []
     for word in words:
@@ -138,17 +188,34 @@ def layer_name(node: str) -> str:
 
 
 def nodes_named(model: Any, names: Iterable[str]) -> list[Any]:
-    """Return the nodes with these names, in the graph's order."""
+    """The nodes with these names, in the graph's order."""
     wanted = set(names)
     return [node for node in model.graph.node if node.name in wanted]
 
 
-def _is_dfl(node: Any, weights: dict[str, Any]) -> bool:
-    """Tell whether a convolution has the fixed weights 0, 1, 2, ... of the distribution focal loss."""
-    import numpy as np
+def initializers(model: Any) -> dict[str, Any]:
+    """A graph's stored constants (``TensorProto``) by name."""
+    return {item.name: item for item in model.graph.initializer}
+
+
+def array_of(initializer: Any) -> NDArray[Any]:
+    """A stored constant as an array."""
     from onnx import numpy_helper
 
+    return np.asarray(numpy_helper.to_array(initializer))
+
+
+def replace_items(field: Any, items: Iterable[Any]) -> None:
+    """Set a repeated protobuf field to items that may come from that very field."""
+    # Clearing the field destroys its items, so they are copied first.
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]
+    field.extend(copies)
+
+
+def _is_dfl(node: Any, weights: dict[str, Any]) -> bool:
+    """Whether a convolution has the fixed weights 0, 1, 2, ... of the distribution focal loss."""
     if len(node.input) != 2 or node.input[1] not in weights:
         return False
-    weight = numpy_helper.to_array(weights[node.input[1]])
+    weight = array_of(weights[node.input[1]])
     return weight.shape[0] == 1 and np.array_equal(weight.ravel(), np.arange(weight.size))

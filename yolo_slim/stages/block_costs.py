@@ -14,7 +14,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.pruner import Pruner, Ranked, Task
-from yolo_slim.quantization.graph import layout_of
+from yolo_slim.quantization.graph import GraphLayout, layout_of
 from yolo_slim.reporting import block_costs as report
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.letterbox import letterbox
@@ -278,10 +278,10 @@ class _Judge:
             raise SlimError(f"{dataset.yaml}: the split '{SPLIT}' has no images.", remedy="Add validation images.")
         return cls(images=images, truths=[read_truth(path) for path in images], names=dataset.names)
 
-    def accuracy(self, onnx: Path, about: dict[str, Any]) -> Accuracy:
+    def accuracy(self, onnx: Path, about: GraphLayout) -> Accuracy:
         """Return the mAP of an exported graph."""
         found = detect_all(
-            self.images, onnx_infer(onnx), layout=about["layout"], imgsz=about["imgsz"][0], progress=Silent(), text=""
+            self.images, onnx_infer(onnx), layout=about.layout, imgsz=about.imgsz[0], progress=Silent(), text=""
         )
         return score(self.truths, found, self.names)
 
@@ -391,7 +391,7 @@ class _Meter:
     def _session(self, onnx: Path, folder: Path) -> Session:
         """Return a graph's session in the runtime that is timed; its files go into ``folder``."""
         about = layout_of(onnx)
-        return paired.open_session(onnx, folder, about, runtime=self.config.runtime, threads=self.threads)
+        return paired.open_session(onnx, folder, asdict(about), runtime=self.config.runtime, threads=self.threads)
 
     def _timed(self, onnx: Path, unpruned: Session) -> dict[str, Any]:
         """Return what a cut network gains against the unpruned one."""

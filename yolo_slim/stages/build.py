@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export import device_wheel
 from yolo_slim.export.preflight import preflight
 from yolo_slim.files import fresh_folder, sha256, sha256_json
-from yolo_slim.quantization.graph import layout_of
+from yolo_slim.quantization.graph import GraphLayout, layout_of
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
 from yolo_slim.stages.context import Context
@@ -94,7 +94,7 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
     """
     profile = context.profile
     about = layout_of(inputs.onnx)
-    expected = expected_builds(profile, about["layout"])
+    expected = expected_builds(profile, about.layout)
     _require_builds(profile, expected.bundles, expected.skipped)
     needed = {key: graph_name(*key.rsplit("-", 1)) for key in expected.bundles}
     _require_graphs(inputs, needed)
@@ -111,7 +111,7 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
     )
 
     def check() -> _Preflights:
-        return _preflights(inputs, profile, needed, about["layout"], context)
+        return _preflights(inputs, profile, needed, about.layout, context)
 
     def make(found: _Preflights) -> Made:
         return _made(inputs, expected, found, job.folder, context, name, about)
@@ -131,7 +131,7 @@ def _made(
     folder: Path,
     context: Context,
     name: str,
-    about: dict[str, Any],
+    about: GraphLayout,
 ) -> Made:
     """Build the bundles that no preflight refused."""
     skipped = {**expected.skipped, **found.refused}
@@ -201,12 +201,12 @@ def archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.tar.gz")
 
 
-def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, about: dict[str, Any]) -> None:
+def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, about: GraphLayout) -> None:
     """Build one bundle: model, self-check, wheel, then bundle.json, then the archive."""
     runtime, precision = folder.name.rsplit("-", 1)
     onnx = inputs.graph(graph_name(runtime, precision))
     with fresh_folder(folder) as temporary:
-        built = backend(runtime).build(onnx, temporary, precision=precision, imgsz=about["imgsz"])
+        built = backend(runtime).build(onnx, temporary, precision=precision, imgsz=about.imgsz)
         spec = BundleSpec(
             name=name,
             target=profile.name,
@@ -220,7 +220,7 @@ def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, a
             provenance=_provenance(inputs, onnx),
             engine=profile.engine_settings(runtime),
             requires=profile.requirements(runtime),
-            **about,
+            **asdict(about),
         )
         with Detector(Bundle(folder=temporary, spec=_runnable(spec))) as detector:
             make_selfcheck(temporary, inputs.images[:SELFCHECK_IMAGES], detector)

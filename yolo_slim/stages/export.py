@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import ExportConfig
+from yolo_slim.export.graphs import FLOAT_FILE, QAT_FILE
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content, run_once
 
@@ -43,7 +44,7 @@ def run(weights: Path, config: ExportConfig, folder: Path, context: Context) -> 
         revision=REVISION,
         packages=PACKAGES,
     )
-    graph, trained = folder / "model.onnx", folder / "model-qat.onnx"
+    graph, trained = folder / FLOAT_FILE, folder / QAT_FILE
 
     def make(loaded: Checkpoint) -> Made:
         outputs = ExportOutputs(onnx=graph, trained_int8=trained if loaded.quantization else None)
@@ -67,20 +68,22 @@ def _checked(weights: Path, config: ExportConfig, imgsz: int) -> Checkpoint:
 
 def _made(loaded: Checkpoint, config: ExportConfig, outputs: ExportOutputs, context: Context) -> Made:
     """Export, and compare the graph with PyTorch."""
-    from yolo_slim.export.onnx import export_all
+    from yolo_slim.export.graphs import export_graphs
     from yolo_slim.export.parity import measure_parity
     from yolo_slim.models.ultralytics import log_to
 
-    progress, name, splits = context.progress, loaded.path.name, context.dataset.splits
+    progress, name = context.progress, loaded.path.name
     progress.step(f"export: {name}", 0, 2)
     with log_to(outputs.onnx.with_name("export.log")):
-        export_all(loaded, config, context.imgsz, outputs.onnx, outputs.trained_int8)
+        export_graphs(loaded, config, context.imgsz, outputs.onnx, outputs.trained_int8)
     progress.step(f"export: {name}", 1, 2)
-    images = (splits.get("val") or splits.get("train") or [])[: config.parity_images]
+    images = context.dataset.comparison_images(config.parity_images)
     parity = measure_parity(loaded, outputs.onnx, images, imgsz=context.imgsz, end2end=config.end2end)
     progress.step(f"export: {name}", 2, 2)
     progress.say(
-        f"export: {name} -> ONNX; on {parity['images']} images boxes within {parity['max_box_px']:.3g} px and scores "
-        f"within {parity['max_score']:.1g} of PyTorch"
+        f"export: {name} -> ONNX; on {parity.images} images boxes within {parity.max_box_px:.3g} px and scores "
+        f"within {parity.max_score:.1g} of PyTorch"
     )
-    return Made(outputs=[path for path in (outputs.onnx, outputs.trained_int8) if path], facts={"parity": parity})
+    return Made(
+        outputs=[path for path in (outputs.onnx, outputs.trained_int8) if path], facts={"parity": parity.to_json()}
+    )

@@ -340,7 +340,7 @@ class _Measurement:
     def _layout(self) -> str:
         """Return the output layout of what is validated."""
         if self.inputs.onnx:
-            return str(layout_of(self.inputs.onnx)["layout"])
+            return layout_of(self.inputs.onnx).layout
         specs = [open_bundle(folder).spec.layout for folder in self.inputs.bundles.values()]
         return specs[0] if specs else "one2many"
 

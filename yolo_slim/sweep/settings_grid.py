@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.config.run import PruneConfig, RecoverConfig
-from yolo_slim.datasets.description import Dataset, digest, load_dataset
+from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256, sha256_json
 from yolo_slim.sweep.executors import Finished, run_here
@@ -143,7 +143,7 @@ class SettingsGrid:
     @cached_property
     def bases(self) -> dict[Path, str]:
         """Model to the beginning of its cells' names: the content of data and weights, and the input side."""
-        data = f"{self.request.data.parent.name}-{digest(self.dataset)[:8]}"
+        data = f"{self.request.data.parent.name}-{self.dataset.digest[:8]}"
         return {model: f"{data}-{model.stem}-{sha256(model)[:8]}-{self.request.imgsz}" for model in self.request.models}
 
     @property

@@ -7,24 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from yolo_slim.datasets.quickstart.scene import _polygon_mask
-from yolo_slim.datasets.quickstart.signs import Colour, Floats, Image, Rng
-
-
-def _lighting(rng: Rng, image: Floats) -> Floats:
-    """Apply a time of day: gain, contrast, colour cast, a gradient across the picture and a hard shadow."""
-    size = image.shape[0]
-    gain, gamma, cast = _DAYLIGHT[rng.choice(len(_DAYLIGHT), p=_DAYLIGHT_ODDS)]
-    image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(gamma) * np.float32(gain * rng.uniform(0.85, 1.15))
-    image = image * np.array(cast, np.float32)
-    x, y = np.meshgrid(*[np.linspace(-1, 1, size, dtype=np.float32)] * 2)
-    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.45)
-    image = image * (1 + np.float32(strength) * (x * math.cos(angle) + y * math.sin(angle)))[..., None]
-    if rng.random() < 0.4:
-        shadow = _polygon_mask(size, rng.uniform(-0.2, 1.2, (4, 2)) * size).astype(np.float32) / 255
-        image = image * (1 - float(rng.uniform(0.25, 0.6)) * cv2.GaussianBlur(shadow, (0, 0), 1.5))[..., None]
-    return image.astype(np.float32)
-
+from yolo_slim.datasets.quickstart.drawing import Colour, Floats, Image, Rng, polygon_mask
 
 _DAYLIGHT: tuple[tuple[float, float, Colour], ...] = (
     (1.0, 1.0, (1.0, 1.0, 1.0)),
@@ -34,12 +17,25 @@ _DAYLIGHT: tuple[tuple[float, float, Colour], ...] = (
     (1.75, 0.8, (1.0, 1.0, 1.0)),
 )
 """Gain, gamma and BGR cast of: clear day, overcast, dusk, night, over-exposed."""
-
-
 _DAYLIGHT_ODDS = (0.4, 0.22, 0.15, 0.13, 0.1)
 
 
-def _weather(rng: Rng, image: Floats) -> Floats:
+def light(rng: Rng, image: Floats) -> Floats:
+    """Apply a time of day: gain, contrast, colour cast, a gradient across the picture and a hard shadow."""
+    size = image.shape[0]
+    gain, gamma, cast = _DAYLIGHT[rng.choice(len(_DAYLIGHT), p=_DAYLIGHT_ODDS)]
+    image = 255 * (np.clip(image, 0, 255) / 255) ** np.float32(gamma) * np.float32(gain * rng.uniform(0.85, 1.15))
+    image = image * np.array(cast, np.float32)
+    x, y = np.meshgrid(*[np.linspace(-1, 1, size, dtype=np.float32)] * 2)
+    angle, strength = rng.uniform(0, 2 * math.pi), rng.uniform(0, 0.45)
+    image = image * (1 + np.float32(strength) * (x * math.cos(angle) + y * math.sin(angle)))[..., None]
+    if rng.random() < 0.4:
+        shadow = polygon_mask(size, rng.uniform(-0.2, 1.2, (4, 2)) * size).astype(np.float32) / 255
+        image = image * (1 - float(rng.uniform(0.25, 0.6)) * cv2.GaussianBlur(shadow, (0, 0), 1.5))[..., None]
+    return image.astype(np.float32)
+
+
+def add_weather(rng: Rng, image: Floats) -> Floats:
     """Add fog or rain to some pictures."""
     kind = rng.random()
     if kind < 0.12:
@@ -53,7 +49,7 @@ def _weather(rng: Rng, image: Floats) -> Floats:
     return image
 
 
-def _camera(rng: Rng, image: Floats) -> Image:
+def photograph(rng: Rng, image: Floats) -> Image:
     """Blur by motion and focus, add shot-like noise, and quantise to uint8."""
     if rng.random() < 0.4:
         length, angle = int(rng.integers(3, 8)), float(rng.uniform(0, 180))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.runtime import tiny_detector
 from yolo_slim.backends.tensorrt.engine import Settings
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile, TensorRt
 from yolo_slim.errors import SlimError
-from yolo_slim.export.preflight import UNPROVEN, Preflight, build_ahead, preflight
-
-sys.path.insert(0, str(Path(__file__).parent / "runtime"))
-
-import tiny_detector
+from yolo_slim.export.preflight import UNPROVEN, Preflight, preflight
+from yolo_slim.export.preflight.rtx import build_ahead
 
 NANO, NX, THOR = "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-thor"
 needs_rtx = pytest.mark.skipif(
@@ -83,7 +80,7 @@ def on(target: str, **changes: object) -> Profile:
 
 @pytest.mark.parametrize("target", [NANO, NX, "jetson-agx-orin", THOR])
 def test_good_graph(plain: Path, target: str) -> None:
-    """A raw fp32 graph has no blocker on any Jetson; what only a device tells is listed, and never passes."""
+    """A raw fp32 graph has no blocker on any Jetson; what only a device can show is listed, and never passes."""
     result = preflight(plain, targets.load(target), "fp32", "one2many", rtx=False)
     assert result.is_passed
     assert [check.name for check in result.checks if check.status == "unproven"] == list(UNPROVEN)
@@ -162,8 +159,8 @@ def test_broken_tensorrt(plain: Path, versions: list[str], status: str) -> None:
         (NX, ["10.3"], 2, "fail", "jetson-orin-nx has 2"),
         (NX, ["10.3", "10.16"], 0, "fail", "TensorRT 10.16"),
         (NX, ["11.4.0"], 0, "fail", "10.8 to 11.4.0"),
-        (NX, ["10.3"], 0, "unproven", "only the device can tell"),
-        (NX, ["11.4.1"], 1, "unproven", "only the device can tell"),
+        (NX, ["10.3"], 0, "unproven", "only the device can show"),
+        (NX, ["11.4.1"], 1, "unproven", "only the device can show"),
         (NX, ["10.3"], None, "skipped", "no DLA asked for"),
     ],
 )
@@ -258,7 +255,7 @@ def test_unreadable(tmp_path: Path) -> None:
 
 
 def test_float_part(plain: Path) -> None:
-    """An int8 graph whose other layers are fp32 is no failure, and says what that may cost."""
+    """An int8 graph whose other layers are fp32 is no failure, and its cost is named."""
     assert (
         answer(preflight(plain, targets.load(NANO), "fp32", "one2many", rtx=False), "float part of int8")[0]
         == "skipped"
@@ -288,7 +285,7 @@ def test_without_rtx(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rtx_that_crashes_or_hangs(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder that dies is a failure with its status, one that hangs is unproven; neither takes us along."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
-    for status, detail in (("fail", "ended with status 1: it said nothing"), ("unproven", "was killed")):
+    for status, detail in (("fail", "ended with status 1: it printed nothing"), ("unproven", "was killed")):
         builder = plain.with_name(f"{status}.sh")
         builder.write_text("#!/bin/sh\n" + ("exit 1" if status == "fail" else "kill -9 $$") + "\n")
         builder.chmod(0o755)
@@ -340,16 +337,17 @@ HEADS = [("yolov8n", "one2many"), ("yolo11n", "one2many"), ("yolo26n", "one2many
 @pytest.mark.parametrize(("family", "layout"), HEADS)
 def test_rtx_builds_every_graph(untrained: Callable[[str], Path], tmp_path: Path, family: str, layout: str) -> None:
     """NVIDIA's builder builds every family and head in fp32, fp16 and int8, as our own conversions write them."""
-    from yolo_slim.quantization import fp16, graph, qdq, ranges
+    from yolo_slim.quantization import fp16, graph, qdq
+    from yolo_slim.quantization.ranges import collect, observers, ranges_of
 
     plain = exported(untrained(family), tmp_path, layout)
     model = graph.load(plain)
     body = graph.parts(model).body
-    statistics = qdq.observers(model, body)
+    statistics = observers(model, body)
     blobs = [np.random.default_rng(0).random((1, 3, 128, 128), np.float32)]
-    ranges.collect(model, statistics, blobs, lambda _: None)
+    collect(model, statistics, blobs, lambda _: None)
     graph.save(fp16.convert(model), tmp_path / "fp16.onnx")
-    graph.save(qdq.quantize(model, body, qdq.ranges_of(statistics, "max")), tmp_path / "int8.onnx")
+    graph.save(qdq.quantize(model, body, ranges_of(statistics, "max")), tmp_path / "int8.onnx")
     for precision, path in {"fp32": plain, "fp16": tmp_path / "fp16.onnx", "int8": tmp_path / "int8.onnx"}.items():
         result = preflight(path, targets.load(THOR), precision, layout)
         assert not result.failures

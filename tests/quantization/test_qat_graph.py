@@ -1,4 +1,4 @@
-"""Graphs that come quantized: ranges and codes are carried through and made what both runtimes accept."""
+"""Graphs from quantization-aware training: ranges and codes stay, in a form that both runtimes accept."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 from yolo_slim.errors import SlimError
-from yolo_slim.quantization import carried, graph, qdq
-from yolo_slim.quantization.layer_errors import output_error
-from yolo_slim.quantization.ranges import collect, open_session
+from yolo_slim.quantization import graph, qdq
+from yolo_slim.quantization.distance import output_error
+from yolo_slim.quantization.qat_graph import read_qat_graph
+from yolo_slim.quantization.ranges import collect, observers, ranges_of
+from yolo_slim.quantization.session import open_session
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +27,9 @@ def model(exported: Path) -> Any:
 @pytest.fixture(scope="module")
 def ranges(model: Any, blobs: list[np.ndarray]) -> Any:
     """Return its ranges."""
-    statistics = qdq.observers(model, graph.parts(model).body)
+    statistics = observers(model, graph.parts(model).body)
     collect(model, statistics, blobs, lambda _: None)
-    return qdq.ranges_of(statistics, "mse")
+    return ranges_of(statistics, "mse")
 
 
 def stored(model: Any) -> dict[str, np.ndarray]:
@@ -39,11 +41,11 @@ def test_codes_are_kept(model: Any, ranges: Any, blobs: list[np.ndarray]) -> Non
     """A symmetric graph without output pairs, as training makes it, comes out with equal codes, ranges and numbers."""
     body = graph.parts(model).body
     trained = qdq.quantize(model, body, ranges, outputs=False)
-    taken = carried.take_apart(trained)
-    assert taken.layers == body
-    assert not graph.is_quantized(taken.model)
+    qat = read_qat_graph(trained)
+    assert qat.layers == body
+    assert not graph.is_quantized(qat.model)
     again = qdq.quantize(
-        taken.model, taken.layers, {**ranges, **taken.inputs}, outputs=False, weight_scales=taken.weight_scales
+        qat.model, qat.layers, {**ranges, **qat.input_ranges}, outputs=False, weight_scales=qat.weight_scales
     )
     a, b = (session.run(None, {"images": blobs[0]})[0] for session in map(open_session, (trained, again)))
     assert output_error(a, b, layout="one2many") < 1e-3
@@ -57,8 +59,8 @@ def test_codes_survive_channel_ranges(model: Any, ranges: Any) -> None:
     """With output pairs too, where weights are rescaled channel by channel, the codes stay those that were trained."""
     body = graph.parts(model).body
     trained = qdq.quantize(model, body, ranges, outputs=False)
-    taken = carried.take_apart(trained)
-    again = qdq.quantize(taken.model, body, {**ranges, **taken.inputs}, weight_scales=taken.weight_scales)
+    qat = read_qat_graph(trained)
+    again = qdq.quantize(qat.model, body, {**ranges, **qat.input_ranges}, weight_scales=qat.weight_scales)
     codes = [
         sorted(v.tobytes() for v in stored(g).values() if v.dtype == np.int8 and v.ndim == 4) for g in (trained, again)
     ]
@@ -73,8 +75,8 @@ def test_asymmetric_graph_becomes_portable(model: Any, ranges: Any, blobs: list[
     foreign = qdq.quantize(model, body, {name: limits.max(keepdims=True) for name, limits in ranges.items()})
     assert qdq.blockers(foreign)
     monkeypatch.undo()
-    taken = carried.take_apart(foreign)
-    again = qdq.quantize(taken.model, taken.layers, {**ranges, **taken.inputs}, weight_scales=taken.weight_scales)
+    qat = read_qat_graph(foreign)
+    again = qdq.quantize(qat.model, qat.layers, {**ranges, **qat.input_ranges}, weight_scales=qat.weight_scales)
     assert qdq.blockers(again) == []
     sessions = map(open_session, (model, again))
     a, b = (session.run(None, {"images": blobs[0]})[0] for session in sessions)
@@ -97,4 +99,4 @@ def test_pairs_without_an_int8_convolution(model: Any) -> None:
     for node in reversed(nodes):
         odd.graph.node.insert(0, node)
     with pytest.raises(SlimError, match="no convolution that they make int8"):
-        carried.take_apart(odd)
+        read_qat_graph(odd)
