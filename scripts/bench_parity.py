@@ -16,7 +16,7 @@ from pathlib import Path
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
-from yolo_slim.devices import local
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.models.ultralytics import prepare_ultralytics
@@ -71,7 +71,8 @@ def main() -> None:
             )
             cells = [weights.stem, f"{wanted:.4f}"]
             for bundle in built.bundles.values():
-                answers = local.infer(bundle, folder / "data_links" / "images" / options.split, cores())
+                device, images_folder = LocalDevice(), folder / "data_links" / "images" / options.split
+                answers = device.infer(device.put(bundle), images_folder)
                 got = score(truths, [answer.detections for answer in answers], dataset.names).map50_95
                 cells += [f"{got:.4f}", f"{got - wanted:+.4f}"]
             print(f"| {' | '.join(cells)} |", flush=True)

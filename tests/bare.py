@@ -15,7 +15,7 @@ from typing import Any
 class Blocked:
     """An import hook that refuses the packages that a user of the weights doesn't have."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         """Refuse."""
         if name.split(".")[0] in ("yolo_slim", "torch_pruning"):
             raise ImportError(f"{name} is blocked")

@@ -23,7 +23,7 @@ SPOILED_RANK = "TEST_SPOILED_RANK"
 class _OnCpu(nn.parallel.DistributedDataParallel):
     """Takes no number of a GPU."""
 
-    def __init__(self, module: nn.Module, device_ids: Any = None, **settings: Any) -> None:  # noqa: ARG002
+    def __init__(self, module: nn.Module, device_ids: Any = None, **settings: Any) -> None:
         super().__init__(module, **settings)
 
 

@@ -6,17 +6,19 @@ interrupted run resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig, RunConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of, precisions_needed
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
 from yolo_slim.stages.context import Context
@@ -25,6 +27,7 @@ from yolo_slim.workspace.folder import RUN, Owner, claimed
 from yolo_slim.workspace.job import MANIFEST, NotUpToDate, content
 
 Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 DETECTION = ("detect",)
 """Tasks that the whole chain handles; pruning, recovery and export handle all of Ultralytics'."""
 
@@ -215,7 +218,7 @@ def _require_calibration(this: Run) -> None:
     """Refuse data that int8 can't be calibrated on: better now than after hours of training."""
     from yolo_slim.quantization import calibration
 
-    if "int8" in build.precisions_needed(this.context.profile):
+    if "int8" in precisions_needed(this.context.profile):
         config, wanted = this.config, this.config.quantize
         calibration.choose(
             this.context.dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
@@ -247,8 +250,8 @@ def _chain(this: Run) -> Outcome:
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles=control.bundles | slim.bundles,
-            skipped=control.skipped | slim.skipped,
+            bundles=_by_model(control.bundles, slim.bundles),
+            skipped=_by_model(control.skipped, slim.skipped),
             preflight=slim.preflight,
         ),
         config.validate_,
@@ -261,21 +264,28 @@ def _chain(this: Run) -> Outcome:
         verdict=outputs.verdict,
         result=outputs.result,
         report=outputs.report,
-        bundle=None if outputs.bundle is None else build.archive_of(outputs.bundle),
+        bundle=None if outputs.bundle is None else archive_of(outputs.bundle),
     )
+
+
+def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:
+    """Join what belongs to the builds of the control and of the slim model."""
+    return {BuildKey("control", build): value for build, value in control.items()} | {
+        BuildKey("slim", build): value for build, value in slim.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What was made of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
+    """What was made of one model's weights."""
 
     weights: Path
     onnx: Path
     calibration: Path | None
     layer_errors: Path | None
-    bundles: dict[str, Path]
-    skipped: dict[str, str]
-    preflight: dict[str, Any]
+    bundles: dict[BuildName, Path]
+    skipped: dict[BuildName, str]
+    preflight: dict[BuildName, object]
 
 
 def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
@@ -293,7 +303,7 @@ def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Bui
     config, folder, context = this.config, this.folder, this.context
     exported = export.run(weights, config.export, folder / "export" / kind, context)
     quantized = None
-    if precisions := build.precisions_needed(context.profile):
+    if precisions := precisions_needed(context.profile):
         inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8, calibration=calibration)
         place = folder / "quantize" / kind
         quantized = quantize.run(inputs, config.quantize, place, context, precisions=precisions)
@@ -312,8 +322,8 @@ def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Bui
         onnx=exported.onnx,
         calibration=quantized.calibration if quantized else None,
         layer_errors=quantized.layer_errors if quantized else None,
-        bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
-        skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
+        bundles=built.bundles,
+        skipped=built.skipped,
         preflight=built.preflight,
     )
 
@@ -332,4 +342,4 @@ def selfcheck_images(dataset: Dataset) -> list[Path]:
             remedy="Add a split 'val'.",
         )
     labelled = [path for path in images[:200] if has_labels(path)]
-    return (labelled or images)[: build.SELFCHECK_IMAGES]
+    return (labelled or images)[:SELFCHECK_IMAGES]

@@ -14,7 +14,7 @@ from yolo_slim.comparison.imported import read
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.migration import migrated
 from yolo_slim.comparison.request import fair
-from yolo_slim.comparison.result import Bench, CompareResult, load
+from yolo_slim.comparison.result import CompareResult, Timing, load
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
@@ -47,7 +47,7 @@ def test_a_timing_keeps_its_statistics() -> None:
         "runtime": {"runtime": "r"},
         "measured_at": "2026-01-01",
     }
-    found = Bench.from_timing(merged([one, one]))
+    found = Timing.from_timing(merged([one, one]))
     assert (found.p50_ms, found.fps, found.queries, found.seconds) == (4.0, 250.0, 6, 2.0)
     assert (found.round_p50_ms, found.round_network_p50_ms) == ((4.0, 4.0), (3.0, 3.0))
     assert (found.valid, found.invalid_reasons) == (False, ("throttled",))

@@ -12,7 +12,6 @@ from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import NOTHING_RANDOM, Cell, Network, timed_key
 from yolo_slim.comparison.result import (
     About,
-    Bench,
     CompareResult,
     Entry,
     ModelFile,
@@ -20,6 +19,7 @@ from yolo_slim.comparison.result import (
     Scored,
     SharedTraining,
     Target,
+    Timing,
     Training,
     load,
 )
@@ -77,7 +77,7 @@ def seeds(method: str, maps: Sequence[float], removed: float = 0.5, **changes: A
     return [network(method, removed, seed, maps={KEY: found}, **changes) for seed, found in enumerate(maps)]
 
 
-def bench(ms: float, **changes: Any) -> Bench:
+def bench(ms: float, **changes: Any) -> Timing:
     """Return a timing of five rounds."""
     rounds = tuple(ms * share for share in (0.99, 0.995, 1, 1.005, 1.01))
     values: dict[str, Any] = {
@@ -95,10 +95,10 @@ def bench(ms: float, **changes: Any) -> Bench:
         "runtime": {"version": "1.0", "provider": "CPU", "threads": 4},
         "measured_at": "2026-01-02T03:04:05+00:00",
     }
-    return Bench(**{**values, **changes})
+    return Timing(**{**values, **changes})
 
 
-def timings(networks: Sequence[Network], by_method: Mapping[str, Bench]) -> dict[str, Bench]:
+def timings(networks: Sequence[Network], by_method: Mapping[str, Timing]) -> dict[str, Timing]:
     """Return the timings of networks whose methods are given."""
     return {timed_key(one, key): by_method[one.cell.method] for one in networks for key in one.bundles}
 

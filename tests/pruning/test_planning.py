@@ -296,7 +296,7 @@ class _Stops:
     def __init__(self, stop: bool) -> None:
         self.stop, self.said = stop, ""
 
-    def step(self, text: str, done: int, total: int) -> None:  # noqa: ARG002
+    def step(self, text: str, done: int, total: int) -> None:
         if self.stop and text == "prune: train" and done == 2:
             raise KeyboardInterrupt
 

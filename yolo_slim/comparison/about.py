@@ -37,7 +37,7 @@ def about(run: Run, settings: Mapping[str, Any], runtimes: tuple[str, ...], test
         data=Scored(yaml=Path(run.config.data).name, split=images.split, images=len(images.paths)),
         settings=settings,
         imgsz=run.config.imgsz,
-        training=_training(run, images.train_images),
+        training=_training(run, len(run.context.dataset.splits["train"])),
         runtimes=runtimes,
         machine=describe_machine(),
     )

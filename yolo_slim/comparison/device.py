@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.comparison.folder import Work, once
-from yolo_slim.comparison.images import ScoredImages, choose_images
 from yolo_slim.comparison.networks import Network, representatives, timed_key
-from yolo_slim.comparison.result import Bench, Score
-from yolo_slim.devices import local
+from yolo_slim.comparison.result import Score, Timing
+from yolo_slim.config.record import read_record
+from yolo_slim.devices.base import BenchSettings, celsius_limit
+from yolo_slim.devices.bench import Bench
 from yolo_slim.files import read_json, sha256, write_json
-from yolo_slim.machine import cores, device_model
-from yolo_slim.measuring import rounds
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.accuracy import score
+from yolo_slim.measuring.images import ScoredImages, scored_images
+from yolo_slim.measuring.rounds import time_in_rounds
 from yolo_slim.pipeline import Run
 
-TIMING_SCHEMA = 2
+TIMING_SCHEMA = 3
 """Of timing.json; one of another is measured again."""
 
 
@@ -32,12 +33,12 @@ class Testbench:
     @classmethod
     def of(cls, run: Run) -> Testbench:
         """Make ready to measure in a run's folder."""
-        return cls(run, choose_images(run))
+        return cls(run, scored_images(run.context.dataset, run.config.validate_, run.folder / "data"))
 
     @property
     def is_target(self) -> bool:
         """Whether the device is the one of the profile."""
-        return local.is_device(self.run.context.profile)
+        return self.run.context.device.is_target(self.run.context.profile)
 
     def score_all(self, bundles: Mapping[str, Path], folder: Path) -> dict[str, Score]:
         """Measure the mAP of every runtime's bundle, by its own detections."""
@@ -50,9 +51,10 @@ class Testbench:
         def make() -> bool:
             text = f"compare: detect with {bundle.name}"
             self.run.context.progress.step(text, 0, 1)
-            answers = local.infer(bundle, self.images.folder, cores())
-            truths = [read_truth(path) for path in self.images.paths]
-            found = score(truths, [answer.detections for answer in answers], self.images.names)
+            device = self.run.context.device
+            answers = device.infer(device.put(bundle), self.images.folder)
+            names = self.run.context.dataset.names
+            found = score(self.images.truths, [answer.detections for answer in answers], names)
             write_json(out, {"map50_95": found.map50_95, "map50": found.map50, "per_class": found.per_class})
             self.run.context.progress.step(text, 1, 1)
             return True
@@ -63,7 +65,7 @@ class Testbench:
         found = read_json(out)
         return Score(map50_95=found["map50_95"], map50=found["map50"])
 
-    def time_all(self, networks: Sequence[Network]) -> dict[str, Bench]:
+    def time_all(self, networks: Sequence[Network]) -> dict[str, Timing]:
         """Time all networks that differ in shape, in the same rounds.
 
         Returns:
@@ -76,27 +78,31 @@ class Testbench:
 
         def make() -> bool:
             found = self._time(bundles)
-            write_json(out, found)
+            write_json(out, {key: one.to_json() for key, one in found.items()})
             # Timings of a throttled machine are shown, but the next call measures again.
-            return all(one["valid"] for one in found.values())
+            return all(one.is_valid for one in found.values())
 
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
         work = Work(stage="compare-timing", folder=out.parent, decides=self._timing_settings(), inputs=digests)
         once(work, [out.name], make)
-        return {key: Bench.from_timing(timing) for key, timing in read_json(out).items()}
+        timings = {key: read_record(Bench, value, str(out), "Compare again.") for key, value in read_json(out).items()}
+        return {key: Timing.of(bench) for key, bench in timings.items()}
 
     def _timing_settings(self) -> dict[str, Any]:
-        """What decides the timings; the machine and the versions too, because the figures are theirs."""
+        """What decides the timings; the device and the versions too, because the figures are theirs."""
         how = self.run.config.validate_.model_dump(include={"min_seconds", "min_queries", "rounds"})
-        here = {"machine": device_model(), "threads": cores()}
-        return {**how, **here, "schema": TIMING_SCHEMA}
+        facts = self.run.context.device.facts()
+        return {**how, "machine": facts.model, "threads": facts.cores, "schema": TIMING_SCHEMA}
 
-    def _time(self, bundles: Mapping[str, Path]) -> dict[str, Any]:
+    def _time(self, bundles: Mapping[str, Path]) -> dict[str, Bench]:
         """Time the bundles round by round; raw samples included."""
-        config, celsius = self.run.config.validate_, local.most_celsius(self.run.context.profile)
-        return rounds.in_turns(
+        config, context = self.run.config.validate_, self.run.context
+        device = context.device
+        settings = BenchSettings.of_round(config, celsius_limit(device, context.profile))
+        placed = {key: device.put(bundle) for key, bundle in bundles.items()}
+        return time_in_rounds(
             list(bundles),
             config.rounds,
-            lambda key: local.bench_turn(bundles[key], self.images.folder, config, celsius),
-            lambda done, total: self.run.context.progress.step("compare: time the bundles in rounds", done, total),
+            lambda key: device.bench(placed[key], self.images.folder, settings),
+            lambda done, total: context.progress.step("compare: time the bundles in rounds", done, total),
         )

@@ -15,9 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from yolo_slim.comparison.frontier import Judgement
 from yolo_slim.comparison.migration import SCHEMA, migrated
+from yolo_slim.devices.bench import Bench
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.rounds import speedup
+from yolo_slim.measuring.rounds import round_ratios
 
 KIND = "comparison"
 MEASURED, FAILED, NOT_POSSIBLE = "measured", "failed", "not possible"
@@ -143,7 +144,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class Timing:
     """A timing end to end, without its raw samples, which are in timing/timing.json."""
 
     fps: float
@@ -163,9 +164,24 @@ class Bench:
     measured_at: str
 
     @classmethod
-    def from_timing(cls, timing: Mapping[str, Any]) -> Bench:
-        """Take the statistics out of a merged timing (:func:`yolo_slim.measuring.rounds.merged`)."""
-        return _benches().validate_python({**timing, **timing["stages"]["total"]})
+    def of(cls, bench: Bench) -> Timing:
+        """Take the statistics out of a timing of several rounds."""
+        total = bench.stages.total
+        return cls(
+            fps=bench.fps,
+            mean_ms=total.mean_ms,
+            p50_ms=total.p50_ms,
+            p90_ms=total.p90_ms,
+            p99_ms=total.p99_ms,
+            round_p50_ms=bench.round_p50_ms,
+            round_network_p50_ms=bench.round_network_p50_ms,
+            queries=bench.queries,
+            seconds=bench.seconds,
+            valid=bench.is_valid,
+            invalid_reasons=bench.invalid_reasons,
+            runtime=bench.runtime.to_json(),
+            measured_at=bench.measured_at,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +195,9 @@ class Speedup:
     valid: bool
 
     @classmethod
-    def of(cls, control: Bench, own: Bench) -> Speedup:
+    def of(cls, control: Timing, own: Timing) -> Speedup:
         """Compare two timings that were taken in the same rounds."""
-        return cls(**speedup(asdict(control), asdict(own)))
+        return cls(**asdict(round_ratios(control.round_p50_ms, own.round_p50_ms, valid=control.valid and own.valid)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +206,7 @@ class RuntimeFigures:
 
     map50_95: Accuracy | None
     """None where its networks were imported from a comparison without this runtime."""
-    bench: Bench | None
+    bench: Timing | None
     speedup: Speedup | None
     on_frontier: bool
     """No other network is at least as accurate and as fast."""
@@ -314,6 +330,6 @@ def _results() -> TypeAdapter[CompareResult]:
 
 
 @cache
-def _benches() -> TypeAdapter[Bench]:
+def _benches() -> TypeAdapter[Timing]:
     """Checks and converts timings."""
-    return TypeAdapter(Bench)
+    return TypeAdapter(Timing)

@@ -27,7 +27,6 @@ from yolo_slim.comparison.result import (
     NOT_POSSIBLE,
     About,
     Accuracy,
-    Bench,
     CompareResult,
     Entry,
     MissingSeed,
@@ -35,6 +34,7 @@ from yolo_slim.comparison.result import (
     RuntimeJudgement,
     Seed,
     Speedup,
+    Timing,
     Verdict,
 )
 from yolo_slim.workspace.job import versions
@@ -49,7 +49,7 @@ class Measured:
 
     networks: Sequence[Network]
     """The control's is among them."""
-    timings: Mapping[str, Bench]
+    timings: Mapping[str, Timing]
     """By the names of :func:`~yolo_slim.comparison.networks.timed_key`."""
 
     @property
@@ -70,7 +70,7 @@ class Measured:
         return list(groups.values())
 
 
-def summarize(about: About, networks: Sequence[Network], timings: Mapping[str, Bench]) -> CompareResult:
+def summarize(about: About, networks: Sequence[Network], timings: Mapping[str, Timing]) -> CompareResult:
     """Put the content of ``compare.json`` together.
 
     Args:
@@ -177,7 +177,7 @@ def _figures(networks: Sequence[Network], key: str, measured: Measured) -> Runti
     )
 
 
-def _typical(timed: Sequence[Bench]) -> Bench | None:
+def _typical(timed: Sequence[Timing]) -> Timing | None:
     """Choose the timing with the median latency; seeds of one shape share one, so there are rarely several."""
     ranked = sorted(timed, key=lambda timing: timing.p50_ms)
     return ranked[(len(ranked) - 1) // 2] if ranked else None

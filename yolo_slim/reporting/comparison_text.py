@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from yolo_slim.comparison.result import Bench, CompareResult, Entry, Speedup
+from yolo_slim.comparison.result import CompareResult, Entry, Speedup, Timing
 from yolo_slim.reporting.facts import number
 from yolo_slim.reporting.text import table, wrapped
 
@@ -70,7 +70,7 @@ def _row(entry: Entry, key: str, status: str) -> list[str]:
     ]
 
 
-def _timed(of: Bench | Speedup | None, value: float, pattern: str) -> str:
+def _timed(of: Timing | Speedup | None, value: float, pattern: str) -> str:
     """A figure of a timing, marked where the timing doesn't count."""
     if of is None:
         return "unproven"

@@ -25,7 +25,7 @@ from yolo_slim.backends import Session, backend
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.datasets.description import Dataset
-from yolo_slim.devices import local
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json, write_json, write_text
@@ -213,7 +213,7 @@ def _job(
 def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
     """Return where, when and how a map was measured, for people."""
     return {
-        "target_is_this_machine": local.is_device(profile),
+        "target_is_this_machine": LocalDevice().is_target(profile),
         "ms_of": "inference of one image, median of the turns' differences",
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,

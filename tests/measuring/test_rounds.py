@@ -1,0 +1,81 @@
+"""Timings in rounds: nothing is lost when they are put together, and a slow minute doesn't change a ratio."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.helpers.results import bench_of, make_build
+from yolo_slim.build_key import Model
+from yolo_slim.devices.bench import Bench
+from yolo_slim.measuring.rounds import merged, ratios, time_in_rounds
+from yolo_slim.verdict.judge import speedups
+from yolo_slim.verdict.result import Build
+
+STAGES = ("pre", "infer", "post", "total")
+
+
+def one_round(milliseconds: float, reasons: tuple[str, ...] = (), memory: float | None = 100.0) -> Bench:
+    """Return a round of ten frames of constant latency."""
+    samples = {stage: [milliseconds] * 10 for stage in STAGES}
+    return bench_of(samples, invalid_reasons=reasons, peak_memory_mb=memory)
+
+
+def build(model: Model, rounds: list[float], name: str = "onnxruntime-fp32") -> Build:
+    """Return a timed build."""
+    return make_build(model, name, 0.5).model_copy(update={"bench": merged([one_round(ms) for ms in rounds])})
+
+
+def test_merged_keeps_every_sample() -> None:
+    """All frames of all rounds count; statistics are over all of them."""
+    found = merged([one_round(10.0), one_round(20.0), one_round(60.0, memory=140.0)])
+    assert found.samples_ms.total == (10.0,) * 10 + (20.0,) * 10 + (60.0,) * 10
+    assert found.stages.total.p50_ms == 20.0
+    assert found.fps == 50.0
+    assert (found.queries, found.peak_memory_mb, found.is_valid) == (30, 140.0, True)
+    assert found.round_p50_ms == (10.0, 20.0, 60.0)
+    assert found.round_network_p50_ms == (20.0, 40.0, 120.0)
+
+
+def test_one_round_merges_to_itself() -> None:
+    """Statistics are computed anew from the samples, and come out the same."""
+    assert merged([one_round(10.0)]) == one_round(10.0)
+
+
+def test_one_invalid_round_spoils_the_timing() -> None:
+    """A round that was throttled can't hide behind the others, and each reason is named once."""
+    found = merged([one_round(10.0), one_round(10.0, ("throttled",)), one_round(10.0, ("throttled",))])
+    assert not found.is_valid
+    assert found.invalid_reasons == ("throttled",)
+
+
+def test_order_is_reversed_every_other_round() -> None:
+    """No build is always the first of a round; every timing is announced."""
+    order: list[str] = []
+    steps: list[tuple[int, int]] = []
+
+    def bench(key: str) -> Bench:
+        order.append(key)
+        return one_round(len(order))
+
+    found = time_in_rounds(["a", "b"], 3, bench, lambda done, total: steps.append((done, total)))
+    assert order == ["b", "a", "a", "b", "b", "a"]
+    assert found["a"].round_p50_ms == (2.0, 3.0, 6.0)
+    assert steps == [(done, 6) for done in range(7)]
+
+
+def test_ratio_ignores_a_machine_that_slows_down() -> None:
+    """The ratio is computed round by round: a machine three times slower in two rounds changes nothing."""
+    control, slim = (merged([one_round(ms) for ms in rounds]) for rounds in ([20.0, 60.0, 60.0], [10.0, 30.0, 30.0]))
+    found = ratios(control, slim)
+    assert (found.ratio, found.lowest, found.highest, found.rounds) == (2.0, 2.0, 2.0, 3)
+    naive = np.median(control.samples_ms.total) / np.median([10.0, 10.0, 10.0])
+    assert naive == pytest.approx(6.0)
+
+
+def test_no_speedup_without_a_timed_control() -> None:
+    """A slim build is only compared with a control of its own runtime and precision."""
+    assert [row.ratio for row in speedups([build("control", [10.0]), build("slim", [5.0])])] == [2.0]
+    assert speedups([build("control", [10.0], "ncnn-fp16"), build("slim", [5.0])]) == ()
+    untimed = build("control", [10.0]).model_copy(update={"bench": None})
+    assert speedups([untimed, build("slim", [5.0])]) == ()

@@ -1,0 +1,65 @@
+"""Which builds a target has, and which graph each of them starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo_slim.build_key import BuildName
+from yolo_slim.config.profile import Profile
+from yolo_slim.quantization.files import FP16, INT8, TENSORRT_INT8
+
+SELFCHECK_IMAGES = 3
+"""Images of a bundle's self-check."""
+FLOAT_GRAPH = "fp32"
+"""Name of the graph as it was exported."""
+GRAPHS = {
+    BuildName("onnxruntime", "fp16"): FP16,
+    BuildName("onnxruntime", "int8"): INT8,
+    BuildName("tensorrt", "fp16"): FP16,
+    # TensorRT fuses another placement of Q/DQ pairs than ONNX Runtime.
+    BuildName("tensorrt", "int8"): TENSORRT_INT8,
+}
+"""Builds that start from a quantized graph; all others from the float one. NCNN's converter makes its own fp16."""
+NO_END2END = ("ncnn",)
+"""Runtimes without the top-k operations of an end2end graph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedBuilds:
+    """The builds of a target for one graph."""
+
+    possible: list[BuildName]
+    """In the order of the profile."""
+    skipped: dict[BuildName, str]
+    """What the layout of the graph rules out, with the reason."""
+
+
+def graph_of(build: BuildName) -> str:
+    """Name the graph that a build starts from."""
+    return GRAPHS.get(build, FLOAT_GRAPH)
+
+
+def builds_of(profile: Profile) -> list[BuildName]:
+    """List a profile's builds in its own order."""
+    return [BuildName(choice.runtime, precision) for choice in profile.runtimes for precision in choice.precisions]
+
+
+def precisions_needed(profile: Profile) -> list[str]:
+    """List the precisions, besides fp32, for which a profile's builds need a graph of their own."""
+    return sorted({build.precision for build in builds_of(profile) if graph_of(build) != FLOAT_GRAPH})
+
+
+def expected_builds(profile: Profile, layout: str) -> ExpectedBuilds:
+    """List a profile's builds that a graph of this output layout allows."""
+    skipped = {
+        build: "its runtime can't run an end2end graph; the raw one-to-many export works there"
+        for build in builds_of(profile)
+        if layout == "end2end" and build.runtime in NO_END2END
+    }
+    return ExpectedBuilds(possible=[build for build in builds_of(profile) if build not in skipped], skipped=skipped)
+
+
+def archive_of(folder: Path) -> Path:
+    """Say where a bundle folder's .tar.gz lies."""
+    return folder.with_name(f"{folder.name}.tar.gz")
