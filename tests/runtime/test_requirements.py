@@ -63,6 +63,12 @@ def test_the_right_device_meets_all() -> None:
     assert differing(NANO) == {}
 
 
+@pytest.mark.parametrize("l4t", ["36.3.0", "36.4.7", "36.5.0", "39.2"])
+def test_every_release_of_a_jetpack_serves(l4t: str) -> None:
+    """JetPack 6.2 came with Jetson Linux 36.4 and 36.5; the profile names the first."""
+    assert differing(replace(NANO, l4t=l4t)) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -75,6 +81,7 @@ def test_the_right_device_meets_all() -> None:
         ({"memory_gb": 5.5}, "memory"),
         ({"sm": "7.2"}, "GPU's SM"),
         ({"l4t": "36.40"}, "Jetson Linux"),
+        ({"l4t": "35.6"}, "Jetson Linux"),
     ],
 )
 def test_every_difference_is_named(change: dict[str, object], name: str) -> None:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from yolo_slim.backends import backend
 from yolo_slim.bundle import BundleSpec
 from yolo_slim.errors import SlimError
-from yolo_slim.machine import describe_machine, is_release, l4t_version, package_version, power_mode, read_state
+from yolo_slim.machine import (
+    describe_machine,
+    is_release,
+    jetpack_of,
+    l4t_version,
+    package_version,
+    power_mode,
+    read_state,
+)
 from yolo_slim.requirements import Requirements, satisfies
 
 SMALLEST_SHARE = 0.75
@@ -74,8 +82,7 @@ def compare(requires: Requirements, found: Found) -> Iterator[Comparison]:
         yield _memory(requires.memory_gb, found.memory_gb)
     if requires.l4t:
         wanted = ", ".join(f"{release} (JetPack {jetpack})" for release, jetpack in requires.l4t.items())
-        is_met = any(is_release(found.l4t, release) for release in requires.l4t)
-        yield _comparison("Jetson Linux", wanted, found.l4t, is_met)
+        yield _comparison("Jetson Linux", wanted, found.l4t, _is_jetson_linux(requires.l4t, found.l4t))
     if requires.sm is not None:
         yield _comparison("GPU's SM", requires.sm, found.sm, found.sm == requires.sm)
     if requires.power_mode is not None:
@@ -103,6 +110,12 @@ def find(spec: BundleSpec) -> Found:
 
 def _comparison(name: str, wanted: str, found: str | None, is_met: bool) -> Comparison:
     return Comparison(name=name, wanted=wanted, found=found, is_met=None if found is None else is_met)
+
+
+def _is_jetson_linux(wanted: dict[str, str], found: str | None) -> bool:
+    """A profile names one release of a JetPack; its later releases (36.5 of JetPack 6.2) serve as well."""
+    same_jetpack = set((jetpack_of(found) or "").split(" or ")) & set(wanted.values())
+    return bool(same_jetpack) or any(is_release(found, release) for release in wanted)
 
 
 def _memory(sizes: tuple[int, ...], found: float | None) -> Comparison:
