@@ -243,13 +243,14 @@ def validate(
     **options: Unpack[ValidateOptions],
 ) -> ValidateOutputs:
     """Measure bundles (``{"slim/ncnn-fp16": folder}``) and weights, and judge them by a target's gates."""
+    from yolo_slim.build_key import BuildKey
     from yolo_slim.stages.quantize import finished_in
     from yolo_slim.stages.validate import ValidateInputs
 
     chosen, files = run_config(control, data, "validate", options), own_options(ValidateFiles, options)
     inputs = ValidateInputs(
         control=Path(control),
-        bundles={key: Path(folder) for key, folder in bundles.items()},
+        bundles={BuildKey.parse(key): Path(folder) for key, folder in bundles.items()},
         pruned=_path(files.pruned),
         recovered=_path(files.recovered),
         onnx=_path(files.onnx),

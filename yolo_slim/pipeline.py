@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig, RunConfig
@@ -247,9 +248,9 @@ def _chain(this: Run) -> Outcome:
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles=control.bundles | slim.bundles,
-            skipped=control.skipped | slim.skipped,
-            preflight=slim.preflight,
+            bundles={BuildKey.parse(key): path for key, path in (control.bundles | slim.bundles).items()},
+            skipped={BuildKey.parse(key): reason for key, reason in (control.skipped | slim.skipped).items()},
+            preflight={BuildName.parse(key): found for key, found in slim.preflight.items()},
         ),
         config.validate_,
         folder / "validate",

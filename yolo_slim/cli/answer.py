@@ -37,11 +37,11 @@ def in_columns(rows: Iterable[tuple[str, str]]) -> str:
 
 def judged(verdict: str, result: Path, paths: Mapping[str, object], *, as_json: bool) -> None:
     """Print summary, paths and verdict; exit with the verdict's code."""
-    from yolo_slim.files import read_json
     from yolo_slim.reporting.text import summary
+    from yolo_slim.verdict.result import Result
 
     bundle = paths["bundle"] or "none; no build is inside the accuracy budget"
-    shown = "" if as_json else f"{summary(read_json(result))}\nbundle: {bundle}\nreport: {paths['report']}"
+    shown = "" if as_json else f"{summary(Result.load(result))}\nbundle: {bundle}\nreport: {paths['report']}"
     answer(paths, as_json=as_json, text=shown)
     sys.exit(VERDICT_EXIT[verdict])
 

@@ -44,18 +44,11 @@ def show(path: Path, as_json: bool) -> None:
 
 def _show_result(path: Path, *, as_json: bool) -> None:
     """Print the summary of a result.json."""
-    from yolo_slim.files import read_json
     from yolo_slim.reporting.text import summary
+    from yolo_slim.verdict.result import Result
 
-    try:
-        value = read_json(path)
-        text = summary(value)
-    except (ValueError, KeyError, TypeError):
-        raise SlimError(
-            f"{path} isn't a result.json.",
-            remedy="Run `yolo-slim run` again. For a plan use `yolo-slim plan show`.",
-        ) from None
-    answer(value, as_json=as_json, text=text)
+    result = Result.load(path)
+    answer(result.to_json(), as_json=as_json, text=summary(result))
 
 
 def _show_bundle(path: Path, *, as_json: bool) -> None:

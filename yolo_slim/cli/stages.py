@@ -148,10 +148,11 @@ def validate(
 ) -> None:
     """Measure accuracy and speed of BUNDLES and judge them by the target's gates; write result.json and report.html."""
     from yolo_slim import api
+    from yolo_slim.build_key import BuildKey, BuildName
     from yolo_slim.bundle import open_bundle
 
     opened = [open_bundle(path) for path in bundles]
-    keys = {f"slim/{b.spec.runtime}-{b.spec.precision}": b.folder for b in opened}
+    keys = {str(BuildKey("slim", BuildName.of(one.spec))): one.folder for one in opened}
     if len(keys) < len(opened):
         raise SlimError("Two bundles have the same runtime and precision.", remedy="Validate them one after the other.")
     options["imgsz"] = options.get("imgsz") or opened[0].spec.imgsz[0]

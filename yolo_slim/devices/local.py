@@ -1,7 +1,8 @@
-"""The machine at hand as the device: the bundle runs in a process of its own, by the device's own commands."""
+"""This machine as the device: each bundle runs in a process of its own, by the device's own commands."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -9,70 +10,101 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
+from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
+from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
+from yolo_slim.devices.bench import Bench, DeviceFacts
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
-from yolo_slim.machine import cores, device_model
+from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.runtime.infer import ImageDetections, load_detections
+from yolo_slim.runtime.paired import Paired
+from yolo_slim.runtime.selfcheck import CheckReport
+
+INVALID = (0, 1)
+"""Exit codes of a command whose answer may be no: a timing that doesn't count, a check that failed."""
 
 
-def is_device(profile: Profile) -> bool:
-    """Tell whether this machine is the profile's device."""
-    arch = profile.arch in ("any", platform.machine())
-    return arch and (profile.device_model is None or re.search(profile.device_model, device_model()) is not None)
+class LocalDevice:
+    """The machine that runs this program. Bundles stay where they are: there is nothing to copy and nothing to remove."""
 
+    name = "this machine"
 
-def most_celsius(profile: Profile) -> float | None:
-    """Return the temperature above which a timing here doesn't count; a device's limit is no other machine's."""
-    return profile.thermal.max_celsius if is_device(profile) else None
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is."""
+        return read_record(DeviceFacts, describe_machine(), self.name, "")
 
+    def is_target(self, profile: Profile) -> bool:
+        """Compare the architecture and the model with the profile's."""
+        is_arch = profile.arch in ("any", platform.machine())
+        model = profile.device_model
+        return is_arch and (model is None or re.search(model, device_model()) is not None)
 
-def build(bundle: Path) -> None:
-    """Let the device finish a bundle's model, see ``python -m yolo_slim.runtime build``."""
-    _run("build", str(bundle))
+    def put(self, bundle: Path) -> Placed:
+        """Name a bundle's folder; its commands verify the files."""
+        return Placed(spec=read_spec(bundle), path=str(bundle))
 
+    def build(self, placed: Placed) -> None:
+        """Build the engine, see ``python -m yolo_slim.runtime build``."""
+        _run("build", placed.path)
 
-def infer(bundle: Path, images: Path, threads: int) -> list[ImageDetections]:
-    """Return the detections in a folder of images, sorted by name, with every score above .001."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-infer-") as folder:
-        out = Path(folder) / "detections.json"
-        _run("infer", str(bundle), str(images), "--out", str(out), "--quiet", "--threads", str(threads))
-        return load_detections(out)
+    def check(self, placed: Placed) -> CheckReport:
+        """Run the bundle's self-check."""
+        with _answer("check") as out:
+            _run("check", placed.path, "--quiet", "--json", str(out), allowed=INVALID)
+            value = read_json(out)
+        value.pop("passed")
+        return TypeAdapter(CheckReport).validate_json(json.dumps(value))
 
+    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+        """Detect in a folder of images with all cores: accuracy doesn't depend on their number."""
+        with _answer("infer") as out:
+            _run("infer", placed.path, str(images), "--out", str(out), "--quiet", "--threads", str(cores()))
+            return load_detections(out)
 
-def bench(bundle: Path, images: Path, *, seconds: float, queries: int, threads: int, celsius: float | None) -> Any:
-    """Return the JSON value of one timing, see :class:`yolo_slim.runtime.bench.BenchResult`."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-bench-") as folder:
-        out = Path(folder) / "bench.json"
-        limits = [] if celsius is None else ["--max-celsius", str(celsius)]
-        arguments = ["--images", str(images), "--seconds", str(seconds), "--queries", str(queries), "--quiet"]
-        _run("bench", str(bundle), *arguments, "--threads", str(threads), *limits, "--json", str(out), allowed=(0, 1))
-        return read_json(out)
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Time a bundle with its own number of threads, or as many as there are cores."""
+        limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
+        length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
+        threads = ["--threads", str(min(placed.spec.threads, cores()))]
+        given = ["--images", str(images), *length, *threads, *limit]
+        with _answer("bench") as out:
+            _run("bench", placed.path, *given, "--quiet", "--json", str(out), allowed=INVALID)
+            return Bench.from_device(read_json(out))
 
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Time two bundles in turns."""
+        given = ["--images", str(images), "--rounds", str(rounds), "--frames", str(frames)]
+        with _answer("pair") as out:
+            _run("pair", before.path, after.path, *given, "--quiet", "--json", str(out), allowed=INVALID)
+            return Paired.from_json(read_json(out))
 
-def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: float | None) -> Any:
-    """Return the JSON value of one of ``config.rounds`` timings, which share the frames and seconds."""
-    return bench(
-        bundle,
-        images,
-        seconds=config.min_seconds / config.rounds,
-        queries=-(-config.min_queries // config.rounds),
-        threads=min(read_spec(bundle).threads, cores()),
-        celsius=celsius,
-    )
+    def close(self) -> None:
+        """Do nothing: the bundles are the user's own."""
 
 
 def own_environment() -> dict[str, str]:
-    """Return the environment of a process of its own that imports this very yolo_slim and may use every core."""
+    """The environment of a process of its own that imports this very yolo_slim and may use every core."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     environment.pop("OMP_NUM_THREADS", None)
     return environment
+
+
+@contextmanager
+def _answer(command: str) -> Iterator[Path]:
+    """A file for a command's answer."""
+    with tempfile.TemporaryDirectory(prefix=f"yolo-slim-{command}-") as folder:
+        yield Path(folder) / "answer.json"
 
 
 def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
@@ -88,3 +120,28 @@ def _run(*arguments: str, allowed: tuple[int, ...] = (0,)) -> None:
             culprits=done.stderr.strip().splitlines()[-6:],
             remedy="Run that command yourself to see more.",
         )
+
+
+# What follows is for callers that don't know the protocol yet; it goes when the last of them is converted.
+
+
+def is_device(profile: Profile) -> bool:
+    """See :meth:`LocalDevice.is_target`."""
+    return LocalDevice().is_target(profile)
+
+
+def most_celsius(profile: Profile) -> float | None:
+    """See :func:`yolo_slim.devices.base.celsius_limit`."""
+    return celsius_limit(LocalDevice(), profile)
+
+
+def infer(bundle: Path, images: Path, threads: int) -> list[ImageDetections]:  # noqa: ARG001
+    """See :meth:`LocalDevice.infer`; the number of threads is that of the cores."""
+    device = LocalDevice()
+    return device.infer(device.put(bundle), images)
+
+
+def bench_turn(bundle: Path, images: Path, config: ValidateConfig, celsius: float | None) -> dict[str, Any]:
+    """See :meth:`LocalDevice.bench`."""
+    device = LocalDevice()
+    return device.bench(device.put(bundle), images, BenchSettings.of_round(config, celsius)).to_json()

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from yolo_slim.datasets.labels import label_path, read_labels
-from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.measuring.truth import Truth as Truth
+from yolo_slim.measuring.truth import read_truth as read_truth
 from yolo_slim.runtime.decode import Detections
-from yolo_slim.runtime.sources import read_image
 
-IOU_THRESHOLDS = torch.linspace(0.5, 0.95, 10)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """What is in one image."""
-
-    boxes: NDArray[np.float64]
-    """(N, 4) xyxy in the image's own pixels."""
-    class_ids: NDArray[np.int64]
-    """(N,)."""
+LOWEST_IOU, HIGHEST_IOU, IOU_THRESHOLDS = 0.5, 0.95, 10
+"""A detection is scored at this many IoU thresholds, at equal distances from the lowest to the highest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,16 +30,10 @@ class Accuracy:
     """Class name to ``ap50_95`` and ``ap50``; classes that don't occur are left out."""
 
 
-def read_truth(image: Path) -> Truth:
-    """Return an image's labels in its own pixels."""
-    height, width = read_image(image, convert_channels=True).shape[:2]
-    rows = read_labels(label_path(image))
-    centre, half = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height) / 2
-    return Truth(boxes=np.concatenate([centre - half, centre + half], axis=1), class_ids=rows[:, 0].astype(np.int64))
-
-
 def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict[int, str]) -> Accuracy:
-    """Return the mAP of detections, best score first in every image, against the truth of the same images."""
+    """Compute the mAP of detections, best score first in every image, against the truth of the same images."""
+    from yolo_slim.models.ultralytics import prepare_ultralytics
+
     prepare_ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
@@ -70,14 +52,15 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
 
 
 def _match(truth: Truth, found: Detections) -> NDArray[np.bool_]:
-    """Return which detections are correct at each IoU threshold, (N, 10)."""
+    """Which detections are correct at each IoU threshold, (N, 10)."""
+    import torch
     from ultralytics.engine.validator import BaseValidator
     from ultralytics.utils.metrics import box_iou
 
     if not len(found) or not len(truth.class_ids):
-        return np.zeros((len(found), len(IOU_THRESHOLDS)), dtype=bool)
+        return np.zeros((len(found), IOU_THRESHOLDS), dtype=bool)
     iou = box_iou(torch.from_numpy(truth.boxes).float(), torch.from_numpy(found.boxes))
-    matcher: Any = SimpleNamespace(iouv=IOU_THRESHOLDS)
+    matcher: Any = SimpleNamespace(iouv=torch.linspace(LOWEST_IOU, HIGHEST_IOU, IOU_THRESHOLDS))
     correct = BaseValidator.match_predictions(
         matcher, torch.from_numpy(found.class_ids), torch.from_numpy(truth.class_ids), iou
     )

@@ -12,7 +12,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from yolo_slim.build_key import BuildKey
 from yolo_slim.reporting import facts
+from yolo_slim.verdict.result import Build
 
 WIDTH, LEFT, RIGHT = 760, 64, 744
 BINS = 96
@@ -91,39 +93,57 @@ def _spread(mark: Mark, x: Axis, y: Axis) -> Markup:
     return across + _line(px, px, y.px(mark.y_range[0]), y.px(mark.y_range[1]), "spread")
 
 
-def accuracy_vs_fps(
-    builds: Sequence[Mapping[str, Any]], *, min_fps: float | None = None, min_map: float | None = None
-) -> Markup | None:
-    """Return the scatter plot of all builds with both figures; None without any.
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of the target; None: not drawn."""
+
+    min_fps: float | None = None
+    min_map: float | None = None
+    """Least mAP50-95."""
+
+
+def accuracy_vs_fps(builds: Sequence[Build], winner: BuildKey | None, limits: Limits) -> Markup | None:
+    """Draw the scatter plot of all timed builds; None without any.
 
     Control is a circle, slim a square, an invalid timing is hollow, the winner has a ring. A dashed line joins the
-    control to the slim build of the same runtime; ``min_fps`` and ``min_map`` are drawn as limits.
+    control to the slim build of the same runtime.
     """
-    shown = [b for b in builds if b["bench"] and b["map50_95"] is not None]
+    shown = [(build.key, build.bench, build.map50_95) for build in builds if build.bench and build.map50_95 is not None]
     if not shown:
         return None
     height = 380
-    fps, maps = [b["bench"]["fps"] for b in shown], [b["map50_95"] for b in shown]
-    ys = [*maps, *([] if min_map is None else [min_map])]
+    fps, maps = [bench.fps for _, bench, _ in shown], [found for _, _, found in shown]
+    ys = [*maps, *([] if limits.min_map is None else [limits.min_map])]
     pad = max(0.25 * (max(ys) - min(ys)), 0.005)
-    x = Axis(low=0, high=max([*fps, min_fps or 0]) * 1.12, start=LEFT, end=RIGHT)
+    x = Axis(low=0, high=max([*fps, limits.min_fps or 0]) * 1.12, start=LEFT, end=RIGHT)
     y = Axis(low=max(0.0, min(ys) - pad), high=max(ys) + pad, start=height - 52, end=30)
     points = [(x.px(f), y.px(m)) for f, m in zip(fps, maps, strict=True)]
-    parts = [_grid(x, y, "frames per second, end to end (FPS)", "mAP50-95")]
-    if min_map is not None:
-        parts.append(_limit(LEFT, RIGHT, y.px(min_map), y.px(min_map), "accuracy limit", RIGHT - 4, y.px(min_map) + 15))
-    if min_fps is not None:
-        parts.append(_limit(x.px(min_fps), x.px(min_fps), y.start, y.end, "FPS limit", x.px(min_fps) - 6, y.end + 12))
-    parts += _links(shown, points)
-    parts += [_mark(build, *point) for build, point in zip(shown, points, strict=True)]
-    parts += _labels([b["name"] for b in shown], points)
+    parts = [_grid(x, y, "frames per second, end to end (FPS)", "mAP50-95"), *_limits(x, y, limits)]
+    parts += _links({key: point for (key, _, _), point in zip(shown, points, strict=True)})
+    parts += [
+        _shape(key.model, *point, ringed=key == winner, hollow=not bench.is_valid)
+        for (key, bench, _), point in zip(shown, points, strict=True)
+    ]
+    parts += _labels([str(key) for key, _, _ in shown], points)
     return _svg(Markup("").join(parts), height, "mAP50-95 against frames per second of every build")
+
+
+def _limits(x: Axis, y: Axis, limits: Limits) -> list[Markup]:
+    """Draw the target's limits."""
+    parts = []
+    if limits.min_map is not None:
+        py = y.px(limits.min_map)
+        parts.append(_limit(LEFT, RIGHT, py, py, "accuracy limit", RIGHT - 4, py + 15))
+    if limits.min_fps is not None:
+        px = x.px(limits.min_fps)
+        parts.append(_limit(px, px, y.start, y.end, "FPS limit", px - 6, y.end + 12))
+    return parts
 
 
 def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """Draw a table of block costs: mAP50-95 that each block costs against the milliseconds that it saves.
 
-    A horizontal line spans the middle half of the turns' gains.
+    A horizontal line spans the middle half of the rounds' gains.
     """
     height = 460
     gains = [value for row in rows for value in (row["ms_gain"], *facts.middle_half(row))]
@@ -146,34 +166,32 @@ def _padded(values: Sequence[float], start: float, end: float) -> Axis:
     return Axis(low=min(values) - pad, high=max(values) + pad, start=start, end=end)
 
 
-def latency_histogram(series: Mapping[str, Sequence[float]], kinds: Sequence[str]) -> Markup:
-    """Return one panel per build with the histogram of its raw samples, all on one axis of milliseconds.
+def latency_histogram(builds: Sequence[Build]) -> Markup:
+    """Draw one panel per build with the histogram of its raw samples, all on one axis of milliseconds.
 
     Args:
-        series: name to end-to-end samples, ms; at least one each.
-        kinds: ``control`` or ``slim`` for each series, for the colour.
+        builds: timed builds.
     """
-    everything = np.concatenate([np.asarray(samples, dtype=float) for samples in series.values()])
-    cut = max(float(np.percentile(samples, 99.5)) for samples in series.values()) * 1.08
-    high = max(cut, float(everything.min()) * 1.02 + 1e-6)
+    series = [(build.key, np.asarray(build.bench.samples_ms.total)) for build in builds if build.bench]
+    fastest = min(float(samples.min()) for _, samples in series)
+    cut = max(float(np.percentile(samples, 99.5)) for _, samples in series) * 1.08
     panel, top = 132, 28
     bottom = top + panel * len(series)
-    x = Axis(low=0, high=high, start=LEFT, end=RIGHT)
-    tallest = max(float(_shares(x, np.asarray(samples, dtype=float)).max()) for samples in series.values())
+    x = Axis(low=0, high=max(cut, fastest * 1.02 + 1e-6), start=LEFT, end=RIGHT)
+    tallest = max(float(_shares(x, samples).max()) for _, samples in series)
     parts = []
-    for i, ((name, samples), kind) in enumerate(zip(series.items(), kinds, strict=True)):
+    for i, (key, samples) in enumerate(series):
         base = top + panel * (i + 1)
         y = Axis(low=0, high=tallest * 1.05, start=base, end=base - 96)
-        parts.append(_panel(x, y, np.asarray(samples, dtype=float), name, kind))
-    for tick in x.ticks(8):
-        parts.append(_text(x.px(tick), bottom + 18, f"{tick:g}", "middle"))
+        parts.append(_panel(x, y, samples, str(key), key.model))
+    parts += [_text(x.px(tick), bottom + 18, f"{tick:g}", "middle") for tick in x.ticks(8)]
     parts.append(_text((LEFT + RIGHT) / 2, bottom + 40, "latency of one frame, end to end (ms)", "middle", "axis"))
     parts.append(_text(8, 14, "share of frames (%)", "start", "axis"))
     return _svg(Markup("").join(parts), bottom + 50, "Histograms of all timed frames")
 
 
 def _shares(x: Axis, samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each bar's share of the samples in percent; the last bar holds what is slower."""
+    """Return each bar's share of the samples in percent; the last bar contains all slower ones too."""
     counts = np.histogram(np.minimum(samples, x.high), np.linspace(x.low, x.high, BINS + 1))[0]
     return 100.0 * counts / len(samples)
 
@@ -200,16 +218,10 @@ def _panel(x: Axis, y: Axis, samples: NDArray[np.float64], name: str, kind: str)
     return Markup("").join([*lines, *bars, *marks, _text(LEFT, base - 106, text, "start", "axis")])
 
 
-def _links(builds: Sequence[Mapping[str, Any]], points: Sequence[tuple[float, float]]) -> list[Markup]:
-    """Return a dashed line from each control to the slim build of the same runtime and precision."""
-    place = {(b["model"], b["runtime"], b["precision"]): point for b, point in zip(builds, points, strict=True)}
-    pairs = [(place[key], place.get(("slim", *key[1:]))) for key in place if key[0] == "control"]
+def _links(points: Mapping[BuildKey, tuple[float, float]]) -> list[Markup]:
+    """A dashed line from each control to the slim build of the same runtime and precision."""
+    pairs = [(point, points.get(BuildKey("slim", key.build))) for key, point in points.items() if not key.is_slim]
     return [_line(a[0], b[0], a[1], b[1], "link") for a, b in pairs if b]
-
-
-def _mark(build: Mapping[str, Any], px: float, py: float) -> Markup:
-    """Return a build's marker."""
-    return _shape(build["model"], px, py, ringed=build["winner"], hollow=not build["bench"]["valid"])
 
 
 def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Markup:

@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from yolo_slim.reporting.facts import NOT_MEASURED, is_target, missing_rungs, number, speedup, timing_remark
+from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
+from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
 COLUMNS = 90
 LONGEST_CELL = 25
+UNPROVEN = "unproven"
 
 
-def summary(result: dict[str, Any]) -> str:
-    """Return ladder, builds, gates and verdict of a ``result.json``, at most :data:`COLUMNS` wide."""
-    data = result["data"]
-    parts = [
-        *wrapped(f"Accuracy on {data['images']} {data['split']} images of {data['yaml']} ({result['imgsz']} px)"),
-        table(["rung", "mAP50-95", "mAP50", "against", "drop", "budget", ""], [_rung(r) for r in result["ladder"]]),
-        *wrapped(", ".join(missing_rungs(result)), f"  {NOT_MEASURED}: "),
-        "",
-        *wrapped(f"Speed, end to end (pre + infer + post), on {result['machine'].get('model', 'this machine')}"),
-        *wrapped("" if is_target(result) else f"this is not {result['target']['name']}: speed unproven there", "  "),
-        table(
-            ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""],
-            [_build(b, result) for b in result["builds"]],
-        ),
-        *[line for b in result["builds"] for line in wrapped(timing_remark(b), f"  {b['name']}: ")],
-        "",
-        "Gates",
-        table(["gate", "limit", "measured", "unit", ""], [_gate(gate) for gate in result["verdict"]["gates"]]),
-        *[line for g in result["verdict"]["gates"] for line in wrapped(g["reason"], f"  {g['name']}: ")],
-        *[line for note in result["notes"] for line in wrapped(note, "Note: ")],
-        "",
-        f"VERDICT: {result['verdict']['status']}",
+def summary(result: Result) -> str:
+    """Show ladder, builds, gates and verdict, at most :data:`COLUMNS` wide."""
+    parts = [*_ladder(result), "", *_speed(result), "", *_gates(result.verdict.gates)]
+    parts += [line for note in result.notes for line in wrapped(note, "Note: ")]
+    return "\n".join([*parts, "", f"VERDICT: {result.verdict.status}"])
+
+
+def _ladder(result: Result) -> list[str]:
+    data = result.data
+    head = ["rung", "mAP50-95", "mAP50", "against", "drop", "budget", ""]
+    return [
+        *wrapped(f"Accuracy on {data.images} {data.split} images of {data.yaml} ({result.imgsz} px)"),
+        table(head, [_rung(rung) for rung in result.ladder]),
+        *wrapped(", ".join(result.missing_rungs), f"  {NOT_MEASURED}: "),
     ]
-    return "\n".join(parts)
+
+
+def _speed(result: Result) -> list[str]:
+    target = result.target
+    head = ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""]
+    return [
+        *wrapped(f"Speed, end to end (pre + infer + post), on {speed_machine(result)}"),
+        *wrapped("" if target.is_measured else f"this is not {target.name}: speed unproven there", "  "),
+        table(head, [_build(build, result) for build in result.builds]),
+        *_explained((str(build.key), timing_remark(build)) for build in result.builds),
+    ]
+
+
+def _gates(gates: Sequence[Gate]) -> list[str]:
+    rows = table(["gate", "limit", "measured", "unit", ""], [_gate(gate) for gate in gates])
+    return ["Gates", rows, *_explained((gate.name, gate.reason) for gate in gates)]
+
+
+def speed_machine(result: Result) -> str:
+    """Name the machine that the builds were timed on, or the one that measured accuracy where none was timed."""
+    timed = [build.bench.machine.model for build in result.builds if build.bench]
+    return next(iter(timed), result.machine.model)
+
+
+def _explained(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """A line for every name that has something to say."""
+    return [line for name, text in lines for line in wrapped(text, f"  {name}: ")]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return aligned columns, the first to the left and the others to the right."""
+    """Align columns, the first to the left and the others to the right."""
     cells = [list(head), *map(list, rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     lines = []
@@ -53,45 +72,45 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def wrapped(text: str, prefix: str = "") -> list[str]:
-    """Return the lines of a text within the width, none for an empty one."""
+    """Break a text into lines of the terminal's width; an empty text has none."""
     if not text:
         return []
     return textwrap.wrap(text, COLUMNS, initial_indent=prefix, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _short(text: str) -> str:
-    """Return a table cell that can't push its row beyond the width."""
+    """Shorten a cell that would push its row beyond the width."""
     return text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 3]}..."
 
 
-def _rung(rung: dict[str, Any]) -> list[str]:
+def _rung(rung: Rung) -> list[str]:
     return [
-        _short(rung["rung"]),
-        number(rung["map50_95"]),
-        number(rung["map50"]),
-        _short(rung["against"] or "-"),
-        number(rung["drop"], "+.4f", "-" if rung["against"] is None else "unproven"),
-        number(rung["budget"], ".4f", "-"),
-        "" if rung["status"] == "info" else rung["status"],
+        _short(rung.rung),
+        number(rung.map50_95),
+        number(rung.map50),
+        _short(rung.against or "-"),
+        number(rung.drop, "+.4f", "-" if rung.against is None else UNPROVEN),
+        number(rung.budget, ".4f", "-"),
+        "" if rung.status == "info" else rung.status,
     ]
 
 
-def _build(build: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    timing, gain = build["bench"], speedup(build, result)
-    total = timing["stages"]["total"] if timing else {}
-    mark = "<- best" if build["winner"] else ""
+def _build(build: Build, result: Result) -> list[str]:
+    bench, gain = build.bench, result.speedup(build)
+    total = bench.stages.total if bench else None
+    mark = "<- best" if build.key == result.winner else ""
     return [
-        _short(build["name"]),
-        number(timing["fps"] if timing else None, ".1f", "unproven"),
-        number(gain["ratio"] if gain else None, ".2f", "-"),
-        number(total.get("p50_ms"), ".2f", "unproven"),
-        number(total.get("p99_ms"), ".2f", "unproven"),
-        number(build["size_mb"], ".2f", "unproven"),
-        number(build["map50_95"], ".4f", "unproven"),
-        mark if not timing or timing["valid"] else "invalid",
+        _short(str(build.key)),
+        number(bench.fps if bench else None, ".1f", UNPROVEN),
+        number(gain.ratio if gain else None, ".2f", "-"),
+        number(total.p50_ms if total else None, ".2f", UNPROVEN),
+        number(total.p99_ms if total else None, ".2f", UNPROVEN),
+        number(build.size_mb, ".2f", UNPROVEN),
+        number(build.map50_95, ".4f", UNPROVEN),
+        mark if not bench or bench.is_valid else "invalid",
     ]
 
 
-def _gate(gate: dict[str, Any]) -> list[str]:
-    value = number(gate["value"], ".4g", "unproven")
-    return [_short(gate["name"]), number(gate["limit"], ".4g"), value, gate["unit"], gate["status"]]
+def _gate(gate: Gate) -> list[str]:
+    value = number(gate.value, ".4g", UNPROVEN)
+    return [_short(gate.name), number(gate.limit, ".4g"), value, gate.unit, gate.status]

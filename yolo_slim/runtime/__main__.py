@@ -1,4 +1,4 @@
-"""The device's command line: ``python -m yolo_slim.runtime doctor | build | check | bench | detect | infer BUNDLE``.
+"""The device's commands: ``python -m yolo_slim.runtime doctor | build | check | bench | detect | infer | pair BUNDLE``.
 
 Exit codes: 0 done, 1 the answer is no (see each command), 2 bad input, 130 interrupted.
 """
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
 from yolo_slim.files import write_json
@@ -128,7 +129,22 @@ def infer(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-COMMANDS = (doctor, build, check, bench, detect, infer)
+def pair(args: argparse.Namespace) -> int:
+    """Time the inference of two bundles in turns in one process. Exit code 1: throttled, so the timing doesn't count."""
+    from yolo_slim.bundle import open_bundle
+    from yolo_slim.runtime.paired import pair_bundles
+    from yolo_slim.runtime.sources import frames
+
+    before, after = open_bundle(args.bundle), open_bundle(args.other)
+    images = (image for _, image in frames(args.images, convert_channels=True))
+    found = pair_bundles(before, after, images, rounds=args.rounds, frames=args.frames)
+    gains = sorted(found.gains.tolist())
+    text = f"{median(gains):+.3f} ms gained a frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in a round"
+    _answer(args, found.to_json(), "\n".join([text, *[f"INVALID: {reason}" for reason in found.invalid_reasons]]))
+    return EXIT_FAIL if found.invalid_reasons else EXIT_OK
+
+
+COMMANDS = (doctor, build, check, bench, detect, infer, pair)
 """Name and docstring of each are the command's name and help."""
 
 

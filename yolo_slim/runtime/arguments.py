@@ -84,6 +84,15 @@ def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("val", "predict"), default="val", help=mode)
 
 
+def _pair(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BEFORE", type=Path, help="the bundle that the other is compared with")
+    parser.add_argument("other", metavar="AFTER", type=Path, help="the other bundle")
+    _add_json(parser)
+    parser.add_argument("--images", metavar="SRC", type=Path, required=True, help="image, folder or video")
+    parser.add_argument("--rounds", type=_count, default=25, metavar="N", help="turns of each bundle (default: 25)")
+    parser.add_argument("--frames", type=_count, default=6, metavar="N", help="timed frames of a turn (default: 6)")
+
+
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "doctor": _doctor,
     "build": _build,
@@ -91,6 +100,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "bench": _bench,
     "detect": _detect,
     "infer": _infer,
+    "pair": _pair,
 }
 
 

@@ -1,14 +1,15 @@
 """What a change of the network is worth in milliseconds: both networks timed in turns in one process.
 
-A shared machine drifts by more than one block gains. The difference is therefore taken inside each turn, in which both
-networks run right after one another, and the median of the turns' differences is the answer.
+A shared machine drifts by more than one block gains. The difference is therefore taken inside each round, in which both
+networks run right after one another, and the median of the rounds' differences is the answer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.backends import Backend, Session, backend, engine_builder
-from yolo_slim.bundle import BundleSpec
+from yolo_slim.bundle import Bundle, BundleSpec
 from yolo_slim.errors import SlimError
-from yolo_slim.machine import read_state, throttle_reasons
+from yolo_slim.machine import cores, read_state, throttle_reasons
+from yolo_slim.runtime.letterbox import letterbox
 
 WARMUP = 2
 """Frames of every turn that don't count: the other network has had the caches."""
+IMAGES = 8
+"""Most images that two bundles are timed on."""
 
 Blob = NDArray[np.float32]
 """One input, (1, 3, h, w) float32."""
@@ -29,7 +33,7 @@ Blob = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Median milliseconds of two networks in every turn."""
+    """Median milliseconds of two networks in every round."""
 
     before: tuple[float, ...]
     after: tuple[float, ...]
@@ -38,11 +42,11 @@ class Paired:
 
     @property
     def gains(self) -> NDArray[np.float64]:
-        """Return what the second network gained in every turn, milliseconds, shape (rounds,)."""
+        """What the second network gained in every round, milliseconds, shape (rounds,)."""
         return np.subtract(self.before, self.after)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the median, smallest and largest gain, and the turns behind them."""
+    def to_json(self) -> dict[str, object]:
+        """The median, smallest and largest gain, and the rounds behind them."""
         gains = self.gains
         return {
             "ms_gain": float(np.median(gains)),
@@ -54,9 +58,25 @@ class Paired:
             "invalid_reasons": list(self.invalid_reasons),
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Paired:
+        """Read the rounds back; everything else follows from them.
+
+        Raises:
+            SlimError: another layout.
+        """
+        try:
+            rounds, reasons = value["round_ms"], value["invalid_reasons"]
+            return cls(before=tuple(rounds["control"]), after=tuple(rounds["cut"]), invalid_reasons=tuple(reasons))
+        except (KeyError, TypeError) as error:
+            raise SlimError(
+                f"The device's paired timing is damaged: {error}.",
+                remedy="Use the same yolo_slim on the device and here.",
+            ) from None
+
 
 def precision_of(runtime: str) -> str:
-    """Return the precision that networks are timed in: fp32, or what a runtime has in its place.
+    """The precision that networks are timed in: fp32, or what a runtime has in its place.
 
     Raises:
         SlimError: an unknown runtime, or one whose engines only the device can build.
@@ -71,12 +91,12 @@ def precision_of(runtime: str) -> str:
 
 
 def open_session(onnx: Path, folder: Path, about: dict[str, Any], *, runtime: str, threads: int) -> Session:
-    """Return a session of an exported graph, as a bundle of that runtime has it.
+    """Open an exported graph as a bundle of that runtime would be opened.
 
     Args:
         onnx: the graph.
         folder: existing folder for the runtime's files, which must outlive the session.
-        about: what the graph says of itself, see :func:`yolo_slim.stages.export.layout_of`.
+        about: what the graph says of itself, see :func:`yolo_slim.quantization.graph.layout_of`.
         runtime: one of :data:`yolo_slim.backends.BACKENDS`.
         threads: inference threads.
     """
@@ -90,27 +110,57 @@ def open_session(onnx: Path, folder: Path, about: dict[str, Any], *, runtime: st
     return module.open(folder, spec, threads)
 
 
+def pair_bundles(
+    before: Bundle, after: Bundle, images: Iterable[NDArray[np.uint8]], *, rounds: int, frames: int
+) -> Paired:
+    """Time the inference of two bundles in turns on the first :data:`IMAGES` images.
+
+    Raises:
+        SlimError: inputs of different size, no image, or a bundle that can't be loaded.
+    """
+    if before.spec.imgsz != after.spec.imgsz:
+        raise SlimError(
+            f"The two bundles have inputs of different size: {before.spec.imgsz} and {after.spec.imgsz}.",
+            remedy="Give two bundles that were exported with the same imgsz.",
+        )
+    blobs = [letterbox(image, before.spec.imgsz)[0] for image in islice(images, IMAGES)]
+    if not blobs:
+        raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
+    first, second = (_opened(bundle) for bundle in (before, after))
+    try:
+        return time_paired(first, second, blobs, rounds=rounds, frames=frames)
+    finally:
+        first.close()
+        second.close()
+
+
+def _opened(bundle: Bundle) -> Session:
+    """Open a bundle with its own number of threads, or as many as there are cores."""
+    spec = bundle.spec
+    return backend(spec.runtime).open(bundle.folder, spec, min(spec.threads, cores()))
+
+
 def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, rounds: int, frames: int) -> Paired:
-    """Time the inference of two networks in turns; every other turn begins with the second one.
+    """Time the inference of two networks in turns; every other round begins with the second one.
 
     Args:
         before: the network that the other is compared with.
         after: the other.
-        blobs: inputs, taken in turn; at least one.
-        rounds: turns.
-        frames: timed frames of a network in a turn.
+        blobs: inputs, used one after the other; at least one.
+        rounds: how often both have their turn.
+        frames: timed frames of a turn.
     """
     start = read_state()
-    taken: dict[int, list[float]] = {0: [], 1: []}
-    for turn in range(rounds):
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            taken[which].append(_turn((before, after)[which], blobs, frames))
+    medians: dict[int, list[float]] = {0: [], 1: []}
+    for index in range(rounds):
+        for which in (0, 1) if index % 2 == 0 else (1, 0):
+            medians[which].append(_turn((before, after)[which], blobs, frames))
     reasons = throttle_reasons(start, read_state())
-    return Paired(before=tuple(taken[0]), after=tuple(taken[1]), invalid_reasons=tuple(reasons))
+    return Paired(before=tuple(medians[0]), after=tuple(medians[1]), invalid_reasons=tuple(reasons))
 
 
 def _turn(session: Session, blobs: Sequence[Blob], frames: int) -> float:
-    """Return the median inference time of one turn, milliseconds."""
+    """Run one network for a turn; median inference time, milliseconds."""
     samples = []
     for index in range(WARMUP + frames):
         blob = blobs[index % len(blobs)]

@@ -10,6 +10,8 @@ from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.devices.base import Device
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.progress import Progress, Silent
 
 
@@ -28,6 +30,8 @@ class Context:
     command: str = ""
     """Command line, for the record."""
     progress: Progress = field(default_factory=Silent)
+    device: Device = field(default_factory=LocalDevice)
+    """Runs and times the bundles."""
     retrain: bool = False
     """Train again what only an update of a package made stale."""
     only_check: bool = False

@@ -1,0 +1,148 @@
+"""One timing of a bundle, as the host keeps it: what a device measured in one round, or in several put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yolo_slim.config.record import OpenRecord, Record, read_record
+from yolo_slim.errors import SlimError
+from yolo_slim.machine import MachineState
+from yolo_slim.runtime.bench import BENCH_SCHEMA, summarize
+
+SAME_VERSION = "Use the same yolo_slim on the device and here."
+
+
+class DeviceFacts(OpenRecord):
+    """What a machine is; Jetsons name their Linux release, JetPack and power mode too."""
+
+    model: str = "not recorded"
+    """Model of the board, else of the processor."""
+    arch: str = "not recorded"
+    """Processor architecture (``uname -m``)."""
+    cores: int | None = None
+    """Processor cores of the machine."""
+
+
+class RuntimeFacts(OpenRecord):
+    """What really ran: the runtime's version and settings; each runtime names its own."""
+
+    runtime: str = "not recorded"
+    """Name of the runtime."""
+    provider: str = "not recorded"
+    """Processor or library that computed."""
+    threads: int | None = None
+    """Inference threads."""
+
+
+class Latency(Record):
+    """Statistics of one stage of a frame, milliseconds."""
+
+    mean_ms: float
+    """Mean."""
+    p50_ms: float
+    """Median."""
+    p90_ms: float
+    """90th percentile."""
+    p99_ms: float
+    """99th percentile."""
+
+
+class StageLatencies(Record):
+    """Statistics of every stage. They are taken stage by stage, so those of the stages don't add up to the total's."""
+
+    pre: Latency
+    """Pre-processing: decoded image to model input."""
+    infer: Latency
+    """Inference: model input to raw output."""
+    post: Latency
+    """Post-processing: raw output to the list of boxes."""
+    total: Latency
+    """End to end. Reading the frame from a camera or a disk is not included."""
+
+
+class StageSamples(Record):
+    """Every timed frame in order, milliseconds; none is removed."""
+
+    pre: tuple[float, ...]
+    """Pre-processing."""
+    infer: tuple[float, ...]
+    """Inference."""
+    post: tuple[float, ...]
+    """Post-processing."""
+    total: tuple[float, ...]
+    """End to end."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[StageSamples]) -> StageSamples:
+        """Put several rounds one after the other."""
+        return cls(**{
+            stage: tuple(sample for part in parts for sample in getattr(part, stage)) for stage in cls.model_fields
+        })  # fmt: skip
+
+    def latencies(self) -> StageLatencies:
+        """Compute the statistics of every stage."""
+        found = {stage: Latency(**vars(summarize(samples))) for stage, samples in self}
+        return StageLatencies(**found)
+
+
+class Bench(Record):
+    """One timing, of one round or of several put together."""
+
+    fps: float
+    """Frames per second end to end: 1000 divided by the median of ``stages.total`` in milliseconds."""
+    stages: StageLatencies
+    """Statistics of every stage."""
+    samples_ms: StageSamples
+    """The samples behind them."""
+    round_p50_ms: tuple[float, ...]
+    """Median end-to-end latency of every round."""
+    round_network_p50_ms: tuple[float, ...]
+    """The same without post-processing."""
+    queries: int
+    """Timed frames."""
+    seconds: float
+    """Duration of the timed part."""
+    warmup: int
+    """Frames before the timed ones, in every round."""
+    images: int
+    """Distinct frames, timed in turn."""
+    peak_memory_mb: float | None
+    """Most memory that the process used; null: the system doesn't say."""
+    invalid_reasons: tuple[str, ...]
+    """Why the timing doesn't count: throttled, too hot, ... Empty: it counts."""
+    before: MachineState
+    """Clocks, temperature and throttling before the timing."""
+    after: MachineState
+    """The same after it."""
+    machine: DeviceFacts
+    """The machine that was timed."""
+    runtime: RuntimeFacts
+    """What really ran there."""
+    measured_at: str
+    """End of the timing, ISO 8601."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the timing counts."""
+        return not self.invalid_reasons
+
+    @classmethod
+    def from_device(cls, value: object, source: str = "The device's timing") -> Bench:
+        """Read the JSON value of a :class:`yolo_slim.runtime.bench.BenchResult`: one round.
+
+        Raises:
+            SlimError: another version's layout, or a damaged value.
+        """
+        if not isinstance(value, dict) or value.get("schema") != BENCH_SCHEMA:
+            found = value.get("schema") if isinstance(value, dict) else None
+            raise SlimError(f"{source} has schema {found}, expected {BENCH_SCHEMA}.", remedy=SAME_VERSION)
+        known = {key: content for key, content in value.items() if key in cls.model_fields}
+        try:
+            medians = {stage: found["p50_ms"] for stage, found in value["stages"].items()}
+            rounds = {
+                "round_p50_ms": [medians["total"]],
+                "round_network_p50_ms": [medians["pre"] + medians["infer"]],
+            }
+        except (KeyError, TypeError, AttributeError):
+            rounds = {}
+        return read_record(cls, {**rounds, **known}, source, SAME_VERSION)

@@ -1,0 +1,92 @@
+"""The images that every network of a validation is scored on, and how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.datasets.labels import has_labels
+from yolo_slim.datasets.links import write_absolute_yaml
+from yolo_slim.errors import SlimError
+from yolo_slim.measuring.truth import Truth, read_truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredImages:
+    """Images of one split with what is in them."""
+
+    split: str
+    paths: Sequence[Path]
+    """The image files."""
+    folder: Path
+    """A folder with links to these images alone: what a device gets."""
+    truths: Sequence[Truth]
+    """What the labels say, in the order of ``paths``."""
+    notes: Sequence[str]
+    """What the reader must know of the choice."""
+
+    @property
+    def boxes(self) -> int:
+        """Labelled objects in all images."""
+        return sum(len(truth.class_ids) for truth in self.truths)
+
+
+def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> ScoredImages:
+    """Choose the images and link them below ``out``.
+
+    Raises:
+        SlimError: see :func:`choose_split`.
+    """
+    split = choose_split(dataset, config)
+    paths = dataset.splits[split][: config.max_images or None]
+    chosen = Dataset(yaml=dataset.yaml, root=dataset.root, names=dataset.names, splits={split: paths})
+    out.mkdir(parents=True, exist_ok=True)
+    links = write_absolute_yaml(chosen, out / "data.yaml")
+    return ScoredImages(
+        split=split,
+        paths=paths,
+        folder=links.with_name("data_links") / "images" / split,
+        truths=[read_truth(path) for path in paths],
+        notes=passed_over(dataset, split) if config.split == "auto" else [],
+    )
+
+
+def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
+    """Choose the split that mAP is measured on; ``auto`` takes test where that has labels, else val.
+
+    Raises:
+        SlimError: the split has no images or is incomplete, or what would be scored has no labels: every drop would be
+            zero.
+    """
+    split = config.split if config.split != "auto" else ("test" if _has_labels(dataset, "test") else "val")
+    if not dataset.has(split) or dataset.problems.get(split):
+        what = "is incomplete" if dataset.has(split) else "has no images"
+        raise SlimError(
+            f"{dataset.yaml}: the split '{split}' {what}.",
+            culprits=dataset.problems.get(split, ()),
+            remedy="Correct it, or choose validate.split: val.",
+        )
+    if not _has_labels(dataset, split, config.max_images):
+        scored = len(dataset.splits[split][: config.max_images or None])
+        raise SlimError(
+            f"{dataset.yaml}: none of the {scored} images of '{split}' that would be scored has a label.",
+            remedy="Choose another validate.split, or more validate.max_images (0: all).",
+        )
+    return split
+
+
+def passed_over(dataset: Dataset, split: str) -> list[str]:
+    """Say why another split than test is measured though the data set names one."""
+    if "test" not in dataset.splits or split == "test":
+        return []
+    why = "; ".join(dataset.problems.get("test", ())) or f"it has no {'labels' if dataset.has('test') else 'images'}"
+    return [f"the test split can't be used ({why}): mAP is measured on {split}"]
+
+
+def _has_labels(dataset: Dataset, split: str, most: int = 0) -> bool:
+    """Tell whether one of the first images of a split, 0 for all, has a label."""
+    images = dataset.splits.get(split, [])[: most or None]
+    return bool(images) and (dataset.in_class_folders or any(has_labels(image) for image in images))

@@ -1,0 +1,98 @@
+"""Measurements and judgement -> the complete :class:`~yolo_slim.verdict.result.Result`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from yolo_slim.build_key import BuildKey, BuildName
+from yolo_slim.config.record import read_record
+from yolo_slim.devices.bench import DeviceFacts
+from yolo_slim.machine import describe_machine
+from yolo_slim.measuring.images import ScoredImages
+from yolo_slim.measuring.measure import Measured
+from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.verdict.judge import judge
+from yolo_slim.verdict.remarks import not_built
+from yolo_slim.verdict.result import (
+    MEASURE_AGAIN,
+    DataFacts,
+    LayerWidth,
+    NetworkSize,
+    PreflightFacts,
+    Result,
+    Sizes,
+    TargetFacts,
+)
+from yolo_slim.workspace.job import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a result says besides measurements and judgement."""
+
+    name: str
+    """Name of the run."""
+    command: str
+    """Command line, for the record."""
+    data: str
+    """File name of the data set's description."""
+    skipped: Mapping[BuildKey, str]
+    """Builds that weren't possible, with the reason."""
+    preflight: Mapping[BuildName, object]
+    """What was checked ahead of builds that only the device can finish, as JSON values."""
+    bad_layer: str | None
+    """The layer of the int8 graph to look at first."""
+
+
+def assemble(measured: Measured, networks: Networks, setup: Setup, about: About) -> Result:
+    """Judge by the profile and put everything together."""
+    profile, images = setup.profile, setup.images
+    on_target = setup.device.is_target(profile)
+    judged = judge(measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer)
+    return Result(
+        name=about.name,
+        measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command=about.command,
+        target=TargetFacts(name=profile.name, description=profile.description, is_measured=on_target),
+        imgsz=setup.imgsz,
+        data=_data(about.data, images, measured.names),
+        verdict=judged.verdict,
+        winner=judged.winner,
+        size=_sizes(networks, setup.imgsz),
+        widths=_widths(networks),
+        ladder=judged.ladder,
+        builds=judged.builds,
+        speedups=judged.speedups,
+        preflight={
+            build: read_record(PreflightFacts, found, f"preflight of {build}", MEASURE_AGAIN)
+            for build, found in about.preflight.items()
+        },
+        machine=read_record(DeviceFacts, describe_machine(), "machine", ""),
+        versions=versions(),
+        notes=(*not_built(about.skipped), *images.notes, *judged.notes),
+    )
+
+
+def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
+    return DataFacts(yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names)
+
+
+def _sizes(networks: Networks, imgsz: int) -> Sizes:
+    """Count parameters and MACs before and after."""
+    from yolo_slim.models.size import measure
+
+    pair = (networks.weights["control"], networks.slim)
+    before, after = (measure(one.model, imgsz, end2end=networks.end2end).to_json() for one in pair)
+    return Sizes(control=NetworkSize(**before), slim=NetworkSize(**after))
+
+
+def _widths(networks: Networks) -> tuple[LayerWidth, ...]:
+    """List the channels of every convolution that both networks have."""
+    from yolo_slim.models.size import conv_widths
+
+    before, after = conv_widths(networks.weights["control"].model), conv_widths(networks.slim.model)
+    return tuple(
+        LayerWidth(layer=name, before=width, after=after[name]) for name, width in before.items() if name in after
+    )
