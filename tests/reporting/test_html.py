@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers.results import changed, with_build
+from yolo_slim.devices.bench import DeviceFacts, RuntimeFacts, StageSamples
 from yolo_slim.errors import SlimError
-from yolo_slim.reporting.html import Example, render, write_report
+from yolo_slim.reporting.examples import Example
+from yolo_slim.reporting.html import render, write_report
 from yolo_slim.reporting.plots import Axis
+from yolo_slim.verdict.result import ClassAccuracy, Result
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 RESOURCES = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
@@ -51,12 +53,17 @@ class Page(HTMLParser):
             self.text += data
 
 
+def with_classes(result: Result, classes: dict[str, ClassAccuracy]) -> Result:
+    """Return a copy of a result in which every rung has these classes."""
+    return changed(result, ladder=tuple(changed(rung, per_class=classes) for rung in result.ladder))
+
+
 def part(page: str, heading: str) -> str:
     """Return a page's section from its heading to the next."""
     return page.split(f"<h2>{heading}</h2>")[1].split("<h2>")[0]
 
 
-def test_page_is_well_formed(result: dict[str, Any], examples: Sequence[Example]) -> None:
+def test_page_is_well_formed(result: Result, examples: Sequence[Example]) -> None:
     """Tags are balanced, and every section is there once."""
     page = Page(render(result, examples))
     assert page.tags.count("h2") == 10
@@ -70,7 +77,7 @@ def test_unbalanced_page_is_noticed() -> None:
             Page(text)
 
 
-def test_page_needs_no_network_and_no_script(result: dict[str, Any], examples: Sequence[Example]) -> None:
+def test_page_needs_no_network_and_no_script(result: Result, examples: Sequence[Example]) -> None:
     """Every resource is inline."""
     text = render(result, examples)
     page = Page(text)
@@ -80,130 +87,130 @@ def test_page_needs_no_network_and_no_script(result: dict[str, Any], examples: S
     assert not {"script", "link", "iframe"} & set(page.tags)
 
 
-def test_equal_input_gives_equal_page(result: dict[str, Any], examples: Sequence[Example]) -> None:
+def test_equal_input_gives_equal_page(result: Result, examples: Sequence[Example]) -> None:
     """The page depends on its input alone, and leaves it unchanged."""
-    before = copy.deepcopy(result)
-    assert render(result, examples) == render(copy.deepcopy(result), examples)
-    assert result == before
+    before = result.to_json()
+    assert render(result, examples) == render(Result.from_json(result.to_json()), examples)
+    assert result.to_json() == before
 
 
-def test_names_are_escaped(result: dict[str, Any], examples: Sequence[Example]) -> None:
-    """Markup in names of classes, builds, files and notes is shown, not obeyed."""
-    for rung in result["ladder"]:
-        rung["per_class"]["<b>"] = {"ap50_95": 0.5, "ap50": 0.75}
-    result["builds"][0]["name"] = "<i>build</i>"
-    result["notes"] = ["<u>note</u>"]
+def test_names_are_escaped(result: Result, examples: Sequence[Example]) -> None:
+    """Markup in names of classes, rungs, files and notes is shown, not obeyed."""
+    result = with_classes(result, {"<b>": ClassAccuracy(ap50_95=0.5, ap50=0.75)})
+    rungs = (changed(result.ladder[0], label="<i>rung</i>"), *result.ladder[1:])
+    result = changed(result, ladder=rungs, notes=("<u>note</u>",))
     picture = Example(file='"><em>.jpg', truth=1, control=examples[0].control, slim=examples[0].slim)
     text = render(result, [picture])
     page = Page(text)
-    assert [shown for shown in ("<i>build</i>", "<u>note</u>", '"><em>.jpg') if shown not in page.text] == []
+    assert [shown for shown in ("<i>rung</i>", "<u>note</u>", '"><em>.jpg') if shown not in page.text] == []
     assert not {"u", "em"} & set(page.tags)
     assert "<td>&lt;b&gt;</td>" in part(text, "Per class")
     assert "<b>" not in part(text, "Per class")
 
 
-def test_every_number_of_the_ladder_is_shown(result: dict[str, Any]) -> None:
+def test_every_number_of_the_ladder_is_shown(result: Result) -> None:
     """Accuracies with four decimals, drops with a sign, budgets, and what each rung is compared with."""
     text = Page(part(render(result, []), "Accuracy ladder")).text
-    for rung in result["ladder"]:
-        shown = [f"{rung['map50_95']:.4f}", f"{rung['map50']:.4f}", rung["label"], rung["against"] or "reference"]
-        shown += [] if rung["drop"] is None else [f"{rung['drop']:+.4f}".replace("-", "\N{MINUS SIGN}")]
-        shown += [] if rung["budget"] is None else [f"{rung['budget']:.4f}"]
+    for rung in result.ladder:
+        shown = [f"{rung.map50_95:.4f}", f"{rung.map50:.4f}", rung.label, rung.against or "reference"]
+        shown += [] if rung.drop is None else [f"{rung.drop:+.4f}".replace("-", "\N{MINUS SIGN}")]
+        shown += [] if rung.budget is None else [f"{rung.budget:.4f}"]
         assert [value for value in shown if value not in text] == []
 
 
 @pytest.mark.parametrize("status", ["pass", "fail", "unproven"])
-def test_verdict_is_shown(result: dict[str, Any], status: str) -> None:
+def test_verdict_is_shown(result: Result, status: str) -> None:
     """The banner names the verdict and the gates that decided it."""
-    result["verdict"]["status"] = result["verdict"]["gates"][2]["status"] = status
+    gates = list(result.verdict.gates)
+    gates[2] = changed(gates[2], status=status)
+    result = changed(result, verdict=changed(result.verdict, status=status, gates=tuple(gates)))
     banner = render(result, []).split("<section")[1].split("</section>")[0]
     assert f'class="verdict {status}"' in banner
-    assert all(gate["name"] in banner for gate in result["verdict"]["gates"])
+    assert all(gate.name in banner for gate in gates)
     sentence = {
-        "pass": "All 6 gates hold",
+        "pass": "All 6 gates passed",
         "fail": "1 of 6 gates failed: min_fps",
         "unproven": "1 of 6 weren't measured",
     }
     assert sentence[status] in Page(banner.partition(">")[2]).text
 
 
-def test_what_was_not_measured_is_named(unproven: dict[str, Any]) -> None:
+def test_what_was_not_measured_is_named(unproven: Result) -> None:
     """Without timings nothing pretends to be a figure: speed is unproven, missing rungs are listed."""
     text = render(unproven, [])
     page = Page(text)
     assert "Speed is unproven: no build was timed." in page.text
     assert "Not measured: recovered, onnx, onnxruntime-fp32, ncnn-fp16." in page.text
-    assert page.text.count("unproven: this build was not timed") == 2 * len(unproven["builds"])
+    assert page.text.count("unproven: this build was not timed") == 2 * len(unproven.builds)
     assert "None" not in page.text
     assert "nan" not in page.text.split()
     assert not re.search(r"<td[^>]*></td>", text.replace('<td class="text"></td>', ""))
 
 
-def test_complete_page_has_no_gap(result: dict[str, Any], examples: Sequence[Example]) -> None:
+def test_complete_page_has_no_gap(result: Result, examples: Sequence[Example]) -> None:
     """Negative control: a complete result shows nothing as unproven or missing."""
     text = Page(render(result, examples)).text
     assert [word for word in ("unproven", "not measured", "Not measured", "None") if word in text] == []
 
 
-def test_invalid_timing_shows_its_reasons(result: dict[str, Any]) -> None:
+def test_invalid_timing_shows_its_reasons(result: Result) -> None:
     """A throttled timing is drawn hollow, its reason is given, and the headline doesn't quote it."""
-    result["builds"][3]["bench"] |= {"valid": False, "invalid_reasons": ["throttled", "84 C, at most 80 allowed"]}
-    text = render(result, [])
+    invalid = {"invalid_reasons": ("throttled", "84 C, at most 80 allowed")}
+    text = render(with_build(result, 3, bench=invalid), [])
     assert "invalid: throttled; 84 C, at most 80 allowed" in text
     assert 'class="slim hollow"' in text
     assert '<span>FPS</span><b class="missing">unproven</b>' in text
 
 
-def test_speed_of_another_machine_is_named_so(result: dict[str, Any]) -> None:
+def test_speed_of_another_machine_is_named_so(result: Result) -> None:
     """Speeds that weren't measured on the target say so, and the target's FPS limit isn't drawn over them."""
     assert "FPS limit" in render(result, [])
-    result["target"]["is_this_machine"] = False
-    text = Page(render(result, [])).text
+    elsewhere = changed(result, target=changed(result.target, is_measured=False))
+    text = Page(render(elsewhere, [])).text
     assert "on board speed is unproven" in " ".join(text.split())
     assert "unproven on board" in text
     assert "FPS limit" not in text
 
 
-def test_long_tables_start_closed(result: dict[str, Any]) -> None:
+def test_long_tables_start_closed(result: Result) -> None:
     """36 layers and 80 classes are collapsed, 3 classes are open."""
     page = render(result, [])
     assert "<details open>" in part(page, "Per class")
     assert "<details>" in part(page, "Widths")
-    for rung in result["ladder"]:
-        rung["per_class"] = {f"class {i}": {"ap50_95": 0.4, "ap50": 0.6} for i in range(80)}
-    assert "<details>" in part(render(result, []), "Per class")
+    many = {f"class {i}": ClassAccuracy(ap50_95=0.4, ap50=0.6) for i in range(80)}
+    assert "<details>" in part(render(with_classes(result, many), []), "Per class")
 
 
 @pytest.mark.parametrize("key", ["builds", "ladder", "widths", "notes"])
-def test_page_of_an_empty_part(result: dict[str, Any], key: str) -> None:
+def test_page_of_an_empty_part(result: Result, key: str) -> None:
     """An empty list leaves a page that is whole."""
-    result[key] = []
-    assert "Where and how" in Page(render(result, [])).text
+    assert "Where and how" in Page(render(changed(result, **{key: ()}), [])).text
 
 
-def test_keys_that_may_be_missing(result: dict[str, Any]) -> None:
-    """Threads, place, versions and target flag are optional."""
-    result["versions"] = {}
-    del result["target"]["is_this_machine"]
-    for build in result["builds"]:
-        del build["bench"]["threads"]
-    for rung in result["ladder"]:
-        del rung["where"]
-    assert "not recorded" in part(render(result, []), "Where and how")
+def test_facts_that_a_device_may_leave_out(result: Result) -> None:
+    """Threads, cores and versions are optional."""
+    result = changed(result, versions={})
+    unknown = {"runtime": RuntimeFacts(), "machine": DeviceFacts()}
+    page = render(with_build(result, 3, bench=unknown), [])
+    assert "not recorded" in part(page, "Where and how")
+    assert "unknown cores" in part(page, "Where and how")
 
 
-def test_histogram_counts_every_frame(result: dict[str, Any]) -> None:
+def test_histogram_counts_every_frame(result: Result) -> None:
     """Frames beyond the axis are counted in the last bar and mentioned with the slowest."""
-    result["builds"][3]["bench"]["samples_ms"]["total"][7] = 5000.0
-    text = part(render(result, []), "Latency of single frames")
+    bench = result.builds[3].bench
+    assert bench is not None
+    slow = (*bench.samples_ms.total[:-1], 5000.0)
+    changes = {"samples_ms": changed(bench.samples_ms, total=slow)}
+    text = part(render(with_build(result, 3, bench=changes), []), "Latency of single frames")
     assert "300 frames" in text
     assert "slowest 5000.00 ms (1 in the last bar)" in text
 
 
-def test_one_sample_is_drawn(result: dict[str, Any]) -> None:
+def test_one_sample_is_drawn(result: Result) -> None:
     """A single frame doesn't break the histogram's axis."""
-    for build in result["builds"]:
-        build["bench"]["samples_ms"]["total"] = [12.0]
+    for index in range(len(result.builds)):
+        result = with_build(result, index, bench={"samples_ms": StageSamples(pre=(), infer=(), post=(), total=(12.0,))})
     assert "1 frames, p50 12.00 ms" in part(render(result, []), "Latency of single frames")
 
 
@@ -214,7 +221,7 @@ def test_axis_ticks_are_round() -> None:
 
 
 def test_write_report_is_whole_or_absent(
-    tmp_path: Path, result: dict[str, Any], examples: Sequence[Example], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, result: Result, examples: Sequence[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is the rendered page; a refused write is explained and leaves no half file."""
     path = tmp_path / "report.html"

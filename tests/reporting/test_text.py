@@ -1,26 +1,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers.results import changed, with_build
 from yolo_slim.reporting.facts import number, signed
 from yolo_slim.reporting.text import COLUMNS, summary, table
+from yolo_slim.verdict.result import Result
 
 GOLDEN = Path(__file__).with_name("summary.txt")
 
 
-def test_summary_is_golden(result: dict[str, Any]) -> None:
+def test_summary_is_golden(result: Result) -> None:
     """The terminal text of a complete result, compared to the character with summary.txt."""
-    for build in result["builds"]:
-        build["bench"] |= {"fps": 15.5}
-        build["bench"]["stages"]["total"] = {"p50_ms": 64.516, "p99_ms": 93.271}
-    result["verdict"]["gates"][2]["value"], result["verdict"]["gates"][3]["value"] = 15.5, 93.271
+    for index, build in enumerate(result.builds):
+        assert build.bench is not None
+        total = changed(build.bench.stages.total, p50_ms=64.516, p99_ms=93.271)
+        result = with_build(result, index, bench={"fps": 15.5, "stages": changed(build.bench.stages, total=total)})
+    gates = list(result.verdict.gates)
+    gates[2], gates[3] = changed(gates[2], value=15.5), changed(gates[3], value=93.271)
+    result = changed(result, verdict=changed(result.verdict, gates=tuple(gates)))
     assert summary(result) + "\n" == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_summary_names_what_is_missing(unproven: dict[str, Any]) -> None:
+def test_summary_names_what_is_missing(unproven: Result) -> None:
     """Speeds, accuracies and rungs without a measurement are called so."""
     lines = summary(unproven).splitlines()
     assert lines[-1] == "VERDICT: unproven"
@@ -31,22 +35,23 @@ def test_summary_names_what_is_missing(unproven: dict[str, Any]) -> None:
     assert "  min_fps: this machine is no board" in lines
 
 
-def test_summary_gives_reasons_of_invalid_timings(result: dict[str, Any]) -> None:
+def test_summary_gives_reasons_of_invalid_timings(result: Result) -> None:
     """A timing that doesn't count is marked in its row and explained below."""
-    result["builds"][3]["bench"] |= {"valid": False, "invalid_reasons": ["throttled"]}
-    lines = summary(result).splitlines()
+    lines = summary(with_build(result, 3, bench={"invalid_reasons": ("throttled",)})).splitlines()
     assert "  slim/ncnn-fp16: invalid: throttled" in lines
     assert [line.split()[-1] for line in lines if line.startswith("  slim/ncnn-fp16 ")] == ["invalid"]
 
 
-def test_summary_fits_the_terminal(unproven: dict[str, Any]) -> None:
+def test_summary_fits_the_terminal(unproven: Result) -> None:
     """Long paths, reasons and rung names stay within the width."""
-    unproven["data"]["yaml"] = "a long name " * 20
-    unproven["notes"] = ["reason " * 40]
-    unproven["target"]["is_this_machine"] = False
-    unproven["ladder"][1] |= {"rung": "r" * 60, "against": "a" * 60}
-    unproven["builds"][0]["name"] = "b" * 80
-    assert max(map(len, summary(unproven).splitlines())) <= COLUMNS
+    long = changed(
+        unproven,
+        data=changed(unproven.data, yaml="a long name " * 20),
+        notes=("reason " * 40,),
+        target=changed(unproven.target, is_measured=False),
+        ladder=(unproven.ladder[0], changed(unproven.ladder[1], rung="r" * 60, against="a" * 60)),
+    )
+    assert max(map(len, summary(long).splitlines())) <= COLUMNS
 
 
 def test_table_aligns() -> None:

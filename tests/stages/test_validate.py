@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Budget, RuntimeChoice
 from yolo_slim.config.run import ExportConfig, QuantizeConfig, ValidateConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.devices import local
-from yolo_slim.files import read_json
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, quantize, validate
+from yolo_slim.verdict.result import Result
 
 IMGSZ = 128
 
@@ -34,7 +33,7 @@ def spoil(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], dict[str, Any]]:
+def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Result]:
     """Return what judges a target that tries a spoiled int8 build first, then fp32, with or without their ONNX."""
     out = tmp_path_factory.mktemp("judged")
     inputs = export.ExportInputs(weights=trained, data=signs)
@@ -57,13 +56,13 @@ def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
         name="t",
     )
 
-    def result(with_onnx: bool) -> dict[str, Any]:
+    def result(with_onnx: bool) -> Result:
         outputs = validate.run(
             validate.ValidateInputs(
                 control=trained,
                 data=signs,
                 onnx=graph if with_onnx else None,
-                bundles={f"slim/{key}": folder for key, folder in built.bundles.items()},
+                bundles={BuildKey("slim", BuildName.parse(key)): folder for key, folder in built.bundles.items()},
                 layer_errors=quantized.layer_errors,
             ),
             ValidateConfig(min_seconds=0.1, min_queries=10),
@@ -72,90 +71,43 @@ def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
             imgsz=IMGSZ,
             name="judged",
         )
-        return dict(read_json(outputs.result))
+        return Result.load(outputs.result)
 
     return result
 
 
 @pytest.fixture(scope="module")
-def judged(judge: Callable[[bool], dict[str, Any]]) -> dict[str, Any]:
+def judged(judge: Callable[[bool], Result]) -> Result:
     """Return the result of the builds beside the ONNX that they were made of."""
     return judge(True)
 
 
-def test_the_other_build_wins(judged: dict[str, Any]) -> None:
+def test_the_other_build_wins(judged: Result) -> None:
     """Though int8 stands first and inside the target's budget, fp32 wins, and the verdict isn't spoiled."""
-    assert {build["name"]: build["winner"] for build in judged["builds"]} == {
-        "slim/onnxruntime-int8": False,
-        "slim/onnxruntime-fp32": True,
-    }
-    rungs = {rung["rung"]: rung["status"] for rung in judged["ladder"]}
+    assert [str(build.key) for build in judged.builds] == ["slim/onnxruntime-int8", "slim/onnxruntime-fp32"]
+    assert str(judged.winner) == "slim/onnxruntime-fp32"
+    rungs = {rung.rung: rung.status for rung in judged.ladder}
     assert (rungs["onnxruntime-int8"], rungs["onnxruntime-fp32"]) == ("fail", "pass")
-    assert judged["verdict"]["status"] == "pass"
-    assert "rung:onnxruntime-int8" not in {gate["name"] for gate in judged["verdict"]["gates"]}
+    assert judged.verdict.status == "pass"
+    assert "rung:onnxruntime-int8" not in {gate.name for gate in judged.verdict.gates}
 
 
-def test_the_note_says_why(judged: dict[str, Any]) -> None:
+def test_the_note_says_why(judged: Result) -> None:
     """The note names the build, what it lost, the class that lost most and the layer to look at first."""
-    (note,) = [note for note in judged["notes"] if note.startswith("onnxruntime-int8 is out")]
+    (note,) = [note for note in judged.notes if note.startswith("onnxruntime-int8 is out")]
     assert "0.0050 allowed" in note
     assert "most in class" in note
     assert "the first layer to look at is model." in note
 
 
-def test_budget_of_building_alone(judge: Callable[[bool], dict[str, Any]]) -> None:
-    """Held against the control, a bundle's drop holds the pruning too: only the target's own budget counts."""
+def test_budget_of_building_alone(judge: Callable[[bool], Result]) -> None:
+    """Compared with the control, a bundle's drop contains the pruning too: only the target's own budget counts."""
     found = judge(False)
-    rungs = {rung["rung"]: (rung["against"], rung["budget"], rung["status"]) for rung in found["ladder"][1:]}
+    rungs = {rung.rung: (rung.against, rung.budget, rung.status) for rung in found.ladder[1:]}
     assert rungs == dict.fromkeys(["onnxruntime-int8", "onnxruntime-fp32"], ("control", None, "info"))
-    assert "max_map50_95_drop" in {gate["name"] for gate in found["verdict"]["gates"]}
+    assert "max_map50_95_drop" in {gate.name for gate in found.verdict.gates}
 
 
-def test_a_recovery_that_cost_map_is_told() -> None:
-    """Too few epochs leave less than the cut alone had; one that gained is silent, and so is a ladder without one."""
-    (note,) = validate.lost_by_recovery({"control": 0.55, "pruned": 0.47, "recovered": 0.44})
-    assert "0.4400 after it, 0.4700 before" in note
-    for quiet in ({"pruned": 0.47, "recovered": 0.47}, {"pruned": 0.47}, {"recovered": 0.44}):
-        assert not validate.lost_by_recovery(quiet)
-
-
-def test_result_is_kept_where_its_timings_count(
-    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same command measures again what was throttled, and on another machine; a good result is kept."""
-    measured = []
-
-    class Measurement:
-        def __init__(self, *_: Any) -> None:
-            measured.append(self)
-
-        def result(self, name: str, command: str) -> dict[str, Any]:  # noqa: ARG002
-            bench = {"valid": len(measured) > 1}
-            return {"builds": [{"name": "a", "winner": False, "bench": bench}], "verdict": {"status": "unproven"}}
-
-        def examples(self) -> list[Any]:
-            return []
-
-    monkeypatch.setattr(validate, "_Measurement", Measurement)
-    monkeypatch.setattr(validate, "write_report", lambda path, *_: path.write_text(""))
-    inputs = validate.ValidateInputs(control=trained, data=signs, bundles={})
-
-    def again() -> int:
-        profile = targets.load("rpi5")
-        validate.run(inputs, ValidateConfig(), profile, tmp_path, imgsz=64, name="t")
-        return len(measured)
-
-    assert [again(), again(), again()] == [1, 2, 2]
-    monkeypatch.setattr(validate, "device_model", lambda: "Raspberry Pi 5")
-    assert [again(), again()] == [3, 3]
-
-
-def test_a_devices_limit_is_no_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The temperature that a device throttles at invalidates no timing of the workstation, which runs hotter."""
-    profile = targets.load("rpi5")
-    assert profile.thermal.max_celsius is not None
-    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Some workstation")
-    assert local.most_celsius(profile) is None
-    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Raspberry Pi 5 Model B Rev 1.0")
-    monkeypatch.setattr("platform.machine", lambda: profile.arch)
-    assert local.most_celsius(profile) == profile.thermal.max_celsius
+def test_the_result_reads_back(judged: Result) -> None:
+    """What was written is what was measured."""
+    assert Result.from_json(judged.to_json()) == judged

@@ -1,4 +1,4 @@
-"""This machine as the device: each bundle runs in a process of its own, by the device's own commands."""
+"""The machine at hand as the device: each bundle runs in a process of its own, by the device's own commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INVALID = (0, 1)
 
 
 class LocalDevice:
-    """The machine that runs this program. Bundles stay where they are: there is nothing to copy and nothing to remove."""
+    """The machine that runs this program. Bundles stay where they are, so nothing is copied or removed."""
 
     name = "this machine"
 

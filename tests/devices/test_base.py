@@ -1,0 +1,70 @@
+"""What the host derives from a profile and a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.devices import FakeDevice
+from tests.helpers.results import complete_result
+from yolo_slim.bundle import read_spec
+from yolo_slim.config import targets
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
+from yolo_slim.devices.bench import Bench
+from yolo_slim.devices.local import LocalDevice
+from yolo_slim.errors import SlimError
+
+
+def test_a_targets_temperature_is_no_other_machines() -> None:
+    """The temperature that a device throttles at invalidates no timing of the workstation, which runs hotter."""
+    profile = targets.load("rpi5")
+    assert profile.thermal.max_celsius is not None
+    assert celsius_limit(FakeDevice(is_target=False), profile) is None
+    assert celsius_limit(FakeDevice(is_target=True), profile) == profile.thermal.max_celsius
+
+
+def test_the_target_is_known_by_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and architecture must be the profile's."""
+    profile = targets.load("rpi5")
+    monkeypatch.setattr("platform.machine", lambda: profile.arch)
+    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Some workstation")
+    assert not LocalDevice().is_target(profile)
+    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Raspberry Pi 5 Model B Rev 1.0")
+    assert LocalDevice().is_target(profile)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert not LocalDevice().is_target(profile)
+
+
+def test_engines_run_on_their_target_only(bundle: Path) -> None:
+    """A TensorRT bundle needs the target; another bundle runs anywhere."""
+    profile = targets.load("jetson-orin-nano")
+    spec = read_spec(bundle)
+    engine = type(spec)(**{**vars(spec), "runtime": "tensorrt"})
+    elsewhere = FakeDevice(is_target=False)
+    assert can_run(elsewhere, spec, profile)
+    assert not can_run(elsewhere, engine, profile)
+    assert can_run(FakeDevice(is_target=True), engine, profile)
+
+
+def test_rounds_share_frames_and_seconds() -> None:
+    """Frames are rounded up, so that all rounds together have enough."""
+    found = BenchSettings.of_round(ValidateConfig(min_seconds=10, min_queries=64, rounds=5), 80.0)
+    assert (found.seconds, found.queries, found.max_celsius) == (2.0, 13, 80.0)
+
+
+def test_a_timing_of_another_version_is_refused() -> None:
+    """A device with an older or newer yolo_slim is told to update, never misread."""
+    for value in ({"schema": 99}, {}, None):
+        with pytest.raises(SlimError, match="expected 1"):
+            Bench.from_device(value)
+    with pytest.raises(SlimError, match="damaged or incomplete"):
+        Bench.from_device({"schema": 1, "stages": {"total": {}}})
+
+
+def test_what_a_device_adds_is_kept() -> None:
+    """Facts that this version has no name for stay in the result."""
+    bench = complete_result().builds[0].bench
+    assert bench is not None
+    assert bench.machine.to_json()["memory_total_mb"] == 8062

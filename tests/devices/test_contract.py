@@ -1,0 +1,95 @@
+"""What every device promises, checked with each of them: see DEVICES in conftest.py."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from yolo_slim.build_key import BuildName
+from yolo_slim.config import targets
+from yolo_slim.devices.base import BenchSettings, Device
+from yolo_slim.errors import SlimError
+from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.infer import infer_folder
+from yolo_slim.runtime.sources import image_paths
+
+SHORT = BenchSettings(seconds=0.05, queries=6)
+
+
+def test_facts_name_the_machine(device: Device) -> None:
+    """Model, architecture and cores are there, and the device has a name for people."""
+    facts = device.facts()
+    assert "not recorded" not in (facts.model, facts.arch)
+    assert facts.cores is not None
+    assert facts.cores >= 1
+    assert device.name
+
+
+def test_is_target_compares_the_model(device: Device) -> None:
+    """A profile that names another board isn't this device; one for any machine is."""
+    other = targets.load("host").model_copy(update={"device_model": "^No such board$"})
+    assert device.is_target(targets.load("host"))
+    assert not device.is_target(other)
+
+
+def test_put_reads_the_bundle(device: Device, bundle: Path, tmp_path: Path) -> None:
+    """A placed bundle says what it is; a folder that is no bundle is refused."""
+    placed = device.put(bundle)
+    assert (placed.spec.name, placed.build) == ("tiny", BuildName("onnxruntime", "fp32"))
+    with pytest.raises(SlimError, match="Not a bundle"):
+        device.put(tmp_path)
+
+
+def test_build_of_a_bundle_without_an_engine(device: Device, bundle: Path) -> None:
+    """Nothing has to be built, so nothing fails."""
+    device.build(device.put(bundle))
+
+
+def test_check_passes(device: Device, bundle: Path) -> None:
+    """The bundle's own images give the expected detections there."""
+    report = device.check(device.put(bundle))
+    assert report.is_passed
+    assert len(report.images) == 2
+
+
+def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images: Path) -> None:
+    """The detections are those of the detector in this process, to the last digit."""
+    answers = device.infer(device.put(bundle), images)
+    with Detector(bundle) as detector:
+        expected = infer_folder(detector, image_paths(images), "val", images)
+    assert [answer.file for answer in answers] == ["0.png", "1.png", "2.png"]
+    for answer, own in zip(answers, expected, strict=True):
+        assert answer.detections.boxes.tolist() == own.detections.boxes.tolist()
+        assert answer.detections.scores.tolist() == own.detections.scores.tolist()
+
+
+def test_bench_keeps_every_sample(device: Device, bundle: Path, images: Path) -> None:
+    """The least number of frames is timed, no sample is lost, and the timing is one round of that machine."""
+    found = device.bench(device.put(bundle), images, SHORT)
+    assert found.queries >= SHORT.queries
+    assert found.seconds >= SHORT.seconds
+    assert {len(samples) for _, samples in found.samples_ms} == {found.queries}
+    assert found.stages == found.samples_ms.latencies()
+    assert found.round_p50_ms == (found.stages.total.p50_ms,)
+    assert found.machine.model == device.facts().model
+    assert found.runtime.runtime == "onnxruntime"
+
+
+def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path) -> None:
+    """Both have one median in every round."""
+    placed = device.put(bundle)
+    found = device.time_paired(placed, placed, images, rounds=3, frames=2)
+    assert (len(found.before), len(found.after)) == (3, 3)
+    assert min(found.before + found.after) > 0
+
+
+def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
+    """What changed after it was built runs nowhere, and the message says which file."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    placed = device.put(copy)
+    next(copy.glob("*.onnx")).write_bytes(b"no graph")
+    with pytest.raises(SlimError) as refusal:
+        device.infer(placed, images)
+    assert any(".onnx" in culprit for culprit in refusal.value.culprits)

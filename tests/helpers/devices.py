@@ -1,0 +1,86 @@
+"""A device that measures nothing: it answers from memory, and notes what it was asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.helpers.results import make_bench
+from yolo_slim.bundle import read_spec
+from yolo_slim.config.profile import Profile
+from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.devices.bench import Bench, DeviceFacts
+from yolo_slim.measuring.truth import read_truth
+from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.detector import StageTimes
+from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.paired import Paired
+from yolo_slim.runtime.selfcheck import CheckReport
+
+NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
+
+
+class FakeDevice:
+    """A board far away that sees exactly what the labels say."""
+
+    name = "board at 10.0.0.7"
+
+    def __init__(
+        self, *, model: str = "Example Board", is_target: bool = True, invalid_reasons: tuple[str, ...] = ()
+    ) -> None:
+        self.model, self.answer, self.invalid_reasons = model, is_target, invalid_reasons
+        self.asked: list[str] = []
+        self.limits: set[float | None] = set()
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is."""
+        return DeviceFacts(model=self.model, arch="aarch64", cores=4)
+
+    def is_target(self, profile: Profile) -> bool:
+        """Answer as it was told at the beginning."""
+        return self.answer
+
+    def put(self, bundle: Path) -> Placed:
+        """Note the bundle."""
+        self.asked.append("put")
+        return Placed(spec=read_spec(bundle), path=f"/far/away/{bundle.name}")
+
+    def build(self, placed: Placed) -> None:
+        """Note it."""
+        self.asked.append("build")
+
+    def check(self, placed: Placed) -> CheckReport:
+        """Pass."""
+        self.asked.append("check")
+        return CheckReport(runtime={}, images=())
+
+    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+        """Read the labels beside the images."""
+        self.asked.append("infer")
+        return [_seen(path) for path in sorted(images.iterdir())]
+
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Invent a timing."""
+        self.asked.append("bench")
+        self.limits.add(settings.max_celsius)
+        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons)
+
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Invent a gain."""
+        self.asked.append("time_paired")
+        return Paired(before=(2.0,) * rounds, after=(1.0,) * rounds)
+
+    def close(self) -> None:
+        """Note it."""
+        self.asked.append("close")
+
+
+def _seen(image: Path) -> ImageDetections:
+    truth = read_truth(image)
+    found = Detections(
+        boxes=truth.boxes.astype(np.float32),
+        scores=np.full(len(truth.class_ids), 0.9, np.float32),
+        class_ids=truth.class_ids,
+    )
+    return ImageDetections(file=image.name, image_hw=(1, 1), detections=found, times=NO_TIME)

@@ -1,0 +1,208 @@
+"""A complete result of a validation that was never measured, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from yolo_slim.build_key import BuildKey, BuildName, Model
+from yolo_slim.devices.bench import Bench, DeviceFacts, RuntimeFacts, StageSamples
+from yolo_slim.machine import MachineState
+from yolo_slim.verdict.result import (
+    Build,
+    ClassAccuracy,
+    DataFacts,
+    Gate,
+    LayerWidth,
+    NetworkSize,
+    PreflightCheck,
+    PreflightFacts,
+    Result,
+    Rung,
+    Sizes,
+    SpeedUp,
+    TargetFacts,
+    Verdict,
+    WorstClass,
+)
+
+MACHINE = DeviceFacts.model_validate(
+    {
+        "model": "Example Board",
+        "arch": "aarch64",
+        "cores": 4,
+        "cpu_features": ["asimd", "fphp"],
+        "memory_total_mb": 8062,
+        "system": "Linux-6.6",
+    }
+)
+COOL = MachineState(governors=(), cpu_mhz=(), celsius=None, throttled=None)
+WINNER = BuildKey("slim", BuildName("ncnn", "fp16"))
+
+
+def bench_of(samples_ms: Mapping[str, Any], **changes: Any) -> Bench:
+    """Return a timing with these samples of every stage: one round, on a cool machine."""
+    samples = StageSamples(**{stage: tuple(float(ms) for ms in values) for stage, values in samples_ms.items()})
+    stages = samples.latencies()
+    values: dict[str, Any] = {
+        "fps": 1000 / stages.total.p50_ms,
+        "stages": stages,
+        "samples_ms": samples,
+        "round_p50_ms": (stages.total.p50_ms,),
+        "round_network_p50_ms": (stages.pre.p50_ms + stages.infer.p50_ms,),
+        "queries": len(samples.total),
+        "seconds": sum(samples.total) / 1000,
+        "warmup": 10,
+        "images": 64,
+        "peak_memory_mb": 212.4,
+        "invalid_reasons": (),
+        "before": COOL,
+        "after": COOL,
+        "machine": MACHINE,
+        "runtime": RuntimeFacts.model_validate({"version": "1.0", "provider": "CPU", "threads": 4}),
+        "measured_at": "2026-01-02T03:04:05+00:00",
+    }
+    return Bench(**{**values, **changes})
+
+
+def make_bench(center_ms: float, seed: int, **changes: Any) -> Bench:
+    """Return a valid timing of 300 frames with a slow tail."""
+    rng = np.random.default_rng(seed)
+    parts = {"pre": 0.06, "infer": 0.86, "post": 0.08}
+    samples = {k: center_ms * share * (1 + rng.gamma(2.0, 0.02, 300)) for k, share in parts.items()}
+    samples["infer"][::60] *= 1.5
+    samples["total"] = samples["pre"] + samples["infer"] + samples["post"]
+    return bench_of({stage: np.round(ms, 3) for stage, ms in samples.items()}, **changes)
+
+
+def make_rung(rung: str, label: str, value: float, against: str | None, drop: float | None) -> Rung:
+    """Return a rung with three classes; only rungs after the pruned one have a budget."""
+    budget = None if rung in ("control", "pruned") else 0.01 if rung == "recovered" else 0.003
+    classes = {"head": 0.02, "helmet": 0.06, "person": -0.08}
+    return Rung(
+        rung=rung,
+        build=BuildName.parse(rung) if "-" in rung else None,
+        label=label,
+        where="this machine",
+        map50_95=value,
+        map50=value + 0.2871,
+        against=against,
+        drop=drop,
+        budget=budget,
+        status="info" if budget is None or drop is None else "pass" if drop <= budget else "fail",
+        per_class={k: ClassAccuracy(ap50_95=value + d, ap50=value + 0.28 + d) for k, d in classes.items()},
+        worst_class=None if against is None else WorstClass(name="person", drop=0.0123),
+    )
+
+
+def make_build(
+    model: Model, build: str, map50_95: float, size_mb: float = 3.0, ms: float = 50.0, **bench: Any
+) -> Build:
+    """Return a timed build; ``bench`` changes its timing."""
+    timing = make_bench(ms, round(ms), **bench)
+    key = BuildKey(model, BuildName.parse(build))
+    return Build(key=key, map50_95=map50_95, map50=map50_95 + 0.28, size_mb=size_mb, bench=timing)
+
+
+def make_gate(
+    name: str, limit: float, value: float | None, unit: str, status: str = "pass", rung: str | None = None
+) -> Gate:
+    """Return one gate."""
+    reason = {"pass": "", "unproven": "this machine is no board", "fail": "outside the limit"}[status]
+    values: dict[str, Any] = {"limit": limit, "value": value, "unit": unit, "status": status, "reason": reason}
+    return Gate(name=name, rung=rung, **values)
+
+
+def changed(record: Any, **changes: Any) -> Any:
+    """Return a copy of a frozen value with other attributes; its class's checks are not run."""
+    return record.model_copy(update=changes)
+
+
+def with_build(result: Result, index: int, **changes: Any) -> Result:
+    """Return a copy of a result in which one build differs; ``bench`` may be a mapping of changes to its timing."""
+    builds = list(result.builds)
+    if isinstance(bench := changes.get("bench"), Mapping):
+        changes["bench"] = changed(builds[index].bench, **bench)
+    builds[index] = changed(builds[index], **changes)
+    return changed(result, builds=tuple(builds))
+
+
+def complete_result() -> Result:
+    """Return a result that passes."""
+    builds = (
+        make_build("control", "onnxruntime-fp32", 0.6123, 10.62, 182.0),
+        make_build("slim", "onnxruntime-fp32", 0.6057, 4.31, 101.0),
+        make_build("control", "ncnn-fp16", 0.6119, 5.34, 121.0),
+        make_build("slim", "ncnn-fp16", 0.6051, 2.18, 64.0),
+    )
+    best = builds[3].bench
+    assert best is not None
+    widths = [(f"model.{i}.conv", 16 * (1 + i % 8), 8 * (1 + i % 8 + i % 3)) for i in range(36)]
+    return Result(
+        name="hardhat-yolo11n",
+        measured_at="2026-01-02T03:04:05+00:00",
+        command="make yolo-slim MODEL=best.pt DATA=hardhat.yaml TARGET=board",
+        target=TargetFacts(name="board", description="An invented board", is_measured=True),
+        imgsz=640,
+        data=DataFacts(
+            yaml="hardhat.yaml", split="test", images=500, boxes=2345, names={0: "head", 1: "helmet", 2: "person"}
+        ),
+        verdict=Verdict(
+            status="pass",
+            gates=(
+                make_gate("rung:recovered", 0.01, 0.0066, "mAP50-95 drop", rung="recovered"),
+                make_gate("rung:onnx", 0.003, 0.0001, "mAP50-95 drop", rung="onnx"),
+                make_gate("min_fps", 10.0, best.fps, "FPS"),
+                make_gate("max_p99_ms", 150.0, best.stages.total.p99_ms, "ms"),
+                make_gate("max_map50_95_drop", 0.02, 0.0072, "mAP50-95"),
+                make_gate("max_size_mb", 50.0, 2.18, "MB"),
+            ),
+        ),
+        winner=WINNER,
+        size=Sizes(
+            control=NetworkSize(params=2590425, macs=3220000000), slim=NetworkSize(params=1012345, macs=1598000000)
+        ),
+        widths=tuple(
+            LayerWidth(layer=layer, before=before, after=min(before, after)) for layer, before, after in widths
+        ),
+        ladder=(
+            make_rung("control", "PyTorch control", 0.6123, None, None),
+            make_rung("pruned", "PyTorch pruned, not trained", 0.2744, "control", 0.3379),
+            make_rung("recovered", "PyTorch recovered", 0.6057, "control", 0.0066),
+            make_rung("onnx", "ONNX in ONNX Runtime", 0.6056, "recovered", 0.0001),
+            make_rung("onnxruntime-fp32", "bundle onnxruntime-fp32", 0.6058, "onnx", -0.0002),
+            make_rung("ncnn-fp16", "bundle ncnn-fp16", 0.6051, "onnx", 0.0005),
+        ),
+        builds=builds,
+        speedups=(SpeedUp(build=WINNER.build, ratio=1.876, lowest=1.8, highest=1.95, rounds=5, valid=True),),
+        preflight={BuildName("tensorrt", "int8"): preflight()},
+        machine=MACHINE,
+        versions={"yolo_slim": "0.1.0", "torch": "2.9.0"},
+        notes=(),
+    )
+
+
+def preflight() -> PreflightFacts:
+    """Return one answered question."""
+    check = PreflightCheck(name="parse", status="pass", detail="parsed by TensorRT-RTX")
+    return PreflightFacts(
+        onnx="model.onnx", target="board", precision="int8", layout="one2many", checks=(check,), passed=True
+    )
+
+
+def unproven_result() -> Result:
+    """Return a result without timings, the ladder broken off after two rungs."""
+    result = complete_result()
+    builds = [changed(build, bench=None) for build in result.builds]
+    builds[3] = changed(builds[3], map50_95=None, map50=None)
+    return changed(
+        result,
+        builds=tuple(builds),
+        winner=None,
+        speedups=(),
+        ladder=result.ladder[:2],
+        verdict=Verdict(status="unproven", gates=(make_gate("min_fps", 10.0, None, "FPS", "unproven"),)),
+        notes=("slim/ncnn-int8 was not built: NCNN needs calibration images",),
+    )

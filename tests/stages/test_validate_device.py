@@ -1,0 +1,95 @@
+"""The validate stage knows a device by its protocol alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.devices import FakeDevice
+from yolo_slim.build_key import BuildKey
+from yolo_slim.config import targets
+from yolo_slim.config.run import ExportConfig, ValidateConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.pipeline import selfcheck_images
+from yolo_slim.stages import build, export, validate
+from yolo_slim.verdict.result import Result
+
+IMGSZ = 64
+
+
+@pytest.fixture(scope="module")
+def inputs(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> validate.ValidateInputs:
+    """Return a bundle for the Raspberry Pi, beside the weights that it was made of."""
+    out = tmp_path_factory.mktemp("built")
+    weights = export.ExportInputs(weights=trained, data=signs)
+    graph = export.run(weights, ExportConfig(parity_images=1), out / "export", imgsz=IMGSZ).onnx
+    made = build.BuildInputs(onnx=graph, images=selfcheck_images(load_dataset(signs)))
+    built = build.run(made, targets.load("host"), out / "build", name="t")
+    bundles = {
+        BuildKey.parse(f"{model}/{key}"): folder
+        for model in ("control", "slim")
+        for key, folder in built.bundles.items()
+    }
+    return validate.ValidateInputs(control=trained, data=signs, bundles=bundles)
+
+
+def run(inputs: validate.ValidateInputs, folder: Path, device: FakeDevice) -> Result:
+    """Validate for the Raspberry Pi on a device."""
+    config = ValidateConfig(rounds=2, max_images=6)
+    outputs = validate.run(inputs, config, targets.load("rpi5"), folder, imgsz=IMGSZ, name="t", device=device)
+    return Result.load(outputs.result)
+
+
+def test_bundles_run_on_the_device_alone(
+    inputs: validate.ValidateInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bundle is placed, inferred and timed by the device; this machine starts no process for it."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a process was started here")
+
+    monkeypatch.setattr("yolo_slim.devices.local.subprocess.run", refuse)
+    device, count = FakeDevice(), len(inputs.bundles)
+    found = run(inputs, tmp_path, device)
+    assert sorted(device.asked) == sorted(["put", "infer", "bench", "bench"] * count)
+    assert device.limits == {targets.load("rpi5").thermal.max_celsius}
+    rungs = [rung for rung in found.ladder if rung.build]
+    assert {rung.where for rung in rungs} == {device.name}
+    assert all(rung.map50 > 0.99 for rung in rungs)
+    assert found.target.is_measured
+    assert all(build.bench and build.bench.machine.model == "Example Board" for build in found.builds)
+
+
+def test_a_device_that_is_not_the_target_proves_nothing(inputs: validate.ValidateInputs, tmp_path: Path) -> None:
+    """Its speeds are in the result, but the gates of speed and the verdict are unproven."""
+    found = run(inputs, tmp_path, FakeDevice(is_target=False))
+    statuses = {gate.name: gate.status for gate in found.verdict.gates}
+    assert statuses["min_fps"] == "unproven"
+    assert found.verdict.status != "pass"
+    assert any("unproven" in note for note in found.notes)
+    assert "board at 10.0.0.7 is no rpi5" in next(g.reason for g in found.verdict.gates if g.name == "min_fps")
+
+
+def test_a_result_is_used_again_where_its_timings_count(inputs: validate.ValidateInputs, tmp_path: Path) -> None:
+    """The same command measures again what was throttled, and on another machine; a good result is used again."""
+
+    def asked(device: FakeDevice) -> bool:
+        run(inputs, tmp_path, device)
+        return "bench" in device.asked
+
+    assert asked(FakeDevice(invalid_reasons=("throttled",)))
+    assert asked(FakeDevice())
+    assert not asked(FakeDevice())
+    assert asked(FakeDevice(model="Raspberry Pi 5"))
+    assert not asked(FakeDevice(model="Raspberry Pi 5"))
+
+
+def test_importing_the_stage_imports_no_torch() -> None:
+    """A finished run is recognized without it."""
+    code = "import sys, yolo_slim.stages.validate; print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
