@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.machine import cores, device_model
@@ -115,8 +116,8 @@ def measure(options: argparse.Namespace, folder: Path, dataset: Any, frames: lis
     onnx = export.run(options.model, ExportConfig(), folder / "export", context).onnx
     images = selfcheck_images(dataset)
     built = build.run(build.BuildInputs(onnx=onnx, images=images), folder / "b", context, name="t")
-    theirs = ncnn_folder(built.bundles["ncnn-fp16"], onnx, folder / "model_ncnn_model")
-    ours = {key: Detector(path, options.threads) for key, path in built.bundles.items()}
+    theirs = ncnn_folder(built.bundles[BuildName("ncnn", "fp16")], onnx, folder / "model_ncnn_model")
+    ours = {str(key): Detector(path, options.threads) for key, path in built.bundles.items()}
     session = bare_session(onnx, options.threads)
     blob = Letterbox((imgsz, imgsz))(frames[0])[0].copy()
     name = session.get_inputs()[0].name

@@ -6,10 +6,10 @@ interrupted run resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config import targets
@@ -248,9 +248,9 @@ def _chain(this: Run) -> Outcome:
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles={BuildKey.parse(key): path for key, path in (control.bundles | slim.bundles).items()},
-            skipped={BuildKey.parse(key): reason for key, reason in (control.skipped | slim.skipped).items()},
-            preflight={BuildName.parse(key): found for key, found in slim.preflight.items()},
+            bundles=_of_both(control.bundles, slim.bundles),
+            skipped=_of_both(control.skipped, slim.skipped),
+            preflight=slim.preflight,
         ),
         config.validate_,
         folder / "validate",
@@ -266,17 +266,23 @@ def _chain(this: Run) -> Outcome:
     )
 
 
+def _of_both(control: Mapping[BuildName, Answer], slim: Mapping[BuildName, Answer]) -> dict[BuildKey, Answer]:
+    """Put what both models have by build together."""
+    found = {BuildKey("control", build): value for build, value in control.items()}
+    return found | {BuildKey("slim", build): value for build, value in slim.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What was made of one model's weights; bundles and reasons under ``KIND/RUNTIME-PRECISION``."""
+    """What was made of one model's weights."""
 
     weights: Path
     onnx: Path
     calibration: Path | None
     layer_errors: Path | None
-    bundles: dict[str, Path]
-    skipped: dict[str, str]
-    preflight: dict[str, Any]
+    bundles: dict[BuildName, Path]
+    skipped: dict[BuildName, str]
+    preflight: dict[BuildName, object]
 
 
 def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) -> Built:
@@ -313,8 +319,8 @@ def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Bui
         onnx=exported.onnx,
         calibration=quantized.calibration if quantized else None,
         layer_errors=quantized.layer_errors if quantized else None,
-        bundles={f"{kind}/{key}": path for key, path in built.bundles.items()},
-        skipped={f"{kind}/{key}": reason for key, reason in built.skipped.items()},
+        bundles=built.bundles,
+        skipped=built.skipped,
         preflight=built.preflight,
     )
 

@@ -127,7 +127,7 @@ def build(
 
     with listening(quiet=quiet) as listener:
         outputs = api.build(onnx, data, out, target=target, quantized=quantized, progress=listener)
-    answer({**outputs.bundles, **outputs.skipped}, as_json=as_json)
+    answer({str(build): found for build, found in {**outputs.bundles, **outputs.skipped}.items()}, as_json=as_json)
 
 
 @cli.command()

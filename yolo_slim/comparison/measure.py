@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from yolo_slim import pipeline
+from yolo_slim.build_key import BuildName
 from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison.device import Testbench
 from yolo_slim.comparison.frontier import OURS
@@ -89,7 +90,7 @@ class Measurements:
         built = pipeline.trained_and_built(this, start.weights, method.name, seed=seed)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
-        bundles = {key: _bundle(built, method.name, key) for key in self.runtimes}
+        bundles = {key: _bundle(built, BuildName.parse(key)) for key in self.runtimes}
         made = folders.training_in(folder) if method.trained and not known else None
         return Network(
             cell=cell,
@@ -128,16 +129,15 @@ def training_of(method: Method, config: RunConfig) -> RunConfig:
     return config.model_copy(update={"recover": config.recover.model_copy(update={"distill": 0.0})})
 
 
-def _bundle(built: pipeline.Built, method: str, key: str) -> Path:
+def _bundle(built: pipeline.Built, build: BuildName) -> Path:
     """Find a network's bundle.
 
     Raises:
         SlimError: it couldn't be built.
     """
-    name = f"{method}/{key}"
-    if name not in built.bundles:
+    if build not in built.bundles:
         raise SlimError(
-            f"{key} can't be compared here: {built.skipped.get(name, 'it was not built')}.",
+            f"{build} can't be compared here: {built.skipped.get(build, 'it was not built')}.",
             remedy="Leave it out of --runtimes.",
         )
-    return built.bundles[name]
+    return built.bundles[build]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.backends import backend, engine_builder, extra_files
+from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle_json
 from yolo_slim.config.profile import Profile
 from yolo_slim.errors import SlimError, os_errors_explained
@@ -27,6 +28,8 @@ REVISION = 3
 """Raised when bundles of equal inputs come out otherwise; 3: bundle.json has schema 2."""
 PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
+TENSORRT_INT8 = "int8-tensorrt"
+"""Name of the int8 graph for TensorRT, which fuses another placement of Q/DQ pairs than ONNX Runtime."""
 FLOAT_GRAPH = "fp32"
 """Name of the graph as it was exported."""
 
@@ -51,39 +54,38 @@ class BuildInputs:
 class BuildOutputs:
     """What the stage wrote."""
 
-    bundles: dict[str, Path]
-    """``runtime-precision`` to the bundle's folder; ``FOLDER.tar.gz`` lies beside it."""
-    skipped: dict[str, str]
-    """``runtime-precision`` to the reason why it can't be built."""
-    preflight: dict[str, Any] = field(default_factory=dict)
-    """``runtime-precision`` to what was checked of a build that only the device can finish."""
+    bundles: dict[BuildName, Path]
+    """Build to the bundle's folder; ``FOLDER.tar.gz`` lies beside it."""
+    skipped: dict[BuildName, str]
+    """Build to the reason why it isn't possible."""
+    preflight: dict[BuildName, object] = field(default_factory=dict)
+    """Build that only the device can finish to what was checked of it, as a JSON value."""
 
 
-def graph_name(runtime: str, precision: str) -> str:
-    """Return the name of the graph that a build starts from: ``fp32``, ``fp16``, ``int8`` or ``int8-tensorrt``.
+def graph_name(build: BuildName) -> str:
+    """Name the graph that a build starts from: ``fp32``, ``fp16``, ``int8`` or ``int8-tensorrt``.
 
-    NCNN's converter makes its own fp16; TensorRT fuses another placement of Q/DQ pairs than ONNX Runtime.
+    NCNN's converter makes its own fp16.
     """
-    if runtime == "ncnn":
+    if build.runtime == "ncnn":
         return FLOAT_GRAPH
-    return "int8-tensorrt" if (runtime, precision) == ("tensorrt", "int8") else precision
+    return TENSORRT_INT8 if build == BuildName("tensorrt", "int8") else build.precision
 
 
 def precisions_needed(profile: Profile) -> list[str]:
-    """Return the precisions, besides fp32, for which a profile's builds need a graph of their own."""
-    names = {graph_name(c.runtime, precision) for c in profile.runtimes for precision in c.precisions}
-    return sorted({name.split("-")[0] for name in names} - {FLOAT_GRAPH})
+    """List the precisions, besides fp32, for which a profile's builds need a graph of their own."""
+    return sorted({build.precision for build in profile.builds if graph_name(build) != FLOAT_GRAPH})
 
 
 def expected_builds(profile: Profile, layout: str) -> BuildOutputs:
     """List a profile's builds by the names of their folders; what the graph's layout rules out is skipped."""
-    pairs = [(c.runtime, f"{c.runtime}-{precision}") for c in profile.runtimes for precision in c.precisions]
     unable = {
-        key: "its runtime can't run an end2end graph; the raw one-to-many export works there"
-        for runtime, key in pairs
-        if layout == "end2end" and runtime in NO_END2END
+        build: "its runtime can't run an end2end graph; the raw one-to-many export works there"
+        for build in profile.builds
+        if layout == "end2end" and build.runtime in NO_END2END
     }
-    return BuildOutputs(bundles={key: Path(key) for _, key in pairs if key not in unable}, skipped=unable)
+    possible = [build for build in profile.builds if build not in unable]
+    return BuildOutputs(bundles={build: Path(str(build)) for build in possible}, skipped=unable)
 
 
 def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> BuildOutputs:
@@ -96,7 +98,7 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
     about = layout_of(inputs.onnx)
     expected = expected_builds(profile, about.layout)
     _require_builds(profile, expected.bundles, expected.skipped)
-    needed = {key: graph_name(*key.rsplit("-", 1)) for key in expected.bundles}
+    needed = {build: graph_name(build) for build in expected.bundles}
     _require_graphs(inputs, needed)
     job = Job(
         stage="build",
@@ -117,10 +119,11 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
         return _made(inputs, expected, found, job.folder, context, name, about)
 
     manifest = run_once(job, make, context, check=check)
+    facts = manifest.facts
     return BuildOutputs(
-        bundles={key: folder / key for key in manifest.facts["bundles"]},
-        skipped=manifest.facts["skipped"],
-        preflight=manifest.facts["preflight"],
+        bundles={BuildName.parse(name): folder / name for name in facts["bundles"]},
+        skipped={BuildName.parse(name): reason for name, reason in facts["skipped"].items()},
+        preflight={BuildName.parse(name): found for name, found in facts["preflight"].items()},
     )
 
 
@@ -135,21 +138,25 @@ def _made(
 ) -> Made:
     """Build the bundles that no preflight refused."""
     skipped = {**expected.skipped, **found.refused}
-    built = {key: folder / key for key in expected.bundles if key not in found.refused}
+    built = {build: folder / path for build, path in expected.bundles.items() if build not in found.refused}
     _require_builds(context.profile, built, skipped)
     for done, (key, bundle) in enumerate(built.items()):
         context.progress.step(f"build: {key}", done, len(built))
         with os_errors_explained(folder):
-            _build_one(inputs, context.profile, bundle, name, about)
+            _build_one(inputs, context.profile, key, bundle, name, about)
     context.progress.step("build", len(built), len(built))
     files = [path for bundle in built.values() for path in bundle.rglob("*") if path.is_file()]
     archives = [archive_of(bundle) for bundle in built.values()]
-    context.progress.say(f"build: {', '.join(built)} in {folder}")
-    facts = {"bundles": list(built), "skipped": skipped, "preflight": found.checks}
+    context.progress.say(f"build: {', '.join(map(str, built))} in {folder}")
+    facts = {
+        "bundles": [str(key) for key in built],
+        "skipped": {str(key): reason for key, reason in skipped.items()},
+        "preflight": {str(key): check for key, check in found.checks.items()},
+    }
     return Made(outputs=[*sorted(files), *archives], facts=facts)
 
 
-def _require_builds(profile: Profile, builds: Mapping[str, Path], skipped: Mapping[str, str]) -> None:
+def _require_builds(profile: Profile, builds: Mapping[BuildName, Path], skipped: Mapping[BuildName, str]) -> None:
     """Raise where nothing is left to build."""
     if not builds:
         raise SlimError(
@@ -159,7 +166,7 @@ def _require_builds(profile: Profile, builds: Mapping[str, Path], skipped: Mappi
         )
 
 
-def _require_graphs(inputs: BuildInputs, needed: Mapping[str, str]) -> None:
+def _require_graphs(inputs: BuildInputs, needed: Mapping[BuildName, str]) -> None:
     """Raise where a build's graph wasn't given."""
     missing = {key: graph for key, graph in needed.items() if graph != FLOAT_GRAPH and graph not in inputs.graphs}
     if missing:
@@ -174,22 +181,22 @@ def _require_graphs(inputs: BuildInputs, needed: Mapping[str, str]) -> None:
 class _Preflights:
     """What is known of builds that only the device can finish."""
 
-    checks: dict[str, Any]
+    checks: dict[BuildName, object]
     """Build to what was checked."""
-    refused: dict[str, str]
+    refused: dict[BuildName, str]
     """Build to the reason why it can't work on the device."""
 
 
 def _preflights(
-    inputs: BuildInputs, profile: Profile, needed: Mapping[str, str], layout: str, context: Context
+    inputs: BuildInputs, profile: Profile, needed: Mapping[BuildName, str], layout: str, context: Context
 ) -> _Preflights:
     """Check builds that only the device can finish."""
-    wanted = [key for key in needed if engine_builder(key.rsplit("-", 1)[0])]
-    checks: dict[str, Any] = {}
-    refused: dict[str, str] = {}
+    wanted = [build for build in needed if engine_builder(build.runtime)]
+    checks: dict[BuildName, object] = {}
+    refused: dict[BuildName, str] = {}
     for done, key in enumerate(wanted):
         context.progress.step(f"build: preflight of {key}", done, len(wanted))
-        found = preflight(inputs.graph(needed[key]), profile, key.rsplit("-", 1)[1], layout)
+        found = preflight(inputs.graph(needed[key]), profile, key.precision, layout)
         checks[key] = found.to_json()
         if not found.is_passed:
             refused[key] = "; ".join(f"{check.name}: {check.detail}" for check in found.failures)
@@ -201,10 +208,12 @@ def archive_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.tar.gz")
 
 
-def _build_one(inputs: BuildInputs, profile: Profile, folder: Path, name: str, about: GraphLayout) -> None:
+def _build_one(
+    inputs: BuildInputs, profile: Profile, build: BuildName, folder: Path, name: str, about: GraphLayout
+) -> None:
     """Build one bundle: model, self-check, wheel, then bundle.json, then the archive."""
-    runtime, precision = folder.name.rsplit("-", 1)
-    onnx = inputs.graph(graph_name(runtime, precision))
+    runtime, precision = build.runtime, build.precision
+    onnx = inputs.graph(graph_name(build))
     with fresh_folder(folder) as temporary:
         built = backend(runtime).build(onnx, temporary, precision=precision, imgsz=about.imgsz)
         spec = BundleSpec(
