@@ -50,7 +50,7 @@ def test_build_of_a_bundle_without_an_engine(device: Device, bundle: Path) -> No
 def test_check_passes(device: Device, bundle: Path) -> None:
     """The bundle's own images give the expected detections there."""
     report = device.check(device.put(bundle))
-    assert report.is_passed
+    assert report.passed
     assert len(report.images) == 2
 
 

@@ -10,13 +10,12 @@ from tests.helpers.results import make_bench
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.base import BenchSettings, Placed
-from yolo_slim.devices.bench import Bench, DeviceFacts
+from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
 from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
-from yolo_slim.runtime.selfcheck import CheckReport
 
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 
@@ -50,10 +49,10 @@ class FakeDevice:
         """Note it."""
         self.asked.append("build")
 
-    def check(self, placed: Placed) -> CheckReport:
+    def check(self, placed: Placed) -> SelfCheck:
         """Pass."""
         self.asked.append("check")
-        return CheckReport(runtime={}, images=())
+        return SelfCheck(images=(), unmet_requirements=(), passed=True)
 
     def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
         """Read the labels beside the images."""

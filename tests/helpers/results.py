@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from yolo_slim.build_key import BuildKey, BuildName, Model
-from yolo_slim.devices.bench import Bench, DeviceFacts, RuntimeFacts, StageSamples
+from yolo_slim.devices.bench import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
 from yolo_slim.verdict.result import (
     Build,
@@ -61,7 +61,7 @@ def bench_of(samples_ms: Mapping[str, Any], **changes: Any) -> Bench:
         "before": COOL,
         "after": COOL,
         "machine": MACHINE,
-        "runtime": RuntimeFacts.model_validate({"version": "1.0", "provider": "CPU", "threads": 4}),
+        "runtime": RuntimeRecord.model_validate({"version": "1.0", "provider": "CPU", "threads": 4}),
         "measured_at": "2026-01-02T03:04:05+00:00",
     }
     return Bench(**{**values, **changes})

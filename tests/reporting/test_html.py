@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.results import changed, with_build
-from yolo_slim.devices.bench import DeviceFacts, RuntimeFacts, StageSamples
+from yolo_slim.devices.bench import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report
@@ -190,7 +190,7 @@ def test_page_of_an_empty_part(result: Result, key: str) -> None:
 def test_facts_that_a_device_may_leave_out(result: Result) -> None:
     """Threads, cores and versions are optional."""
     result = changed(result, versions={})
-    unknown = {"runtime": RuntimeFacts(), "machine": DeviceFacts()}
+    unknown = {"runtime": RuntimeRecord(), "machine": DeviceFacts()}
     page = render(with_build(result, 3, bench=unknown), [])
     assert "not recorded" in part(page, "Where and how")
     assert "unknown cores" in part(page, "Where and how")

@@ -10,13 +10,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from yolo_slim.build_key import BuildKey, BuildName
+from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Budget, RuntimeChoice
 from yolo_slim.config.run import ExportConfig, QuantizeConfig, ValidateConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, quantize, validate
+from yolo_slim.stages.context import Context
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 128
@@ -36,39 +37,33 @@ def spoil(path: Path) -> None:
 def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], Result]:
     """Return what judges a target that tries a spoiled int8 build first, then fp32, with or without their ONNX."""
     out = tmp_path_factory.mktemp("judged")
-    inputs = export.ExportInputs(weights=trained, data=signs)
-    graph = export.run(inputs, ExportConfig(parity_images=2), out / "export", imgsz=IMGSZ).onnx
-    config = QuantizeConfig(images=32, scan_images=1, check_images=0, parity_images=2)
-    quantized = quantize.run(
-        quantize.QuantizeInputs(onnx=graph, data=signs), config, out / "quantize", imgsz=IMGSZ, precisions=["int8"]
-    )
-    spoil(quantized.graphs["int8"])
     profile = targets.load("host").model_copy(
         update={
             "runtimes": [RuntimeChoice(runtime="onnxruntime", precisions=["int8", "fp32"])],
             "budget": Budget(max_map50_95_drop=0.9),
         }
     )
-    built = build.run(
-        build.BuildInputs(onnx=graph, images=selfcheck_images(load_dataset(signs)), graphs=quantized.graphs),
-        profile,
-        out / "build",
-        name="t",
+    context = Context(dataset=load_dataset(signs), profile=profile, imgsz=IMGSZ)
+    graph = export.run(trained, ExportConfig(parity_images=2), out / "export", context).onnx
+    config = QuantizeConfig(images=32, scan_images=1, check_images=0, parity_images=2)
+    quantized = quantize.run(
+        quantize.QuantizeInputs(onnx=graph), config, out / "quantize", context, precisions=["int8"]
     )
+    spoil(quantized.graphs["int8"])
+    made = build.BuildInputs(onnx=graph, images=selfcheck_images(context.dataset), graphs=quantized.graphs)
+    built = build.run(made, out / "build", context, name="t")
 
     def result(with_onnx: bool) -> Result:
         outputs = validate.run(
             validate.ValidateInputs(
                 control=trained,
-                data=signs,
                 onnx=graph if with_onnx else None,
-                bundles={BuildKey("slim", BuildName.parse(key)): folder for key, folder in built.bundles.items()},
+                bundles={BuildKey("slim", build): folder for build, folder in built.bundles.items()},
                 layer_errors=quantized.layer_errors,
             ),
             ValidateConfig(min_seconds=0.1, min_queries=10),
-            profile,
             out / f"validate-{with_onnx}",
-            imgsz=IMGSZ,
+            context,
             name="judged",
         )
         return Result.load(outputs.result)

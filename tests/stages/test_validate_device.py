@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from tests.helpers.devices import FakeDevice
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
-from yolo_slim.datasets.description import load_dataset
 from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, validate
+from yolo_slim.stages.context import Context
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 64
@@ -25,27 +26,32 @@ IMGSZ = 64
 def inputs(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> validate.ValidateInputs:
     """Return a bundle for the Raspberry Pi, beside the weights that it was made of."""
     out = tmp_path_factory.mktemp("built")
-    weights = export.ExportInputs(weights=trained, data=signs)
-    graph = export.run(weights, ExportConfig(parity_images=1), out / "export", imgsz=IMGSZ).onnx
-    made = build.BuildInputs(onnx=graph, images=selfcheck_images(load_dataset(signs)))
-    built = build.run(made, targets.load("host"), out / "build", name="t")
-    bundles = {
-        BuildKey.parse(f"{model}/{key}"): folder
-        for model in ("control", "slim")
-        for key, folder in built.bundles.items()
-    }
-    return validate.ValidateInputs(control=trained, data=signs, bundles=bundles)
+    context = Context.load(signs, imgsz=IMGSZ)
+    graph = export.run(trained, ExportConfig(parity_images=1), out / "export", context).onnx
+    made = build.BuildInputs(onnx=graph, images=selfcheck_images(context.dataset))
+    built = build.run(made, out / "build", context, name="t")
+    bundles = {BuildKey("control", name): path for name, path in built.bundles.items()}
+    bundles |= {BuildKey("slim", name): path for name, path in built.bundles.items()}
+    return validate.ValidateInputs(control=trained, bundles=bundles)
 
 
-def run(inputs: validate.ValidateInputs, folder: Path, device: FakeDevice) -> Result:
-    """Validate for the Raspberry Pi on a device."""
-    config = ValidateConfig(rounds=2, max_images=6)
-    outputs = validate.run(inputs, config, targets.load("rpi5"), folder, imgsz=IMGSZ, name="t", device=device)
-    return Result.load(outputs.result)
+Run = Callable[[FakeDevice], Result]
+
+
+@pytest.fixture
+def run(inputs: validate.ValidateInputs, signs: Path, tmp_path: Path) -> Run:
+    """Return what validates for the Raspberry Pi on a device, always in the same folder."""
+
+    def validated(device: FakeDevice) -> Result:
+        context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
+        config = ValidateConfig(rounds=2, max_images=6)
+        return Result.load(validate.run(inputs, config, tmp_path, context, name="t").result)
+
+    return validated
 
 
 def test_bundles_run_on_the_device_alone(
-    inputs: validate.ValidateInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: validate.ValidateInputs, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every bundle is placed, inferred and timed by the device; this machine starts no process for it."""
 
@@ -54,7 +60,7 @@ def test_bundles_run_on_the_device_alone(
 
     monkeypatch.setattr("yolo_slim.devices.local.subprocess.run", refuse)
     device, count = FakeDevice(), len(inputs.bundles)
-    found = run(inputs, tmp_path, device)
+    found = run(device)
     assert sorted(device.asked) == sorted(["put", "infer", "bench", "bench"] * count)
     assert device.limits == {targets.load("rpi5").thermal.max_celsius}
     rungs = [rung for rung in found.ladder if rung.build]
@@ -64,9 +70,9 @@ def test_bundles_run_on_the_device_alone(
     assert all(build.bench and build.bench.machine.model == "Example Board" for build in found.builds)
 
 
-def test_a_device_that_is_not_the_target_proves_nothing(inputs: validate.ValidateInputs, tmp_path: Path) -> None:
+def test_a_device_that_is_not_the_target_proves_nothing(run: Run) -> None:
     """Its speeds are in the result, but the gates of speed and the verdict are unproven."""
-    found = run(inputs, tmp_path, FakeDevice(is_target=False))
+    found = run(FakeDevice(is_target=False))
     statuses = {gate.name: gate.status for gate in found.verdict.gates}
     assert statuses["min_fps"] == "unproven"
     assert found.verdict.status != "pass"
@@ -74,11 +80,11 @@ def test_a_device_that_is_not_the_target_proves_nothing(inputs: validate.Validat
     assert "board at 10.0.0.7 is no rpi5" in next(g.reason for g in found.verdict.gates if g.name == "min_fps")
 
 
-def test_a_result_is_used_again_where_its_timings_count(inputs: validate.ValidateInputs, tmp_path: Path) -> None:
+def test_a_result_is_used_again_where_its_timings_count(run: Run) -> None:
     """The same command measures again what was throttled, and on another machine; a good result is used again."""
 
     def asked(device: FakeDevice) -> bool:
-        run(inputs, tmp_path, device)
+        run(device)
         return "bench" in device.asked
 
     assert asked(FakeDevice(invalid_reasons=("throttled",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.errors import SlimError, did_you_mean
 
@@ -24,5 +25,5 @@ def require_runtimes(runtimes: Sequence[str]) -> None:
 
 def choices(runtimes: Sequence[str]) -> list[RuntimeChoice]:
     """The entries of a device profile that make these builds."""
-    pairs = [key.rsplit("-", 1) for key in runtimes]
-    return [RuntimeChoice.model_validate({"runtime": name, "precisions": [precision]}) for name, precision in pairs]
+    builds = [BuildName.parse(key) for key in runtimes]
+    return [RuntimeChoice.model_validate({"runtime": b.runtime, "precisions": [b.precision]}) for b in builds]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import PACKAGES, Precision, Runtime
 from yolo_slim.config.strict import Frozen, Percent, Positive
 from yolo_slim.requirements import SPECIFIER, Requirements, is_pattern
@@ -153,6 +154,11 @@ class Profile(Frozen):
         if value is not None and mode is not None and mode not in value.power_modes:
             raise PydanticCustomError("mode", "power_modes with power_mode {mode} among them", {"mode": mode})
         return value
+
+    @property
+    def builds(self) -> list[BuildName]:
+        """All builds, the first choice first."""
+        return [BuildName(choice.runtime, precision) for choice in self.runtimes for precision in choice.precisions]
 
     def engine_settings(self, runtime: str) -> dict[str, Any]:
         """How the device builds the engine of a runtime's bundle; empty where it builds none."""

@@ -14,10 +14,9 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.devices.bench import Bench, DeviceFacts
+from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
-from yolo_slim.runtime.selfcheck import CheckReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class Device(Protocol):
             SlimError: the build failed.
         """
 
-    def check(self, placed: Placed) -> CheckReport:
+    def check(self, placed: Placed) -> SelfCheck:
         """Compare a bundle's detections on its own images with those of the workstation.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One timing of a bundle, as the host keeps it: what a device measured in one round, or in several put together."""
+"""What a device answers, as the host keeps it: a timing of one round or of several put together, and a self-check."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from yolo_slim.config.record import OpenRecord, Record, read_record
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState
 from yolo_slim.runtime.bench import BENCH_SCHEMA, summarize
+from yolo_slim.runtime.selfcheck import ImageCheck
 
 SAME_VERSION = "Use the same yolo_slim on the device and here."
 
@@ -23,7 +24,7 @@ class DeviceFacts(OpenRecord):
     """Processor cores of the machine."""
 
 
-class RuntimeFacts(OpenRecord):
+class RuntimeRecord(OpenRecord):
     """What really ran: the runtime's version and settings; each runtime names its own."""
 
     runtime: str = "not recorded"
@@ -60,6 +61,11 @@ class StageLatencies(Record):
     """End to end. Reading the frame from a camera or a disk is not included."""
 
 
+def _known(kind: type[Record], value: object) -> dict[str, object]:
+    """The keys that a class has; a device may say more."""
+    return {key: item for key, item in value.items() if key in kind.model_fields} if isinstance(value, dict) else {}
+
+
 class StageSamples(Record):
     """Every timed frame in order, milliseconds; none is removed."""
 
@@ -83,6 +89,26 @@ class StageSamples(Record):
         """Compute the statistics of every stage."""
         found = {stage: Latency(**vars(summarize(samples))) for stage, samples in self}
         return StageLatencies(**found)
+
+
+class SelfCheck(Record):
+    """How a bundle's detections on its own images compare with those of the workstation."""
+
+    images: tuple[ImageCheck, ...]
+    """Every image with what differs."""
+    unmet_requirements: tuple[str, ...]
+    """What the bundle requires of a device and this one hasn't."""
+    passed: bool
+    """Whether nothing differs and nothing is missing."""
+
+    @classmethod
+    def from_device(cls, value: object) -> SelfCheck:
+        """Read the JSON value of a :class:`yolo_slim.runtime.selfcheck.CheckReport`.
+
+        Raises:
+            SlimError: a damaged value.
+        """
+        return read_record(cls, _known(cls, value), "The device's self-check", SAME_VERSION)
 
 
 class Bench(Record):
@@ -116,7 +142,7 @@ class Bench(Record):
     """The same after it."""
     machine: DeviceFacts
     """The machine that was timed."""
-    runtime: RuntimeFacts
+    runtime: RuntimeRecord
     """What really ran there."""
     measured_at: str
     """End of the timing, ISO 8601."""
@@ -136,7 +162,6 @@ class Bench(Record):
         if not isinstance(value, dict) or value.get("schema") != BENCH_SCHEMA:
             found = value.get("schema") if isinstance(value, dict) else None
             raise SlimError(f"{source} has schema {found}, expected {BENCH_SCHEMA}.", remedy=SAME_VERSION)
-        known = {key: content for key, content in value.items() if key in cls.model_fields}
         try:
             medians = {stage: found["p50_ms"] for stage, found in value["stages"].items()}
             rounds = {
@@ -145,4 +170,4 @@ class Bench(Record):
             }
         except (KeyError, TypeError, AttributeError):
             rounds = {}
-        return read_record(cls, {**rounds, **known}, source, SAME_VERSION)
+        return read_record(cls, {**rounds, **_known(cls, value)}, source, SAME_VERSION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -14,19 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.base import BenchSettings, Placed
-from yolo_slim.devices.bench import Bench, DeviceFacts
+from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
 from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.runtime.infer import ImageDetections, load_detections
 from yolo_slim.runtime.paired import Paired
-from yolo_slim.runtime.selfcheck import CheckReport
 
 INVALID = (0, 1)
 """Exit codes of a command whose answer may be no: a timing that doesn't count, a check that failed."""
@@ -55,13 +51,11 @@ class LocalDevice:
         """Build the engine, see ``python -m yolo_slim.runtime build``."""
         _run("build", placed.path)
 
-    def check(self, placed: Placed) -> CheckReport:
+    def check(self, placed: Placed) -> SelfCheck:
         """Run the bundle's self-check."""
         with _answer("check") as out:
             _run("check", placed.path, "--quiet", "--json", str(out), allowed=INVALID)
-            value = read_json(out)
-        value.pop("passed")
-        return TypeAdapter(CheckReport).validate_json(json.dumps(value))
+            return SelfCheck.from_device(read_json(out))
 
     def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
         """Detect in a folder of images with all cores: accuracy doesn't depend on their number."""

@@ -40,24 +40,19 @@ def graph_of(build: BuildName) -> str:
     return GRAPHS.get(build, FLOAT_GRAPH)
 
 
-def builds_of(profile: Profile) -> list[BuildName]:
-    """List a profile's builds in its own order."""
-    return [BuildName(choice.runtime, precision) for choice in profile.runtimes for precision in choice.precisions]
-
-
 def precisions_needed(profile: Profile) -> list[str]:
     """List the precisions, besides fp32, for which a profile's builds need a graph of their own."""
-    return sorted({build.precision for build in builds_of(profile) if graph_of(build) != FLOAT_GRAPH})
+    return sorted({build.precision for build in profile.builds if graph_of(build) != FLOAT_GRAPH})
 
 
 def expected_builds(profile: Profile, layout: str) -> ExpectedBuilds:
     """List a profile's builds that a graph of this output layout allows."""
     skipped = {
         build: "its runtime can't run an end2end graph; the raw one-to-many export works there"
-        for build in builds_of(profile)
+        for build in profile.builds
         if layout == "end2end" and build.runtime in NO_END2END
     }
-    return ExpectedBuilds(possible=[build for build in builds_of(profile) if build not in skipped], skipped=skipped)
+    return ExpectedBuilds(possible=[build for build in profile.builds if build not in skipped], skipped=skipped)
 
 
 def archive_of(folder: Path) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from yolo_slim.build_key import BuildKey, BuildName
+from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import BundleSpec
-from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
 from yolo_slim.devices.bench import Bench
@@ -29,11 +28,6 @@ class MeasuredBuild:
     bench: Bench | None
 
 
-def builds_of(profile: Profile) -> list[BuildName]:
-    """List a profile's builds, its first choice first."""
-    return [BuildName(choice.runtime, precision) for choice in profile.runtimes for precision in choice.precisions]
-
-
 def measure_builds(
     networks: Networks,
     accuracies: Mapping[BuildKey, Accuracy],
@@ -42,7 +36,7 @@ def measure_builds(
     setup: Setup,
 ) -> list[MeasuredBuild]:
     """Time the bundles on the device in rounds in which each has its turn; the profile's first choice comes first."""
-    rank = {build: place for place, build in enumerate(builds_of(setup.profile))}
+    rank = {build: place for place, build in enumerate(setup.profile.builds)}
     order = sorted(networks.bundles, key=lambda key: (rank.get(key.build, len(rank)), str(key)))
     settings = BenchSettings.of_round(config, celsius_limit(setup.device, setup.profile))
     timings = time_in_rounds(

@@ -61,7 +61,7 @@ class Networks:
         from yolo_slim.quantization.graph import layout_of
 
         if self.onnx:
-            return layout_of(self.onnx).layout == "end2end"
+            return bool(layout_of(self.onnx).layout == "end2end")
         return any(spec.layout == "end2end" for spec in self.specs.values())
 
     @property

@@ -130,7 +130,7 @@ def infer(args: argparse.Namespace) -> int:
 
 
 def pair(args: argparse.Namespace) -> int:
-    """Time the inference of two bundles in turns, in one process. Exit code 1: throttled, the timing doesn't count."""
+    """Time the inference of two bundles in turns in one process. Exit code 1: the timing doesn't count."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.paired import pair_bundles
     from yolo_slim.runtime.sources import frames

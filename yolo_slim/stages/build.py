@@ -9,7 +9,7 @@ from pathlib import Path
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import Profile
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, builds_of, graph_of
+from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content, run_once
@@ -69,7 +69,7 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
 
 def _job(inputs: BuildInputs, folder: Path, context: Context, name: str) -> Job:
     """Say what decides the bundles: every graph that is given for one, the images, and all of the profile."""
-    needed = {graph_of(build) for build in builds_of(context.profile)}
+    needed = {graph_of(build) for build in context.profile.builds}
     graphs = sorted({FLOAT_GRAPH, *(graph for graph in needed if graph in inputs.graphs)})
     return Job(
         stage="build",
