@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_data
-from tests.conftest import FAMILIES, ROOT
+from tests.helpers import tiny_data
+from tests.helpers.constants import FAMILIES, ROOT
 from yolo_slim.config.run import ExportConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
@@ -30,7 +30,7 @@ ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers":
 
 def bare(data: Path, *weights: Path) -> None:
     """Let plain Ultralytics load, validate and export every file, with yolo_slim out of reach."""
-    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(data), "64", *map(str, weights)]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(data), "64", *map(str, weights)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=weights[0].parent, env=environment, check=False)
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests import tiny_data
-from tests.conftest import ROOT
+from tests.helpers import tiny_data
+from tests.helpers.constants import ROOT
 from yolo_slim import api, pipeline
 from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.errors import MachineError, SlimError
@@ -583,7 +583,7 @@ def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cloudpickle")
     if not torch.distributed.is_gloo_available():
         pytest.skip("needs a torch with gloo")
-    from tests.two_processes import TwoProcesses
+    from tests.helpers.two_processes import TwoProcesses
 
     monkeypatch.setattr("yolo_slim.training.trainer.TRAINERS", {"detect": TwoProcesses})
     monkeypatch.chdir(ROOT)
