@@ -68,8 +68,8 @@ host: $(READY) ## Bundles for this workstation, timed here
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS)
 
 # NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.
-$(BINDINGS): scripts/trt_contract.py $(READY)
-	@$(BIN)/python scripts/trt_contract.py --fetch
+$(BINDINGS): tests/helpers/trt_contract.py $(READY)
+	@$(BIN)/python -m tests.helpers.trt_contract --fetch
 
 test: $(READY) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Prune every family, task and size, and let plain Ultralytics load, validate and export the result.
 
-    python scripts/coverage_table.py --sizes n                       # docs/coverage.md
-    python scripts/coverage_table.py --sizes s m l x --families yolo11 yolo12 --tasks detect
+    python -m scripts.coverage_table --sizes n                       # docs/coverage.md
+    python -m scripts.coverage_table --sizes s m l x --families yolo11 yolo12 --tasks detect
 
 Each row runs in a process of its own and is kept in ``--store``; a row that is there isn't run again.
 Networks have random weights and channels are scored by l2, so nothing is downloaded or trained: the table shows what
@@ -21,16 +21,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import tiny_data
+from tests.helpers.constants import ROOT
+from yolo_slim.files import merge_json, read_json, write_json, write_text
+from yolo_slim.machine import device_model, peak_memory_mb
+from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.stages.context import Context
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from tests import tiny_data  # noqa: E402
-from yolo_slim.files import merge_json, read_json, write_json, write_text  # noqa: E402
-from yolo_slim.machine import device_model, peak_memory_mb  # noqa: E402
-from yolo_slim.models.ultralytics import prepare_ultralytics  # noqa: E402
-from yolo_slim.workspace.job import versions  # noqa: E402
+from yolo_slim.workspace.job import versions
 
 SIZES = "n s m l x".split()  # noqa: SIM905
 FAMILIES = {
@@ -101,7 +98,7 @@ def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
 
 def _bare(data: Path, imgsz: int, weights: Path) -> dict[str, Any]:
     """Return what plain Ultralytics manages with the pruned file, in a process without yolo_slim."""
-    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(data), str(imgsz), str(weights)]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(data), str(imgsz), str(weights)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=weights.parent, env=environment, check=False)
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
@@ -140,8 +137,9 @@ def run_row(network: str, task: str, imgsz: int, store: Path) -> dict[str, Any]:
     if key not in stored(store):
         with tempfile.TemporaryDirectory() as name:
             out = Path(name) / "row.json"
-            command = [sys.executable, __file__, "--row", network, task, str(out), "--imgsz", str(imgsz)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            arguments = ["--row", network, task, str(out), "--imgsz", str(imgsz)]
+            command = [sys.executable, "-m", "scripts.coverage_table", *arguments]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             if done.returncode:
                 last = (done.stderr.strip().splitlines() or ["killed"])[-1]
                 return {"network": network, "task": task, "failed": f"failed: {last[:200]}"}

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.helpers.constants import ROOT
 from yolo_slim.datasets.quickstart.signs import NAMES
 
 os.environ |= {
@@ -30,9 +31,6 @@ def _take_own_cores() -> None:
 
 
 _take_own_cores()
-
-ROOT = Path(__file__).resolve().parents[1]
-FAMILIES = ("yolov8n", "yolo11n", "yolo26n")
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.constants import ROOT
 from yolo_slim.export import device_wheel
 
-ROOT = Path(__file__).resolve().parents[1]
 FILES = [
     path
     for pattern in device_wheel.MODULES

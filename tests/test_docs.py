@@ -18,7 +18,7 @@ import pytest
 from click.core import ParameterSource
 from pydantic import BaseModel, Field
 
-from tests.conftest import ROOT
+from tests.helpers.constants import ROOT
 from yolo_slim.cli import cli
 from yolo_slim.config.commands import CompareConfig
 from yolo_slim.config.declaration import settings_in
@@ -26,7 +26,7 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import RunConfig
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "datasets").glob("*.md"))]
-SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+SCRIPTS = [*sorted((ROOT / "scripts").glob("*.py")), ROOT / "tests/helpers/trt_contract.py"]
 
 
 class ParsedError(Exception):
@@ -44,7 +44,8 @@ def shown_commands(path: Path, start: str) -> Iterator[str]:
 
 def script_commands() -> list[str]:
     """Return the commands of all scripts, in pages and in their own docstrings."""
-    return sorted({command for path in [*PAGES, *SCRIPTS] for command in shown_commands(path, "python scripts/")})
+    starts = ("python scripts/", "python -m scripts.", "python -m tests.")
+    return sorted({c for path in [*PAGES, *SCRIPTS] for start in starts for c in shown_commands(path, start)})
 
 
 def tool_commands() -> list[str]:
@@ -66,6 +67,8 @@ def parse_as_script(command: str, patch: pytest.MonkeyPatch) -> None:
         raise ParsedError
 
     _, script, *arguments = shlex.split(command)
+    if script == "-m":
+        script = arguments.pop(0).replace(".", "/") + ".py"
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     assert spec is not None
     assert spec.loader is not None

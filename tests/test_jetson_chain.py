@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.test_cli import run_cli
-from tests.test_pipeline import QUICK
+from tests.helpers.cli import run_cli
+from tests.helpers.constants import QUICK
 from yolo_slim.files import read_json
 
 pytestmark = pytest.mark.slow

@@ -12,22 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import run_cli
+from tests.helpers.cli import run_cli
+from tests.helpers.constants import QUICK
 from yolo_slim.files import read_json, sha256
 from yolo_slim.models import checkpoint
 
 pytestmark = pytest.mark.slow
-QUICK = [
-    "--set",
-    "validate.min_seconds=0.2",
-    "--set",
-    "validate.rounds=1",
-    "--set",
-    "prune.steps=1",
-    "--set",
-    "prune.images=8",
-]
-QUICK += ["--set", "prune.bn_images=8", "--set", "export.parity_images=2", "--train", "workers=0"]
 STAGE_FILES = ("prune/pruned.pt", "export/control/model.onnx", "build/control/ncnn-fp16.tar.gz")
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
-
-import tiny_detector
+from tests.helpers import tiny_detector
 
 
 @pytest.fixture(scope="session")

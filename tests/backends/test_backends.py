@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from tiny_detector import IMGSZ, PRECISION, build_bundle, scene
 
+from tests.helpers.tiny_detector import IMGSZ, PRECISION, build_bundle, scene
 from yolo_slim import backends
 from yolo_slim.backends import BACKENDS, backend
 from yolo_slim.bundle import PACKAGES, PRECISIONS, RUNTIMES

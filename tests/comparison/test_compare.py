@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tests import tiny_data
+from tests.helpers import tiny_data
 from tests.helpers.cli import run_cli
 from tests.helpers.comparisons import KEY, command, entries
 from yolo_slim.cli import cli

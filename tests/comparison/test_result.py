@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.helpers.comparisons import TRAINING, about, bench, network, timings, write_result
+from tests.helpers.constants import ROOT
 from yolo_slim.comparison.about import settings_of
 from yolo_slim.comparison.imported import read
 from yolo_slim.comparison.methods import METHODS

@@ -15,9 +15,9 @@ from ultralytics import YOLO
 from ultralytics.nn.modules import block
 from ultralytics.nn.tasks import DetectionModel
 
-from tests import tiny_data
-from tests.conftest import FAMILIES
+from tests.helpers import tiny_data
 from tests.helpers.comparisons import prepared
+from tests.helpers.constants import FAMILIES
 from yolo_slim.comparison import narrow, uniform_l2
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.starts import Place, Setting

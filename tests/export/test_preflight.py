@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.runtime import tiny_detector
+from tests.helpers import tiny_detector
 from yolo_slim.backends.tensorrt.engine import Settings
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile, TensorRt

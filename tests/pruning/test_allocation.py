@@ -320,7 +320,7 @@ def test_bad_sensitivity_maps(tmp_path: Path) -> None:
 
 def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
     """A slot is known by its name from round to round, which min_share and the table of block costs rely on."""
-    from tests.pruning.cuts import random_plan
+    from tests.helpers.cuts import random_plan
     from yolo_slim.pruning.surgery import apply_plan
 
     model = checkpoint.load(untrained("yolo11n")).model

@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from tests.conftest import FAMILIES
+from tests.helpers.constants import FAMILIES
+from tests.helpers.cuts import ranked
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths, exported_layers, measure
+from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.pruning.allocation import widths_of
 from yolo_slim.pruning.block_costs import BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone, kept_in
-from yolo_slim.pruning.decisions import decide, make_terms
-from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.pruner import Ranked
-
-
-def ranked(model: torch.nn.Module, config: PruneConfig) -> Ranked:
-    """Return a network with random scores at 64 px."""
-    graph = trace_channels(model, 64)
-    terms = make_terms(model, graph, config, exported_layers(model, end2end=False), {})
-    scores = np.random.default_rng(0).random(label_count(graph))
-    return Ranked(graph=graph, scores=scores, terms=terms, slots=decide(graph, scores, terms))
 
 
 def free(found: Ranked) -> set[str]:

@@ -19,9 +19,9 @@ from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv
 
-from tests import tiny_data
-from tests.conftest import ROOT
-from tests.pruning.cuts import TOLERANCE, by_output, distance, masked, random_plan, written
+from tests.helpers import tiny_data
+from tests.helpers.constants import ROOT
+from tests.helpers.cuts import TOLERANCE, by_output, distance, masked, random_plan, written
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
@@ -193,7 +193,7 @@ def test_bare_environment(task: str, pruned: Callable[..., Any]) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     made = [pruned(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
     weights = [str(outputs.weights) for _, outputs in made]
-    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(made[0][0]), "64", *weights]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(made[0][0]), "64", *weights]
     folder = made[0][1].weights.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]

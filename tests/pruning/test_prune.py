@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests import tiny_data
-from tests.conftest import FAMILIES
-from tests.pruning.cuts import random_plan
+from tests.helpers import tiny_data
+from tests.helpers.constants import FAMILIES
+from tests.helpers.cuts import random_plan
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 from onnxruntime import quantization as ort
 
-from tests.runtime.tiny_detector import write_onnx
+from tests.helpers.tiny_detector import write_onnx
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import fp16, graph, qdq

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import cv2
-import tiny_detector
+from tests.helpers import tiny_detector
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 2025\n"
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_detector import build_bundle, scene, write_onnx
 
+from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.detector import Detector

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_detector import scene
 
+from tests.helpers.tiny_detector import scene
 from yolo_slim.bundle import pack
 from yolo_slim.runtime import __main__ as device
 from yolo_slim.runtime.bench import BenchResult

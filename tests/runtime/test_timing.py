@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_detector import scene
 
+from tests.helpers.tiny_detector import scene
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState, throttle_reasons

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_cli import run_cli
+from tests.helpers.cli import run_cli
+from tests.helpers.cuts import ranked
 from yolo_slim.config import targets
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
@@ -137,8 +138,6 @@ def test_whole_map_decides_allocation(
     family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path
 ) -> None:
     """A map with a row for every block makes other widths than the global scope, at the same budget."""
-    from tests.pruning.test_blockwise import ranked
-
     model = untrained(family)
     config = PruneConfig(criterion="l2", normalize="mean", steps=1)
     names = [block.name for block in blocks_of(ranked(checkpoint.load(model).model, config))]

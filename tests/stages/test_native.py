@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_data
-from tests.conftest import FAMILIES, ROOT
+from tests.helpers import tiny_data
+from tests.helpers.constants import FAMILIES, ROOT
+from tests.helpers.listeners import Interrupts
 from yolo_slim.config.run import ExportConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
@@ -20,7 +21,6 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths
-from yolo_slim.progress import Silent
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import export, prune, recover
 from yolo_slim.training.arguments import RecoverInputs
@@ -30,7 +30,7 @@ ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers":
 
 def bare(data: Path, *weights: Path) -> None:
     """Let plain Ultralytics load, validate and export every file, with yolo_slim out of reach."""
-    command = [sys.executable, str(ROOT / "tests" / "bare.py"), str(data), "64", *map(str, weights)]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(data), "64", *map(str, weights)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=weights[0].parent, env=environment, check=False)
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
@@ -84,15 +84,6 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     bare(data, recovered.weights)
 
 
-class Interrupting(Silent):
-    """Stops the training when its first epoch is reported."""
-
-    def say(self, text: str) -> None:
-        """Interrupt."""
-        if "epoch 1 of 2" in text:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.slow
 def test_another_task_resumes(tmp_path: Path) -> None:
     """A classifier's training that was stopped after an epoch goes on from it, at the pruned widths."""
@@ -103,7 +94,7 @@ def test_another_task_resumes(tmp_path: Path) -> None:
     inputs = RecoverInputs(weights=pruned.weights, teacher=model, data=data)
     two = ONE_EPOCH.model_copy(update={"epochs": 2})
     with pytest.raises(KeyboardInterrupt):
-        recover.run(inputs, two, tmp_path / "recover", imgsz=64, progress=Interrupting())
+        recover.run(inputs, two, tmp_path / "recover", imgsz=64, progress=Interrupts("epoch 1 of 2"))
     recovered = recover.run(inputs, two, tmp_path / "recover", imgsz=64)
     assert '"resumed": true' in (tmp_path / "recover" / "manifest.json").read_text()
     assert len(recovered.results.read_text().strip().splitlines()) == 3

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.listeners import Interrupts
 from yolo_slim.config.run import ExportConfig, PruneConfig, QuantizeConfig, RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
@@ -35,28 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quantized(trained: Path, signs: Path, folder: Path) -> Path:
     """Return a checkpoint after two epochs of quantization-aware training, the second one resumed."""
     inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
-    stopped = _Killed(after=1)
     with pytest.raises(KeyboardInterrupt):
-        recover.run(inputs, CONFIG, folder / "recover", imgsz=128, progress=stopped)
+        recover.run(inputs, CONFIG, folder / "recover", imgsz=128, progress=Interrupts("recover: epoch 1"))
     outputs = recover.run(inputs, CONFIG, folder / "recover", imgsz=128)
     assert read_json(folder / "recover" / "manifest.json")["resumed"]
     return outputs.weights
-
-
-class _Killed:
-    """A listener that ends the run when so many epochs are told."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-
-    def step(self, text: str, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def say(self, text: str) -> None:
-        """Count epochs."""
-        self.left -= text.startswith("recover: epoch")
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

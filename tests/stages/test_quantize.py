@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.tiny_detector import write_onnx
+from tests.helpers.tiny_detector import write_onnx
 from yolo_slim.backends import backend
 from yolo_slim.config.run import ExportConfig, QuantizeConfig
 from yolo_slim.datasets.description import load_dataset

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers.constants import ROOT
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.sweep.settings_grid import GridRequest, Recipe, Settings, SettingsCell, SettingsGrid, require_split

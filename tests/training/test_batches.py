@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_data
+from tests.helpers import tiny_data
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.training.batches import choose, loader
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from ultralytics.cfg import get_cfg
 
-from tests import tiny_data
+from tests.helpers import tiny_data
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint

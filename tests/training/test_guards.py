@@ -7,14 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from tests import tiny_data
-from tests.conftest import ROOT
+from tests.helpers import tiny_data
+from tests.helpers.constants import ROOT
+from tests.helpers.listeners import Remembers
 from yolo_slim import api, pipeline
 from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.errors import MachineError, SlimError
@@ -35,6 +35,7 @@ from yolo_slim.training.arguments import (
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
 from yolo_slim.training.precision import has_bfloat16
 from yolo_slim.training.resume import is_finished
+from yolo_slim.training.trainer import trainer_of
 from yolo_slim.workspace.job import Job
 
 QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
@@ -62,19 +63,6 @@ def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Pa
         return recover.run(inputs, config, tmp_path / folder, imgsz=64, progress=progress)
 
     return run
-
-
-class _Says:
-    """A listener that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said = ""
-
-    def step(self, text: str, done: int, total: int) -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        self.said += text + "\n"
 
 
 def in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, spoil: Callable[[Any], None]) -> None:
@@ -112,7 +100,7 @@ def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypat
     assert all(word in caught.value.remedy for word in ("lr0", "distill", "amp"))
     good = checkpoint.load(weights / "best.pt").model
     assert all_finite(good.state_dict().values())
-    listener = _Says()
+    listener = Remembers()
     outputs = train(progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
     assert all_finite(checkpoint.load(outputs.weights).model.state_dict().values())
@@ -139,7 +127,7 @@ def test_nan_by_the_last_step_of_an_epoch(train: Recover, tmp_path: Path, monkey
     assert last["epoch"] == 0
     assert torch.isfinite(kept).all()
     assert kept.abs().sum() > 0
-    listener = _Says()
+    listener = Remembers()
     train(progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
 
@@ -218,7 +206,7 @@ def test_failed_replacement_gives_the_finished_recovery_back(
         train(epochs=1, overrides={**QUICK.overrides, "optimizer": "AdamWW"})
     assert {path: sha256(path) for path in kept} == kept
     assert not (folder / "before").exists()
-    listener = _Says()
+    listener = Remembers()
     train(epochs=1, progress=listener)
     assert "done before, kept" in listener.said
     with monkeypatch.context() as patched:
@@ -283,7 +271,7 @@ def test_larger_teacher(train: Recover, untrained: Callable[[str], Path], tmp_pa
     once = train(teacher=larger, epochs=1)
     stamp = once.weights.stat().st_mtime_ns
     moved = shutil.copyfile(larger, tmp_path / "moved.pt")
-    listener = _Says()
+    listener = Remembers()
     train(teacher=Path(moved), epochs=1, progress=listener)
     assert "done before, kept" in listener.said
     train(epochs=1)
@@ -339,7 +327,7 @@ def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypa
         train(epochs=3, overrides={**QUICK.overrides, "lr0": 0.0003})
     assert caught.value.culprits == ("epochs: 2 -> 3", "overrides.lr0: not set -> 0.0003")
     assert sha256(last) == kept
-    listener = _Says()
+    listener = Remembers()
     train(progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
     assert (folder / "manifest.json").exists()
@@ -408,7 +396,7 @@ def test_moved_folder_goes_on_where_it_lies(train: Recover, tmp_path: Path, monk
         with pytest.raises(SlimError):
             train()
     (tmp_path / "recover").rename(tmp_path / "moved")
-    listener = _Says()
+    listener = Remembers()
     outputs = train(progress=listener, folder="moved")
     assert "goes on after epoch 1 of 2" in listener.said
     assert outputs.weights.parent == tmp_path / "moved"
@@ -504,7 +492,7 @@ def test_exported_head_chooses_the_epoch(
     for start in (
         lambda: api.recover(weights, weights, signs, tmp_path / "r", imgsz=64, settings={"export.end2end": True}),
         lambda: pipeline.carried(this, weights, "slim", seed=0),
-        lambda: pipeline._chain(this),
+        lambda: pipeline.run(config, project=tmp_path, name="chain"),
     ):
         with pytest.raises(KeyboardInterrupt):
             start()
@@ -512,14 +500,15 @@ def test_exported_head_chooses_the_epoch(
 
 
 @pytest.mark.parametrize("asked", [0.0, 0.25])
-def test_dropout_of_a_classifier(asked: float) -> None:
+def test_dropout_of_a_classifier(asked: float, tmp_path: Path) -> None:
     """What is asked for is set, as Ultralytics does; without, the network's own stays."""
-    from yolo_slim.training.trainer import SlimClassificationTrainer
-
-    model = tiny_data.network("yolo11n", "classify")
+    data, model = tiny_data.make(tmp_path / "data", "classify"), tiny_data.network("yolo11n", "classify")
     model.model[-1].drop.p = 0.1
-    trainer = object.__new__(SlimClassificationTrainer)
-    trainer.args, trainer.data = SimpleNamespace(dropout=asked), {"names": model.names}
+    weights = tiny_data.save(model, tmp_path / "model.pt")
+    inputs = RecoverInputs(weights=weights, teacher=weights, data=data)
+    config = QUICK.model_copy(update={"overrides": {**QUICK.overrides, "dropout": asked}})
+    arguments = training_arguments(inputs, config, tmp_path / "out", data=data, imgsz=64, seed=0)
+    trainer = trainer_of("classify", "answers")(overrides=arguments)
     assert trainer.get_model(weights=model).model[-1].drop.p == (asked or 0.1)
 
 
@@ -573,7 +562,7 @@ def test_nan_in_one_of_two_processes(train: Recover, tmp_path: Path, monkeypatch
             train()
     best = tmp_path / "recover" / "train" / "weights" / "best.pt"
     assert all_finite(checkpoint.load(best).model.state_dict().values())
-    listener = _Says()
+    listener = Remembers()
     train(progress=listener)
     assert "goes on after epoch 1 of 2" in listener.said
 
@@ -583,7 +572,7 @@ def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cloudpickle")
     if not torch.distributed.is_gloo_available():
         pytest.skip("needs a torch with gloo")
-    from tests.two_processes import TwoProcesses
+    from tests.helpers.two_processes import TwoProcesses
 
     monkeypatch.setattr("yolo_slim.training.trainer.TRAINERS", {"detect": TwoProcesses})
     monkeypatch.chdir(ROOT)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.files import read_json
@@ -89,23 +90,22 @@ def test_criterion_computes_in_float32() -> None:
 
 
 @pytest.mark.parametrize("amp", [True, "bf16", False])
-def test_mixed_precision_training(
-    amp: Any, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mixed_precision_training(amp: Any, trained: Path, signs: Path, tmp_path: Path) -> None:
     """Where it is asked for, convolutions see bfloat16; weights, statistics and the file on the disk never do."""
     seen: set[torch.dtype] = set()
-    forward = torch.nn.Conv2d._conv_forward
 
-    def watched(self: Any, *args: Any) -> torch.Tensor:
-        answer = forward(self, *args)
-        seen.update([answer.dtype] if self.training else [])
-        assert self.weight.dtype == torch.float32
-        return answer
+    def watched(layer: nn.Module, _: Any, answer: torch.Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            seen.update([answer.dtype] if layer.training else [])
+            assert layer.weight.dtype == torch.float32
 
-    monkeypatch.setattr(torch.nn.Conv2d, "_conv_forward", watched)
     inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
     config = RecoverConfig(epochs=1, batch=8, device="cpu", overrides={**OFF, "amp": amp})
-    weights = recover.run(inputs, config, tmp_path / "recover", imgsz=64).weights
+    hook = register_module_forward_hook(watched)
+    try:
+        weights = recover.run(inputs, config, tmp_path / "recover", imgsz=64).weights
+    finally:
+        hook.remove()
     assert seen == {torch.bfloat16 if amp else torch.float32}
     assert read_json(tmp_path / "recover" / "manifest.json")["mixed_precision"] == bool(amp)
     for value in checkpoint.load(weights).model.state_dict().values():

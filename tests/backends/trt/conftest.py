@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "runtime"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "scripts"))
-
-import cv2
-import tiny_detector
-
+from tests.helpers import tiny_detector
 from yolo_slim.backends import backend
 from yolo_slim.bundle import BundleSpec, write_bundle_json
 from yolo_slim.runtime.__main__ import main

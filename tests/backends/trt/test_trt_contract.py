@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-import trt_contract
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.helpers import trt_contract
+from tests.helpers.constants import ROOT
+
 FAKES = Path(__file__).parent / "fakes"
 VERSIONS = list(trt_contract.PACKAGES)
 
@@ -23,7 +24,7 @@ VERSIONS = list(trt_contract.PACKAGES)
 def bindings(version: str) -> dict[str, str]:
     """Return the names of a version's genuine bindings, or skip."""
     if trt_contract.missing(version):
-        pytest.skip(f"needs TensorRT's bindings {version}: python scripts/trt_contract.py --fetch (from PyPI)")
+        pytest.skip(f"needs TensorRT's bindings {version}: python -m tests.helpers.trt_contract --fetch (from PyPI)")
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc for the stub libraries")
     return trt_contract.probe(version)
@@ -140,7 +141,7 @@ def test_fake_pretends_nothing(version: str) -> None:
 def pycuda_source() -> str:
     """Return the source of PyCUDA's driver module, or skip."""
     if not list(trt_contract.CACHE.glob("pycuda-*.tar.gz")):
-        pytest.skip("needs PyCUDA's sources: python scripts/trt_contract.py --fetch (from PyPI)")
+        pytest.skip("needs PyCUDA's sources: python -m tests.helpers.trt_contract --fetch (from PyPI)")
     return trt_contract.pycuda_source()
 
 

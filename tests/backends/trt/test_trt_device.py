@@ -201,7 +201,7 @@ def test_dla_without_fallback(make_bundle: Callable[..., Path], device: Cli) -> 
 
 def test_other_runtimes_need_no_engine(device: Cli, graphs: dict[str, Path], tmp_path: Path) -> None:
     """Building an onnxruntime bundle says that there is no engine to build."""
-    from tiny_detector import build_bundle
+    from tests.helpers.tiny_detector import build_bundle
 
     build_bundle(graphs["fp32"], tmp_path / "plain", "onnxruntime")
     done = device("build", tmp_path / "plain")

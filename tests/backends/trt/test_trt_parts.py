@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from tiny_detector import IMGSZ, scene
 
+from tests.helpers.tiny_detector import IMGSZ, scene
 from yolo_slim.backends import backend, tensorrt
 from yolo_slim.backends.tensorrt.builder import PRECISION_FLAGS
 from yolo_slim.backends.tensorrt.cuda_graph import CudaGraph, GraphUnavailable

@@ -1,4 +1,4 @@
-"""Random cuts, and the comparison that shows whether one is exact: layer by layer, with the masked network."""
+"""Random scores and cuts, and whether a cut is exact: compared with the masked network, layer by layer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ import numpy as np
 import torch
 from torch import nn
 
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.models.size import exported_layers
+from yolo_slim.pruning.decisions import decide, make_terms
 from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.plan import PrunePlan, make_plan
+from yolo_slim.pruning.pruner import Ranked
 
 TOLERANCE = 1e-5
 """Share of a layer's largest output by which an exact cut may be off: sums of fewer numbers round differently."""
 Written = dict[str, list[torch.Tensor]]
 """What every layer of a plan writes, run by run, and under no name what the network answers."""
+
+
+def ranked(model: torch.nn.Module, config: PruneConfig) -> Ranked:
+    """Return a network with random scores at 64 px."""
+    graph = trace_channels(model, 64)
+    terms = make_terms(model, graph, config, exported_layers(model, end2end=False), {})
+    scores = np.random.default_rng(0).random(label_count(graph))
+    return Ranked(graph=graph, scores=scores, terms=terms, slots=decide(graph, scores, terms))
 
 
 def random_plan(model: nn.Module, seed: int = 3) -> PrunePlan:
@@ -46,7 +59,7 @@ def masked(model: nn.Module, plan: PrunePlan, *, outputs: bool = False) -> nn.Mo
 
 def by_output(module: nn.Module) -> torch.Tensor:
     """Return a view of a layer's weight of shape (Cout, Cin, ...)."""
-    weight: torch.Tensor = module.weight.data  # type: ignore[assignment, union-attr]
+    weight: torch.Tensor = module.weight.data  # type: ignore[assignment]
     return weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight
 
 

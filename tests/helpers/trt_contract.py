@@ -1,7 +1,7 @@
 """Check every TensorRT and PyCUDA call of yolo_slim against NVIDIA's genuine Python bindings, without a GPU.
 
-    python scripts/trt_contract.py --fetch     download the bindings (about 1 MB each) into .cache/tensorrt-bindings
-    python scripts/trt_contract.py             print the table of docs/tensorrt.md
+    python -m tests.helpers.trt_contract --fetch   download the bindings (about 1 MB each) into .cache/tensorrt-bindings
+    python -m tests.helpers.trt_contract           print the table of docs/tensorrt.md
 
 The calls are read from the source, so that no list can drift from it. The bindings import because stub libraries stand
 in for libnvinfer: nothing can be built or run, but every class, method, signature and enum is NVIDIA's own.
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.constants import ROOT
+
 CACHE = ROOT / ".cache" / "tensorrt-bindings"
 PACKAGES = {
     "8.6.1": "tensorrt-bindings==8.6.1",

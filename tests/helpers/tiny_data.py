@@ -59,7 +59,7 @@ def randomised(model: Any) -> Any:
     """Return a model with random statistics and no vector of equal values, so that mixed-up channels show."""
     import torch
 
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for module in norms:
         module.running_mean.normal_(0, 0.1)
         module.running_var.uniform_(0.5, 1.5)

@@ -1,6 +1,6 @@
 """Run plain Ultralytics in a process where yolo_slim and torch-pruning can't be imported.
 
-    python tests/bare.py DATA IMGSZ weights.pt ...
+    python tests/helpers/bare.py DATA IMGSZ weights.pt ...
 
 Prints one JSON line for every file: which of loading, validating and exporting worked, and what went wrong.
 """
@@ -23,7 +23,7 @@ class Blocked:
 
 def main() -> None:
     """Load, validate and export every file."""
-    sys.meta_path.insert(0, Blocked())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Blocked())
     data, imgsz, *files = sys.argv[1:]
     for file in files:
         print("BARE " + json.dumps(_try(data, int(imgsz), file)), flush=True)

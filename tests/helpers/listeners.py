@@ -1,0 +1,34 @@
+"""Listeners to a stage's progress: one remembers what was said, one stops the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Remembers:
+    """Keeps what is said."""
+
+    said: str = ""
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Ignore a bar's progress."""
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.said += text + "\n"
+
+
+@dataclass
+class Interrupts:
+    """Stops the stage, as Ctrl-C does, at the first line that contains a text."""
+
+    text: str
+
+    def step(self, text: str, done: int, total: int) -> None:
+        """Ignore a bar's progress."""
+
+    def say(self, text: str) -> None:
+        """Stop at the line that was waited for."""
+        if self.text in text:
+            raise KeyboardInterrupt
