@@ -14,10 +14,10 @@ from yolo_slim.datasets.check import check_dataset
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.export.parity import measure_parity
-from yolo_slim.measuring.images import choose_split, passed_over
 from yolo_slim.models import checkpoint
-from yolo_slim.stages import export as export_stage
-from yolo_slim.stages.export import ExportInputs
+from yolo_slim.stages import export
+from yolo_slim.stages.context import Context
+from yolo_slim.stages.validate import choose_split, passed_over
 
 
 def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
@@ -30,7 +30,7 @@ def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
     check_dataset(dataset)
     assert choose_split(dataset, ValidateConfig()) == "val"
     assert passed_over(dataset, "val") == [
-        "the test split can't be used (test: none of its 2 images exists): mAP is measured on val"
+        "the test split was passed over (test: none of its 2 images exists): mAP is that of val"
     ]
     with pytest.raises(SlimError, match="the split 'test' has no images") as caught:
         choose_split(dataset, ValidateConfig(split="test"))
@@ -39,7 +39,7 @@ def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
     with pytest.raises(SlimError, match="no such file"):
         check_dataset(load_dataset(copied))
     copied.write_text(copied.read_text().replace("test: test.txt", "test: [images/val, images/gone]"))
-    with pytest.raises(SlimError, match="the split 'test' is incomplete"):
+    with pytest.raises(SlimError, match="the split 'test' isn't whole"):
         choose_split(load_dataset(copied), ValidateConfig())
 
 
@@ -70,11 +70,8 @@ def test_stages_alone_check_what_they_read(copied: Path, signs: Path, trained: P
         api.quantize("model.onnx", copied, tmp_path / "quantize", imgsz=64)
     label.unlink()
     copied.write_text(re.sub(r"^(val|train):.*\n", "", plain, flags=re.MULTILINE))
-    graph = Path(
-        export_stage.run(
-            ExportInputs(weights=trained, data=signs), ExportConfig(parity_images=1), tmp_path / "export", imgsz=64
-        ).onnx
-    )
+    context = Context.load(signs, imgsz=64)
+    graph = export.run(trained, ExportConfig(parity_images=1), tmp_path / "export", context).onnx
     with pytest.raises(SlimError, match="no images to compare the graphs"):
         api.quantize(graph, copied, tmp_path / "half", precisions=["fp16"])
     copied.write_text(re.sub(r"^val:.*\n", "", plain, flags=re.MULTILINE))

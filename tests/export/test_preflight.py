@@ -112,7 +112,7 @@ def test_model_string_belongs_to_one_profile(model: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", [NANO, NX, "jetson-agx-orin", THOR])
-def test_profile_tells_the_device_how_to_build(target: str) -> None:
+def test_profile_has_the_engine_settings(target: str) -> None:
     """A Jetson profile's engine settings are what the TensorRT backend accepts, and no other runtime's."""
     profile = targets.load(target)
     settings = profile.engine_settings("tensorrt")

@@ -13,10 +13,10 @@ def exported(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactor
     """Return the shipped yolo11n as an ONNX file of 128 px."""
     from yolo_slim.config.run import ExportConfig
     from yolo_slim.stages import export
+    from yolo_slim.stages.context import Context
 
-    folder = tmp_path_factory.mktemp("exported")
-    inputs = export.ExportInputs(weights=trained, data=signs)
-    return export.run(inputs, ExportConfig(parity_images=2), folder, imgsz=128).onnx
+    context = Context.load(signs, imgsz=128)
+    return export.run(trained, ExportConfig(parity_images=2), tmp_path_factory.mktemp("exported"), context).onnx
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from yolo_slim.quantization.integer import integer_convolutions
 from yolo_slim.quantization.ranges import collect, observers, ranges_of
 from yolo_slim.quantization.session import open_session
 from yolo_slim.stages import export
+from yolo_slim.stages.context import Context
 
 
 def ranges_for(model: Any, blobs: list[np.ndarray]) -> dict[str, np.ndarray]:
@@ -190,8 +191,8 @@ def test_yolo26(
     end2end: bool, untrained: Callable[[str], Path], signs: Path, blobs: list[np.ndarray], tmp_path: Path
 ) -> None:
     """Both heads of yolo26 become int8 and fp16: integer convolutions, typed graphs, metadata and layout kept."""
-    inputs = export.ExportInputs(weights=untrained("yolo26n"), data=signs)
-    exported = export.run(inputs, ExportConfig(parity_images=1, end2end=end2end), tmp_path / "export", imgsz=128).onnx
+    config, context = ExportConfig(parity_images=1, end2end=end2end), Context.load(signs, imgsz=128)
+    exported = export.run(untrained("yolo26n"), config, tmp_path / "export", context).onnx
     model = graph.load(exported)
     body = graph.parts(model).body
     int8 = saved(qdq.quantize(model, body, ranges_for(model, blobs[:2])), tmp_path / "int8.onnx")

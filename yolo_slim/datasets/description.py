@@ -242,11 +242,6 @@ def _listed(line: str, folder: Path) -> str:
     return f"{folder}/{line[2:]}" if line.startswith("./") else line
 
 
-def digest(dataset: Dataset) -> str:
-    """:attr:`Dataset.digest`, for callers that still ask this way."""
-    return dataset.digest
-
-
 def _ends(path: Path) -> bytes:
     """A file's size and its first and last bytes."""
     size = path.stat().st_size

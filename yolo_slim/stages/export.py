@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import ExportConfig
-from yolo_slim.export.graphs import FLOAT_FILE, QAT_FILE
+from yolo_slim.export.graphs import FLOAT_FILE, QAT_FILE, export_graphs
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content, run_once
 
@@ -68,7 +68,6 @@ def _checked(weights: Path, config: ExportConfig, imgsz: int) -> Checkpoint:
 
 def _made(loaded: Checkpoint, config: ExportConfig, outputs: ExportOutputs, context: Context) -> Made:
     """Export, and compare the graph with PyTorch."""
-    from yolo_slim.export.graphs import export_graphs
     from yolo_slim.export.parity import measure_parity
     from yolo_slim.models.ultralytics import log_to
 

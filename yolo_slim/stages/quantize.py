@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import QuantizeConfig
 from yolo_slim.quantization import files as names
@@ -13,12 +13,13 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content, require_manifest, run_once
 
 if TYPE_CHECKING:
-    from yolo_slim.quantization.calibration import Calibration
+    from yolo_slim.quantization.make import Checked
 
 REVISION = 1
 """Raised when equal graphs are quantized otherwise."""
 PACKAGES = ("onnx", "onnxruntime", "numpy", "opencv-python", "ultralytics")
 """Packages that compute ranges and graphs; Ultralytics counts the mAP that decides what stays float."""
+PRECISIONS = names.PRECISIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def run(
     folder: Path,
     context: Context,
     *,
-    precisions: Sequence[str] = names.PRECISIONS,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> QuantizeOutputs:
     """Make the graphs of every precision.
 
@@ -59,125 +60,70 @@ def run(
         SlimError: not an exported graph or one of another size, an unknown precision, no or bad calibration images, or
             no images, or an int8 graph whose convolutions ONNX Runtime wouldn't run as integers.
     """
-    job = job_of(inputs, config, folder, context, precisions)
 
-    def check() -> _Checked:
-        return _checked(inputs, config, context, precisions)
+    def check() -> Checked:
+        from yolo_slim.quantization.make import Sources, check_sources
 
-    def make(found: _Checked) -> Made:
-        expected = expected_outputs(folder, precisions, is_quantized=found.is_quantized)
-        return _made(found, inputs, config, expected, context)
+        sources = Sources(
+            onnx=inputs.onnx, trained=inputs.trained, calibration=inputs.calibration, dataset=context.dataset
+        )
+        return check_sources(sources, config, imgsz=context.imgsz, seed=context.seed, precisions=precisions)
 
-    return written_in(folder, run_once(job, make, context, check=check).outputs)
+    def make(checked: Checked) -> Made:
+        from yolo_slim.quantization.make import make_graphs
+
+        outputs = expected_outputs(folder, precisions, quantized=checked.is_qat)
+        report = make_graphs(
+            checked,
+            outputs.graphs,
+            calibration_file=outputs.calibration,
+            errors_file=outputs.layer_errors,
+            imgsz=context.imgsz,
+            progress=context.progress,
+        )
+        files = [*outputs.graphs.values(), outputs.calibration, outputs.layer_errors]
+        return Made(outputs=[path for path in files if path], facts=report.to_json())
+
+    manifest = run_once(job_of(inputs, config, folder, context, precisions), make, context, check=check)
+    return written_in(folder, manifest.outputs)
 
 
 def job_of(
     inputs: QuantizeInputs, config: QuantizeConfig, folder: Path, context: Context, precisions: Sequence[str]
 ) -> Job:
     """Say what decides the stage's result."""
-    read = {"onnx": inputs.onnx, "trained": inputs.trained, "calibration": inputs.calibration}
-    shared = {"imgsz": context.imgsz, "seed": context.seed, "precisions": sorted(precisions)}
+    files = {"onnx": inputs.onnx, "trained": inputs.trained, "calibration": inputs.calibration}
     return Job(
         stage="quantize",
         folder=folder,
-        settings={**config.model_dump(), **shared},
-        inputs={**{role: content(path) for role, path in read.items() if path}, "data": context.dataset.digest},
+        settings={
+            **config.model_dump(), "imgsz": context.imgsz, "seed": context.seed, "precisions": sorted(precisions),
+        },
+        inputs={
+            **{role: content(path) for role, path in files.items() if path}, "data": context.dataset.digest,
+        },
         revision=REVISION,
         packages=PACKAGES,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Checked:
-    """What was read before the first graph is made."""
-
-    model: Any
-    """The float graph."""
-    trained: Any
-    """The graph whose ranges are used: of quantization-aware training, or the float one."""
-    is_quantized: bool
-    layout: str
-    images: list[Path]
-    calibration: Calibration | None
-
-
-def _checked(inputs: QuantizeInputs, config: QuantizeConfig, context: Context, precisions: Sequence[str]) -> _Checked:
-    """Refuse what can't be quantized."""
-    from yolo_slim.quantization import graph, qat_graph
-    from yolo_slim.quantization.calibration_file import load_or_choose
-    from yolo_slim.quantization.report import images_to_compare
-
-    about = graph.layout_of(inputs.onnx)
-    graph.require_input_size(about, context.imgsz)
-    names.require_precisions(precisions)
-    model = graph.load(inputs.onnx)
-    calibration = None
-    if "int8" in precisions:
-        qat_graph.require_trained_ranges(inputs.onnx, model, inputs.trained)
-    trained = qat_graph.load_qat_graph(inputs.trained, inputs.onnx, about) if inputs.trained else model
-    images = images_to_compare(context.dataset, config.parity_images)
-    if "int8" in precisions:
-        calibration = load_or_choose(
-            inputs.calibration, context.dataset, config, imgsz=context.imgsz, seed=context.seed
-        )
-    return _Checked(
-        model=model,
-        trained=trained,
-        is_quantized=graph.is_quantized(trained),
-        layout=about.layout,
-        images=images,
-        calibration=calibration,
-    )
-
-
-def _made(
-    found: _Checked, inputs: QuantizeInputs, config: QuantizeConfig, outputs: QuantizeOutputs, context: Context
-) -> Made:
-    """Make the graphs, and measure how far they are from fp32."""
-    from yolo_slim.quantization import fp16, graph
-    from yolo_slim.quantization.calibration_file import save_or_copy
-    from yolo_slim.quantization.int8 import Int8Writer
-    from yolo_slim.quantization.report import measure_graphs
-
-    if outputs.calibration and found.calibration:
-        save_or_copy(found.calibration, context.dataset, outputs.calibration, inputs.calibration)
-        Int8Writer(
-            model=found.trained,
-            layout=found.layout,
-            names=context.dataset.names,
-            calibration=found.calibration,
-            config=config,
-            progress=context.progress,
-        ).write(outputs.graphs, outputs.layer_errors)
-    if names.FP16 in outputs.graphs:
-        graph.save(fp16.convert(found.model), outputs.graphs[names.FP16])
-    report = measure_graphs(inputs.onnx, outputs.graphs, found.images, layout=found.layout, imgsz=context.imgsz)
-    context.progress.say(f"quantize: distance to fp32: {report}")
-    others = [path for path in (outputs.calibration, outputs.layer_errors) if path]
-    return Made(outputs=[*outputs.graphs.values(), *others], facts=report.to_json())
-
-
-def expected_outputs(folder: Path, precisions: Sequence[str], *, is_quantized: bool) -> QuantizeOutputs:
-    """Say what the stage writes; a graph that came quantized has no layer errors."""
-    int8 = "int8" in precisions
-    return QuantizeOutputs(
-        graphs={name: folder / file for name, file in names.graph_files(precisions).items()},
-        calibration=folder / names.CALIBRATION_FILE if int8 else None,
-        layer_errors=folder / names.LAYER_ERRORS_FILE if int8 and not is_quantized else None,
-    )
+    )  # fmt: skip
 
 
 def written_in(folder: Path, files: Collection[str]) -> QuantizeOutputs:
     """Say what a finished stage wrote, from the files that its manifest lists."""
-
-    def written(name: str) -> Path | None:
-        return folder / name if name in files else None
-
-    graphs = names.graph_files(names.PRECISIONS)
+    there = {file: folder / file for file in files}
     return QuantizeOutputs(
-        graphs={name: folder / file for name, file in graphs.items() if file in files},
-        calibration=written(names.CALIBRATION_FILE),
-        layer_errors=written(names.LAYER_ERRORS_FILE),
+        graphs={name: there[file] for name, file in names.graph_files(PRECISIONS).items() if file in there},
+        calibration=there.get(names.CALIBRATION_FILE),
+        layer_errors=there.get(names.LAYER_ERRORS_FILE),
+    )
+
+
+def expected_outputs(out_dir: Path, precisions: Sequence[str], *, quantized: bool = False) -> QuantizeOutputs:
+    """Return the paths that the stage writes for some precisions."""
+    int8 = "int8" in precisions
+    return QuantizeOutputs(
+        graphs={name: out_dir / file for name, file in names.graph_files(precisions).items()},
+        calibration=out_dir / names.CALIBRATION_FILE if int8 else None,
+        layer_errors=out_dir / names.LAYER_ERRORS_FILE if int8 and not quantized else None,
     )
 
 
