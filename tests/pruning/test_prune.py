@@ -52,7 +52,7 @@ def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, m
         def refuse(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr("yolo_slim.pruning.pruner.score", refuse)
+        monkeypatch.setattr("yolo_slim.pruning.scoring.score", refuse)
         with pytest.raises(Exception, match="") as caught:
             prune.dry_run(inputs, PruneConfig(), tmp_path, imgsz=64)
         return caught.value

@@ -32,7 +32,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths, measure
 from yolo_slim.pipeline import Run
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.block_costs import load_map
+from yolo_slim.pruning.block_costs import load_block_costs
 from yolo_slim.reporting.comparison_html import render
 from yolo_slim.reporting.comparison_text import markdown
 from yolo_slim.stages.validate import choose_split
@@ -101,7 +101,7 @@ def run(
     _require_runtimes(runtimes)
     config = fair(config)
     if config.prune.block_costs:
-        load_map(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
+        load_block_costs(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
     folder = project / (name or default_name(config))
     prepared = pipeline.prepare(config, folder, command=command, progress=listener)
     wanted = list(_cells(chosen, removed, seeds))

@@ -12,7 +12,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models.size import Size
 from yolo_slim.models.ultralytics import log_to
-from yolo_slim.pruning.allocation import Goal
+from yolo_slim.pruning.goal import Goal
 
 MAX_ERROR = 0.03
 """Largest distance between what was asked for and got, as a share of the unpruned network."""

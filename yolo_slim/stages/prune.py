@@ -17,8 +17,8 @@ from yolo_slim.models.size import Size, conv_widths, measure
 from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning import plan_edits as planning
-from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.budget import make_goal, require_goal, require_size
+from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.plan import PrunePlan
@@ -194,7 +194,7 @@ def dry_run(
 def _tell_kept(graph: ChannelGraph, progress: Progress) -> None:
     """Name the blocks that can't be cut."""
     for block, why in graph.blocks_kept().items():
-        progress.say(f"prune: {block} stays as wide as it is: {why}")
+        progress.say(f"prune: {block} keeps channels: {why}")
 
 
 def replay(
