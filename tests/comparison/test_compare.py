@@ -8,12 +8,12 @@ from pathlib import Path
 
 import click
 import pytest
-
-from tests import tiny_data
 from tests.helpers.cli import run_cli
 from tests.helpers.comparisons import KEY, command, entries
-from yolo_slim.cli import cli
 from yolo_slim.comparison.result import load
+
+from tests import tiny_data
+from yolo_slim.cli import cli
 from yolo_slim.files import read_json, sha256
 from yolo_slim.version import __version__
 

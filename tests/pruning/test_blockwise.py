@@ -38,7 +38,8 @@ def free(found: Ranked) -> set[str]:
 @pytest.mark.parametrize("family", [*FAMILIES, "yolov5n", "yolov9t", "yolov10n", "yolo12n"])
 def test_every_slot_has_a_row(family: str, untrained: Callable[[str], Path]) -> None:
     """Whatever settings the table is measured with, every layer that any settings could narrow has a row of its
-    block."""
+    block.
+    """
     model = checkpoint.load(untrained(family)).model
     coarse, fine = ranked(model, PruneConfig(round_to=16)), ranked(model, PruneConfig(round_to=1, min_width=1))
     blocks = blocks_of(coarse)
