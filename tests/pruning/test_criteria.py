@@ -22,7 +22,7 @@ from yolo_slim.pruning.importance import gradients_enabled, losses, require_imag
 from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
 from yolo_slim.stages import prune
 from yolo_slim.training.batches import batches
-from yolo_slim.training.phase import _Phase, add_l1_gradient
+from yolo_slim.training.phase import Phase, add_l1_gradient
 
 ROOTS = ("model.0.conv", "model.2.cv1.conv", "model.4.m.0.cv1.conv", "model.8.cv3.conv", "model.13.cv2.conv")
 """Convolutions of yolov5n whose groups are small and large, with and without shortcut and concatenation."""
@@ -231,7 +231,7 @@ def test_l1_penalty_is_one_of_an_image(task: str, images: int) -> None:
         def optimizer_step(self) -> None:
             """Step, in Ultralytics' place."""
 
-    trainer = type("Trainer", (_Phase, Steps), {"l1": 0.5})()
+    trainer = type("Trainer", (Phase, Steps), {"l1": 0.5})()
     trainer.args, trainer.model, trainer.accumulate = SimpleNamespace(task=task, batch=16), model, 3
     trainer.scaler = SimpleNamespace(get_scale=lambda: 4.0)
     trainer.optimizer_step()
