@@ -25,6 +25,7 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_atomic
 from yolo_slim.models.ultralytics import prepare_ultralytics
 
+# What YOLO() and its exporter read; the rest, with its paths, describes a training that isn't this one.
 KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
 MODELS = {
     "detect": ("DetectionModel", ("Detect", "v10Detect")),
@@ -80,6 +81,7 @@ class Checkpoint:
     @property
     def stride(self) -> int:
         """The largest stride, pixels; input sides are multiples of it."""
+        # A classifier has no levels; its stride is 1.
         stride = int(self.model.stride.max())  # type: ignore[operator]
         return max(stride, LEAST_STRIDE) if self.task == "classify" else stride
 
@@ -175,6 +177,7 @@ def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
 
 def require_modelopt(fact: str) -> None:
     """Raise, with what needs it as the fact, unless NVIDIA ModelOpt is installed: Ultralytics' int8 is built on it."""
+    # find_spec, because importing ModelOpt takes seconds.
     if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
         raise SlimError(
             f"{fact}, which needs NVIDIA ModelOpt.",
@@ -289,6 +292,7 @@ def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
 def _model_in(path: Path, content: Mapping[str, Any]) -> nn.Module:
     """The network of a checkpoint's dictionary."""
     model = content.get("ema") or content.get("model")
+    # Every Ultralytics model has its yaml; a torch module of another origin hasn't.
     if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
         raise SlimError(
             f"{path} is not an Ultralytics checkpoint: it contains no model (perhaps only weights).",

@@ -71,6 +71,7 @@ def allocate_global(problem: Problem, *, per_mac: float, value: CostModel | None
         saved = (value or problem.cost).saved(keep, step)
         gone = [slot.width - int(k) for slot, k in pairs]
         loss = np.array([_loss(c, g, int(d)) for c, g, d in zip(cumulated, gone, step, strict=True)])
+        # Steps that save nothing are never taken: they would cost score and bring the target no closer.
         rank = np.where((step > 0) & (saved > 0), loss / np.maximum(saved, 1.0) ** per_mac, np.inf)
         best = int(rank.argmin())
         if not np.isfinite(rank[best]):
@@ -140,6 +141,7 @@ def allocate_isomorphic(problem: Problem, share: Share) -> np.ndarray:
         SlimError: the target isn't met though every layer is at its floor.
     """
     slots = problem.slots
+    # The head's slots are kinds of their own, because they have another share.
     kinds: dict[tuple[str, bool], list[int]] = {}
     for i, slot in enumerate(slots):
         if slot.floor < slot.width:
@@ -151,6 +153,7 @@ def allocate_isomorphic(problem: Problem, share: Share) -> np.ndarray:
     def widths_at(ratio: float) -> np.ndarray:
         keep = widths_of(slots)
         for key, members in kinds.items():
+            # Channels of this kind that may still go.
             allowed = ratio * share(slots[members[0]]) * sum(slots[i].width for i in members)
             for _, i, step in queues[key]:
                 allowed -= step
@@ -184,6 +187,7 @@ def _with_fixed(problem: Problem, widths_at: WidthsAt) -> WidthsAt:
 def _bracket(problem: Problem, widths_at: WidthsAt) -> tuple[float, float]:
     """Two shares with nothing between them, of which the larger meets the target and the smaller doesn't."""
     low, high = 0.0, 1.0
+    # Halving works, though widths change in jumps, because a larger share never costs more.
     if not problem.is_met(widths_at(high)):
         raise unreachable(problem.slots, problem.cost, widths_at(high), problem.target)
     # 40 halvings: 1e-12, far below one channel of any layer.

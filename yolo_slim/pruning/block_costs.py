@@ -56,6 +56,7 @@ class BlockCost:
         rounds = self.details.get("round_ms")
         if self.ms_gain < LEAST_MS_GAIN:
             return False
+        # Every round times control and cut, so a slow moment of the machine is in both and not in their difference.
         return not rounds or float(np.percentile(np.subtract(rounds["control"], rounds["cut"]), 25)) > 0
 
     def to_json(self) -> dict[str, object]:
@@ -222,6 +223,7 @@ def prices(slots: list[Slot], cost: CostModel, costs: BlockCosts) -> np.ndarray:
         SlimError: slots that can give channels up but have no row.
     """
     rows = _rows_of(slots, costs)
+    # The same cut as when the table was measured, by the present scores and MACs.
     measured = {
         row: _cut_alone(costs.removed, slots, members, cost)
         for row in dict.fromkeys(row for row in rows if row is not None)
@@ -267,6 +269,7 @@ def _cut_alone(removed: float, slots: list[Slot], members: list[int], cost: Cost
         gone = round(slots[i].width * removed)
         keep[i] -= gone
         lost += float(slots[i].unit_scores[:gone].sum())
+    # Not 0, by which prices divide: random or equal scores may be, and a cut may save no MACs.
     return _Cut(members=members, score=max(lost, 1e-30), macs=max(full - cost.total(keep), 1.0))
 
 

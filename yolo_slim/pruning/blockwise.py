@@ -50,6 +50,7 @@ def blocks_of(ranked: Ranked) -> list[Block]:
     A block is measured as the settings cut it. One that ``round_to`` or a floor alone keeps as it is is measured all
     the same, so that the table also serves settings with another ``round_to`` or floor.
     """
+    # A table that was measured at round_to 16 would lack the narrow layers that round_to 8 can cut.
     open_slots = _open_slots(ranked.slots, ranked.terms)
     loosest = replace(ranked.terms, config=ranked.terms.config.model_copy(update=LOOSEST))
     possible = _open_slots(decide(ranked.graph, ranked.scores, loosest), ranked.terms)
@@ -80,6 +81,7 @@ def kept_in(ranked: Ranked, block: Block, removed: float) -> np.ndarray:
 def cut_alone(model: nn.Module, ranked: Ranked, keep: np.ndarray) -> nn.Module:
     """A copy of a network without the lowest-scored channels of every slot; its statistics are not re-estimated."""
     kept = kept_labels(ranked.graph, ranked.slots, keep, ranked.scores)
+    # Used up here and never saved, so it needs no model and no settings.
     plan = make_plan(ranked.graph, kept, "", {})
     cut = copy.deepcopy(model)
     apply_plan(cut, plan)

@@ -50,6 +50,7 @@ class Terms:
 
     def floor(self, name: str, width: int) -> int:
         """Fewest channels that a slot may keep, before rounding and without regard to the head rate."""
+        # Of the unpruned width: a share of what is left would fall with every step.
         own = self.widths.get(name, width)
         return min(width, max(self.config.min_width, math.ceil(self.config.min_share * own)))
 
@@ -79,6 +80,7 @@ def protected(names: list[str], patterns: list[str]) -> frozenset[str]:
         SlimError: patterns that fit no layer, with the nearest name.
     """
     found = {p: [n for n in names if n == p or n.startswith(f"{p}.") or fnmatchcase(n, p)] for p in patterns}
+    # Patterns may also name a layer's block, so blocks are suggested too.
     known = [*names, *sorted({name.rsplit(".", i)[0] for name in names for i in (1, 2)})]
     unknown = [f"{p}: no such layer.{did_you_mean(p, known)}" for p, fits in found.items() if not fits]
     if unknown:

@@ -79,6 +79,7 @@ def _follow_layer(trace: Trace, call: Call) -> Any:
     if call.name == "linear" and labels is not None and call.args[0].ndim == 2:
         return _follow_linear(trace, module, labels, call.result)
     if call.name == "batch_norm" and labels is not None:
+        # A normalisation that runs twice has one scale for both runs.
         if module in trace.norms:
             trace.labels.merge(trace.norms[module], labels)
         trace.norms[module] = labels
@@ -104,6 +105,7 @@ def _follow_first(trace: Trace, call: Call, labels: Labels) -> Any:
         return label(result, labels) if call.name in TYPE_OF or _reads_only_first(call) else None
     if call.name in ("chunk", "split") and call.dimension(2, 0, first.ndim) == 1:
         return _follow_split(trace, call, labels)
+    # Each channel becomes as many values as it has pixels, side by side.
     if call.name == "flatten" and result.ndim == 2 and len(result) == len(first):
         return label(result, np.repeat(labels, result.shape[1] // len(labels)))
     if call.name == "mean" and _is_over_pixels(call):
@@ -189,6 +191,7 @@ def _follow_elementwise(trace: Trace, operands: Sequence[Any], result: torch.Ten
     tensors = [a for a in operands if isinstance(a, torch.Tensor) and a.ndim > 0]
     wide = [a for a in tensors if a.ndim == result.ndim and a.shape[1:2] == result.shape[1:2]]
     single = [a for a in tensors if all(a is not w for w in wide)]
+    # A factor for every channel (ConvNeXt's layer scale) is a parameter that the cut wouldn't narrow.
     if any(_channels(a, result.ndim) != 1 for a in single):
         return None
     found = [labels_of(a) for a in wide]

@@ -66,6 +66,7 @@ class CostModel:
     def saved(self, keep: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Cost saved by removing ``step[s]`` channels from slot s alone, shape (slots,)."""
         inputs, outputs = self._inputs(keep)[:, None], (self.writes @ keep)[:, None]
+        # A layer may both write and read a slot, so the saving isn't a sum of two.
         after = (inputs - self.reads * step) * (outputs - self.writes * step)
         paired = np.asarray((self.unit[:, None] * (inputs * outputs - after)).sum(axis=0))
         return paired if self.per_output is None else paired + self.per_output @ self.writes * step

@@ -108,6 +108,7 @@ def trace_channels(model: nn.Module, imgsz: int) -> ChannelGraph:
     """
     trace = trace_model(model, imgsz, RULES)
     _require_reached(model, trace)
+    # Labels were merged while the network ran, so the records have older ones.
     roots = trace.labels.roots
     for site in trace.convs.values():
         site.outputs, site.inputs = roots(site.outputs), roots(site.inputs)
@@ -147,6 +148,7 @@ def _require_reached(model: nn.Module, trace: Trace) -> None:
 
 def _spaces(trace: Trace, parts: list[list[Labels]], frozen: dict[int, Reason]) -> tuple[list[Space], dict[int, int]]:
     """Channels that are written together, except where a split separates them; and each label's space."""
+    # Two channels are interchangeable if one layer writes them and no split has them in different parts.
     colours = _colours(parts, len(trace.labels))
     joined = UnionFind()
     joined.new(len(trace.labels))
@@ -215,6 +217,7 @@ def _ties(parts: list[list[Labels]], home: dict[int, int], spaces: list[Space]) 
     equal = UnionFind()
     equal.new(len(spaces))
     for split in parts:
+        # Channels that no convolution writes can't be removed, so their partners can't either.
         unknown = [part for part in split if any(label not in home for label in part.tolist())]
         at = [np.array([home[label] for label in part.tolist() if label in home], dtype=np.int64) for part in split]
         if unknown:

@@ -102,9 +102,10 @@ def gradients_enabled(model: nn.Module, *, weights: bool) -> Iterator[None]:
 
 
 def losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the task's own loss of every batch, summed over its images, with the number of images."""
+    """The task's own loss of every batch, summed over its images, with the number of images."""
     for batch in batches:
         loss, _ = model(batch)
+        # Sums make the batch size irrelevant: the same images score the same in any batches.
         # A classifier's loss is a mean over the images, every other task's is a sum.
         total = loss.sum() if loss.ndim else loss * len(batch["img"])
         if not torch.isfinite(total):
@@ -174,6 +175,7 @@ def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Ba
             if module.weight.grad is not None:
                 sums[name] += module.weight.grad**2 if squared else module.weight.grad
         model.zero_grad(set_to_none=True)
+    # taylor multiplies once by the gradient of all images; hessian sums squared gradients batch by batch.
     values = {
         name: (module.weight.detach() ** 2 * sums[name] if squared else (module.weight.detach() * sums[name]).abs())
         for name, module in weighted(model, graph)

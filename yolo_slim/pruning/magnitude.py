@@ -46,6 +46,7 @@ def magnitude(model: nn.Module, graph: ChannelGraph, criterion: str) -> Scores:
     weights = {name: module.weight.detach() for name, module in weighted(model, graph)}
     if criterion == "fpgm":
         return summed(graph, weights, _distances)
+    # lamp is l2 as a share, so both start from squares.
     power = 1 if criterion == "l1" else 2
     scores = summed(graph, {name: weight.abs().pow(power) for name, weight in weights.items()})
     return lamp(graph, scores) if criterion == "lamp" else scores
@@ -67,6 +68,7 @@ def bn_scale(model: nn.Module, graph: ChannelGraph) -> Scores:
     for name, module in model.named_modules():
         if name in graph.norms and isinstance(module, nn.BatchNorm2d):
             labels = graph.norms[name]
+            # NaN means no normalisation at all, so the first one starts from 0.
             scores[np.unique(labels)] = np.nan_to_num(scores[np.unique(labels)])
             np.add.at(scores, labels, module.weight.detach().abs().double().numpy())
     return scores

@@ -68,6 +68,7 @@ class PrunePlan:
             "layers": layers,
             "norms": {name: _to_json(cut) for name, cut in self.norms.items()},
         }
+        # Not indented by json: each channel would have a line of its own.
         write_text(path, "{\n" + ",\n".join(_lines(values)) + "\n}\n")
 
     @staticmethod
@@ -229,6 +230,7 @@ def ranks_of(graph: ChannelGraph, scores: np.ndarray) -> dict[str, tuple[int, ..
         if not space.frozen:
             order = space.channels[np.argsort(-scores[space.channels], kind="stable")]
             place.update({int(label): rank for rank, label in enumerate(order.tolist())})
+    # A depthwise layer keeps what its input keeps, so it has no ranks of its own.
     return {
         name: tuple(place.get(label, 0) for label in site.outputs.tolist())
         for name, site in graph.convs.items()
@@ -255,6 +257,7 @@ def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: 
     def indices(labels: np.ndarray) -> tuple[int, ...]:
         return tuple(i for i, label in enumerate(labels.tolist()) if label in kept or label not in decided)
 
+    # Depthwise and grouped layers have no input dimension to narrow: their weights have one channel, or stay.
     layers = {
         name: LayerCut(
             outputs=indices(site.outputs),
@@ -279,6 +282,7 @@ def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
         for name in first.ranks
         if name in second.ranks
     }
+    # By the first plan's model: it is the one that a replay starts from.
     return PrunePlan(model_sha256=first.model_sha256, settings=first.settings, layers=layers, norms=norms, ranks=ranks)
 
 

@@ -53,6 +53,7 @@ class Edits:
 
 def config_of(plan: PrunePlan) -> PruneConfig:
     """The settings that a plan was made with."""
+    # A plan records imgsz, seed and end2end beside the settings of the prune.
     values = {k: v for k, v in plan.settings.items() if k in PruneConfig.model_fields}
     return parse(PruneConfig, values, "the plan's settings")
 
@@ -131,6 +132,7 @@ def require_unedited(path: Path, plan: PrunePlan | None = None) -> None:
         if found.edited and found != plan:
             edited.append("it is what `yolo-slim plan apply` made of an edited plan")
     except SlimError:
+        # A broken file may be somebody's half-done edit.
         edited = [] if _is_older(path) else ["it can't be read as it was written"]
     if edited:
         raise SlimError(
@@ -157,6 +159,7 @@ def edits_in(values: Mapping[str, Any], path: Path) -> Edits:
     outputs, keep, wrong = {}, {}, []
     for name, cut in values["layers"].items():
         width, kept = cut["outputs_before"], cut["outputs"]
+        # Without a digest nobody can say whether the list was edited; _require_same_lists still checks it.
         if "digest" in cut and digest_of(kept) != cut["digest"]:
             outputs[name] = tuple(kept)
         if "keep" not in cut:
@@ -203,6 +206,7 @@ def resolve(graph: ChannelGraph, terms: Terms, plan: PrunePlan, edits: Edits) ->
     work.read_lists()
     work.read_widths()
     work.follow()
+    # The rules are checked on the result, so that an edit is also refused for what it does to coupled layers.
     problems = work.problems + list(_broken_rules(graph, slots, terms, work.kept))
     if problems:
         raise SlimError("The plan asks for impossible widths.", culprits=problems, remedy=REMEDY)
@@ -243,6 +247,7 @@ class _Resolver:
         for s, slot in enumerate(slots):
             for i in slot.spaces:
                 self.slot_of[graph.spaces[i].channels] = s
+        # Edited lists come before widths, and both before the plan; who decided is kept to name both in a conflict.
         self.decided: dict[int, tuple[str, bool]] = {}
         """Label to the edited layer that decided it, and how."""
         self.wanted: dict[int, tuple[str, int]] = {}
@@ -291,6 +296,7 @@ class _Resolver:
 
         A layer may write several equal parts of one slot (the halves of a split), and channels that must stay.
         """
+        # -1: channels of no slot.
         written = self.slot_of[self.graph.convs[name].outputs]
         free = [s for s in np.unique(written).tolist() if s >= 0 and self.slots[s].floor < self.slots[s].width]
         own, rest = (int((written == free[0]).sum()), int((written != free[0]).sum())) if free else (0, 0)
@@ -325,6 +331,7 @@ class _Resolver:
                 if any(label not in ranks for label in channels.tolist()):
                     self.problems.append(f"{name}: the plan has no ranks for what goes with it; edit its outputs")
                     continue
+                # By label where ranks are equal, as kept_labels does.
                 order = sorted(channels.tolist(), key=lambda label: (ranks[label], label))
                 self.kept[channels] = False
                 self.kept[order[:count]] = True

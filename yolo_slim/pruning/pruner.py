@@ -96,6 +96,7 @@ class Pruner:
         keep = self.allocation.keep(graph, ranked.slots, ranked.terms, index)
         kept = kept_labels(graph, ranked.slots, keep, ranked.scores)
         plan = make_plan(graph, kept, self.task.model_sha256, self.task.settings)
+        # For edits by hand: a wider or narrower layer takes the next channels by rank.
         plan = replace(plan, ranks=ranks_of(graph, ranked.scores))
         apply_plan(model, plan)
         return plan if total is None else compose(total, plan)
@@ -127,7 +128,9 @@ class Pruner:
 
     def _inputs(self, count: int) -> Iterable[torch.Tensor]:
         """Batches of letterboxed training images (N, 3, imgsz, imgsz), of about equal size."""
+        # Another seed than scoring's, whose images already decided about the channels.
         chosen = choose(self.task.images, count, self.task.seed + 1)
+        # Not BN_BATCH and a small rest: variances are those within a batch.
         size = -(-len(chosen) // max(1, -(-len(chosen) // BN_BATCH)))
         for done, batch in enumerate(self.task.load(chosen, size)):
             self.progress.step("prune: batch-normalisation statistics", done * size, len(chosen))

@@ -91,6 +91,7 @@ class ScopedAllocation:
         if self.costs is None:
             return slots, None
         macs = self._cost(graph, slots, "MACs")
+        # Once: later steps score what is left of a block, to which the measured cost doesn't belong.
         if not self.prices:
             factors = prices(slots, macs, self.costs).tolist()
             self.prices = {slot.name: factor for slot, factor in zip(slots, factors, strict=True)}

@@ -41,6 +41,7 @@ class Slot:
     def next_step(self, keep: int, round_to: int) -> int:
         """How many channels go next when ``keep`` are left: down to a multiple, 0 where the floor forbids it."""
         multiple = self.multiple(round_to)
+        # The first step may be a smaller one, which makes an odd width a multiple.
         step = keep % multiple or multiple
         return step if keep - step >= max(self.floor, 1) else 0
 
@@ -60,6 +61,7 @@ def make_slots(
     for members, kind in zip(graph.tied, structures(graph), strict=True):
         slot = _slot_at_full_width(graph, members, scores, kind)
         lowest = round_up(-(-floor(slot.name, slot.width * slot.unit) // slot.unit), slot.multiple(round_to))
+        # bn has no score for layers without a normalisation; they stay, because nothing speaks for cutting them.
         frozen = any(graph.spaces[i].frozen for i in members) or _is_unscored(graph, members, scores)
         slots.append(slot if frozen else replace(slot, floor=min(slot.width, lowest)))
     return slots

@@ -21,6 +21,7 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
         SlimError: a layer of the plan is missing from the model or has another width; the model is untouched then.
     """
     modules = dict(model.named_modules())
+    # Before the first change: half a cut would be a broken network.
     _require_widths(model, modules, plan)
     for name, cut in plan.layers.items():
         cut_layer(modules[name], cut)
@@ -123,6 +124,7 @@ def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> No
             norm.momentum = len(batch) / seen
         with training_branches(copied):
             copied(batch.contiguous(memory_format=torch.channels_last))
+    # What never ran has counted no batch; its fresh statistics, 0 and 1, would be wrong.
     for norm, found in zip(norms, copies, strict=True):
         if found.num_batches_tracked:
             norm.load_state_dict(found.state_dict())

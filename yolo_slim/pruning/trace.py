@@ -100,6 +100,7 @@ class Trace:
         self.freeze(tensors, f"{call.name}() can't be followed channel by channel, so all that it reads stay")
 
     def _in_running_block(self, text: str) -> Reason:
+        # A head decodes boxes by slices and anchors that can't be followed, and all of that are the answers.
         if not self.running or self.running[-1][0] == self.head:
             return ANSWER
         name, module = self.running[-1]

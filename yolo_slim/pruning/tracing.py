@@ -53,6 +53,7 @@ def _trace_on(device: torch.device, model: nn.Module, imgsz: int, rules: BlockRu
     image = label(torch.zeros(1, channels, imgsz, imgsz, device=device), trace.labels.new(channels))
     trace.freeze(image, IMAGE)
     training = model.training
+    # In training mode batch normalisations would update their statistics by this image.
     model.eval()
     try:
         with (
@@ -133,10 +134,12 @@ def _leave(trace: Trace, module: nn.Module, args: Any, kwargs: Any, output: Any)
     """Note that the innermost module has run, and whether it has lost the labels."""
     name, _ = trace.running.pop()
     trace.ran.add(name)
+    # Only where labelled tensors went in and none came out: a new tensor (torch.zeros) that was written into.
     given = any(isinstance(item, LabelledTensor) for item in flat([args, kwargs]))
     answers = [item for item in flat(output) if isinstance(item, torch.Tensor)]
     if not given or not answers or any(isinstance(item, LabelledTensor) for item in answers):
         return
+    # The innermost is the culprit; the modules around it only pass its result on.
     if not any(inner.startswith(f"{name}.") for inner, _ in trace.lost):
         trace.lost.append((name, module))
 
@@ -162,6 +165,7 @@ def _weight_names(model: nn.Module) -> dict[int, str]:
     """
     names: dict[int, str] = {}
     shared = []
+    # named_modules() lists a module that is used twice once, so two names mean two modules.
     for name, module in model.named_modules():
         if isinstance(module, WEIGHTED) and isinstance(module.weight, nn.Parameter):
             if id(module.weight) in names:

@@ -79,6 +79,7 @@ def _task_batches(task: str, dataset: Dataset, imgsz: int, batch: int, folder: P
     samples, collate = (_classified if task == "classify" else _labelled)(task, dataset, source, imgsz, batch)
     for start in range(0, len(samples), batch):
         values = collate([samples[i] for i in range(start, min(start + batch, len(samples)))])
+        # Detection trainers convert on the device; a classifier's data set is float already.
         if values["img"].dtype == torch.uint8:
             values["img"] = values["img"].float() / 255
         yield values
@@ -91,6 +92,7 @@ def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int)
 
     arguments = get_cfg(overrides={"task": task, "imgsz": imgsz})
     description = {**dataset.carried, "names": dataset.names, "nc": len(dataset.names)}
+    # Data sets without the key are of three channels.
     description = {"channels": 3, **description}
     images = source.with_name(f"{source.stem}_links") / "images" / "train"
     samples = build_yolo_dataset(arguments, str(images), batch, description, mode="val", rect=False, stride=32)

@@ -4,8 +4,8 @@ A pruned network has the teacher's anchors, classes and box bins, so its raw hea
 Ultralytics' own ``distill_model`` compares neck features through trained projectors instead. The class term is binary
 cross-entropy against the teacher's class probabilities. The box term is for DFL heads the Kullback-Leibler divergence
 of the bin distributions (Zheng et al. 2022, Localization Distillation), for heads without bins the absolute difference
-of the four distances in grid units; both weighted by the teacher's confidence. The heads of segmentation, pose and rotated
-boxes have these two outputs as well; their mask coefficients, prototypes, keypoints and angles are not distilled.
+of the four distances in grid units; both weighted by the teacher's confidence. The heads of segmentation, pose and
+rotated boxes have these two outputs as well; mask coefficients, prototypes, keypoints and angles are not distilled.
 Classifiers: the Kullback-Leibler divergence of the class distributions (Hinton et al. 2015, at temperature 1).
 """
 
@@ -52,6 +52,7 @@ def box_loss(student: Raw, teacher: Raw, reg_max: int) -> torch.Tensor:
         shape = (len(weight), 4, reg_max, -1)
         ours = student["boxes"].view(shape).log_softmax(dim=2)
         theirs = teacher["boxes"].view(shape).log_softmax(dim=2)
+        # Kullback-Leibler divergence per side, over the bins of its distance.
         difference = (theirs.exp() * (theirs - ours)).sum(dim=2)
     else:
         difference = (student["boxes"] - teacher["boxes"]).abs()
@@ -89,6 +90,7 @@ class DistillationLoss(_WithTeacher):
             gains.cls * class_loss(ours[name], wanted[name]) + gains.dfl * box_loss(ours[name], wanted[name], reg_max)
             for name in ours
         ]
+        # Times the batch size, as Ultralytics multiplies its own terms.
         distance = torch.stack(terms).mean() * self.weight * len(batch["img"])
         return torch.cat([losses, distance[None].to(losses.dtype)]), items
 
@@ -108,5 +110,6 @@ class ClassDistillationLoss(_WithTeacher):
 
 def distilled(criterion: Any, teacher: nn.Module, weight: float) -> DistillationLoss | ClassDistillationLoss:
     """Let a task's criterion learn from a teacher beside the labels."""
+    # Only heads that find boxes have bins; a classifier's outputs are probabilities.
     kind = DistillationLoss if hasattr(teacher.model[-1], "reg_max") else ClassDistillationLoss  # type: ignore[index]
     return kind(criterion, teacher, weight)

@@ -80,6 +80,7 @@ def batch_that_fits(batch: int, used: float | None = None, available: float | No
         used: memory that it needed, bytes; None: unknown.
         available: memory that there is, bytes; None: unknown.
     """
+    # Half at least: what is known of the memory is the peak before the allocation that failed.
     fits = batch // 2
     while used and available and fits > 1 and used * fits / batch > FULL * available:
         fits //= 2

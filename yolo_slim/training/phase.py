@@ -47,6 +47,7 @@ class Phase:
         """Save the float32 state, and then the checkpoints: a kill in between only repeats the epoch."""
         # Under a penalty the first epochs score best, because it has pulled the scales least by then.
         if self.l1 or self.best_fitness == self.fitness:
+            # Ultralytics' feature distillation trains a pair of student and teacher.
             network = getattr(self.ema.ema, "student_model", self.ema.ema)
             state = {key: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
                      for key, value in network.state_dict().items()}  # fmt: skip
@@ -73,4 +74,5 @@ def add_l1_gradient(model: nn.Module, strength: float) -> None:
 
 def phase_trainer(task: str, l1: float, distill_on: str) -> Any:
     """The trainer class of a task for one phase."""
+    # By an attribute of the class: Ultralytics refuses arguments that it doesn't know.
     return type("PhaseTrainer", (Phase, trainer_of(task, distill_on)), {"l1": l1})

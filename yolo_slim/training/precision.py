@@ -60,6 +60,7 @@ def fused(model: nn.Module) -> nn.Module:
     # Not by model.fuse(), which drops the one-to-many head of a model that has two.
     model = copy.deepcopy(model).eval()
     for module in model.modules():
+        # Exactly these classes: a subclass, such as RepConv, may have several branches.
         if type(module) in (Conv, DWConv) and hasattr(module, "bn"):
             module.conv = fuse_conv_and_bn(module.conv, module.bn)
             del module.bn

@@ -90,6 +90,7 @@ class KeepsWidths:
             self._seed_resumed()
         if self.device.type == "cpu":
             self._use_cpu()
+        # After Ultralytics' setup, which makes the criterion, and the averaged copy that must not have a teacher.
         if teacher and self.args.dis > 0 and not self.by_features:
             self._distill_from(teacher)
 
@@ -97,6 +98,7 @@ class KeepsWidths:
         """Show a resumed training other crops and mosaics than before."""
         # Ultralytics seeds every start alike, so the epochs after a kill would repeat the first ones, image by image.
         init_seeds(self.args.seed + 1 + RANK + EPOCH_SEEDS * self.start_epoch, deterministic=self.args.deterministic)
+        # The order of the images comes from a generator of the loader's own.
         source = self.train_loader.generator
         source.manual_seed(source.initial_seed() + EPOCH_SEEDS * self.start_epoch)
         self.train_loader.reset()
@@ -105,6 +107,7 @@ class KeepsWidths:
         """Train on all cores, channels last and, if ``amp`` is on, in bfloat16."""
         # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
         use_all_cores()
+        # It changes the order in memory alone, and is faster on a CPU (docs/benchmarks/training.md).
         for network in (self.model, self.ema.ema):
             network.to(memory_format=torch.channels_last)
         # Ultralytics switches mixed precision off on a CPU while it sets up; switched on again here, its loop uses
