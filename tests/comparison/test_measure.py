@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from tests.helpers.comparisons import prepared
 from yolo_slim import pipeline
 from yolo_slim.comparison.device import Testbench
-from yolo_slim.comparison.folder import claim
 from yolo_slim.comparison.measure import Measurements, training_of
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import Cell
@@ -19,6 +18,8 @@ from yolo_slim.comparison.request import fair
 from yolo_slim.comparison.starts import Place, Start, StartFailed
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.files import write_json
+from yolo_slim.workspace.folder import COMPARISON, FOLDER_JSON, Owner
 
 
 def test_equal_training() -> None:
@@ -48,7 +49,7 @@ def measured(
 ) -> Callable[[str, Exception | None, Exception | None], bool]:
     """Return a function that measures a method whose start or training fails: whether its network has failed."""
     run = prepared(trained, signs, tmp_path)
-    claim(tmp_path, {})
+    write_json(tmp_path / FOLDER_JSON, asdict(Owner(kind=COMPARISON)))
     measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench.of(run))
 
     def measure(name: str, start: Exception | None, later: Exception | None) -> bool:

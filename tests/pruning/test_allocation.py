@@ -9,29 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.helpers.cuts import random_plan
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.config.strict import parse
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import exported_layers, measure
 from yolo_slim.pruning.allocation import (
-    CostModel,
-    Goal,
-    Slot,
-    _given_back,
+    Problem,
     allocate_apart,
     allocate_global,
     allocate_isomorphic,
     allocate_uniform,
-    make_cost_model,
     scheduled,
-    structures,
-    widths_of,
+    undo_needless_steps,
 )
-from yolo_slim.pruning.block_costs import BlockCost, BlockCosts, load_map, prices
-from yolo_slim.pruning.decisions import decide, make_terms, slot_widths
+from yolo_slim.pruning.block_costs import BlockCost, BlockCosts, load_block_costs, prices
+from yolo_slim.pruning.decisions import decide_unscored, make_terms, slot_widths
+from yolo_slim.pruning.goal import CostModel, Goal, make_cost_model
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.magnitude import label_count
+from yolo_slim.pruning.slots import Slot, structures, widths_of
+from yolo_slim.pruning.surgery import apply_plan
 
 GOAL = Goal(removed=0.5)
 
@@ -48,49 +46,54 @@ def chain(widths: list[int], scores: list[list[float]], floor: int) -> tuple[lis
     return slots, CostModel(reads=reads, writes=np.eye(count), reads_fixed=fixed, unit=np.ones(count), goal=GOAL)
 
 
+def problem(slots: list[Slot], cost: CostModel, target: float, round_to: int = 8) -> Problem:
+    """Return the question for the widths of all slots."""
+    return Problem(slots=slots, cost=cost, target=target, round_to=round_to)
+
+
 def slots_of(path: Path, config: PruneConfig) -> tuple[ChannelGraph, list[Slot]]:
     """Return a checkpoint's channel graph and decisions at 64 px, all scores equal."""
     model = checkpoint.load(path).model
     graph = trace_channels(model, 64)
     terms = make_terms(model, graph, config, exported_layers(model, end2end=False), {})
-    return graph, decide(graph, np.ones(label_count(graph)), terms)
+    return graph, decide_unscored(graph, terms)
 
 
 def test_global_takes_the_cheapest_first() -> None:
     """The layer with the lower scores gives its channels up before the other loses one."""
     slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
     full = cost.total(np.array([16.0, 16.0]))
-    keep = allocate_global(slots, cost, target=0.8 * full, round_to=8, per_mac=0)
+    keep = allocate_global(problem(slots, cost, 0.8 * full), per_mac=0)
     assert keep.tolist() == [8, 16]
 
 
 def test_uniform_takes_the_same_share() -> None:
     """Every layer gives up the same share."""
     slots, cost = chain([32, 32], [[1.0] * 32, [9.0] * 32], floor=8)
-    keep = allocate_uniform(slots, cost, target=400, round_to=8, share=lambda _: 1.0)
+    keep = allocate_uniform(problem(slots, cost, 400), lambda _: 1.0)
     assert keep.tolist() == [16, 16]
 
 
-def test_uniform_takes_no_step_that_nobody_needs() -> None:
-    """Layers of one width would all take their next step at one share; those whose step isn't needed keep it."""
+def test_uniform_takes_no_needless_step() -> None:
+    """Layers of one width would all take their next step at one share; those whose step isn't needed don't."""
     slots, cost = chain([32] * 6, [[1.0] * 32] * 6, floor=8)
     target = 0.9 * cost.total(widths_of(slots))
-    keep = allocate_uniform(slots, cost, target=target, round_to=16, share=lambda _: 1.0)
+    keep = allocate_uniform(problem(slots, cost, target, round_to=16), lambda _: 1.0)
     assert sorted(keep.tolist()) == [16, 32, 32, 32, 32, 32]
     assert cost.total(keep) <= target < cost.total(widths_of(slots))
 
 
 def test_isomorphic_ranks_within_a_kind() -> None:
-    """Each kind loses the same share, whatever its scale, and within a kind the cheaper layer pays."""
+    """Each kind loses the same share, whatever its scale, and within a kind the cheaper layer is cut."""
     scores = [[1.0] * 32, [2.0] * 32, [900.0] * 32, [1000.0] * 32]
     slots, cost = chain([32] * 4, scores, floor=8)
     slots = [replace(slot, kind="a" if i < 2 else "b") for i, slot in enumerate(slots)]
     target = 0.6 * cost.total(widths_of(slots))
-    keep = allocate_isomorphic(slots, cost, target=target, round_to=8, share=lambda _: 1.0)
+    keep = allocate_isomorphic(problem(slots, cost, target), lambda _: 1.0)
     assert keep[:2].sum() == keep[2:].sum()
     assert keep[0] < keep[1]
     assert keep[2] < keep[3]
-    globally = allocate_global(slots, cost, target=target, round_to=8, per_mac=0)
+    globally = allocate_global(problem(slots, cost, target), per_mac=0)
     assert globally[:2].sum() < globally[2:].sum()
 
 
@@ -103,20 +106,20 @@ def test_structures_tell_kinds_apart(untrained: Callable[[str], Path]) -> None:
 
 
 def test_head_with_a_ratio_of_its_own() -> None:
-    """The head loses its own share, and what the whole still owes is paid by the rest."""
+    """The head loses its own share, and the rest loses what the budget then still needs."""
     slots, cost = chain([32, 32, 32], [[1.0] * 32, [1.0] * 32, [9.0] * 32], floor=8)
     slots[2] = replace(slots[2], head=True)
     rows = np.array([False, False, True])
     full, head_full = (c.total(widths_of(slots)) for c in (cost, cost.of_head(rows)))
 
-    def allocate(cost: CostModel, target: float, start: np.ndarray, free: np.ndarray) -> np.ndarray:
-        return allocate_global(slots, cost, target=target, round_to=8, per_mac=0, start=start, free=free)
+    def allocate(given: Problem) -> np.ndarray:
+        return allocate_global(given, per_mac=0)
 
-    keep = allocate_apart(allocate, slots, cost, target=0.4 * full, head_rows=rows, head_target=0.3 * head_full)
+    keep = allocate_apart(allocate, problem(slots, cost, 0.4 * full), head_rows=rows, head_target=0.3 * head_full)
     assert cost.total(keep) <= 0.4 * full
     assert cost.of_head(rows).total(keep) <= 0.3 * head_full
-    whole = allocate_apart(allocate, slots, cost, target=0.7 * full, head_rows=rows, head_target=head_full)
-    assert whole[2] == 32
+    unlimited = allocate_apart(allocate, problem(slots, cost, 0.7 * full), head_rows=rows, head_target=head_full)
+    assert unlimited[2] == 32
 
 
 def test_schedules() -> None:
@@ -140,9 +143,9 @@ def test_cost_model_agrees_with_the_fused_graph(what: str, untrained: Callable[[
 
 
 def test_floors_and_protected_layers(untrained: Callable[[str], Path]) -> None:
-    """min_share raises floors, protected layers and what is coupled to them stay whole, others don't."""
+    """min_share raises floors; protected layers and what is coupled to them keep their width, others don't."""
     path = untrained("yolov8n")
-    free, shared, held = (
+    free, shared, closed = (
         {slot.name: slot for slot in slots_of(path, config)[1]}
         for config in (
             PruneConfig(),
@@ -152,9 +155,9 @@ def test_floors_and_protected_layers(untrained: Callable[[str], Path]) -> None:
     )
     assert free["model.1.conv"].floor == 8
     assert shared["model.1.conv"].floor == 16
-    assert held["model.4.m.0.cv1.conv"].floor == held["model.4.m.0.cv1.conv"].width
-    assert held["model.0.conv"].floor == held["model.0.conv"].width
-    assert held["model.1.conv"].floor == 8
+    assert closed["model.4.m.0.cv1.conv"].floor == closed["model.4.m.0.cv1.conv"].width
+    assert closed["model.0.conv"].floor == closed["model.0.conv"].width
+    assert closed["model.1.conv"].floor == 8
 
 
 def test_unknown_protected_layers_are_named(untrained: Callable[[str], Path]) -> None:
@@ -167,21 +170,21 @@ def test_unreachable_target_names_the_floors() -> None:
     """A budget below the floors is refused with the layers that hit theirs."""
     slots, cost = chain([16, 16], [[1.0] * 16, [9.0] * 16], floor=8)
     with pytest.raises(SlimError, match="below their floor") as caught:
-        allocate_global(slots, cost, target=10, round_to=8, per_mac=0.5)
+        allocate_global(problem(slots, cost, 10), per_mac=0.5)
     assert "conv0 (16 channels, floor 8)" in str(caught.value)
 
 
 def test_unreachable_share_names_its_setting() -> None:
-    """A share that the head alone can't pay is the head's; where nothing can go, no lower share is advised."""
+    """A share that the head can't reach names the head's setting; where nothing can go, no lower share is advised."""
     slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
     head = cost.of_head(np.array([False, True]))
     with pytest.raises(SlimError) as caught:
-        allocate_global(slots, head, target=0.1 * head.total(widths_of(slots)), round_to=8, per_mac=0)
+        allocate_global(problem(slots, head, 0.1 * head.total(widths_of(slots))), per_mac=0)
     assert "of the head's MACs" in caught.value.fact
     assert caught.value.remedy.startswith("Set prune.head_removed below 0.75, or ")
     protected = [replace(slot, floor=slot.width) for slot in slots]
     with pytest.raises(SlimError) as caught:
-        allocate_global(protected, cost, target=10, round_to=8, per_mac=0)
+        allocate_global(problem(protected, cost, 10), per_mac=0)
     assert "protect less (prune.protect)" in caught.value.remedy
     assert "below 0.00" not in caught.value.remedy
 
@@ -191,35 +194,35 @@ def test_remedy_names_the_setting_that_asked() -> None:
     slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
     size = Goal(removed=0.9, setting="prune.max_size_mb", limit=lambda most: f"above {4 * (1 - most):.1f}")
     with pytest.raises(SlimError) as caught:
-        allocate_global(slots, replace(cost, goal=size), target=10, round_to=8, per_mac=0)
+        allocate_global(problem(slots, replace(cost, goal=size), 10), per_mac=0)
     assert caught.value.remedy.startswith("Set prune.max_size_mb above 1.2, or lower prune.min_width")
 
 
-def test_gentle_head_is_named_where_it_holds_the_budget() -> None:
+def test_head_rate_is_named_where_it_limits_the_budget() -> None:
     """Under one share for all, a head that gives up half as much ends above its floor, and the error says by what."""
     slots, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
     slots[1] = replace(slots[1], head=True)
-    for gentleness, named in ((0.5, True), (1.0, False)):
+    for rate, named in ((0.5, True), (1.0, False)):
         with pytest.raises(SlimError) as caught:
-            allocate_uniform(
-                slots, cost, target=1, round_to=8, share=lambda slot, own=gentleness: own if slot.head else 1.0
-            )
+            allocate_uniform(problem(slots, cost, 1), lambda slot, own=rate: own if slot.head else 1.0)
         assert caught.value.remedy.endswith(", or raise prune.head_rate.") is named
 
 
-def test_ratio_that_only_the_head_could_pay() -> None:
-    """Where a frozen head alone stands in the way, the error says how far the rest goes and how far the head would."""
+def test_budget_that_needs_the_head() -> None:
+    """Where a closed head alone is in the way, the error names its setting and how far the network gets either way."""
     slots, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
     slots[1] = replace(slots[1], head=True, floor=64, least=8)
     full = cost.total(widths_of(slots))
-    with pytest.raises(SlimError, match="only the head could pay") as caught:
-        allocate_global(slots, cost, target=0.3 * full, round_to=8, per_mac=0)
+    with pytest.raises(SlimError, match="can't be reached without pruning the head further") as caught:
+        allocate_global(problem(slots, cost, 0.3 * full), per_mac=0)
     assert "Removing 70%" in str(caught.value)
+    assert "(prune.head_rate)" in str(caught.value)
     assert "50% can go" in str(caught.value)
+    assert "92% with the head at its floor too" in str(caught.value)
 
 
 def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], Path]) -> None:
-    """A head held by its own ratio has the floor that it would have without, which is what the error reckons with."""
+    """A head with a ratio of its own has the floor that it would have without, which the error counts with."""
     _, slots = slots_of(untrained("yolov8n"), PruneConfig(head_removed=0.1))
     head = [slot for slot in slots if slot.head and slot.floor < slot.width]
     assert head
@@ -227,9 +230,9 @@ def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], P
     assert not any(slot.least for slot in slots_of(untrained("yolov8n"), PruneConfig())[1])
     chained, cost = chain([16, 64], [[1.0] * 16, [1.0] * 64], floor=8)
     chained[1] = replace(chained[1], head=True, least=8)
-    held = {"start": np.array([16, 64]), "free": np.array([True, False])}
-    with pytest.raises(SlimError, match="only the head could pay") as caught:
-        allocate_global(chained, cost, target=0.3 * cost.total(widths_of(chained)), round_to=8, per_mac=0, **held)
+    wanted = problem(chained, cost, 0.3 * cost.total(widths_of(chained)))
+    with pytest.raises(SlimError, match=r"without pruning the head further \(prune\.head_removed\)") as caught:
+        allocate_global(replace(wanted, start=np.array([16, 64]), free=np.array([True, False])), per_mac=0)
     assert caught.value.remedy.endswith("or raise prune.head_removed.")
 
 
@@ -254,8 +257,8 @@ def test_one_budget_decides() -> None:
         parse(PruneConfig, {"macs_removed": None}, "settings")
 
 
-def test_sensitivity_map_decides_who_pays() -> None:
-    """With equal scores the block that costs less mAP per millisecond is cut, and turning the map round turns it."""
+def test_block_costs_decide_what_is_cut() -> None:
+    """With equal scores the block that costs less mAP per millisecond is cut; with swapped costs the other one is."""
     slots, cost = chain([32, 32, 32], [[1.0] * 32] * 3, floor=8)
 
     def cut(costs: tuple[float, float, float]) -> list[float]:
@@ -266,18 +269,18 @@ def test_sensitivity_map_decides_who_pays() -> None:
             for slot, factor in zip(slots, prices(slots, cost, guide), strict=True)
         ]
         target = 0.8 * cost.total(widths_of(slots))
-        return allocate_global(priced, cost, target=target, round_to=8, per_mac=1, value=cost).tolist()
+        return allocate_global(problem(priced, cost, target), per_mac=1, value=cost).tolist()
 
     assert cut((0.5, 0.001, 0.5))[1] < 32
     assert cut((0.001, 0.5, 0.5))[1] == 32
 
 
 def test_a_gain_lost_in_scatter_is_no_gain() -> None:
-    """A block whose turns disagree on a gain is priced by its MACs at the others' gain; one that agrees, as it is."""
+    """A block whose rounds disagree on a gain is priced by its MACs at the others' gain; one that agrees, as it is."""
     slots, cost = chain([32, 32, 32], [[1.0] * 32] * 3, floor=8)
 
-    def priced(gain: float, turns: list[float]) -> list[float]:
-        details = {"round_ms": {"control": turns, "cut": [0.0] * len(turns)}} if turns else {}
+    def priced(gain: float, rounds: list[float]) -> list[float]:
+        details = {"round_ms": {"control": rounds, "cut": [0.0] * len(rounds)}} if rounds else {}
         noisy = BlockCost(name="conv1", map_cost=0.1, ms_gain=gain, details=details)
         others = (BlockCost(name=f"conv{i}", map_cost=0.1, ms_gain=1.0) for i in (0, 2))
         guide = BlockCosts(model_sha256="0", removed=0.5, blocks=(noisy, *others), about={})
@@ -289,57 +292,55 @@ def test_a_gain_lost_in_scatter_is_no_gain() -> None:
     assert priced(5.0, [])[1] < usual[1]
 
 
-def test_bad_sensitivity_maps(tmp_path: Path) -> None:
-    """Wrong values are all named, and so are a map of another model and layers without a row."""
-    path = tmp_path / "map.json"
+def test_bad_block_costs(tmp_path: Path) -> None:
+    """Wrong values are all named, and so are a table of another model and layers without a row."""
+    path = tmp_path / "block_costs.json"
     good = BlockCosts(
         model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2),), about={}
     )
     good.save(path)
-    assert load_map(path, "a" * 64, 64) == good
+    assert load_block_costs(path, "a" * 64, 64) == good
     with pytest.raises(SlimError, match="another model"):
-        load_map(path, "b" * 64, 64)
+        load_block_costs(path, "b" * 64, 64)
     replace(good, about={"imgsz": 640, "runtime": "ncnn fp16", "target": "rpi5"}).save(tmp_path / "large.json")
-    assert load_map(tmp_path / "large.json", "a" * 64, 640).told == "ncnn fp16 for rpi5"
+    assert load_block_costs(tmp_path / "large.json", "a" * 64, 640).measured_on == "ncnn fp16 for rpi5"
     with pytest.raises(SlimError, match="measured at 640 px, not at 64"):
-        load_map(tmp_path / "large.json", "a" * 64, 64)
+        load_block_costs(tmp_path / "large.json", "a" * 64, 64)
     slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
     with pytest.raises(SlimError, match="no row for some layers") as missing:
         prices(slots, cost, good)
     assert missing.value.culprits == ("conv1",)
     path.write_text('{"schema": 2, "kind": "block_costs", "removed": 2, "blocks": [{"name": "x", "map_cost": "low"}]}')
     with pytest.raises(SlimError) as wrong:
-        load_map(path, "a" * 64, 64)
+        load_block_costs(path, "a" * 64, 64)
     assert len(wrong.value.culprits) == 5
-    for turns in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
-        row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": turns})
+    for rounds in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
+        row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": rounds})
         BlockCosts(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
         with pytest.raises(SlimError, match=r"blocks\[0\]\.round_ms \(conv0\): expected control and cut"):
-            load_map(path, "a" * 64, 64)
+            load_block_costs(path, "a" * 64, 64)
 
 
-def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
-    """A slot is known by its name from round to round, which min_share and the table of block costs rely on."""
-    from tests.helpers.cuts import random_plan
-    from yolo_slim.pruning.surgery import apply_plan
-
+def test_slots_keep_their_names_in_later_steps(untrained: Callable[[str], Path]) -> None:
+    """A slot is known by its name from step to step, which min_share and the table of block costs rely on."""
     model = checkpoint.load(untrained("yolo11n")).model
     names = slot_widths(slots_of(untrained("yolo11n"), PruneConfig())[1]).keys()
     apply_plan(model, random_plan(model, seed=1))
     graph = trace_channels(model, 64)
     terms = make_terms(model, graph, PruneConfig(), exported_layers(model, end2end=False), {})
-    assert slot_widths(decide(graph, np.ones(label_count(graph)), terms)).keys() == names
+    assert slot_widths(decide_unscored(graph, terms)).keys() == names
 
 
-def test_odd_steps_stay_taken() -> None:
-    """A first step that only made a width a multiple doesn't come back alone: 20 -> 16 -> 8 gives 8 or 16, never 12."""
+def test_odd_steps_are_not_undone_alone() -> None:
+    """A first step that only made a width a multiple isn't undone alone: 20 -> 16 -> 8 gives 8 or 16, never 12."""
     cost = CostModel(
         reads=np.zeros((2, 2)), writes=np.eye(2) / [20, 64], reads_fixed=np.array([20.0, 64.0]), unit=np.ones(2),
         per_output=None, goal=GOAL,
     )  # fmt: skip
     keep = np.array([8.0, 56.0])
     target = cost.total(np.array([12.0, 56.0]))
-    found = _given_back(keep, [(0, 4.0), (1, 8.0), (0, 8.0)], cost, target)
+    taken = [(0, 4.0), (1, 8.0), (0, 8.0)]
+    found = undo_needless_steps(problem([], cost, target), keep, taken)
     assert found.tolist() == [8.0, 56.0]
-    roomy = _given_back(keep, [(0, 4.0), (1, 8.0), (0, 8.0)], cost, cost.total(np.array([16.0, 56.0])))
-    assert roomy.tolist() == [16.0, 56.0]
+    looser = undo_needless_steps(problem([], cost, cost.total(np.array([16.0, 56.0]))), keep, taken)
+    assert looser.tolist() == [16.0, 56.0]

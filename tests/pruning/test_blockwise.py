@@ -12,10 +12,10 @@ from tests.helpers.cuts import ranked
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths, measure
-from yolo_slim.pruning.allocation import widths_of
 from yolo_slim.pruning.block_costs import BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone, kept_in
 from yolo_slim.pruning.pruner import Ranked
+from yolo_slim.pruning.slots import widths_of
 
 
 def free(found: Ranked) -> set[str]:
@@ -25,15 +25,17 @@ def free(found: Ranked) -> set[str]:
 
 @pytest.mark.parametrize("family", [*FAMILIES, "yolov5n", "yolov9t", "yolov10n", "yolo12n"])
 def test_every_slot_has_a_row(family: str, untrained: Callable[[str], Path]) -> None:
-    """Whatever settings the map is measured with, every layer that any settings could narrow has a row of its block."""
+    """Whatever settings the table is measured with, every layer that any settings could narrow has a row of its
+    block.
+    """
     model = checkpoint.load(untrained(family)).model
     coarse, fine = ranked(model, PruneConfig(round_to=16)), ranked(model, PruneConfig(round_to=1, min_width=1))
     blocks = blocks_of(coarse)
     rows = tuple(BlockCost(name=block.name, map_cost=0.1, ms_gain=0.1) for block in blocks)
-    guide = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
+    costs = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
     assert free(coarse) < free(fine)
     for name in free(fine):
-        row = guide.block_of(name)
+        row = costs.block_of(name)
         assert row is not None
         assert row.name == block_name(name, coarse.terms.head)
     assert len({block.name for block in blocks}) == len(blocks)
@@ -41,7 +43,7 @@ def test_every_slot_has_a_row(family: str, untrained: Callable[[str], Path]) -> 
 
 
 def test_head_is_split_into_branches(untrained: Callable[[str], Path]) -> None:
-    """The head's box and class branches are blocks of their own, the backbone's layers are whole."""
+    """The head's box and class branches are blocks of their own, each layer of the backbone is one."""
     names = [block.name for block in blocks_of(ranked(checkpoint.load(untrained("yolov8n")).model, PruneConfig()))]
     assert names[:3] == ["model.0", "model.1", "model.2"]
     assert names[-2:] == ["model.22.cv2", "model.22.cv3"]

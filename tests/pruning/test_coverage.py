@@ -419,25 +419,41 @@ KEPT = {
     NewZeros: "new_zeros",
     Largest: "max",
 }
-"""Block to what keeps it whole."""
+"""Block to the call that isn't understood."""
 
 
 @pytest.mark.parametrize("block", KEPT, ids=lambda block: block.__name__)
-def test_unknown_block_stays_whole(block: type[Block]) -> None:
+def test_unknown_block_keeps_its_channels(block: type[Block]) -> None:
     """A block that isn't understood keeps its channels, says so, and the rest is cut exactly."""
     model = with_block(block)
     graph = trace_channels(model, 64)
-    assert graph.blocks_kept() == {f"model.4 ({block.__name__})": KEPT[block]}
-    assert all(name.startswith("model.4.") for name, why in graph.kept_whole().items() if block.__name__ in why)
+    (name, why), *others = graph.blocks_kept().items()
+    assert not others
+    assert name == f"model.4 ({block.__name__})"
+    assert why.startswith(f"{KEPT[block]}() can't be followed channel by channel, so all that it reads stay (")
+    assert why.endswith("% of the MACs)")
+    assert all(layer.startswith("model.4.") for layer, reason in graph.kept_layers().items() if reason.block == name)
     cut = assert_exact(model)[0]
     assert cut.model[4].inner.cv2.conv.out_channels == 64
 
 
 def test_understood_block_is_cut() -> None:
-    """A block of operations that are understood, one by keyword, isn't kept whole."""
+    """A block of operations that are understood, one by keyword, keeps nothing."""
     model = with_block(ByKeyword)
     assert not trace_channels(model, 64).blocks_kept()
     assert assert_exact(model)[0].model[4].inner.cv2.conv.out_channels == 32
+
+
+def test_share_of_the_macs_that_stays() -> None:
+    """The cost of a kept block is the share of the MACs that computes its channels, by hand."""
+    model = with_block(Shuffle)
+    graph = trace_channels(model, 64)
+    kept = [conv for name, conv in graph.convs.items() if name in graph.kept_layers() and name.startswith("model.4.")]
+    assert {conv.name for conv in kept} == {"model.4.inner.cv2.conv"}
+    (text,) = graph.blocks_kept().values()
+    share = kept[0].macs / sum(conv.macs for conv in graph.convs.values())
+    assert share > 0.01
+    assert f"({share:.0%} of the MACs)" in text
 
 
 def test_shared_convolution_is_cut_for_both_uses() -> None:
@@ -485,7 +501,7 @@ def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
     model.args = {"task": "detect", "imgsz": 64}
     path, data = tiny_data.save(model, tmp_path / "own.pt"), tiny_data.make(tmp_path / "data", "detect")
     config = PruneConfig(macs_removed=0.97, criterion="l2", steps=1)
-    with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*stays as wide as it is"):
+    with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*keeps channels: "):
         prune.run(prune.PruneInputs(model=path, data=data), config, tmp_path / "out", imgsz=64)
     cut = assert_exact(model)[0]
     assert measure(cut, 64).macs < 0.7 * measure(model, 64).macs

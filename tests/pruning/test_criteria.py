@@ -17,14 +17,12 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.pruning import importance
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.importance import require_images, score
+from yolo_slim.pruning.importance import gradients_enabled, losses, require_images, score, with_criterion
 from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
-from yolo_slim.pruning.pruner import _LossGains
 from yolo_slim.stages import prune
 from yolo_slim.training.batches import batches
-from yolo_slim.training.phase import _Phase, add_l1_gradient
+from yolo_slim.training.phase import Phase, add_l1_gradient
 
 ROOTS = ("model.0.conv", "model.2.cv1.conv", "model.4.m.0.cv1.conv", "model.8.cv3.conv", "model.13.cv2.conv")
 """Convolutions of yolov5n whose groups are small and large, with and without shortcut and concatenation."""
@@ -72,10 +70,10 @@ def test_gradients_equal_torch_prunings(
     images = load_dataset(signs).splits["train"][:4]
     rates = {"taylor": tp.importance.GroupTaylorImportance, "hessian": tp.importance.GroupHessianImportance}
     rate = rates[criterion](group_reduction="sum", normalizer=None, target_types=WEIGHTS)
-    with _LossGains(model):
+    with with_criterion(model):
         ours = score(model, graph, criterion, lambda: batches(images, 64, 4), 0)
-        with importance._gradients_enabled(model, weights=True):
-            for loss, _ in importance._losses(model, batches(images, 64, 4)):
+        with gradients_enabled(model, weights=True):
+            for loss, _ in losses(model, batches(images, 64, 4)):
                 loss.backward()  # type: ignore[no-untyped-call]
             for parameter in model.parameters():
                 if criterion == "hessian" and parameter.grad is not None:
@@ -93,10 +91,10 @@ def test_fisher_is_the_squared_gradient_of_gates(family: str, untrained: Callabl
     graph = trace_channels(model, 64)
     images = load_dataset(signs).splits["train"][:3]
     modules = dict(model.named_modules())
-    with _LossGains(model):
+    with with_criterion(model):
         ours = score(model, graph, "fisher", lambda: batches(images, 64, 2), 0)
         wanted, batch_scores = np.zeros(label_count(graph)), 0.0
-        with importance._gradients_enabled(model, weights=False):
+        with gradients_enabled(model, weights=False):
             for batch in batches(images, 64, 2):
                 gate = torch.ones(len(batch["img"]), label_count(graph), dtype=torch.double, requires_grad=True)
 
@@ -109,7 +107,7 @@ def test_fisher_is_the_squared_gradient_of_gates(family: str, untrained: Callabl
                     return forward
 
                 handles = [modules[name].register_forward_pre_hook(gated(name)) for name in graph.convs]
-                (loss, _), *_ = importance._losses(model, [batch])
+                (loss, _), *_ = losses(model, [batch])
                 loss.backward()  # type: ignore[no-untyped-call]
                 for handle in handles:
                     handle.remove()
@@ -132,7 +130,7 @@ def test_head_that_is_exported_counts_like_the_rest(untrained: Callable[[str], P
     images = load_dataset(signs).splits["train"][:4]
     found = []
     for end2end in (False, True):
-        with _LossGains(model, end2end=end2end):
+        with with_criterion(model, end2end=end2end):
             found.append(score(model, graph, "fisher", lambda: batches(images, 64, 4), 0))
     for name, factor in (("model.23.one2one_cv2.0.0.conv", 1 / 0.2), ("model.2.cv1.conv", 1 / 0.8)):
         before, after = (scores[graph.convs[name].outputs] for scores in found)
@@ -233,7 +231,7 @@ def test_l1_penalty_is_one_of_an_image(task: str, images: int) -> None:
         def optimizer_step(self) -> None:
             """Step, in Ultralytics' place."""
 
-    trainer = type("Trainer", (_Phase, Steps), {"l1": 0.5})()
+    trainer = type("Trainer", (Phase, Steps), {"l1": 0.5})()
     trainer.args, trainer.model, trainer.accumulate = SimpleNamespace(task=task, batch=16), model, 3
     trainer.scaler = SimpleNamespace(get_scale=lambda: 4.0)
     trainer.optimizer_step()

@@ -118,7 +118,7 @@ def test_edited_lists_are_followed(edited: Edit) -> None:
             },
             "are coupled and must keep the same channels",
         ),
-        ({"model__23__cv3__0__2": {"keep": 2}}, "model.23.cv3.0.2: keep 2, but it must stay whole"),
+        ({"model__23__cv3__0__2": {"keep": 2}}, "model.23.cv3.0.2: keep 2, but it must keep all channels"),
         ({"model__3__conv": {"inputs": [0]}}, "inputs and normalisations follow"),
     ],
 )

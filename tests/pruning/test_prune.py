@@ -52,7 +52,7 @@ def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, m
         def refuse(*_: Any) -> None:
             raise error
 
-        monkeypatch.setattr("yolo_slim.pruning.pruner.score", refuse)
+        monkeypatch.setattr("yolo_slim.pruning.scoring.score", refuse)
         with pytest.raises(Exception, match="") as caught:
             prune.dry_run(inputs, PruneConfig(), tmp_path, imgsz=64)
         return caught.value
@@ -115,7 +115,7 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
     outputs = prune.run(inputs, config, tmp_path / "a", imgsz=128)
     again = prune.run(inputs, config, tmp_path / "b", imgsz=128)
     assert sha256(outputs.weights) == sha256(again.weights)
-    assert checkpoint.load(outputs.weights).content["train_args"]["imgsz"] == 128
+    assert checkpoint.load(outputs.weights).metadata["train_args"]["imgsz"] == 128
     table = read_json(outputs.widths)
     assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.4, abs=0.03)
     changed = [row for row in table["layers"] if row["after"] != row["before"]]

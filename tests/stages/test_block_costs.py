@@ -20,7 +20,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
-from yolo_slim.pruning.block_costs import load_map
+from yolo_slim.pruning.block_costs import load_block_costs
 from yolo_slim.pruning.blockwise import blocks_of
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.reporting.block_costs import csv_text, render, text
@@ -158,7 +158,7 @@ def test_whole_map_decides_allocation(
 def test_details_survive_the_file(measured: Path, idle: Path, tmp_path: Path) -> None:
     """Reading a map and writing it again loses nothing."""
     path = measured / "block_costs.json"
-    load_map(path, checkpoint.load(idle).sha256, IMGSZ).save(tmp_path / "again.json")
+    load_block_costs(path, checkpoint.load(idle).sha256, IMGSZ).save(tmp_path / "again.json")
     assert read_json(tmp_path / "again.json") == read_json(path)
 
 

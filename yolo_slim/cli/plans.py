@@ -64,9 +64,9 @@ def show(path: Path, as_json: bool) -> None:
     settings = " ".join(f"{key}={value}" for key, value in shown.settings.items() if value not in (None, [], 0))
     about = {
         "model_sha256": shown.model_sha256, "settings": shown.settings, "widths": widths, "edited": shown.edited,
-        "edits": edits.told(),
+        "edits": edits.described(),
     }  # fmt: skip
-    lines = [text, f"model: {shown.model_sha256}", f"settings: {settings}", *_not_yet_applied(path, edits.told())]
+    lines = [text, f"model: {shown.model_sha256}", f"settings: {settings}", *_not_yet_applied(path, edits.described())]
     answer(about, as_json=as_json, text="\n".join(lines))
 
 
@@ -91,7 +91,7 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
     from yolo_slim.reporting.text import table
 
     rows = [vars(row) for row in api.diff_plans(first, second)]
-    edits = {path: planning.read(path)[1].told() for path in (first, second)}
+    edits = {path: planning.read(path)[1].described() for path in (first, second)}
     columns = ["layer", "before", "first", "second", "common"]
     lines = [table(columns, [[str(row[column]) for column in columns] for row in rows])] if rows else []
     lines += [line for path, listed in edits.items() for line in _not_yet_applied(path, listed)]

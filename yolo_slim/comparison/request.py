@@ -11,7 +11,7 @@ from yolo_slim.comparison.methods import DEFAULT_METHODS, require_methods
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
-from yolo_slim.pruning.block_costs import load_map
+from yolo_slim.pruning.block_costs import load_block_costs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def checked(request: CompareRequest) -> CompareRequest:
     require_runtimes(request.runtimes)
     config = fair(request.config)
     if config.prune.block_costs:
-        load_map(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
+        load_block_costs(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
     return replace(request, methods=methods, config=config)
 
 

@@ -32,7 +32,7 @@ from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import measure
 from yolo_slim.models.ultralytics import use_all_cores
-from yolo_slim.pruning.blocks import update_attributes
+from yolo_slim.pruning.block_rules import update_attributes
 from yolo_slim.pruning.plan import LayerCut
 from yolo_slim.pruning.surgery import cut_layer, cut_norm
 

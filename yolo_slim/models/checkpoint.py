@@ -1,14 +1,19 @@
-"""Read and write Ultralytics checkpoints, refusing at the door what can't be pruned."""
+"""Read and write Ultralytics checkpoints; what can't be pruned is refused when it is read.
+
+One process unpickles each file once, however often it is loaded.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib.util
 import io
 import pickle
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +22,10 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import sha256, write_atomic
+from yolo_slim.files import write_atomic
 from yolo_slim.models.ultralytics import prepare_ultralytics
 
+# What YOLO() and its exporter read; the rest, with its paths, describes a training that isn't this one.
 KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
 MODELS = {
     "detect": ("DetectionModel", ("Detect", "v10Detect")),
@@ -43,12 +49,16 @@ MOVED_NAMES = {
     "pathlib.WindowsPath": "pathlib.PosixPath",
     **({"pathlib._local.WindowsPath": "pathlib.PosixPath"} if sys.version_info >= (3, 13) else {}),
 }
-"""Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` takes for them.
+"""Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` reads instead of them.
 
 As in Ultralytics' ``torch_safe_load``, which itself changes paths with an apostrophe and may install packages.
 """
 LEAST_STRIDE = 32
-"""Ultralytics takes input sides in multiples of this even where a classifier's stride says 1."""
+"""Ultralytics rounds input sides to multiples of this even where a classifier's stride says 1."""
+MOST_CACHED = 4
+"""Checkpoints that are kept in memory: a run has the model, its teacher, the pruned and the recovered one at hand."""
+NETWORKS = ("model", "ema", "optimizer")
+"""Keys of a checkpoint that are large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +67,11 @@ class Checkpoint:
 
     path: Path
     sha256: str
-    content: dict[str, Any]
-    """The file's dictionary as Ultralytics wrote it."""
+    metadata: Mapping[str, Any]
+    """The file's dictionary as Ultralytics wrote it, without networks and optimizer: ``train_args``, ``version``..."""
     model: nn.Module
-    """The EMA weights where there are some, else the model's; float32, evaluation mode, no gradients."""
+    """The EMA weights where there are some, else the model's; float32, evaluation mode, no gradients. Its owner may
+    change it: every :func:`load` makes another copy."""
 
     @property
     def names(self) -> dict[int, str]:
@@ -69,7 +80,8 @@ class Checkpoint:
 
     @property
     def stride(self) -> int:
-        """What input sides are multiples of: the largest stride, pixels."""
+        """The largest stride, pixels; input sides are multiples of it."""
+        # A classifier has no levels; its stride is 1.
         stride = int(self.model.stride.max())  # type: ignore[operator]
         return max(stride, LEAST_STRIDE) if self.task == "classify" else stride
 
@@ -79,21 +91,21 @@ class Checkpoint:
         return task_of(self.model)
 
     @property
-    def quantization(self) -> dict[str, Any] | None:
+    def quantization(self) -> Mapping[str, Any] | None:
         """Ranges of quantization-aware training (Ultralytics' ``train(quantize=8)``), None without; not in ``model``.
 
         Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
         """
-        return self.content.get("modelopt") or None
+        return self.metadata.get("modelopt") or None
 
     @property
     def dual_head(self) -> bool:
-        """Tell whether the model has a one-to-one head beside its one-to-many head (yolov10, yolo26)."""
+        """Whether the model has a one-to-one head beside its one-to-many head (yolov10, yolo26)."""
         return getattr(self.model.model[-1], "one2one_cv2", None) is not None  # type: ignore[index]
 
 
 def task_of(model: nn.Module) -> str:
-    """Return a model's task, empty where its class or head is none of :data:`MODELS`."""
+    """A model's task, empty where its class or head is none of :data:`MODELS`."""
     layers = getattr(model, "model", None)
     head = type(layers[-1]).__name__ if isinstance(layers, nn.Sequential) else ""
     found = (task for task, (name, heads) in MODELS.items() if type(model).__name__ == name and head in heads)
@@ -101,40 +113,44 @@ def task_of(model: nn.Module) -> str:
 
 
 def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
-    """Return a checkpoint that can be pruned.
+    """Read a checkpoint that can be pruned.
 
     Args:
         path: the ``.pt`` file.
-        tasks: tasks that are accepted; building and validating take detection alone, the other stages :data:`TASKS`.
+        tasks: tasks that are accepted; building and validating accept detection alone, the other stages :data:`TASKS`.
 
     Raises:
         SlimError: no such file, truncated, no Ultralytics checkpoint, another task, or fused.
     """
     if not path.is_file():
         raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
-    content = _read(path)
-    model = _model_in(path, content)
-    _require_task(path, model, tasks)
+    digest, file = _unpickled(path)
+    _require_task(path, file.model, tasks)
+    _require_prunable(path, file.model)
+    model = copy.deepcopy(file.model).float().eval().requires_grad_(False)
+    return Checkpoint(path=path, sha256=digest, metadata=copy.deepcopy(file.metadata), model=model)
+
+
+def _require_prunable(path: Path, model: nn.Module) -> None:
+    """Raise for a fused network, and for images that yolo_slim doesn't read."""
     if model.is_fused():  # type: ignore[operator]
         raise SlimError(
             f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
             remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
         )
-    channels = int(cast("dict[str, Any]", model.yaml).get("channels", 3))
+    channels = int(cast("Mapping[str, Any]", model.yaml).get("channels", 3))
     if channels != 3:
         raise SlimError(
             f"{path} takes images of {channels} channels; yolo_slim reads three, blue, green and red.",
             remedy="Train a model on three-channel images (grey images count: they are read as three equal channels).",
         )
-    model = copy.deepcopy(model).float().eval().requires_grad_(False)
-    return Checkpoint(path=path, sha256=sha256(path), content=content, model=model)
 
 
 def require_float(checkpoint: Checkpoint) -> None:
-    """Raise for weights of quantization-aware training, whose ranges neither a cut nor more float training keeps."""
+    """Raise for weights of quantization-aware training: a cut or more float training would make their ranges wrong."""
     if checkpoint.quantization:
         raise SlimError(
-            f"{checkpoint.path} was trained quantized (quantize=8): its ranges hold for these weights only.",
+            f"{checkpoint.path} was trained quantized (quantize=8): its ranges are right for these weights only.",
             remedy="Prune and train the float checkpoint, and quantize in the recovery: --train quantize=8.",
         )
 
@@ -151,7 +167,7 @@ def require_imgsz(checkpoint: Checkpoint, imgsz: int) -> None:
 
 
 def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
-    """Raise where the one-to-one head is asked of a network without one."""
+    """Raise where an export of the one-to-one head is asked for and the network has none."""
     if asked and not checkpoint.dual_head:
         raise SlimError(
             f"{checkpoint.path} has no one-to-one head, so it can't be exported end2end.",
@@ -160,7 +176,8 @@ def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
 
 
 def require_modelopt(fact: str) -> None:
-    """Raise with a fact unless NVIDIA ModelOpt is there, without which Ultralytics can't train or export int8."""
+    """Raise, with what needs it as the fact, unless NVIDIA ModelOpt is installed: Ultralytics' int8 is built on it."""
+    # find_spec, because importing ModelOpt takes seconds.
     if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
         raise SlimError(
             f"{fact}, which needs NVIDIA ModelOpt.",
@@ -172,64 +189,96 @@ def save(
     path: Path,
     checkpoint: Checkpoint,
     model: nn.Module,
-    quantization: dict[str, Any] | None = None,
+    quantization: Mapping[str, Any] | None = None,
     *,
     imgsz: int | None = None,
 ) -> None:
     """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
 
     ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. ``imgsz`` is the input side that they
-    were made for, which ``YOLO(path)`` takes unless told otherwise; None: the original's. The bytes depend on these and
-    the original alone: no date, no path of the output.
+    were made for, which is ``YOLO(path)``'s default; None: the original's. The bytes depend on these and the original
+    alone: not on the date or the output's path.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    # A criterion has a copy of the training's settings, and after distillation the teacher.
     model.criterion = None  # type: ignore[assignment]
     kept = ("date", "version", "license", "docs")
-    content = {key: checkpoint.content[key] for key in kept if key in checkpoint.content}
-    content |= {
+    train_args = {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS}
+    content = {
+        **{key: checkpoint.metadata[key] for key in kept if key in checkpoint.metadata},
         "epoch": -1,
         "best_fitness": None,
         "model": model,
         "ema": None,
         "updates": None,
         "optimizer": None,
-        "train_args": {k: v for k, v in _train_args(checkpoint).items() if k in KEPT_TRAIN_ARGS},
+        "train_args": train_args if imgsz is None else {**train_args, "imgsz": imgsz},
+        **({"modelopt": quantization} if quantization else {}),
     }
-    if imgsz is not None:
-        content["train_args"]["imgsz"] = imgsz
-    if quantization:
-        content["modelopt"] = quantization
     with os_errors_explained(path):
         write_atomic(path, lambda temporary: _write(content, temporary))
 
 
-def _write(content: dict[str, Any], path: Path) -> None:
-    """Write by way of memory: torch takes the archive's name from a file's name, and hides a full disk's error."""
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    # By way of memory: torch names the archive after its file, which would be in the bytes, and hides a full disk.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(buffer.getvalue())
 
 
-def _train_args(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the training arguments of the original."""
-    args = checkpoint.content.get("train_args") or {}
+def _train_args(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Training arguments of the original; older Ultralytics stored them as an object."""
+    args = checkpoint.metadata.get("train_args") or {}
     return dict(args if isinstance(args, dict) else vars(args))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Unpickle a checkpoint file."""
+@dataclass(frozen=True)
+class _Unpickled:
+    """What a file contains; nobody but :func:`load`, which copies it, may have it."""
+
+    model: nn.Module
+    metadata: Mapping[str, Any]
+
+
+_CACHE: OrderedDict[str, _Unpickled] = OrderedDict()
+"""By SHA-256, the least recently used first."""
+
+
+def _unpickled(path: Path) -> tuple[str, _Unpickled]:
+    """A file's SHA-256 and content, from memory where a file of the same bytes was read before."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    # Of the very bytes that are unpickled: another process may replace the file at any time.
+    digest = hashlib.sha256(data).hexdigest()
+    if digest not in _CACHE:
+        content = _unpickle(path, data)
+        metadata = {key: value for key, value in content.items() if key not in NETWORKS}
+        _CACHE[digest] = _Unpickled(_model_in(path, content), metadata)
+    _CACHE.move_to_end(digest)
+    while len(_CACHE) > MOST_CACHED:
+        _CACHE.popitem(last=False)
+    return digest, _CACHE[digest]
+
+
+def _unreadable(path: Path, error: Exception) -> SlimError:
+    return SlimError(
+        f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",
+        culprits=[str(error).splitlines()[0][:200]] if str(error) else [],
+        remedy="Copy the file again, or give the .pt that Ultralytics saved.",
+    )
+
+
+def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     prepare_ultralytics()
     from ultralytics.nn.tasks import temporary_modules
 
     try:
         with temporary_modules(MOVED_MODULES, MOVED_NAMES):
-            content = torch.load(path, map_location="cpu", weights_only=False)
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise SlimError(
-            f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",
-            culprits=[str(error).splitlines()[0][:200]] if str(error) else [],
-            remedy="Copy the file again, or give the .pt that Ultralytics saved.",
-        ) from None
+        raise _unreadable(path, error) from None
     except (ImportError, AttributeError) as error:
         raise SlimError(
             f"{path} needs code that is not part of Ultralytics: {error}.",
@@ -240,12 +289,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _model_in(path: Path, content: dict[str, Any]) -> nn.Module:
-    """Return the network of a checkpoint's dictionary."""
+def _model_in(path: Path, content: Mapping[str, Any]) -> nn.Module:
+    """The network of a checkpoint's dictionary."""
     model = content.get("ema") or content.get("model")
+    # Every Ultralytics model has its yaml; a torch module of another origin hasn't.
     if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
         raise SlimError(
-            f"{path} is not an Ultralytics checkpoint: it holds no model (perhaps only weights).",
+            f"{path} is not an Ultralytics checkpoint: it contains no model (perhaps only weights).",
             remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
         )
     # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.

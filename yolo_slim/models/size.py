@@ -21,12 +21,12 @@ class Size:
     """Multiply-accumulates of the fused graph's convolutions and linear layers for one image."""
 
     def to_json(self) -> dict[str, int]:
-        """Return both as a JSON value."""
+        """Both as a JSON value."""
         return asdict(self)
 
 
 def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
-    """Return a fused copy in evaluation mode with one head: what the exporter traces."""
+    """A fused copy in evaluation mode with one head: what the exporter traces."""
     copied = copy.deepcopy(model).float().eval()
     copied.criterion = None  # type: ignore[assignment]
     if hasattr(copied, "end2end"):
@@ -40,20 +40,20 @@ def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
 
 
 def conv_widths(model: nn.Module) -> dict[str, int]:
-    """Return the output channels of every convolution by name."""
+    """Output channels of every convolution by name."""
     return {name: m.out_channels for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
 
 def measure(model: nn.Module, imgsz: int, *, end2end: bool = False) -> Size:
-    """Return the size of a model's fused graph, counted while it runs.
-
-    torch-pruning's counter takes a transposed convolution's output for its input and so counts it four times.
+    """Measure the size of a model's fused graph, counted while it runs.
 
     Args:
         model: an unfused Ultralytics model; it isn't changed.
         imgsz: input side in pixels.
         end2end: count the one-to-one head in place of the one-to-many head, where there are both.
     """
+    # Not by torch-pruning's counter: it multiplies a transposed convolution's weights by its output positions, of which
+    # there are four times as many as positions where they are applied.
     graph = fused(model, end2end=end2end)
     channels = int(getattr(model, "yaml", {}).get("channels", 3))
     total = 0
@@ -71,7 +71,7 @@ def measure(model: nn.Module, imgsz: int, *, end2end: bool = False) -> Size:
 
 
 def _macs(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, given: torch.Tensor, output: torch.Tensor) -> int:
-    """Return one layer's multiply-accumulates: every weight once at every position it is applied to."""
+    """One layer's multiply-accumulates: every weight once at every position it is applied to."""
     if isinstance(module, nn.Linear):
         return module.weight.numel() * (output.numel() // output.shape[-1])
     positions = given if isinstance(module, nn.ConvTranspose2d) else output
@@ -79,11 +79,11 @@ def _macs(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, given: torch.Tenso
 
 
 def exported_layers(model: nn.Module, *, end2end: bool) -> frozenset[str]:
-    """Return the names of the convolutions and linear layers that the fused graph still has.
+    """Names of the convolutions and linear layers that the fused graph still has.
 
-    Fusing drops one of two heads, what only training reads, and the smaller of two parallel kernels; where it gives a
-    re-parametrised block one new convolution, the larger kernel stands for it.
+    Fusing drops one of two heads, what only training reads, and the smaller of two parallel kernels.
     """
+    # RepConv (yolov9) is fused into a new convolution ``conv``; its larger kernel, ``conv1.conv``, stands for it.
     after = {name for name, _ in fused(model, end2end=end2end).named_modules()}
     return frozenset(
         name

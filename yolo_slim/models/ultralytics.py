@@ -14,10 +14,13 @@ from yolo_slim.machine import cores
 
 def prepare_ultralytics() -> None:
     """Set what Ultralytics reads when it is first imported; call before importing it."""
+    # Not only a default: Ultralytics would install missing packages at run time, behind the user's back.
     os.environ["YOLO_AUTOINSTALL"] = "false"
+    # Online, it checks for a connection when it is imported, and downloads what it misses.
     os.environ.setdefault("YOLO_OFFLINE", "true")
     # Ultralytics' console logger starts quiet; the stages send its records to a log file instead.
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    # Of torch and its exporter, about code that isn't ours.
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*TracerWarning.*")
 
@@ -35,6 +38,7 @@ def log_to(path: Path) -> Iterator[None]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     try:
+        # Progress bars are printed, not logged; they get a file of their own.
         with path.with_suffix(".out").open("a", encoding="utf-8") as bars, redirect_stdout(bars):
             yield
     finally:
@@ -44,7 +48,8 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def use_all_cores() -> None:
-    """Let torch use every core: importing Ultralytics sets OMP_NUM_THREADS to 1."""
+    """Let torch use every core that this process may use."""
     import torch
 
+    # Importing Ultralytics sets OMP_NUM_THREADS to 1, and its trainer sets numbers of its own.
     torch.set_num_threads(cores())

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from yolo_slim.pruning.allocation import Slot, widths_of
 from yolo_slim.pruning.decisions import Terms, decide
 from yolo_slim.pruning.plan import kept_labels, make_plan
 from yolo_slim.pruning.pruner import Ranked
+from yolo_slim.pruning.slots import Slot, widths_of
 from yolo_slim.pruning.surgery import apply_plan
 
 LOOSEST = {"round_to": 1, "min_width": 1, "min_share": 0.0}
@@ -25,7 +25,7 @@ LOOSEST = {"round_to": 1, "min_width": 1, "min_share": 0.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One row of the map: what is narrowed together while the rest stays."""
+    """One row of the table: what is narrowed together while the rest stays."""
 
     name: str
     """``model.4``, or a branch of the head: ``model.22.cv2``."""
@@ -34,7 +34,7 @@ class Block:
 
 
 def block_name(slot: str, head: str) -> str:
-    """Return the block of a slot: the top-level layer, in the last layer the branch.
+    """The block of a slot: the top-level layer, in the last layer the branch.
 
     Args:
         slot: name of a convolution: ``model.22.cv2.0.0.conv``.
@@ -45,19 +45,20 @@ def block_name(slot: str, head: str) -> str:
 
 
 def blocks_of(ranked: Ranked) -> list[Block]:
-    """Return the blocks that can give channels up, in the network's order.
+    """The blocks that can give channels up, in the network's order.
 
-    A block is measured as the settings cut it. One that they keep whole only for its width is measured all the same,
-    so that a map also serves settings with another ``round_to`` or floor.
+    A block is measured as the settings cut it. One that ``round_to`` or a floor alone keeps as it is is measured all
+    the same, so that the table also serves settings with another ``round_to`` or floor.
     """
-    free = _free(ranked.slots, ranked.terms)
+    # A table that was measured at round_to 16 would lack the narrow layers that round_to 8 can cut.
+    open_slots = _open_slots(ranked.slots, ranked.terms)
     loosest = replace(ranked.terms, config=ranked.terms.config.model_copy(update=LOOSEST))
-    possible = _free(decide(ranked.graph, ranked.scores, loosest), ranked.terms)
-    return [Block(name=name, slots=tuple(free.get(name) or slots)) for name, slots in possible.items()]
+    possible = _open_slots(decide(ranked.graph, ranked.scores, loosest), ranked.terms)
+    return [Block(name=name, slots=tuple(open_slots.get(name) or slots)) for name, slots in possible.items()]
 
 
-def _free(slots: list[Slot], terms: Terms) -> dict[str, list[int]]:
-    """Return the slots of every block that may give channels up."""
+def _open_slots(slots: list[Slot], terms: Terms) -> dict[str, list[int]]:
+    """The slots of every block that may give channels up."""
     found: dict[str, list[int]] = {}
     for i, slot in enumerate(slots):
         if slot.floor < slot.width:
@@ -66,9 +67,9 @@ def _free(slots: list[Slot], terms: Terms) -> dict[str, list[int]]:
 
 
 def kept_in(ranked: Ranked, block: Block, removed: float) -> np.ndarray:
-    """Return the kept channels of every slot, shape (slots,), when a block alone loses a share of its own.
+    """Kept channels of every slot, shape (slots,), when a block alone loses a share of its own.
 
-    Each slot loses as many as :func:`~yolo_slim.pruning.block_costs.prices` takes to be gone; one at least stays.
+    Each slot loses as many as :func:`~yolo_slim.pruning.block_costs.prices` assumes; one at least stays.
     """
     keep = widths_of(ranked.slots)
     for i in block.slots:
@@ -78,8 +79,9 @@ def kept_in(ranked: Ranked, block: Block, removed: float) -> np.ndarray:
 
 
 def cut_alone(model: nn.Module, ranked: Ranked, keep: np.ndarray) -> nn.Module:
-    """Return a copy of a network with the lowest-scored channels of every slot gone; statistics are as they were."""
+    """A copy of a network without the lowest-scored channels of every slot; its statistics are not re-estimated."""
     kept = kept_labels(ranked.graph, ranked.slots, keep, ranked.scores)
+    # Used up here and never saved, so it needs no model and no settings.
     plan = make_plan(ranked.graph, kept, "", {})
     cut = copy.deepcopy(model)
     apply_plan(cut, plan)

@@ -9,7 +9,7 @@ from pathlib import Path
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models.size import Size
-from yolo_slim.pruning.allocation import Goal
+from yolo_slim.pruning.goal import Goal
 
 MAX_ERROR = 0.03
 """Largest distance between what was asked for and got, as a share of the unpruned network."""

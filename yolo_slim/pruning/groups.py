@@ -1,7 +1,7 @@
 """Which channels must be kept or removed together.
 
-:mod:`yolo_slim.pruning.tracing` runs the network once on labelled channels; here its records become spaces of
-interchangeable channels and sets of spaces that keep equal counts. docs/adr/0001-channel-labels.md tells why this
+:mod:`yolo_slim.pruning.tracing` runs the network once on labelled channels; here its record becomes spaces of
+interchangeable channels, and sets of spaces that keep equal counts. docs/adr/0001-channel-labels.md says why this
 replaces torch-pruning's graph tracing.
 """
 
@@ -15,11 +15,12 @@ import numpy as np
 from torch import nn
 
 from yolo_slim.errors import SlimError
-from yolo_slim.pruning import tracing
-from yolo_slim.pruning.blocks import RULES, SPLITS_BY_ATTRIBUTE
-from yolo_slim.pruning.tracing import INPUT, OUTPUT, ConvSite, Labels, Merger, Trace
+from yolo_slim.pruning.block_rules import RULES
+from yolo_slim.pruning.labels import Labels, UnionFind
+from yolo_slim.pruning.trace import ANSWER, IMAGE, UNKNOWN, ConvSite, Reason, Trace
+from yolo_slim.pruning.tracing import trace_model
 
-__all__ = ["ChannelGraph", "ConvSite", "Labels", "Space", "trace_channels"]
+UNEQUAL_PARTS = Reason("the parts of its split can't be kept equally wide")
 
 
 @dataclass(kw_only=True)
@@ -28,11 +29,15 @@ class Space:
 
     channels: Labels
     """Labels of its channels, shape (n,)."""
-    frozen: bool
-    why: str = ""
-    """What keeps it whole; empty where it isn't frozen."""
+    reason: Reason | None = None
+    """Why none of them may go; None where they may."""
     unit: int = 1
     """Channels of a tensor that one label stands for: the size of an attention head, 1 elsewhere."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether all of its channels must stay."""
+        return self.reason is not None
 
 
 @dataclass(kw_only=True)
@@ -48,21 +53,41 @@ class ChannelGraph:
     """Sets of spaces that must keep equal counts; every space is in exactly one."""
 
     def members(self, space: Space) -> list[str]:
-        """Return the convolutions that write the space's channels."""
+        """Convolutions that write the space's channels."""
         return list(dict.fromkeys(name for label in space.channels.tolist() for name in self._writers.get(label, ())))
 
-    def kept_whole(self) -> dict[str, str]:
-        """Return the convolutions whose outputs can't be cut, with the reason."""
-        return {name: space.why for space in self.spaces if space.frozen for name in self.members(space)}
+    def kept_layers(self) -> dict[str, Reason]:
+        """Convolutions of whose outputs some can't be removed, with the reason."""
+        return {name: space.reason for space in self.spaces if space.reason for name in self.members(space)}
 
     def blocks_kept(self) -> dict[str, str]:
-        """Return the blocks that keep channels whole, with what they do to them; the network's own answers aside."""
-        reasons = dict.fromkeys(why for why in self.kept_whole().values() if why not in (OUTPUT, INPUT))
-        return {block: what for block, _, what in (why.partition(": ") for why in reasons)}
+        """Blocks that keep channels because of what they compute: name to which stay, why, and what that costs.
+
+        The cost is the share of the traced network's MACs that compute the channels which stay. Layers that are as wide
+        as the image or the network's output are left out.
+        """
+        kept: dict[str, list[Space]] = {}
+        for space in self.spaces:
+            if space.reason is not None and space.reason not in (IMAGE, ANSWER):
+                block = space.reason.block or (self.members(space) or ["?"])[0]
+                kept.setdefault(block, []).append(space)
+        return {block: self._described(spaces) for block, spaces in kept.items()}
+
+    def _described(self, spaces: list[Space]) -> str:
+        """Why spaces stay, with their share of the MACs."""
+        reasons = dict.fromkeys(space.reason.text for space in spaces if space.reason)
+        macs = sum(self._macs_of(space, name) for space in spaces for name in self.members(space))
+        share = macs / sum(site.macs for site in self.convs.values())
+        return f"{'; '.join(reasons)} ({f'{share:.0%}' if share >= 0.01 else 'less than 1%'} of the MACs)"
+
+    def _macs_of(self, space: Space, conv: str) -> float:
+        """MACs that a convolution spends on the space's channels."""
+        site = self.convs[conv]
+        return site.macs * float(np.isin(site.outputs, space.channels).mean())
 
     @cached_property
     def _writers(self) -> dict[int, list[str]]:
-        """Map every label to the convolutions that write it."""
+        """Every label, with the convolutions that write it."""
         writers: dict[int, list[str]] = {}
         for name, site in self.convs.items():
             for label in np.unique(site.outputs).tolist():
@@ -71,7 +96,7 @@ class ChannelGraph:
 
 
 def trace_channels(model: nn.Module, imgsz: int) -> ChannelGraph:
-    """Return the channel graph of an Ultralytics model of any task.
+    """Find out which channels of an Ultralytics model of any task depend on each other.
 
     Args:
         model: an unfused model in float32; it isn't changed.
@@ -81,15 +106,17 @@ def trace_channels(model: nn.Module, imgsz: int) -> ChannelGraph:
         SlimError: convolutions that a forward pass doesn't reach, blocks behind which channels can't be followed, or
             modules that share a weight.
     """
-    trace = tracing.run(model, imgsz, RULES, SPLITS_BY_ATTRIBUTE)
+    trace = trace_model(model, imgsz, RULES)
     _require_reached(model, trace)
-    merger = trace.merger
+    # Labels were merged while the network ran, so the records have older ones.
+    roots = trace.labels.roots
     for site in trace.convs.values():
-        site.outputs, site.inputs = merger.roots(site.outputs), merger.roots(site.inputs)
-    norms = {name: merger.roots(labels) for name, labels in trace.norms.items()}
-    frozen = {int(label): why for labels, why in reversed(trace.frozen) for label in merger.roots(labels)}
-    parts = [[merger.roots(part) for part in split] for split in trace.parts]
-    spaces, home = _spaces(trace.convs, parts, frozen, len(merger))
+        site.outputs, site.inputs = roots(site.outputs), roots(site.inputs)
+    norms = {name: roots(labels) for name, labels in trace.norms.items()}
+    # Reversed, so that the reason that came first is the one that is named.
+    frozen = {int(label): why for labels, why in reversed(trace.frozen) for label in roots(labels)}
+    parts = [[roots(part) for part in split] for split in trace.parts]
+    spaces, home = _spaces(trace, parts, frozen)
     return ChannelGraph(convs=trace.convs, norms=norms, spaces=spaces, tied=_ties(parts, home, spaces))
 
 
@@ -101,6 +128,7 @@ def _require_reached(model: nn.Module, trace: Trace) -> None:
         for name in trace.names.values()
         if isinstance(modules[name], (nn.Conv2d, nn.ConvTranspose2d)) and name not in trace.convs
     }
+    # DFL's convolution multiplies by the constants 0 to reg_max - 1; it only runs when boxes are decoded.
     unreached = [name for name, home in homes.items() if home != "DFL"]
     if not unreached:
         return
@@ -118,35 +146,37 @@ def _require_reached(model: nn.Module, trace: Trace) -> None:
     )
 
 
-def _spaces(
-    convs: dict[str, ConvSite], parts: list[list[Labels]], frozen: dict[int, str], count: int
-) -> tuple[list[Space], dict[int, int]]:
-    """Return the spaces and each label's space: channels written together, except where a split separates them."""
-    colours = _colours(parts, count)
-    joined = Merger()
-    joined.new(count)
-    atoms = [site.outputs for site in convs.values()]
-    for atom in atoms:
-        order = atom[np.argsort(colours[atom], kind="stable")]
+def _spaces(trace: Trace, parts: list[list[Labels]], frozen: dict[int, Reason]) -> tuple[list[Space], dict[int, int]]:
+    """Channels that are written together, except where a split separates them; and each label's space."""
+    # Two channels are interchangeable if one layer writes them and no split has them in different parts.
+    colours = _colours(parts, len(trace.labels))
+    joined = UnionFind()
+    joined.new(len(trace.labels))
+    written = [site.outputs for site in trace.convs.values()]
+    for outputs in written:
+        order = outputs[np.argsort(colours[outputs], kind="stable")]
         same = colours[order[1:]] == colours[order[:-1]]
         joined.merge(order[1:][same], order[:-1][same])
     groups: dict[int, list[int]] = {}
-    for label in np.unique(np.concatenate(atoms)).tolist():
+    for label in np.unique(np.concatenate(written)).tolist():
         groups.setdefault(joined.root(label), []).append(label)
-    units = _units(convs)
+    units = _units(trace.convs)
     spaces = [_space(labels, frozen, units) for labels in groups.values()]
     return spaces, {label: i for i, space in enumerate(spaces) for label in space.channels.tolist()}
 
 
-def _space(labels: list[int], frozen: dict[int, str], units: dict[int, int]) -> Space:
-    """Return a space of these labels, frozen where one of them is."""
-    why = next((frozen[label] for label in labels if label in frozen), "")
-    unit = max(units.get(label, 1) for label in labels)
-    return Space(channels=np.array(labels, dtype=np.int64), frozen=bool(why), why=why, unit=unit)
+def _space(labels: list[int], frozen: dict[int, Reason], units: dict[int, int]) -> Space:
+    """A space of these labels; one that must stay freezes all, because allocation decides counts and not channels."""
+    return Space(
+        channels=np.array(labels, dtype=np.int64),
+        reason=next((frozen[label] for label in labels if label in frozen), None),
+        unit=max(units.get(label, 1) for label in labels),
+    )
 
 
 def _units(convs: dict[str, ConvSite]) -> dict[int, int]:
-    """Return how often every label is read by one convolution where that is more than once."""
+    """How often one depthwise convolution has a label, where that is more than once."""
+    # An attention head has one label for all its channels; its positional convolution is depthwise over them.
     units: dict[int, int] = {}
     for site in convs.values():
         if site.depthwise:
@@ -157,10 +187,10 @@ def _units(convs: dict[str, ConvSite]) -> dict[int, int]:
 
 
 def _colours(parts: list[list[Labels]], count: int) -> np.ndarray:
-    """Return a colour for every label: labels of one colour are in the same parts, and so are their partners.
+    """A colour for every label, shape (count,): labels of one colour are in the same parts, and so are their partners.
 
     Parts keep equal counts position by position, so where one is divided (by another split, or into heads), the others
-    must be divided likewise: refined until nothing changes.
+    must be divided likewise: colour refinement (Weisfeiler and Leman 1968), repeated until nothing changes.
     """
     colours = np.zeros(count, dtype=np.int64)
     fresh = 1
@@ -175,6 +205,7 @@ def _colours(parts: list[list[Labels]], count: int) -> np.ndarray:
             seen = [colours[part] for part in split]
             for part in split:
                 for partner in seen:
+                    # One number for the pair of own and partner's colour.
                     pairs = colours[part] * (fresh + 1) + np.unique(partner, return_inverse=True)[1]
                     colours[part] = fresh + np.unique(pairs, return_inverse=True)[1]
                     fresh = int(colours.max()) + 1
@@ -182,31 +213,31 @@ def _colours(parts: list[list[Labels]], count: int) -> np.ndarray:
 
 
 def _ties(parts: list[list[Labels]], home: dict[int, int], spaces: list[Space]) -> list[list[int]]:
-    """Return the sets of spaces that must keep equal counts; a frozen member freezes its set."""
-    merger = Merger()
-    merger.new(len(spaces))
+    """Sets of spaces that must keep equal counts; a frozen member freezes its set."""
+    equal = UnionFind()
+    equal.new(len(spaces))
     for split in parts:
+        # Channels that no convolution writes can't be removed, so their partners can't either.
         unknown = [part for part in split if any(label not in home for label in part.tolist())]
         at = [np.array([home[label] for label in part.tolist() if label in home], dtype=np.int64) for part in split]
         if unknown:
-            _freeze(spaces, np.concatenate(at).tolist(), "channels that can't be followed")
+            _freeze(spaces, np.concatenate(at).tolist(), Reason(UNKNOWN))
             continue
         for other in at[1:]:
-            merger.merge(at[0], other)
+            equal.merge(at[0], other)
     sets: dict[int, list[int]] = {}
     for i in range(len(spaces)):
-        sets.setdefault(merger.root(i), []).append(i)
+        sets.setdefault(equal.root(i), []).append(i)
     for members in sets.values():
-        why = next((spaces[i].why for i in members if spaces[i].frozen), "")
+        why = next((spaces[i].reason for i in members if spaces[i].frozen), None)
         if len({len(spaces[i].channels) for i in members}) > 1:
-            why = why or "halves of a split that can't be kept equal"
-        if why:
+            why = why or UNEQUAL_PARTS
+        if why is not None:
             _freeze(spaces, members, why)
     return list(sets.values())
 
 
-def _freeze(spaces: list[Space], members: list[int], why: str) -> None:
-    """Freeze spaces that aren't frozen yet."""
+def _freeze(spaces: list[Space], members: list[int], why: Reason) -> None:
+    """Give spaces a reason to stay, where they have none yet."""
     for i in members:
-        if not spaces[i].frozen:
-            spaces[i].frozen, spaces[i].why = True, why
+        spaces[i].reason = spaces[i].reason or why

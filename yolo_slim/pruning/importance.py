@@ -26,17 +26,19 @@ DATA_CRITERIA = ("fisher", "hessian", "taylor")
 """Criteria that need gradients on images."""
 MIN_IMAGES = 16
 """Training images below which gradients say more about the choice of images than about the channels."""
+LOSS_ARGUMENTS = ("box", "cls", "dfl", "pose", "kobj", "rle", "angle", "overlap_mask")
+"""Training arguments that the criteria of all tasks read."""
 
 
 def score(
     model: nn.Module, graph: ChannelGraph, criterion: str, batches: Callable[[], Iterable[Batch]], seed: int
 ) -> Scores:
-    """Return the score of every label under a criterion of :class:`~yolo_slim.config.run.PruneConfig`."""
+    """Score every label by a criterion of :class:`~yolo_slim.config.run.PruneConfig`."""
     if criterion == "random":
         return np.random.default_rng(seed).random(label_count(graph))
     if criterion not in DATA_CRITERIA:
         return magnitude(model, graph, criterion)
-    with _gradients_enabled(model, weights=criterion != "fisher"):
+    with gradients_enabled(model, weights=criterion != "fisher"):
         if criterion == "fisher":
             return _fisher(model, graph, batches())
         return _weight_gradient(model, graph, batches(), squared=criterion == "hessian")
@@ -55,12 +57,38 @@ def require_images(criterion: str | None, images: int) -> None:
 
 
 @contextmanager
-def _gradients_enabled(model: nn.Module, *, weights: bool) -> Iterator[None]:
-    """Put the head in training mode, statistics frozen; make parameters differentiable (checkpoints load without).
+def with_criterion(model: nn.Module, *, end2end: bool = False) -> Iterator[None]:
+    """Let a model compute its own loss: Ultralytics' criterion reads gains from ``model.args``.
 
-    Gates get their gradients through the activations alone; without those of ``weights`` a third of the work is saved.
+    Checkpoints have these as a plain dictionary, or not at all; afterwards the model has what it had.
+    """
+    from ultralytics.cfg import get_cfg
+
+    saved = model.__dict__.get("args")
+    known = saved if isinstance(saved, dict) else getattr(saved, "__dict__", {})
+    model.args = get_cfg(overrides={key: known[key] for key in LOSS_ARGUMENTS if key in known})
+    model.criterion = None  # type: ignore[assignment]
+    if end2end:
+        # A fresh criterion weighs the one-to-one head's loss a quarter of the other's, which alone reaches the
+        # backbone: that head, the one that is exported, would seem to matter less than the rest.
+        model.criterion = model.init_criterion()  # type: ignore[operator]
+        model.criterion.o2m = model.criterion.o2o = 1.0  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        model.criterion = None  # type: ignore[assignment]
+        if saved is not None:
+            model.args = saved
+
+
+@contextmanager
+def gradients_enabled(model: nn.Module, *, weights: bool) -> Iterator[None]:
+    """Let a model compute losses and gradients; batch-normalisation statistics stay as they are.
+
+    ``weights``: with gradients of the weights. Gates need those of activations alone, which saves a third of the work.
     """
     model.requires_grad_(weights)
+    # Only in training mode does a head return what the loss reads.
     model.train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -73,10 +101,11 @@ def _gradients_enabled(model: nn.Module, *, weights: bool) -> Iterator[None]:
         model.eval()
 
 
-def _losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
-    """Yield the task's own loss of every batch, summed over its images, with the number of images."""
+def losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
+    """The task's own loss of every batch, summed over its images, with the number of images."""
     for batch in batches:
         loss, _ = model(batch)
+        # Sums make the batch size irrelevant: the same images score the same in any batches.
         # A classifier's loss is a mean over the images, every other task's is a sum.
         total = loss.sum() if loss.ndim else loss * len(batch["img"])
         if not torch.isfinite(total):
@@ -88,18 +117,21 @@ def _losses(model: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[torch.
 
 
 def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> Scores:
-    """Return the mean squared per-image gate gradient of every label."""
+    """Mean squared per-image gate gradient of every label.
+
+    A gate is a factor of 1 on a channel; its gradient is the sum of activation times gradient over all positions.
+    """
     size = label_count(graph)
     total, images = np.zeros(size), 0
     gates: dict[str, np.ndarray] = {}
     with _gate_hooks(model, graph, gates):
-        for loss, count in _losses(model, batches):
+        for loss, count in losses(model, batches):
             gates.clear()
             loss.backward()  # type: ignore[no-untyped-call]
-            summed = np.zeros((count, size))
+            of_images = np.zeros((count, size))
             for name, gradient in gates.items():
-                np.add.at(summed.T, graph.convs[name].inputs, gradient.T)
-            total += (summed**2).sum(axis=0)
+                np.add.at(of_images.T, graph.convs[name].inputs, gradient.T)
+            total += (of_images**2).sum(axis=0)
             images += count
             model.zero_grad(set_to_none=True)
     return total / max(images, 1)
@@ -112,11 +144,12 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
     def hook(name: str) -> Callable[..., Any]:
         def forward(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             activation = args[0].detach()
-            # A view of its own, so that the gradient is this reader's alone and not the sum over all readers.
+            # A view of its own, so that the gradient is of this reader and not the sum over all readers.
             own = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_(True)
 
             def backward(gradient: torch.Tensor) -> None:
                 product = torch.einsum("nc...,nc...->nc", activation, gradient).double().numpy()
+                # A layer that runs twice has one gate for both runs.
                 gates[name] = gates[name] + product if name in gates else product
 
             own.register_hook(backward)  # type: ignore[no-untyped-call]
@@ -134,14 +167,15 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
 
 
 def _weight_gradient(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch], *, squared: bool) -> Scores:
-    """Return the sum over reading and writing weights of (w * dL/dw)^2, or of its absolute value."""
+    """Sum over reading and writing weights of (w * dL/dw)^2, or of its absolute value."""
     sums = {name: torch.zeros_like(module.weight) for name, module in weighted(model, graph)}
-    for loss, _ in _losses(model, batches):
+    for loss, _ in losses(model, batches):
         loss.backward()  # type: ignore[no-untyped-call]
         for name, module in weighted(model, graph):
             if module.weight.grad is not None:
                 sums[name] += module.weight.grad**2 if squared else module.weight.grad
         model.zero_grad(set_to_none=True)
+    # taylor multiplies once by the gradient of all images; hessian sums squared gradients batch by batch.
     values = {
         name: (module.weight.detach() ** 2 * sums[name] if squared else (module.weight.detach() * sums[name]).abs())
         for name, module in weighted(model, graph)

@@ -24,54 +24,58 @@ Weighted = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
 NORMALIZERS = {"sum": "sum", "mean": "mean", "max": "max", "standard": "standarization", "median": "sentinel_0.5"}
 """Setting to torch-pruning's own name (its spelling); its ``gaussian`` gives negative scores, which can't be summed."""
+LEAST = 1e-30
+"""Smallest divisor, where all scores are 0."""
 
 
 def label_count(graph: ChannelGraph) -> int:
-    """Return one more than the largest label."""
+    """One more than the largest label."""
     return 1 + max(int(max(site.outputs.max(), site.inputs.max())) for site in graph.convs.values())
 
 
 def weighted(model: nn.Module, graph: ChannelGraph) -> list[tuple[str, Weighted]]:
-    """Return the graph's convolutions and linear layers by name."""
+    """The graph's convolutions and linear layers by name."""
     modules = model.named_modules()
     return [(name, m) for name, m in modules if name in graph.convs and isinstance(m, Weighted)]
 
 
 def magnitude(model: nn.Module, graph: ChannelGraph, criterion: str) -> Scores:
-    """Return the score of every label under ``l1``, ``l2``, ``lamp``, ``bn`` or ``fpgm``."""
+    """Score every label by ``l1``, ``l2``, ``lamp``, ``bn`` or ``fpgm``."""
     if criterion == "bn":
         return bn_scale(model, graph)
     weights = {name: module.weight.detach() for name, module in weighted(model, graph)}
     if criterion == "fpgm":
         return summed(graph, weights, _distances)
+    # lamp is l2 as a share, so both start from squares.
     power = 1 if criterion == "l1" else 2
     scores = summed(graph, {name: weight.abs().pow(power) for name, weight in weights.items()})
     return lamp(graph, scores) if criterion == "lamp" else scores
 
 
 def lamp(graph: ChannelGraph, scores: Scores) -> Scores:
-    """Return scores as a share of the scores at least as large in the same space."""
+    """Each score as a share of the scores at least as large in the same space (Lee et al. 2021, eq. 4)."""
     scores = scores.copy()
     for space in graph.spaces:
         order = space.channels[np.argsort(scores[space.channels], kind="stable")]
         tail = np.cumsum(scores[order][::-1])[::-1]
-        scores[order] = scores[order] / np.maximum(tail, 1e-30)
+        scores[order] = scores[order] / np.maximum(tail, LEAST)
     return scores
 
 
 def bn_scale(model: nn.Module, graph: ChannelGraph) -> Scores:
-    """Return the sum of |gamma| of the batch normalisations of every label, NaN where none follows."""
+    """Sum of |gamma| of the batch normalisations of every label, NaN where none follows."""
     scores = np.full(label_count(graph), np.nan)
     for name, module in model.named_modules():
         if name in graph.norms and isinstance(module, nn.BatchNorm2d):
             labels = graph.norms[name]
+            # NaN means no normalisation at all, so the first one starts from 0.
             scores[np.unique(labels)] = np.nan_to_num(scores[np.unique(labels)])
             np.add.at(scores, labels, module.weight.detach().abs().double().numpy())
     return scores
 
 
 def normalized(graph: ChannelGraph, scores: Scores, normalize: str) -> Scores:
-    """Return scores relative to their own space, so that layers of another scale compare.
+    """Scores relative to their own space, so that layers of another scale compare.
 
     Args:
         graph: the channel graph.
@@ -86,20 +90,20 @@ def normalized(graph: ChannelGraph, scores: Scores, normalize: str) -> Scores:
     scores = scores.copy()
     for space in graph.spaces:
         own = torch.from_numpy(scores[space.channels])
+        # All 0 would be divided by 0; NaN, which compares as false, stays NaN.
         if own.sum() > 0:
             scores[space.channels] = scale(own, NORMALIZERS[normalize]).numpy()
     return scores
 
 
 def _total(rows: torch.Tensor) -> torch.Tensor:
-    """Return each row's sum."""
     return rows.sum(dim=1)
 
 
 def summed(
     graph: ChannelGraph, values: Mapping[str, torch.Tensor], rate: Callable[[torch.Tensor], torch.Tensor] = _total
 ) -> Scores:
-    """Return for every label the sum of ``rate`` over layers that write or read it.
+    """Sum ``rate`` for every label over the layers that write or read it.
 
     Args:
         graph: the channel graph.
@@ -108,15 +112,17 @@ def summed(
     """
     scores = np.zeros(label_count(graph))
     for name, value in values.items():
+        # In double precision: the order of summation must not decide between channels.
         site, by_writer = graph.convs[name], value.double()
         if site.transposed and site.groups == 1:
             by_writer = by_writer.transpose(0, 1)
         np.add.at(scores, site.outputs, rate(by_writer.flatten(1)).numpy())
+        # The weights of a depthwise convolution have one input channel, which is the output's.
         if site.groups == 1:
             np.add.at(scores, site.inputs, rate(by_writer.transpose(0, 1).flatten(1)).numpy())
     return scores
 
 
 def _distances(rows: torch.Tensor) -> torch.Tensor:
-    """Return each row's summed distance to all others: small for what the others can stand in for."""
+    """Each row's summed distance to all others: small for a filter that the others can replace."""
     return torch.cdist(rows, rows).sum(dim=1)

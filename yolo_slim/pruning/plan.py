@@ -1,6 +1,6 @@
 """The prune plan: which channels of which layers stay, as JSON that can be read, edited, kept and replayed.
 
-:mod:`yolo_slim.pruning.plan_edits` reads what a person changed in it and holds the result against the model.
+:mod:`yolo_slim.pruning.plan_edits` reads what a person changed in it and checks the result against the model.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import numpy as np
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import read_json, write_text
-from yolo_slim.pruning.allocation import Slot
 from yolo_slim.pruning.groups import ChannelGraph
+from yolo_slim.pruning.slots import Slot
 
 PLAN_SCHEMA = 2
 PLAN_KEYS = ("schema", "model_sha256", "settings", "edited", "layers", "norms")
 CUT_KEYS = ("outputs_before", "outputs")
 LAYER_KEYS = ("digest", *CUT_KEYS, "inputs_before", "inputs", "ranks", "keep")
 SETTING_KEYS = (*PruneConfig.model_fields, "imgsz", "seed", "end2end")
+PlanSettings = dict[str, Any]
+"""JSON value of a :class:`PruneConfig`, with ``imgsz``, ``seed`` and ``end2end``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +46,13 @@ class PrunePlan:
     """A cut of one model."""
 
     model_sha256: str
-    settings: dict[str, Any]
+    settings: PlanSettings
     layers: dict[str, LayerCut]
     norms: dict[str, LayerCut]
     ranks: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Layer to the rank of each of its unpruned outputs among the channels that can stand in for it; 0 is dearest."""
     edited: bool = False
-    """A person changed it, so that the budget in its settings is no longer what it keeps to."""
+    """Whether a person changed it, so that it may miss the budget in its settings."""
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON, one layer a line, atomically."""
@@ -66,11 +68,12 @@ class PrunePlan:
             "layers": layers,
             "norms": {name: _to_json(cut) for name, cut in self.norms.items()},
         }
+        # Not indented by json: each channel would have a line of its own.
         write_text(path, "{\n" + ",\n".join(_lines(values)) + "\n}\n")
 
     @staticmethod
     def load(path: Path) -> PrunePlan:
-        """Read a plan as it is written, edits by hand aside.
+        """Read a plan as it was written, without edits by hand.
 
         Raises:
             SlimError: no plan, one of another schema, or with keys and values that a plan can't have, all named.
@@ -79,7 +82,7 @@ class PrunePlan:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> PrunePlan:
-        """Return the plan in the JSON value of :func:`read_plan`."""
+        """The plan in the JSON value of :func:`read_plan`."""
         return PrunePlan(
             model_sha256=values["model_sha256"],
             settings=values["settings"],
@@ -90,8 +93,8 @@ class PrunePlan:
         )
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Return a plan's JSON value, of which every key and type is checked.
+def read_plan(path: Path) -> Mapping[str, Any]:
+    """Read a plan's JSON value and check every key and type.
 
     Raises:
         SlimError: no such file, no plan, one of another schema, or keys and values that a plan can't have, all named.
@@ -122,7 +125,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _problems(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with a plan's JSON value by itself, without its model."""
+    """What is wrong with a plan's JSON value by itself, without its model."""
     yield from _unknown("", values, PLAN_KEYS)
     if not isinstance(values.get("model_sha256"), str):
         yield f"model_sha256: got {values.get('model_sha256')!r}; expected the SHA-256 of the model's file"
@@ -139,14 +142,14 @@ def _problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unknown(where: str, values: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
-    """Yield the keys that nothing reads, with the nearest one that something does."""
+    """The keys that nothing reads, with the nearest one that something does."""
     for key in values:
         if key not in known:
             yield f"{where}{key}: unknown key.{did_you_mean(key, known)}"
 
 
 def _setting_problems(settings: Any) -> Iterator[str]:
-    """Yield what is wrong with the settings beside those of :class:`PruneConfig`, which has a check of its own."""
+    """What is wrong with the settings beside those of :class:`PruneConfig`, which has a check of its own."""
     if not isinstance(settings, dict):
         yield "settings: expected the settings of the cut"
         return
@@ -160,7 +163,7 @@ def _setting_problems(settings: Any) -> Iterator[str]:
 
 
 def _row_problems(name: str, row: Any, known: Sequence[str]) -> Iterator[str]:
-    """Yield what is wrong with one layer's or normalisation's line; ``keep`` is judged where edits are read."""
+    """What is wrong with one layer's or normalisation's line; ``keep`` is checked where edits are read."""
     if not isinstance(row, dict):
         yield f"{name}: expected its lists of channels"
         return
@@ -179,19 +182,20 @@ def _row_problems(name: str, row: Any, known: Sequence[str]) -> Iterator[str]:
 
 
 def is_choice(kept: Any, width: int) -> bool:
-    """Tell whether a JSON value is a non-empty increasing list of channels."""
+    """Whether a JSON value is a non-empty increasing list of channels."""
+    # By type(), because true and false are int in Python.
     if not isinstance(kept, list) or not kept or not all(type(i) is int and 0 <= i < width for i in kept):
         return False
     return all(a < b for a, b in pairwise(kept))
 
 
 def digest_of(outputs: Iterable[int]) -> str:
-    """Return a short digest of a list of kept outputs, by which an edit by hand is known."""
+    """Short digest of a list of kept outputs: a list that doesn't fit it was edited by hand."""
     return hashlib.sha256(json.dumps(list(outputs)).encode()).hexdigest()[:8]
 
 
-def _lines(values: dict[str, Any]) -> list[str]:
-    """Return a plan's top-level entries as JSON texts, layers and normalisations one a line."""
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """A plan's top-level entries as JSON texts, layers and normalisations one a line, so that people can edit them."""
     entries = []
     for key, value in values.items():
         text = json.dumps(value)
@@ -202,16 +206,14 @@ def _lines(values: dict[str, Any]) -> list[str]:
     return entries
 
 
-def _to_json(cut: LayerCut) -> dict[str, Any]:
-    """Return a cut as JSON values."""
-    values: dict[str, Any] = {"outputs_before": cut.outputs_before, "outputs": list(cut.outputs)}
+def _to_json(cut: LayerCut) -> dict[str, object]:
+    values: dict[str, object] = {"outputs_before": cut.outputs_before, "outputs": list(cut.outputs)}
     if cut.inputs is not None:
         values |= {"inputs_before": cut.inputs_before, "inputs": list(cut.inputs)}
     return values
 
 
 def _from_json(values: Mapping[str, Any]) -> LayerCut:
-    """Return a cut from its checked JSON value."""
     inputs = values.get("inputs")
     return LayerCut(
         outputs=tuple(values["outputs"]),
@@ -222,12 +224,13 @@ def _from_json(values: Mapping[str, Any]) -> LayerCut:
 
 
 def ranks_of(graph: ChannelGraph, scores: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """Return for every layer that writes channels of its own the rank of each output within its space."""
+    """Rank of each output within its space, of every layer that writes channels of its own."""
     place = {}
     for space in graph.spaces:
         if not space.frozen:
             order = space.channels[np.argsort(-scores[space.channels], kind="stable")]
             place.update({int(label): rank for rank, label in enumerate(order.tolist())})
+    # A depthwise layer keeps what its input keeps, so it has no ranks of its own.
     return {
         name: tuple(place.get(label, 0) for label in site.outputs.tolist())
         for name, site in graph.convs.items()
@@ -236,7 +239,7 @@ def ranks_of(graph: ChannelGraph, scores: np.ndarray) -> dict[str, tuple[int, ..
 
 
 def kept_labels(graph: ChannelGraph, slots: list[Slot], keep: np.ndarray, scores: np.ndarray) -> set[int]:
-    """Return the labels that stay: in every space those with the highest scores, equal scores by position."""
+    """The labels that stay: in every space those with the highest scores, equal scores by position."""
     kept: set[int] = set()
     for slot, count in zip(slots, keep.astype(int).tolist(), strict=True):
         for i in slot.spaces:
@@ -246,13 +249,15 @@ def kept_labels(graph: ChannelGraph, slots: list[Slot], keep: np.ndarray, scores
     return kept
 
 
-def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: dict[str, Any]) -> PrunePlan:
-    """Return the cut of every convolution and normalisation for a set of labels that stay."""
-    governed = {label for space in graph.spaces for label in space.channels.tolist()}
+def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: PlanSettings) -> PrunePlan:
+    """Turn a set of labels that stay into the cut of every convolution and normalisation."""
+    # Labels outside of all spaces, the image's, stay whatever is decided.
+    decided = {label for space in graph.spaces for label in space.channels.tolist()}
 
     def indices(labels: np.ndarray) -> tuple[int, ...]:
-        return tuple(i for i, label in enumerate(labels.tolist()) if label in kept or label not in governed)
+        return tuple(i for i, label in enumerate(labels.tolist()) if label in kept or label not in decided)
 
+    # Depthwise and grouped layers have no input dimension to narrow: their weights have one channel, or stay.
     layers = {
         name: LayerCut(
             outputs=indices(site.outputs),
@@ -269,7 +274,7 @@ def make_plan(graph: ChannelGraph, kept: set[int], model_sha256: str, settings: 
 
 
 def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
-    """Return the one cut that equals ``first`` and then ``second``, in channels of the model before both."""
+    """The one cut that equals ``first`` and then ``second``, in channels of the model before both."""
     layers = {name: _compose(first.layers[name], cut) for name, cut in second.layers.items()}
     norms = {name: _compose(first.norms[name], cut) for name, cut in second.norms.items()}
     ranks = {
@@ -277,11 +282,13 @@ def compose(first: PrunePlan, second: PrunePlan) -> PrunePlan:
         for name in first.ranks
         if name in second.ranks
     }
+    # By the first plan's model: it is the one that a replay starts from.
     return PrunePlan(model_sha256=first.model_sha256, settings=first.settings, layers=layers, norms=norms, ranks=ranks)
 
 
 def _compose_ranks(first: tuple[int, ...], kept: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
-    """Return ranks in which the channels that ``second`` ranks anew come before those that were gone by then."""
+    """Ranks by ``second`` of the channels that it still saw; the others keep the rank by which they were removed."""
+    # Removed channels ranked below all that stayed, so both lists together are one order.
     ranks = list(first)
     for channel, rank in zip(kept, second, strict=True):
         ranks[channel] = rank
@@ -289,7 +296,7 @@ def _compose_ranks(first: tuple[int, ...], kept: tuple[int, ...], second: tuple[
 
 
 def _compose(first: LayerCut, second: LayerCut) -> LayerCut:
-    """Return one layer's cut of a composed plan."""
+    """One layer's cut of a composed plan."""
     inputs = None
     if first.inputs is not None and second.inputs is not None:
         inputs = tuple(first.inputs[i] for i in second.inputs)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from yolo_slim.errors import SlimError
-from yolo_slim.pruning.blocks import update_attributes
+from yolo_slim.pruning.block_rules import update_attributes
 from yolo_slim.pruning.plan import LayerCut, PrunePlan
 from yolo_slim.pruning.tracing import training_branches
 
@@ -21,13 +21,15 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
         SlimError: a layer of the plan is missing from the model or has another width; the model is untouched then.
     """
     modules = dict(model.named_modules())
-    _check(model, modules, plan)
+    # Before the first change: half a cut would be a broken network.
+    _require_widths(model, modules, plan)
     for name, cut in plan.layers.items():
         cut_layer(modules[name], cut)
     for name, cut in plan.norms.items():
         if name in modules:
             cut_norm(modules[name], cut)
         else:
+            # Not a normalisation but a parameter with one value a channel: the ``gamma`` of A2C2f.
             owner, _, attribute = name.rpartition(".")
             setattr(modules[owner], attribute, _kept(getattr(modules[owner], attribute), _rows(cut.outputs)))
     for name, module in modules.items():
@@ -35,7 +37,7 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
         update_attributes(module, None if inner is None else inner.outputs)
 
 
-def _check(model: nn.Module, modules: dict[str, nn.Module], plan: PrunePlan) -> None:
+def _require_widths(model: nn.Module, modules: dict[str, nn.Module], plan: PrunePlan) -> None:
     """Raise unless the plan was made for a model of these layers and widths."""
     parameters = dict(model.named_parameters())
     wrong = []
@@ -52,7 +54,7 @@ def _check(model: nn.Module, modules: dict[str, nn.Module], plan: PrunePlan) -> 
 
 
 def _width(module: nn.Module | None) -> int | None:
-    """Return the channels that a layer or normalisation writes."""
+    """Channels that a layer or normalisation writes."""
     for attribute in ("out_channels", "num_features", "out_features"):
         if isinstance(getattr(module, attribute, None), int):
             return int(getattr(module, attribute))
@@ -60,18 +62,18 @@ def _width(module: nn.Module | None) -> int | None:
 
 
 def _rows(indices: Iterable[int]) -> torch.Tensor:
-    """Return an index tensor."""
     return torch.tensor(list(indices), dtype=torch.long)
 
 
 def _kept(parameter: torch.Tensor, rows: torch.Tensor, dim: int = 0) -> nn.Parameter:
-    """Return a parameter with only these rows along ``dim``."""
+    """A new parameter with only these rows along ``dim``."""
     return nn.Parameter(parameter.detach().index_select(dim, rows).clone(), requires_grad=parameter.requires_grad)
 
 
 def cut_layer(layer: nn.Module, cut: LayerCut) -> None:
     """Keep the wanted outputs and inputs of a convolution, transposed convolution or linear layer."""
     assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear))
+    # Weights are (Cout, Cin / groups, kh, kw), of a transposed convolution (Cin, Cout / groups, kh, kw).
     outputs, inputs = (1, 0) if isinstance(layer, nn.ConvTranspose2d) and layer.groups == 1 else (0, 1)
     layer.weight = _kept(layer.weight, _rows(cut.outputs), outputs)
     if layer.bias is not None:
@@ -104,13 +106,11 @@ def cut_norm(norm: nn.Module, cut: LayerCut) -> None:
 def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> None:
     """Replace the running statistics by averages over ``images``, batches (N, 3, H, W) float32 in [0, 1].
 
-    Every image counts the same, whatever the size of its batch; the variances are those within the batches.
-
     Removing input channels shifts every later layer's mean and variance (as every pruning paper says; here it is the
-    difference between a usable and an unusable network before training). A copy with channels last does the work, a
-    third faster on a CPU; the model's own tensors keep their layout, in which they are saved. What the network doesn't
-    run keeps its statistics.
+    difference between a usable and an unusable network before training). Every image counts the same, whatever the size
+    of its batch; the variances are those within the batches. Layers that the network doesn't run keep their statistics.
     """
+    # Channels last is a third faster on a CPU; a copy, because the model is saved in the layout of its own tensors.
     copied = copy.deepcopy(model).to(memory_format=torch.channels_last)
     norms, copies = _norms(model), _norms(copied)
     for norm in copies:
@@ -120,14 +120,15 @@ def reestimate_batchnorm(model: nn.Module, images: Iterable[torch.Tensor]) -> No
     for batch in images:
         seen += len(batch)
         for norm in copies:
+            # A momentum of n / seen makes torch's running average the plain mean over all images so far.
             norm.momentum = len(batch) / seen
         with training_branches(copied):
             copied(batch.contiguous(memory_format=torch.channels_last))
+    # What never ran has counted no batch; its fresh statistics, 0 and 1, would be wrong.
     for norm, found in zip(norms, copies, strict=True):
         if found.num_batches_tracked:
             norm.load_state_dict(found.state_dict())
 
 
 def _norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return the batch normalisations, in order."""
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

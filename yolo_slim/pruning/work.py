@@ -16,8 +16,8 @@ from yolo_slim.files import write_json
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import Size, conv_widths, measure
 from yolo_slim.progress import Progress
-from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.budget import OnnxBytes, make_goal, require_goal, require_size
+from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.outputs import PruneOutputs
@@ -87,7 +87,7 @@ class PruneWork:
         pruner.begin(model, graph)
         pruner.require_reachable(model, graph)
         for block, why in graph.blocks_kept().items():
-            self.progress.say(f"prune: {block} keeps its width: {why}")
+            self.progress.say(f"prune: {block} keeps channels: {why}")
         return pruner, graph
 
     def size_of(self, model: nn.Module) -> Size:

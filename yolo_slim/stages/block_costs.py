@@ -36,9 +36,9 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.size import Size, measure
 from yolo_slim.models.ultralytics import log_to, use_all_cores
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.pruning.allocation import Goal
 from yolo_slim.pruning.block_costs import ROW_KEYS, BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in
+from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.pruner import Pruner, Ranked, Task

@@ -22,13 +22,13 @@ Batch = dict[str, torch.Tensor]
 
 
 def choose(images: list[Path], count: int, seed: int) -> list[Path]:
-    """Return ``count`` images at random, or all of them, the same for the same seed."""
+    """Choose ``count`` images at random, or all of them; the same seed chooses the same."""
     order = np.random.default_rng(seed).permutation(len(images))[:count]
     return [images[i] for i in order]
 
 
 def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[Batch]:
-    """Yield Ultralytics training batches: ``img`` (N, 3, imgsz, imgsz) float32 in [0, 1] RGB, ``cls`` (boxes, 1),
+    """Ultralytics training batches: ``img`` (N, 3, imgsz, imgsz) float32 in [0, 1] RGB, ``cls`` (boxes, 1),
     ``bboxes`` (boxes, 4) xywh as shares of the input, ``batch_idx`` (boxes,).
     """
     letterbox = Letterbox((imgsz, imgsz))
@@ -45,13 +45,14 @@ def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[Batch]:
 
 
 def _load(path: Path, letterbox: Letterbox, imgsz: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image as (1, 3, imgsz, imgsz) and its labels (n, 5) as shares of that input."""
+    """An image as (1, 3, imgsz, imgsz) and its labels (n, 5) as shares of that input."""
     blob, geometry = letterbox(cv2.imread(str(path), cv2.IMREAD_COLOR))
+    # The letterbox fills the same array again for the next image.
     return blob.copy(), _move(read_labels(label_path(path)), geometry, imgsz)
 
 
 def _move(labels: np.ndarray, geometry: Geometry, imgsz: int) -> np.ndarray:
-    """Return labels as shares of the letterboxed input instead of the image."""
+    """Labels as shares of the letterboxed input instead of the image."""
     height, width = geometry.resized_hw
     scale = np.array([width, height, width, height]) / imgsz
     offset = np.array([geometry.left, geometry.top, 0, 0]) / imgsz
@@ -59,10 +60,10 @@ def _move(labels: np.ndarray, geometry: Geometry, imgsz: int) -> np.ndarray:
 
 
 def loader(task: str, dataset: Dataset, imgsz: int, folder: Path) -> Callable[[list[Path], int], Iterator[Batch]]:
-    """Return the function from images and a batch size to training batches of a task.
+    """Make the function from images and a batch size to training batches of a task.
 
-    Detection batches are :func:`batches`. The other tasks' come from Ultralytics' own data sets, not augmented, with
-    whatever the task's loss reads; their links and caches go into ``folder``.
+    Detection batches are :func:`batches`. Those of the other tasks come from Ultralytics' own data sets, not augmented,
+    with whatever the task's loss reads; their links and caches go into ``folder``.
     """
     if task == "detect":
         return lambda images, batch: batches(images, imgsz, batch)
@@ -70,7 +71,7 @@ def loader(task: str, dataset: Dataset, imgsz: int, folder: Path) -> Callable[[l
 
 
 def _task_batches(task: str, dataset: Dataset, imgsz: int, batch: int, folder: Path) -> Iterator[Batch]:
-    """Yield training batches; ``img`` (N, 3, imgsz, imgsz) float32 as the task's trainer has it."""
+    """Training batches; ``img`` (N, 3, imgsz, imgsz) float32 as the task's trainer has it."""
     if not dataset.splits["train"]:
         return
     prepare_ultralytics()
@@ -78,18 +79,20 @@ def _task_batches(task: str, dataset: Dataset, imgsz: int, batch: int, folder: P
     samples, collate = (_classified if task == "classify" else _labelled)(task, dataset, source, imgsz, batch)
     for start in range(0, len(samples), batch):
         values = collate([samples[i] for i in range(start, min(start + batch, len(samples)))])
+        # Detection trainers convert on the device; a classifier's data set is float already.
         if values["img"].dtype == torch.uint8:
             values["img"] = values["img"].float() / 255
         yield values
 
 
 def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int) -> tuple[Any, Any]:
-    """Return Ultralytics' data set of labelled images, letterboxed, and what makes batches of it."""
+    """Ultralytics' data set of labelled images, letterboxed, and what makes batches of it."""
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset
 
     arguments = get_cfg(overrides={"task": task, "imgsz": imgsz})
     description = {**dataset.extra, "names": dataset.names, "nc": len(dataset.names)}
+    # Data sets without the key are of three channels.
     description = {"channels": 3, **description}
     images = source.with_name(f"{source.stem}_links") / "images" / "train"
     samples = build_yolo_dataset(arguments, str(images), batch, description, mode="val", rect=False, stride=32)
@@ -97,13 +100,13 @@ def _labelled(task: str, dataset: Dataset, source: Path, imgsz: int, batch: int)
 
 
 def _classified(_task: str, dataset: Dataset, source: Path, imgsz: int, _batch: int) -> tuple[Any, Any]:
-    """Return Ultralytics' data set of class folders, resized and cropped, and what makes batches of it."""
+    """Ultralytics' data set of class folders, resized and cropped, and what makes batches of it."""
     from torch.utils.data import default_collate
     from ultralytics.cfg import get_cfg
     from ultralytics.data.dataset import ClassificationDataset
 
     arguments = get_cfg(overrides={"task": "classify", "imgsz": imgsz})
     found = ClassificationDataset(source / "train", arguments, names=dataset.names)
-    # Folder by folder, batches would hold one class each; the links' names begin with their place among the images.
+    # Folder by folder, each batch would have one class; the links' names begin with their place among the images.
     found.samples.sort(key=lambda sample: Path(sample[0]).name)
     return found, default_collate

@@ -1,4 +1,4 @@
-"""What stops a recovery, told with a way out: a loss that is no number, too little memory, a wrong teacher."""
+"""What stops a training, as errors with a remedy: a loss that isn't finite, too little memory, a wrong teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from yolo_slim.errors import MachineError, SlimError
 
 FULL = 0.9
-"""Share of the memory that a batch may plan with: the next one can be a little larger."""
+"""Share of the memory that a batch may need: other batches can be a little larger."""
 OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -23,63 +23,64 @@ OUT_OF_MEMORY = (
     "bad_alloc",
 )
 """What torch says where memory ran out, on CUDA and on the CPU."""
-
-
 WORKER_LOST = ("DataLoader worker", "unable to mmap", "insufficient shared memory")
 """What torch says where a process that loads images died, mostly for want of shared memory."""
 
 
 def all_finite(values: Iterable[Any]) -> bool:
-    """Tell whether every loss, a number or tensor of any shape, is finite; None is none."""
+    """Whether every loss, a number or tensor of any shape, is finite; None is skipped."""
     return all(bool(torch.isfinite(torch.as_tensor(value)).all()) for value in values if value is not None)
 
 
 def not_finite(what: str, epoch: int, best: Path) -> SlimError:
-    """Return the error for a training whose loss or weights are no numbers any more.
+    """The error for a training whose loss or weights became NaN or infinite.
 
     Args:
         what: ``loss`` or ``network``.
         epoch: that was being trained, from 0.
-        best: ``best.pt`` of the training; told as kept where it exists.
+        best: ``best.pt`` of the training; the message names it where it exists.
     """
     kept = f"The best epoch so far is kept: {best}." if best.is_file() else "No epoch was finished before."
     return SlimError(
         f"The {what} became NaN or infinite in epoch {epoch + 1}, so training stopped. {kept}",
         remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off (--train "
-        "amp=false); then start in another folder (NAME or --out): a training goes on with its own settings only.",
+        "amp=false); then start in another folder (NAME or --out): a training resumes with its own settings only.",
     )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out."""
+    """Whether an error means that memory ran out."""
+    # The CPU's allocators raise a plain RuntimeError; only its text says why.
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in OUT_OF_MEMORY)
 
 
 def is_worker_lost(error: BaseException) -> bool:
-    """Tell whether an error means that a process that loads images died or got no shared memory."""
+    """Whether an error means that a process that loads images died or got no shared memory."""
     return isinstance(error, RuntimeError) and any(text.lower() in str(error).lower() for text in WORKER_LOST)
 
 
 def worker_lost(error: BaseException) -> MachineError:
-    """Return the error for a training whose loading process died, with what needs less memory."""
+    """The error for a training whose loading process died, with what needs less memory."""
     return MachineError(
         f"A process that loads images for the training failed: {str(error).strip().splitlines()[0]}",
         remedy="Mostly (shared) memory ran out: load in the training's own process (--train workers=0), give a "
-        "container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). By its old "
-        "arguments a training goes on from its last whole epoch; by new ones start in another folder (NAME or --out).",
+        "container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). With the "
+        "same arguments a training resumes after its last complete epoch; with others start in another folder (NAME "
+        "or --out).",
     )
 
 
 def batch_that_fits(batch: int, used: float | None = None, available: float | None = None) -> int:
-    """Return a batch for less memory: half, halved again as long as what was used, in proportion, doesn't fit.
+    """Find a batch for less memory: half, and half again while the memory used, in proportion, doesn't fit.
 
     Args:
         batch: images per step that didn't fit; more than 1.
-        used: memory that it wanted, bytes; None: unknown.
+        used: memory that it needed, bytes; None: unknown.
         available: memory that there is, bytes; None: unknown.
     """
+    # Half at least: what is known of the memory is the peak before the allocation that failed.
     fits = batch // 2
     while used and available and fits > 1 and used * fits / batch > FULL * available:
         fits //= 2
@@ -87,7 +88,7 @@ def batch_that_fits(batch: int, used: float | None = None, available: float | No
 
 
 def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) -> MachineError:
-    """Return the error for a batch that didn't fit into memory, with one that does."""
+    """The error for a batch that didn't fit into memory, with one that does."""
     where = "GPU memory" if device is not None and device.type == "cuda" else "memory"
     used, available = _memory(device)
     known = "" if used is None or available is None else f" ({used / 1e9:.1f} of {available / 1e9:.1f} GB were taken)"
@@ -98,13 +99,18 @@ def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) ->
     return MachineError(
         fact,
         remedy=f"Set recover.batch to {fits} (--set recover.batch={fits}); on the CPU --train cache=false saves memory "
-        "too. Whole epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
+        "too. Complete epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
     )
 
 
 @contextmanager
 def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
-    """Name what memory ran out for, outside of a training, whose batch is the user's choice.
+    """Say what memory ran out for, outside of a training.
+
+    Args:
+        doing: what is done, as the end of a sentence: ``channels were scored``.
+        images: images of one batch; a training's batch is the user's choice, this one isn't.
+        imgsz: input side in pixels.
 
     Raises:
         MachineError: too little memory.
@@ -122,21 +128,21 @@ def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
 
 
 def _memory(device: torch.device | None) -> tuple[float | None, float | None]:
-    """Return the most that this process took of a GPU's memory and all of it, bytes; None where nobody tells."""
+    """The most that this process used of a GPU's memory, and all of it, bytes; None where it isn't known."""
     if device is None or device.type != "cuda" or not torch.cuda.is_available():
         return None, None
     return float(torch.cuda.max_memory_reserved(device)), float(torch.cuda.mem_get_info(device)[1])
 
 
 def require_teacher(student: nn.Module, teacher: nn.Module, path: Path) -> None:
-    """Raise unless a teacher's answers can be compared with a student's one to one.
+    """Raise unless a teacher's outputs can be compared with a student's one to one.
 
-    Widths and depths may differ, a yolov8s teaches a yolov8n; classes, strides, box bins and heads may not.
+    Widths and depths may differ: a yolov8s teaches a yolov8n. Classes, strides, box bins and heads may not.
 
     Raises:
         SlimError: every difference, by name.
     """
-    ours, theirs = _answers(student), _answers(teacher)
+    ours, theirs = _output_layout(student), _output_layout(teacher)
     differing = [f"{key}: {theirs[key]} in the teacher, {ours[key]} here" for key in ours if ours[key] != theirs[key]]
     if differing:
         raise SlimError(
@@ -147,8 +153,8 @@ def require_teacher(student: nn.Module, teacher: nn.Module, path: Path) -> None:
         )
 
 
-def _answers(model: nn.Module) -> dict[str, Any]:
-    """Return what decides the shape and meaning of a model's outputs."""
+def _output_layout(model: nn.Module) -> dict[str, object]:
+    """What decides the shape and meaning of a model's outputs."""
     head: Any = model.model[-1]  # type: ignore[index]
     stride = getattr(head, "stride", None)
     return {

@@ -1,6 +1,6 @@
-"""Trainings inside the prune stage: they keep their weights in float32, and can pull batch-norm scales to zero.
+"""Trainings inside the prune stage: they save float32 weights, and can pull batch-norm scales to zero.
 
-Ultralytics writes checkpoints in float16. Between steps that would round the weights again and again.
+Ultralytics writes checkpoints in float16, which would round the weights again between any two steps.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ KEPT_FLOAT32 = "kept-float32.pt"
 """Beside Ultralytics' ``best.pt``: the state of the epoch with the best score; under a penalty, of the last epoch."""
 
 
-class _Phase:
-    """Goes before a trainer that keeps widths."""
+class Phase:
+    """What such a training does more; the first base class beside a trainer that keeps widths."""
 
     accumulate: int
     l1 = 0.0
@@ -35,7 +35,7 @@ class _Phase:
     scaler: Any
 
     def optimizer_step(self) -> None:
-        """Add the subgradient of the penalty (Liu et al. 2017, Network Slimming), then step as Ultralytics does."""
+        """Add the penalty's subgradient (Liu et al. 2017, Network Slimming), then step as Ultralytics does."""
         if self.l1:
             # Ultralytics' loss is summed over the batch (a classifier's is its mean) and the batches of a step, and
             # scaled in float16.
@@ -44,9 +44,10 @@ class _Phase:
         super().optimizer_step()  # type: ignore[misc]
 
     def save_model(self) -> bool:
-        """Save the float32 state that is kept before the checkpoints that make its epoch count as done."""
-        # The first epochs under a penalty score best, and have the scales pulled least.
+        """Save the float32 state, and then the checkpoints: a kill in between only repeats the epoch."""
+        # Under a penalty the first epochs score best, because it has pulled the scales least by then.
         if self.l1 or self.best_fitness == self.fitness:
+            # Ultralytics' feature distillation trains a pair of student and teacher.
             network = getattr(self.ema.ema, "student_model", self.ema.ema)
             state = {key: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
                      for key, value in network.state_dict().items()}  # fmt: skip
@@ -55,7 +56,6 @@ class _Phase:
 
 
 def _save(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a state dictionary to the disk."""
     torch.save(state, path)
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
@@ -73,5 +73,6 @@ def add_l1_gradient(model: nn.Module, strength: float) -> None:
 
 
 def phase_trainer(task: str, l1: float, distill_on: str) -> Any:
-    """Return the trainer class of a task for one phase."""
-    return type("PhaseTrainer", (_Phase, trainer_of(task, distill_on)), {"l1": l1})
+    """The trainer class of a task for one phase."""
+    # By an attribute of the class: Ultralytics refuses arguments that it doesn't know.
+    return type("PhaseTrainer", (Phase, trainer_of(task, distill_on)), {"l1": l1})

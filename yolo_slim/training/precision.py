@@ -2,12 +2,13 @@
 
 Ultralytics trains in float32 and channels-first on every CPU. Channels last changes the order in memory alone. Mixed
 precision keeps weights, statistics, optimizer and loss in float32; convolutions round their inputs to bfloat16, which
-needs AVX512-BF16 or AMX to pay (docs/benchmarks/training.md).
+is faster only with AVX512-BF16 or AMX (docs/benchmarks/training.md).
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,13 +21,13 @@ MULTIPLIES_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this machine's processor multiplies bfloat16 itself."""
+    """Whether this machine's processor multiplies bfloat16 itself."""
     found = torch.cpu.get_capabilities()
     return any(found.get(feature) for feature in MULTIPLIES_BFLOAT16)
 
 
 def as_float32(value: Any) -> Any:
-    """Return nested dictionaries, lists and tuples with every floating-point tensor in float32."""
+    """Convert every floating-point tensor in nested dictionaries, lists and tuples to float32."""
     if isinstance(value, torch.Tensor):
         return value.float() if value.is_floating_point() else value
     if isinstance(value, dict):
@@ -37,31 +38,29 @@ def as_float32(value: Any) -> Any:
 
 
 class Float32Criterion:
-    """A criterion that computes in float32 what a network answered in bfloat16.
+    """A criterion that computes the loss of a network's bfloat16 outputs in float32."""
 
-    Box sides in bfloat16 would be off by up to .1 grid cells (8 bits for 0 to 40).
-    """
+    # Box sides in bfloat16 would be off by up to .1 grid cells (8 bits for 0 to 40).
 
     def __init__(self, criterion: Any) -> None:
         self.criterion = criterion
 
     def __getattr__(self, name: str) -> Any:
-        """Answer as the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
+        """Look up in the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
         return getattr(self.__dict__["criterion"], name)
 
-    def __call__(self, preds: Any, batch: dict[str, Any]) -> Any:
-        """Return what the criterion returns."""
+    def __call__(self, preds: Any, batch: Mapping[str, Any]) -> Any:
+        """Call the criterion outside of mixed precision."""
         with torch.autocast("cpu", enabled=False):
             return self.criterion(as_float32(preds), batch)
 
 
 def fused(model: nn.Module) -> nn.Module:
-    """Return a copy for inference whose convolutions hold their batch normalisation.
-
-    ``model.fuse()`` would drop the one-to-many head of a model that has two.
-    """
+    """A copy for inference with every batch normalisation folded into its convolution."""
+    # Not by model.fuse(), which drops the one-to-many head of a model that has two.
     model = copy.deepcopy(model).eval()
     for module in model.modules():
+        # Exactly these classes: a subclass, such as RepConv, may have several branches.
         if type(module) in (Conv, DWConv) and hasattr(module, "bn"):
             module.conv = fuse_conv_and_bn(module.conv, module.bn)
             del module.bn

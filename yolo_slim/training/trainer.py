@@ -1,12 +1,13 @@
-"""Ultralytics' trainers, except that the network given is the network trained.
+"""Ultralytics' trainers, except that they train exactly the network that they are given.
 
-Stock ``YOLO('pruned.pt').train()`` builds a new model from ``model.yaml`` and copies what fits, which takes a pruned
-network back to its full width without a word.
+Stock ``YOLO('pruned.pt').train()`` builds a new model from ``model.yaml`` and copies the weights that fit: a pruned
+network silently gets its full width back.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
 from yolo_slim.training.precision import Float32Criterion, fused
 
 EPOCH_SEEDS = 1000
-"""Distance of the seeds of two starts: more than there are processes, whose seeds differ by one."""
+"""Distance between the seeds of two starts: more than there are processes, whose seeds differ by one."""
 
 
-class _KeepsWidths:
-    """Trains a pruned model at its own widths; goes before one of Ultralytics' trainers.
+class KeepsWidths:
+    """Trains a pruned model at its own widths; the first base class beside one of Ultralytics' trainers.
 
     ``distill_model`` names the teacher and ``dis`` the weight of :func:`~yolo_slim.training.distill.distilled`, which
     replaces Ultralytics' feature distillation unless ``by_features``.
@@ -58,7 +59,7 @@ class _KeepsWidths:
     _batch_asked: int
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:  # noqa: ARG002
-        """Return the loaded network itself.
+        """Use the loaded network itself, where Ultralytics builds one from its yaml.
 
         Raises:
             SlimError: no weights, or classes that differ from the data's.
@@ -73,41 +74,44 @@ class _KeepsWidths:
                 remedy="Use the data.yaml that the model was trained with.",
             )
         _require_keypoints(weights, self.data)
-        # A resumed quantization-aware training arrives with its quantizers, which Ultralytics is about to put back.
+        # A resumed quantization-aware training arrives with its quantizers, which Ultralytics adds once more.
         strip_qat(weights)
         return weights.float()
 
     def _setup_train(self) -> None:
-        """Set up as Ultralytics does, on all cores, with our distillation as criterion in place of a wrapped model."""
+        """Set up as Ultralytics does, on all cores, and distill by the criterion."""
         teacher = self.args.distill_model
         if not self.by_features:
+            # Ultralytics would wrap student and teacher in one model, and save the pair.
             self.args.distill_model = None
         super()._setup_train()  # type: ignore[misc]
         self.args.distill_model = teacher
         if self.start_epoch:
-            self._draw_anew()
+            self._seed_resumed()
         if self.device.type == "cpu":
             self._use_cpu()
+        # After Ultralytics' setup, which makes the criterion, and the averaged copy that must not have a teacher.
         if teacher and self.args.dis > 0 and not self.by_features:
             self._distill_from(teacher)
 
-    def _draw_anew(self) -> None:
-        """Let a training that goes on see other crops and mosaics than before.
-
-        Ultralytics seeds every start alike, so the epochs after a kill would repeat the first ones, image by image.
-        """
+    def _seed_resumed(self) -> None:
+        """Show a resumed training other crops and mosaics than before."""
+        # Ultralytics seeds every start alike, so the epochs after a kill would repeat the first ones, image by image.
         init_seeds(self.args.seed + 1 + RANK + EPOCH_SEEDS * self.start_epoch, deterministic=self.args.deterministic)
+        # The order of the images comes from a generator of the loader's own.
         source = self.train_loader.generator
         source.manual_seed(source.initial_seed() + EPOCH_SEEDS * self.start_epoch)
         self.train_loader.reset()
 
     def _use_cpu(self) -> None:
-        """Train on all cores, channels last and, where ``amp`` asks for it, in bfloat16."""
+        """Train on all cores, channels last and, if ``amp`` is on, in bfloat16."""
         # Ultralytics sets OMP_NUM_THREADS=1 on import, so a CPU training would use one core.
         use_all_cores()
+        # It changes the order in memory alone, and is faster on a CPU (docs/benchmarks/training.md).
         for network in (self.model, self.ema.ema):
             network.to(memory_format=torch.channels_last)
-        # Ultralytics refuses mixed precision on a CPU; its loop takes the device's own type, bfloat16, where it is on.
+        # Ultralytics switches mixed precision off on a CPU while it sets up; switched on again here, its loop uses
+        # autocast's type for CPUs, bfloat16.
         self.amp = bool(self.args.amp) and self.args.amp != "fp32"
         if self.amp:
             self.args.amp = True
@@ -115,14 +119,14 @@ class _KeepsWidths:
             student.criterion = Float32Criterion(student.criterion)
 
     def _student(self) -> Any:
-        """Return the network that is trained, with its criterion."""
+        """The network that is trained, with its criterion."""
         student: Any = unwrap_model(self.model)
         if getattr(student, "criterion", None) is None:
             student.criterion = student.init_criterion()
         return student
 
     def _distill_from(self, teacher: str) -> None:
-        """Wrap the student's criterion."""
+        """Add the distance to the teacher to the student's criterion."""
         student = self._student()
         network = fused(load_checkpoint(teacher)[0].to(self.device).float())
         if self.device.type == "cpu":
@@ -130,7 +134,7 @@ class _KeepsWidths:
         student.criterion = distilled(student.criterion, network, self.args.dis)
 
     def optimizer_step(self) -> None:
-        """Step as Ultralytics does, but never by a loss that isn't finite: weights and averages stay good.
+        """Step as Ultralytics does, but never by a loss that isn't finite, which would spoil weights and their average.
 
         Raises:
             SlimError: a loss of this step, or of this epoch so far, is NaN or infinite.
@@ -141,24 +145,23 @@ class _KeepsWidths:
         super().optimizer_step()  # type: ignore[misc]
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Stop where Ultralytics would train on from ``last.pt`` with the settings that led there.
-
-        The weights are what tells: a finite loss can have gradients that aren't, and Ultralytics' score of such
-        weights is 0. It comes before they are saved.
+        """Stop where Ultralytics would resume from ``last.pt`` with the settings that led there.
 
         Raises:
             SlimError: a weight that isn't finite.
         """
+        # Checked by the weights, before they are saved: a finite loss can have gradients that aren't finite, and
+        # Ultralytics gives such weights a score of 0 like any bad epoch.
         networks = [self._student(), *([self.ema.ema] if self.ema else [])]
         if not all_finite(weight for network in networks for weight in network.parameters()):
             raise not_finite("network", epoch, Path(self.best))
         return False
 
     def _build_train_pipeline(self) -> None:
-        """Build the loaders; not a second time, with a smaller batch than was asked for.
+        """Build the data loaders, but only once: the second time would be with a smaller batch than the settings say.
 
         Raises:
-            SlimError: memory ran out; Ultralytics has halved the batch and would go on.
+            SlimError: memory ran out; Ultralytics has halved the batch and would continue.
         """
         if getattr(self, "_oom_retries", 0):
             raise out_of_memory(self._batch_asked, self.args.imgsz, self.device)
@@ -166,7 +169,8 @@ class _KeepsWidths:
         super()._build_train_pipeline()  # type: ignore[misc]
 
     def save_model(self) -> bool:
-        """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones whole."""
+        """Save ``last.pt`` and ``best.pt`` so that a kill leaves the previous ones complete."""
+        # Ultralytics writes them in place, and a kill while it writes would leave half a file.
         last, best = Path(self.last), Path(self.best)
         self.last, self.best = _partial(last), _partial(best)
         for left in (self.last, self.best):
@@ -181,7 +185,10 @@ class _KeepsWidths:
         return saved
 
     def final_eval(self) -> None:
-        """Strip both checkpoints as Ultralytics does, each whole at any time; ``best.pt`` isn't validated once more."""
+        """Strip both checkpoints as Ultralytics does, each complete at any time.
+
+        ``best.pt`` isn't validated once more: later stages measure it.
+        """
         if RANK in {-1, 0}:
             for path in (Path(self.last), Path(self.best)):
                 if path.exists():
@@ -189,27 +196,27 @@ class _KeepsWidths:
                     _put_in_place(path)
 
 
-class SlimTrainer(_KeepsWidths, DetectionTrainer):  # type: ignore[misc]
+class SlimTrainer(KeepsWidths, DetectionTrainer):  # type: ignore[misc]
     """Trains a pruned detection model."""
 
 
-class SlimSegmentationTrainer(_KeepsWidths, SegmentationTrainer):  # type: ignore[misc]
+class SlimSegmentationTrainer(KeepsWidths, SegmentationTrainer):  # type: ignore[misc]
     """Trains a pruned segmentation model."""
 
 
-class SlimPoseTrainer(_KeepsWidths, PoseTrainer):  # type: ignore[misc]
+class SlimPoseTrainer(KeepsWidths, PoseTrainer):  # type: ignore[misc]
     """Trains a pruned pose model."""
 
 
-class SlimOBBTrainer(_KeepsWidths, OBBTrainer):  # type: ignore[misc]
+class SlimOBBTrainer(KeepsWidths, OBBTrainer):  # type: ignore[misc]
     """Trains a pruned model of rotated boxes."""
 
 
-class SlimClassificationTrainer(_KeepsWidths, ClassificationTrainer):  # type: ignore[misc]
+class SlimClassificationTrainer(KeepsWidths, ClassificationTrainer):  # type: ignore[misc]
     """Trains a pruned classifier."""
 
     def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
-        """Return the loaded network itself, with the dropout that is asked for."""
+        """Use the loaded network itself, with the dropout of the settings."""
         model = super().get_model(cfg, weights, verbose)
         for module in model.modules():
             if isinstance(module, nn.Dropout) and self.args.dropout:
@@ -255,11 +262,11 @@ FEATURE_TRAINERS: dict[str, Any] = {
     "pose": SlimFeaturePoseTrainer,
     "obb": SlimFeatureOBBTrainer,
 }
-"""Those with Ultralytics' own distillation, which needs a head that reads a neck."""
+"""Those with Ultralytics' own distillation, which compares what the head reads."""
 
 
 def trainer_of(task: str, distill_on: str) -> Any:
-    """Return the trainer class of a task.
+    """The trainer class of a task.
 
     Raises:
         SlimError: feature distillation of a classifier.
@@ -273,7 +280,7 @@ def trainer_of(task: str, distill_on: str) -> Any:
     return table[task]
 
 
-def _require_keypoints(model: nn.Module, data: dict[str, Any]) -> None:
+def _require_keypoints(model: nn.Module, data: Mapping[str, Any]) -> None:
     """Raise where a pose model's points aren't the data's."""
     ours, theirs = getattr(model, "kpt_shape", None), data.get("kpt_shape")
     if ours is not None and theirs is not None and list(ours) != list(theirs):
@@ -284,13 +291,14 @@ def _require_keypoints(model: nn.Module, data: dict[str, Any]) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """Return where a checkpoint is written before it takes its place."""
+    """Where a checkpoint is written before it replaces the previous one."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def _put_in_place(path: Path) -> None:
-    """Force the bytes of a checkpoint's :func:`_partial` file to the disk and replace the checkpoint by it."""
+    """Replace a checkpoint by its :func:`_partial` file."""
     temporary = _partial(path)
+    # On the disk before it has the name: after a power cut the file is the old or the new one, not an empty one.
     with temporary.open("rb+") as stream:
         os.fsync(stream.fileno())
     temporary.replace(path)

@@ -1,7 +1,7 @@
-"""What is known of Ultralytics' own blocks: forwards that can't be followed call by call, and attributes they read.
+"""Rules for Ultralytics' own blocks: forwards that can't be followed call by call, and attributes that a cut changes.
 
-Everything here was read in the source of ultralytics 8.4.190. A rule holds for exactly the named class, because a
-subclass may have another forward; unknown blocks are followed call by call and freeze what isn't understood.
+Everything here was read in the source of ultralytics 8.4.190. A rule is for exactly the named class, because a
+subclass may have another forward; unknown blocks are followed call by call and keep what isn't understood.
 """
 
 from __future__ import annotations
@@ -11,54 +11,57 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 from ultralytics.nn.modules import block, conv
 
-from yolo_slim.pruning.tracing import Labels, Rule, Trace, label, labels_of, plain
+from yolo_slim.pruning.labels import Labels, label, labels_of, plain
+from yolo_slim.pruning.trace import Trace
+from yolo_slim.pruning.tracing import BlockRules
 
-SPLITS_BY_ATTRIBUTE = (block.PSA, block.C2PSA)
-"""Blocks that split by ``self.c``, which :func:`update_attributes` keeps right."""
+KEYS_STAY = "its queries and keys stay, because the attention's fixed scale belongs to their number"
+"""In Attention's constructor: ``scale = key_dim**-0.5``."""
 
 
 def _attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
-    """Attention of PSA, C2PSA and C3k2: its forward ties heads x head size to the width that comes in.
+    """Attention of PSA, C2PSA and C3k2: every head gives up as many value channels as the others.
 
-    Whole heads would force that width to go in steps of a head (64), which is half or nothing in every n model. So each
-    head gives up the same count of its value channels and the stream the channels in their places. The keys stay.
+    The rows of ``qkv`` are, head by head: queries, keys, values.
     """
     rows = labels_of(module.qkv(x))
     assert rows is not None
     per_head = rows.reshape(module.num_heads, -1)
-    trace.freeze(per_head[:, : 2 * module.key_dim].reshape(-1), "attention keys")
+    trace.freeze(per_head[:, : 2 * module.key_dim].reshape(-1), KEYS_STAY)
+    # The forward views its output at the width that comes in, which ties heads x head size to that width. Whole heads
+    # would let it change in steps of one head (64 channels): half or nothing in every n model, which has two.
     values = [head[2 * module.key_dim :] for head in per_head]
     stream = labels_of(x)
     if stream is None:
-        trace.freeze(values, "attention over channels that can't be followed")
+        trace.freeze(values, "the channels that its attention adds its values to can't be followed")
     else:
         trace.parts += [values, [stream, np.concatenate(values)]]
     return _project(module, x, np.concatenate(values))
 
 
 def _area_attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
-    """Attention of A2C2f: whole heads go, whatever the width that comes in."""
+    """Attention of A2C2f (yolo12): whole heads go, whatever the width that comes in."""
     rows = labels_of(module.qkv(x))
     assert rows is not None
     per_head = rows.reshape(module.num_heads, -1)
     for head in per_head:
-        trace.merger.merge(head[1:], head[:-1])
-    return _project(module, x, np.concatenate([trace.merger.roots(head[2 * module.head_dim :]) for head in per_head]))
+        trace.labels.merge(head[1:], head[:-1])
+    values = [trace.labels.roots(head[2 * module.head_dim :]) for head in per_head]
+    return _project(module, x, np.concatenate(values))
 
 
 def _project(module: Any, x: torch.Tensor, values: Labels) -> torch.Tensor:
-    """Return the output of an attention block whose values have these labels."""
+    """The output of an attention block whose values have these labels."""
     mixed = label(torch.zeros(len(x), len(values), *x.shape[2:], device=x.device), values)
     projected = module.proj(mixed + module.pe(mixed))
     return projected if isinstance(projected, torch.Tensor) else x
 
 
 def _scaled_residual(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
-    """A2C2f: its ``gamma`` holds one value a channel."""
+    """A2C2f: its parameter ``gamma`` has one value a channel, like a normalisation."""
     y = [module.cv1(x)]
     y.extend(m(y[-1]) for m in module.m)
     out: torch.Tensor = module.cv2(torch.cat(y, 1))
@@ -70,14 +73,15 @@ def _scaled_residual(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor
     return x + out
 
 
-def _many_widths(trace: Trace, module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """CBLinear: one convolution for several readers, each with a width of its own."""
+def _several_outputs(trace: Trace, module: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """CBLinear (yolov9): one convolution for several readers, each of which gets a width of its own."""
     out = module.conv(x)
     labels = labels_of(out)
     assert labels is not None
     start, parts = 0, []
     for width in module.c2s:
         part = labels[start : start + width]
+        # A split into one part: it keeps a count of its own, while the convolution's other channels keep theirs.
         trace.parts.append([part])
         parts.append(label(plain(out)[:, start : start + width], part))
         start += width
@@ -85,27 +89,31 @@ def _many_widths(trace: Trace, module: Any, x: torch.Tensor) -> tuple[torch.Tens
 
 
 def _sum_of_levels(_: Trace, module: Any, xs: Sequence[Any]) -> torch.Tensor:
-    """CBFuse: the sum of resized outputs of several CBLinear."""
+    """CBFuse (yolov9): the sum of resized outputs of several CBLinear."""
     total: torch.Tensor = xs[-1]
     for chosen, x in zip(module.idx, xs[:-1], strict=False):
         total = functional.interpolate(x[chosen], size=xs[-1].shape[2:], mode="nearest") + total
     return total
 
 
-RULES: dict[type[nn.Module], Rule] = {
-    block.Attention: _attention,
-    block.AAttn: _area_attention,
-    block.A2C2f: _scaled_residual,
-    block.CBLinear: _many_widths,
-    block.CBFuse: _sum_of_levels,
-}
+RULES = BlockRules(
+    forwards={
+        block.Attention: _attention,
+        block.AAttn: _area_attention,
+        block.A2C2f: _scaled_residual,
+        block.CBLinear: _several_outputs,
+        block.CBFuse: _sum_of_levels,
+    },
+    # These split by ``self.c``, which update_attributes keeps right; the sizes in any other split may be constants.
+    splitters=(block.PSA, block.C2PSA),
+)
 
 
 def update_attributes(module: Any, kept: Sequence[int] | None) -> None:
     """Set what a stock block's forward, fusing or export reads, from the widths of its cut convolutions.
 
     Args:
-        module: any module; others than the stock blocks stay as they are.
+        module: any module; other classes than these blocks have nothing to set.
         kept: outputs that stay of a CBLinear's convolution, in channels before the cut.
     """
     if isinstance(module, (block.C2f, block.C2, block.PSA, block.C2PSA, block.RepNCSPELAN4)):
@@ -113,7 +121,7 @@ def update_attributes(module: Any, kept: Sequence[int] | None) -> None:
     elif isinstance(module, (block.ADown, block.SPPELAN)):
         module.c = module.cv1.conv.out_channels
     elif isinstance(module, block.Attention):
-        # The scale stays: it belongs to the keys, which stay.
+        # ``scale`` and ``key_dim`` stay as the keys do.
         module.head_dim = module.qkv.conv.out_channels // module.num_heads - 2 * module.key_dim
     elif isinstance(module, block.AAttn):
         module.num_heads = module.qkv.conv.out_channels // (3 * module.head_dim)
