@@ -14,10 +14,10 @@ from yolo_slim.datasets.check import check_dataset
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.export.parity import measure_parity
+from yolo_slim.measuring.images import choose_split, passed_over
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import export
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.validate import choose_split, passed_over
 
 
 def test_test_list_of_images_that_nobody_has(copied: Path) -> None:

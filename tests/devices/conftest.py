@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.runtime.tiny_detector import build_bundle, scene, write_onnx
+from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
 from yolo_slim.devices.base import Device
 from yolo_slim.devices.local import LocalDevice
 

@@ -30,6 +30,7 @@ from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
+from yolo_slim.stages.context import Context
 
 ALL = tuple(tiny_data.SUFFIX)
 SMALLEST = {
@@ -170,7 +171,9 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
             with pytest.MonkeyPatch.context() as patch:
                 # At 64 px threads wait for each other longer than they compute.
                 patch.setattr("yolo_slim.models.ultralytics.cores", lambda: 1)
-                done[family, task] = prune.run(prune.PruneInputs(model=model, data=data), config, out, imgsz=64)
+                done[family, task] = prune.run(
+                    prune.PruneInputs(model=model), config, out, Context.load(data, imgsz=64)
+                )
         return data, done[family, task]
 
     return make
@@ -502,6 +505,6 @@ def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
     path, data = tiny_data.save(model, tmp_path / "own.pt"), tiny_data.make(tmp_path / "data", "detect")
     config = PruneConfig(macs_removed=0.97, criterion="l2", steps=1)
     with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*keeps channels: "):
-        prune.run(prune.PruneInputs(model=path, data=data), config, tmp_path / "out", imgsz=64)
+        prune.run(prune.PruneInputs(model=path), config, tmp_path / "out", Context.load(data, imgsz=64))
     cut = assert_exact(model)[0]
     assert measure(cut, 64).macs < 0.7 * measure(model, 64).macs

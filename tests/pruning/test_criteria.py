@@ -21,6 +21,7 @@ from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import gradients_enabled, losses, require_images, score, with_criterion
 from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
 from yolo_slim.stages import prune
+from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import batches
 from yolo_slim.training.phase import Phase, add_l1_gradient
 
@@ -199,14 +200,16 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
     (root / "data.yaml").write_text(
         "\n".join(line for line in text.splitlines() if not line.startswith(("test", "path")))
     )
-    inputs = prune.PruneInputs(model=trained, data=root / "data.yaml")
+    inputs = prune.PruneInputs(model=trained)
     with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
-        prune.run(inputs, PruneConfig(), tmp_path / "out", imgsz=64)
+        prune.run(inputs, PruneConfig(), tmp_path / "out", Context.load(root / "data.yaml", imgsz=64))
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.
-    whole = prune.PruneInputs(model=trained, data=signs)
-    plan = prune.dry_run(whole, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", imgsz=64).plan
-    assert prune.replay(inputs, plan, tmp_path / "out").weights.exists()
+    whole = prune.PruneInputs(model=trained)
+    plan = prune.dry_run(
+        whole, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", Context.load(signs, imgsz=64)
+    ).plan
+    assert prune.replay(inputs, plan, tmp_path / "out", Context.load(root / "data.yaml", imgsz=IMGSZ)).weights.exists()
 
 
 def test_l1_penalty_pulls_scales_to_zero() -> None:

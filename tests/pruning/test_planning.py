@@ -22,6 +22,7 @@ from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.plan_edits import differences
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.stages import prune
+from yolo_slim.stages.context import Context
 from yolo_slim.training.prune_steps import Phases
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8)
@@ -32,7 +33,7 @@ Edit = Callable[..., prune.PruneOutputs]
 def pruned(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> prune.PruneOutputs:
     """Return a finished prune of the shipped yolo11n."""
     folder = tmp_path_factory.mktemp("planned") / "prune"
-    return prune.run(prune.PruneInputs(model=trained, data=signs), CONFIG, folder, imgsz=64)
+    return prune.run(prune.PruneInputs(model=trained), CONFIG, folder, Context.load(signs, imgsz=64))
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def edited(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Pat
             values["layers"][name.replace("__", ".")].update(change)
         path = tmp_path / "edited.json"
         path.write_text(json.dumps(values))
-        return prune.replay(prune.PruneInputs(model=trained, data=signs), path, next(folders))
+        return prune.replay(prune.PruneInputs(model=trained), path, next(folders), Context.load(signs, imgsz=IMGSZ))
 
     return carry_out
 
@@ -58,11 +59,11 @@ def widths(outputs: prune.PruneOutputs) -> dict[str, int]:
 
 def test_replay_gives_the_same_bytes(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
     """A stage's own plan makes its own pruned.pt again, statistics included, and a dry run writes that plan."""
-    inputs = prune.PruneInputs(model=trained, data=signs)
-    again = prune.replay(inputs, pruned.plan, tmp_path / "again")
+    inputs = prune.PruneInputs(model=trained)
+    again = prune.replay(inputs, pruned.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
     assert sha256(again.weights) == sha256(pruned.weights)
     assert sha256(again.plan) == sha256(pruned.plan)
-    dry = prune.dry_run(inputs, CONFIG, tmp_path / "dry", imgsz=64)
+    dry = prune.dry_run(inputs, CONFIG, tmp_path / "dry", Context.load(signs, imgsz=64))
     assert sha256(dry.plan) == sha256(pruned.plan)
     assert sha256(dry.widths) == sha256(pruned.widths)
     assert not list((tmp_path / "dry").glob("*.pt"))
@@ -134,9 +135,9 @@ def test_plans_of_another_model_or_schema(
     pruned: prune.PruneOutputs, untrained: Callable[[str], Path], trained: Path, signs: Path, tmp_path: Path
 ) -> None:
     """Another model, a newer and an older schema, and files that are no plan are each told apart."""
-    other = prune.PruneInputs(model=untrained("yolo11n"), data=signs)
+    other = prune.PruneInputs(model=untrained("yolo11n"))
     with pytest.raises(SlimError, match="made for another model"):
-        prune.replay(other, pruned.plan, tmp_path / "out")
+        prune.replay(other, pruned.plan, tmp_path / "out", Context.load(signs, imgsz=IMGSZ))
     values, path = read_json(pruned.plan), tmp_path / "plan.json"
     for content, message in (
         ({**values, "schema": 99}, "newer schema 99"),
@@ -169,29 +170,29 @@ def test_plans_of_another_model_or_schema(
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(SlimError, match=message):
-            prune.replay(prune.PruneInputs(model=trained, data=signs), path, tmp_path / "out")
+            prune.replay(prune.PruneInputs(model=trained), path, tmp_path / "out", Context.load(signs, imgsz=IMGSZ))
 
 
 def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
     """A plan edited where it lies stays: by dry run, prune and replay; an unedited one is written again."""
-    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "own"
+    inputs, folder = prune.PruneInputs(model=trained), tmp_path / "own"
     shutil.copytree(pruned.plan.parent, folder)
     plan = folder / "plan.json"
     for content in (json.dumps(_with_row(read_json(plan), keep=16)), "{half an edit"):
         plan.write_text(content)
         for overwrite in (
-            lambda: prune.dry_run(inputs, CONFIG, folder, imgsz=64),
-            lambda: prune.run(inputs, CONFIG, folder, imgsz=64),
-            lambda: prune.replay(inputs, pruned.plan, folder),
+            lambda: prune.dry_run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)),
+            lambda: prune.run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)),
+            lambda: prune.replay(inputs, pruned.plan, folder, Context.load(signs, imgsz=IMGSZ)),
         ):
             with pytest.raises(SlimError, match="edited by hand and would be overwritten"):
                 overwrite()
         assert plan.read_text() == content
         assert (folder / "manifest.json").exists()
     shutil.copy(pruned.plan, plan)
-    assert sha256(prune.dry_run(inputs, CONFIG, folder, imgsz=64).plan) == sha256(pruned.plan)
+    assert sha256(prune.dry_run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)).plan) == sha256(pruned.plan)
     with pytest.raises(SlimError, match="pruned by another plan"):
-        prune.dry_run(inputs, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, imgsz=64)
+        prune.dry_run(inputs, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, Context.load(signs, imgsz=64))
     assert sha256(plan) == sha256(pruned.plan)
 
 
@@ -204,19 +205,19 @@ def test_edited_plan_repeats(
     edited: Edit, pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path
 ) -> None:
     """What an edit led to can be carried out again, far from its budget; no other plan takes its place unasked."""
-    inputs = prune.PruneInputs(model=trained, data=signs)
+    inputs = prune.PruneInputs(model=trained)
     once = edited(**{f"model__{i}__conv": {"keep": 8 * 2**n} for n, i in enumerate((1, 3, 5, 7))})
     table = read_json(once.widths)
     assert abs(1 - table["slim"]["macs"] / table["control"]["macs"] - 0.5) > 0.03
-    again = prune.replay(inputs, once.plan, tmp_path / "again")
+    again = prune.replay(inputs, once.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
     assert sha256(again.weights) == sha256(once.weights)
     assert sha256(again.plan) == sha256(once.plan)
     again.weights.unlink()
-    assert prune.replay(inputs, once.plan, tmp_path / "again").weights.is_file()
+    assert prune.replay(inputs, once.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ)).weights.is_file()
     before = sha256(once.plan)
     for overwrite in (
-        lambda: prune.replay(inputs, pruned.plan, tmp_path / "out"),
-        lambda: prune.run(inputs, CONFIG, tmp_path / "out", imgsz=64),
+        lambda: prune.replay(inputs, pruned.plan, tmp_path / "out", Context.load(signs, imgsz=IMGSZ)),
+        lambda: prune.run(inputs, CONFIG, tmp_path / "out", Context.load(signs, imgsz=64)),
     ):
         with pytest.raises(SlimError, match="what `yolo-slim plan apply` made of an edited plan"):
             overwrite()
@@ -231,7 +232,7 @@ def test_dry_run_keeps_to_the_budget(
     monkeypatch.setattr(goal, "MAX_ERROR", 1e-6)
     for refused in (prune.dry_run, prune.run):
         with pytest.raises(SlimError, match=r"Asked to remove 50\.0% of the MACs"):
-            refused(prune.PruneInputs(model=trained, data=signs), CONFIG, tmp_path / "out", imgsz=64)
+            refused(prune.PruneInputs(model=trained), CONFIG, tmp_path / "out", imgsz=64)
     assert not list((tmp_path / "out").glob("*.json"))
 
 
@@ -264,7 +265,7 @@ def test_budgets_and_scopes_reach_their_target(
 ) -> None:
     """What is counted falls as asked."""
     config = PruneConfig(criterion="l2", normalize="mean", steps=2, schedule="geometric", **settings)
-    dry = prune.dry_run(prune.PruneInputs(model=trained, data=signs), config, tmp_path, imgsz=64)
+    dry = prune.dry_run(prune.PruneInputs(model=trained), config, tmp_path, Context.load(signs, imgsz=64))
     table = read_json(dry.widths)
     assert 1 - table["slim"][key] / table["control"][key] == pytest.approx(removed, abs=0.03)
 
@@ -274,20 +275,22 @@ def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: P
     """The exported ONNX file of the pruned network is no larger than asked, and not needlessly small."""
     from yolo_slim.pruning.budget import onnx_bytes
 
-    inputs = prune.PruneInputs(model=trained, data=signs)
+    inputs = prune.PruneInputs(model=trained)
     config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", steps=1, bn_images=8)
-    outputs = prune.run(inputs, config, tmp_path / "out", imgsz=64)
+    outputs = prune.run(inputs, config, tmp_path / "out", Context.load(signs, imgsz=64))
     assert 5.5e6 < onnx_bytes(outputs.weights, {"imgsz": 64, "end2end": False}) <= 6.0e6
     held = config.model_copy(update={"max_size_mb": 1.0, "min_share": 0.5})
     with pytest.raises(SlimError, match="below their floor") as caught:
-        prune.run(inputs, held, tmp_path / "small", imgsz=64)
+        prune.run(inputs, held, tmp_path / "small", Context.load(signs, imgsz=64))
     least = re.match(r"Set prune\.max_size_mb above (\d+\.\d+), or lower", caught.value.remedy)
     assert least, caught.value.remedy
     followed = held.model_copy(update={"max_size_mb": float(least[1])})
-    smallest = prune.run(inputs, followed, tmp_path / "smallest", imgsz=64)
+    smallest = prune.run(inputs, followed, tmp_path / "smallest", Context.load(signs, imgsz=64))
     assert onnx_bytes(smallest.weights, {"imgsz": 64, "end2end": False}) <= 1e6 * float(least[1])
     with pytest.raises(SlimError, match="MB unpruned"):
-        prune.run(inputs, config.model_copy(update={"max_size_mb": 60.0}), tmp_path / "large", imgsz=64)
+        prune.run(
+            inputs, config.model_copy(update={"max_size_mb": 60.0}), tmp_path / "large", Context.load(signs, imgsz=64)
+        )
 
 
 class _Stops:
@@ -311,12 +314,22 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     """A stopped round trains on from its last epoch; a finished one is kept, and the rest repeats byte for byte."""
     config = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8, recover_epochs_between=2)
     training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0})
-    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
+    inputs, folder = prune.PruneInputs(model=trained), tmp_path / "prune"
     with pytest.raises(KeyboardInterrupt):
-        prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
+        prune.run(
+            replace(inputs, training=training),
+            config,
+            folder,
+            Context.load(signs, imgsz=64, progress=_Stops(stop=True)),
+        )
     before = {path: sha256(path) for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(SlimError, match="unfinished training with other arguments") as caught:
-        prune.run(inputs, config.model_copy(update={"normalize": "max"}), folder, imgsz=64, training=training)
+        prune.run(
+            replace(inputs, training=training),
+            config.model_copy(update={"normalize": "max"}),
+            folder,
+            Context.load(signs, imgsz=64),
+        )
     assert "normalize: mean -> max" in str(caught.value)
     assert {path: sha256(path) for path in folder.rglob("*") if path.is_file()} == before
     cut, rounds = Pruner.cut_step, []
@@ -331,14 +344,18 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     later = training.model_copy(
         update={"epochs": 60, "patience": 9, "overrides": {**training.overrides, "quantize": 8}}
     )
-    outputs = prune.run(inputs, config, folder, imgsz=64, training=later, progress=listener)
+    outputs = prune.run(
+        replace(inputs, training=later), config, folder, Context.load(signs, imgsz=64, progress=listener)
+    )
     assert "goes on after epoch 1 of 2" in listener.said
     assert rounds == [1], "the network that was being trained is cut a second time"
     once, stored = sha256(outputs.weights), read_json(folder / "steps/1/manifest.json")["outputs"]
     assert set(stored) == {"pruned.pt", "recovered.pt", "plan.json", "state.json"}
     (folder / "manifest.json").unlink()
     listener = _Stops(stop=True)
-    outputs = prune.run(inputs, config, folder, imgsz=64, training=training, progress=listener)
+    outputs = prune.run(
+        replace(inputs, training=training), config, folder, Context.load(signs, imgsz=64, progress=listener)
+    )
     assert "round 1 of 2 done before, kept" in listener.said
     assert sha256(outputs.weights) == once
     shutil.rmtree(folder)
@@ -368,20 +385,28 @@ def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_pa
     """It shrinks the scales before the cut, trains on from its last epoch, and its network and plan make the result."""
     config = PruneConfig(criterion="bn", normalize="mean", steps=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
     training = RecoverConfig(batch=8, overrides={"fraction": 0.5, "workers": 0, "lr0": 0.01})
-    inputs, folder = prune.PruneInputs(model=trained, data=signs), tmp_path / "prune"
+    inputs, folder = prune.PruneInputs(model=trained), tmp_path / "prune"
     with pytest.raises(KeyboardInterrupt):
-        prune.run(inputs, config, folder, imgsz=64, training=training, progress=_Stops(stop=True))
+        prune.run(
+            replace(inputs, training=training),
+            config,
+            folder,
+            Context.load(signs, imgsz=64, progress=_Stops(stop=True)),
+        )
     assert not (folder / "sparse" / "sparse.pt").exists()
     listener = _Stops(stop=False)
     outputs = prune.run(
-        inputs, config, folder, imgsz=64, training=training.model_copy(update={"distill": 1.0}), progress=listener
+        replace(inputs, training=training.model_copy(update={"distill": 1.0})),
+        config,
+        folder,
+        Context.load(signs, imgsz=64, progress=listener),
     )
     assert "goes on after epoch 1 of 2" in listener.said
     gamma = read_json(folder / "sparse" / "manifest.json")["gamma"]
     assert gamma["after"]["mean"] < gamma["before"]["mean"]
-    trained_weights = prune.PruneInputs(model=folder / "sparse" / "sparse.pt", data=signs)
-    again = prune.replay(trained_weights, outputs.plan, tmp_path / "again")
+    trained_weights = prune.PruneInputs(model=folder / "sparse" / "sparse.pt")
+    again = prune.replay(trained_weights, outputs.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
     once, twice = (checkpoint.load(found.weights).model.state_dict() for found in (outputs, again))
     assert all(torch.equal(once[key], twice[key]) for key in {*once, *twice})
     with pytest.raises(SlimError, match="another model"):
-        prune.replay(inputs, outputs.plan, tmp_path / "other")
+        prune.replay(inputs, outputs.plan, tmp_path / "other", Context.load(signs, imgsz=IMGSZ))

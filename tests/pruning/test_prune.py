@@ -21,6 +21,7 @@ from yolo_slim.models.size import conv_widths
 from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.stages import prune
+from yolo_slim.stages.context import Context
 
 QUICK = {"steps": 2, "images": 4, "bn_images": 8}
 
@@ -54,10 +55,10 @@ def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, m
 
         monkeypatch.setattr("yolo_slim.pruning.scoring.score", refuse)
         with pytest.raises(Exception, match="") as caught:
-            prune.dry_run(inputs, PruneConfig(), tmp_path, imgsz=64)
+            prune.dry_run(inputs, PruneConfig(), tmp_path, Context.load(signs, imgsz=64))
         return caught.value
 
-    inputs = prune.PruneInputs(model=trained, data=signs)
+    inputs = prune.PruneInputs(model=trained)
     found = scoring(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"))
     assert "Memory ran out while channels were scored, with 8 images of 64 px at a time." in str(found)
     assert isinstance(found, MachineError)
@@ -110,10 +111,10 @@ def test_plan_of_another_model_is_refused(untrained: Callable[[str], Path]) -> N
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """MACs of the fused graph fall as asked, widths are multiples of 8, the plan says what stayed, twice the same."""
-    inputs = prune.PruneInputs(model=untrained(family), data=signs)
+    inputs = prune.PruneInputs(model=untrained(family))
     config = PruneConfig(macs_removed=0.4, **QUICK)
-    outputs = prune.run(inputs, config, tmp_path / "a", imgsz=128)
-    again = prune.run(inputs, config, tmp_path / "b", imgsz=128)
+    outputs = prune.run(inputs, config, tmp_path / "a", Context.load(signs, imgsz=128))
+    again = prune.run(inputs, config, tmp_path / "b", Context.load(signs, imgsz=128))
     assert sha256(outputs.weights) == sha256(again.weights)
     assert checkpoint.load(outputs.weights).metadata["train_args"]["imgsz"] == 128
     table = read_json(outputs.widths)
@@ -133,7 +134,7 @@ def test_other_criteria(
 ) -> None:
     """The criteria that need no gradients reach the target too, and the head stays whole at gentleness 0."""
     config = PruneConfig(macs_removed=0.2, head_rate=0.0, **QUICK, **settings)
-    outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n"), data=signs), config, tmp_path, imgsz=128)
+    outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n")), config, tmp_path, Context.load(signs, imgsz=128))
     head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]
     assert head
     assert all(row["before"] == row["after"] for row in head)

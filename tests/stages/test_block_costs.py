@@ -14,7 +14,6 @@ import torch
 
 from tests.helpers.cli import run_cli
 from tests.helpers.cuts import ranked
-from yolo_slim.config import targets
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx
@@ -26,6 +25,7 @@ from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.reporting.block_costs import csv_text, render, text
 from yolo_slim.stages import block_costs as block_costs
 from yolo_slim.stages import prune
+from yolo_slim.stages.context import Context
 from yolo_slim.version import __version__
 
 IMGSZ = 160
@@ -44,8 +44,8 @@ def only(*blocks: str, **settings: Any) -> PruneConfig:
 def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **settings: Any) -> dict[str, Any]:
     """Return the map that the stage writes."""
     config = QUICK.model_copy(update=settings)
-    given = block_costs.BlockCostsInputs(model=model, data=data)
-    outputs = block_costs.run(given, config, pruning, targets.load("host"), out, imgsz=IMGSZ)
+    given = block_costs.BlockCostsInputs(model=model)
+    outputs = block_costs.run(given, config, pruning, out, Context.load(data, "host", imgsz=IMGSZ))
     return read_json(outputs.map)
 
 
@@ -126,7 +126,7 @@ def test_outputs_for_people(measured: Path) -> None:
 def test_prune_follows_a_measured_map(measured: Path, idle: Path, signs: Path, tmp_path: Path) -> None:
     """With the map as it was written, pruning takes from the block that costs nothing and reaches its budget."""
     guided = only(IDLE, BUSY, macs_removed=0.02, scope="block_costs", block_costs=str(measured / "block_costs.json"))
-    outputs = prune.dry_run(prune.PruneInputs(model=idle, data=signs), guided, tmp_path, imgsz=IMGSZ)
+    outputs = prune.dry_run(prune.PruneInputs(model=idle), guided, tmp_path, Context.load(signs, imgsz=IMGSZ))
     table = read_json(outputs.widths)
     assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.02, abs=0.01)
     narrowed = {row["layer"].split(".")[1] for row in table["layers"] if row["after"] < row["before"]}
@@ -148,8 +148,10 @@ def test_whole_map_decides_allocation(
     guided = config.model_copy(update={"scope": "block_costs", "block_costs": str(path)})
     tables = []
     for scope, settings in (("global", config), ("block_costs", guided)):
-        inputs = prune.PruneInputs(model=model, data=signs)
-        tables.append(read_json(prune.dry_run(inputs, settings, tmp_path / scope, imgsz=64).widths))
+        inputs = prune.PruneInputs(model=model)
+        tables.append(
+            read_json(prune.dry_run(inputs, settings, tmp_path / scope, Context.load(signs, imgsz=64)).widths)
+        )
     for table in tables:
         assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.5, abs=0.03)
     assert tables[0]["layers"] != tables[1]["layers"]

@@ -9,7 +9,6 @@ import pytest
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import open_bundle
-from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
@@ -18,6 +17,7 @@ from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.selfcheck import check
 from yolo_slim.stages import build, export
+from yolo_slim.stages.context import Context
 
 
 def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> None:
@@ -25,10 +25,15 @@ def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> N
     images = selfcheck_images(load_dataset(signs))
     digests = []
     for name in ("a", "b"):
-        inputs = export.ExportInputs(weights=trained, data=signs)
-        onnx = export.run(inputs, ExportConfig(parity_images=2), tmp_path / name / "export", imgsz=128).onnx
+        inputs = trained
+        onnx = export.run(
+            inputs, ExportConfig(parity_images=2), tmp_path / name / "export", Context.load(signs, imgsz=128)
+        ).onnx
         built = build.run(
-            build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / name / "build", name="t"
+            build.BuildInputs(onnx=onnx, images=images),
+            tmp_path / name / "build",
+            Context.load(DATA, "host", imgsz=IMGSZ),
+            name="t",
         )
         assert set(map(str, built.bundles)) == {"onnxruntime-fp32", "ncnn-fp16"}
         digests.append([sha256(onnx), *[sha256(build.archive_of(folder)) for folder in built.bundles.values()]])
@@ -38,17 +43,19 @@ def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> N
 
 def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
-    inputs = export.ExportInputs(weights=untrained("yolo26n"), data=signs)
-    onnx = export.run(inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", imgsz=64).onnx
+    inputs = untrained("yolo26n")
+    onnx = export.run(
+        inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", Context.load(signs, imgsz=64)
+    ).onnx
     assert layout_of(onnx).layout == "end2end"
     images = selfcheck_images(load_dataset(signs))
-    built = build.run(build.BuildInputs(onnx=onnx, images=images), targets.load("host"), tmp_path / "build", name="t")
+    built = build.run(
+        build.BuildInputs(onnx=onnx, images=images),
+        tmp_path / "build",
+        Context.load(DATA, "host", imgsz=IMGSZ),
+        name="t",
+    )
     assert set(map(str, built.bundles)) == {"onnxruntime-fp32"}
     assert "end2end" in built.skipped[BuildName("ncnn", "fp16")]
     with pytest.raises(SlimError, match="no one-to-one head"):
-        export.run(
-            export.ExportInputs(weights=untrained("yolov8n"), data=signs),
-            ExportConfig(end2end=True),
-            tmp_path / "x",
-            imgsz=64,
-        )
+        export.run(untrained("yolov8n"), ExportConfig(end2end=True), tmp_path / "x", Context.load(signs, imgsz=64))

@@ -17,7 +17,8 @@ from yolo_slim.models import checkpoint
 from yolo_slim.quantization import graph
 from yolo_slim.quantization.qat_graph import read_qat_graph
 from yolo_slim.stages import export, prune, quantize, recover
-from yolo_slim.training.arguments import RecoverInputs
+from yolo_slim.stages.context import Context
+from yolo_slim.stages.recover import RecoverInputs
 
 MODELOPT = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")),
@@ -35,10 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quantized(trained: Path, signs: Path, folder: Path) -> Path:
     """Return a checkpoint after two epochs of quantization-aware training, the second one resumed."""
-    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
+    inputs = RecoverInputs(weights=trained, teacher=trained)
     with pytest.raises(KeyboardInterrupt):
-        recover.run(inputs, CONFIG, folder / "recover", imgsz=128, progress=Interrupts("recover: epoch 1"))
-    outputs = recover.run(inputs, CONFIG, folder / "recover", imgsz=128)
+        recover.run(
+            inputs, CONFIG, folder / "recover", Context.load(signs, imgsz=128, progress=Interrupts("recover: epoch 1"))
+        )
+    outputs = recover.run(inputs, CONFIG, folder / "recover", Context.load(signs, imgsz=128))
     assert read_json(folder / "recover" / "manifest.json")["resumed"]
     return outputs.weights
 
@@ -46,8 +49,8 @@ def quantized(trained: Path, signs: Path, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def exported(quantized: Path, signs: Path, folder: Path) -> export.ExportOutputs:
     """Return both graphs of that checkpoint."""
-    inputs = export.ExportInputs(weights=quantized, data=signs)
-    return export.run(inputs, ExportConfig(parity_images=2), folder / "export", imgsz=128)
+    inputs = quantized
+    return export.run(inputs, ExportConfig(parity_images=2), folder / "export", Context.load(signs, imgsz=128))
 
 
 @MODELOPT
@@ -67,9 +70,9 @@ def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs
     """Every convolution that was trained int8 is an integer one in the int8 graph; the float graph stays float."""
     assert exported.trained_int8 is not None
     assert not graph.is_quantized(graph.load(exported.onnx))
-    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8, data=signs)
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.trained_int8)
     config = QuantizeConfig(images=32, check_images=0, parity_images=2)
-    made = quantize.run(inputs, config, folder / "quantize", imgsz=128)
+    made = quantize.run(inputs, config, folder / "quantize", Context.load(signs, imgsz=128))
     assert made.layer_errors is None
     trained = read_qat_graph(graph.load(exported.trained_int8))
     assert read_json(folder / "quantize" / "manifest.json")["convolutions"]["integer"] == len(trained.layers) > 60
@@ -78,19 +81,21 @@ def test_int8_graph_has_the_trained_ranges(exported: export.ExportOutputs, signs
 @MODELOPT
 def test_ranges_are_not_forgotten(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
     """The float graph says that its weights were trained quantized: int8 without their ranges is refused, not fp16."""
-    inputs = quantize.QuantizeInputs(onnx=exported.onnx, data=signs)
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx)
     with pytest.raises(SlimError, match="quantization-aware training"):
-        quantize.run(inputs, QuantizeConfig(), folder / "forgotten", imgsz=128)
+        quantize.run(inputs, QuantizeConfig(), folder / "forgotten", Context.load(signs, imgsz=128))
     config = QuantizeConfig(parity_images=2)
-    assert set(quantize.run(inputs, config, folder / "fp16", imgsz=128, precisions=["fp16"]).graphs) == {"fp16"}
+    assert set(
+        quantize.run(inputs, config, folder / "fp16", Context.load(signs, imgsz=128), precisions=["fp16"]).graphs
+    ) == {"fp16"}
 
 
 @MODELOPT
 def test_float_graph_is_no_trained_one(exported: export.ExportOutputs, signs: Path, folder: Path) -> None:
     """A float graph in the place of the trained one is refused: its int8 would not be what was trained."""
-    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.onnx, data=signs)
+    inputs = quantize.QuantizeInputs(onnx=exported.onnx, trained=exported.onnx)
     with pytest.raises(SlimError, match="has no Q/DQ nodes"):
-        quantize.run(inputs, QuantizeConfig(), folder / "refused", imgsz=128)
+        quantize.run(inputs, QuantizeConfig(), folder / "refused", Context.load(signs, imgsz=128))
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +110,10 @@ def marked(trained: Path, folder: Path) -> Path:
 def test_cut_and_float_training_are_refused(marked: Path, trained: Path, signs: Path, tmp_path: Path) -> None:
     """Neither prune nor recover takes weights whose ranges it would drop."""
     with pytest.raises(SlimError, match="trained quantized"):
-        prune.run(prune.PruneInputs(model=marked, data=signs), PruneConfig(), tmp_path / "prune", imgsz=128)
-    inputs = RecoverInputs(weights=marked, teacher=trained, data=signs)
+        prune.run(prune.PruneInputs(model=marked), PruneConfig(), tmp_path / "prune", Context.load(signs, imgsz=128))
+    inputs = RecoverInputs(weights=marked, teacher=trained)
     with pytest.raises(SlimError, match="trained quantized"):
-        recover.run(inputs, RecoverConfig(), tmp_path / "recover", imgsz=128)
+        recover.run(inputs, RecoverConfig(), tmp_path / "recover", Context.load(signs, imgsz=128))
     assert not list(tmp_path.iterdir())
 
 
@@ -118,10 +123,10 @@ def test_missing_modelopt_is_named(
     """Without ModelOpt neither the training nor the export begins."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SlimError, match="ModelOpt"):
-        export.run(export.ExportInputs(weights=marked, data=signs), ExportConfig(), tmp_path / "export", imgsz=128)
-    inputs = RecoverInputs(weights=trained, teacher=trained, data=signs)
+        export.run(marked, ExportConfig(), tmp_path / "export", Context.load(signs, imgsz=128))
+    inputs = RecoverInputs(weights=trained, teacher=trained)
     for spelled in (8, "int8", "w8a8"):
         config = CONFIG.model_copy(update={"overrides": {"quantize": spelled}})
         with pytest.raises(SlimError, match="ModelOpt"):
-            recover.run(inputs, config, tmp_path / "recover", imgsz=128)
+            recover.run(inputs, config, tmp_path / "recover", Context.load(signs, imgsz=128))
     assert not list(tmp_path.iterdir())

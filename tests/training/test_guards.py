@@ -23,6 +23,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths
 from yolo_slim.progress import Silent
 from yolo_slim.stages import prune, recover
+from yolo_slim.stages.context import Context
 from yolo_slim.training.arguments import (
     RecoverInputs,
     check_overrides,
@@ -46,9 +47,9 @@ Recover = Callable[..., recover.RecoverOutputs]
 @pytest.fixture(scope="module")
 def cut(untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a pruned yolov8n."""
-    inputs = prune.PruneInputs(model=untrained("yolov8n"), data=signs)
+    inputs = prune.PruneInputs(model=untrained("yolov8n"))
     config = PruneConfig(macs_removed=0.6, criterion="l2", normalize="mean", steps=1, bn_images=8)
-    return prune.run(inputs, config, tmp_path_factory.mktemp("cut"), imgsz=64).weights
+    return prune.run(inputs, config, tmp_path_factory.mktemp("cut"), Context.load(signs, imgsz=64)).weights
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Pa
     def run(
         *, teacher: Path | None = None, progress: Any = None, folder: str = "recover", **settings: Any
     ) -> recover.RecoverOutputs:
-        inputs = RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"), data=signs)
+        inputs = RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"))
         config = QUICK.model_copy(update=settings)
-        return recover.run(inputs, config, tmp_path / folder, imgsz=64, progress=progress)
+        return recover.run(inputs, config, tmp_path / folder, Context.load(signs, imgsz=64, progress=progress))
 
     return run
 
@@ -431,7 +432,7 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On such a GPU nothing is tried with a downloaded network; the device isn't part of what a training is."""
-    inputs = RecoverInputs(weights=cut, teacher=cut, data=signs)
+    inputs = RecoverInputs(weights=cut, teacher=cut)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for has, amp in ((True, "bf16"), (False, True)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
@@ -469,15 +470,15 @@ def test_exported_head_chooses_the_epoch(
 ) -> None:
     """A training for the one-to-one head is validated by it, whoever starts it; another model has no such head."""
     weights = untrained("yolo26n")
-    inputs = RecoverInputs(weights=weights, teacher=weights, data=signs)
+    inputs = RecoverInputs(weights=weights, teacher=weights)
     one = QUICK.model_copy(update={"epochs": 1})
-    recover.run(inputs, one, tmp_path / "out", imgsz=64, end2end=True)
+    recover.run(inputs, one, tmp_path / "out", Context.load(signs, imgsz=64, end2end=True))
     last = torch.load(tmp_path / "out" / "train" / "weights" / "last.pt", weights_only=False)
     assert last["train_args"]["nms"] is False
     assert last["model"].model[-1].end2end
-    other = RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"), data=signs)
+    other = RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"))
     with pytest.raises(SlimError, match="no one-to-one head"):
-        recover.run(other, one, tmp_path / "other", imgsz=64, end2end=True)
+        recover.run(other, one, tmp_path / "other", Context.load(signs, imgsz=64, end2end=True))
 
     asked = []
 
@@ -505,7 +506,7 @@ def test_dropout_of_a_classifier(asked: float, tmp_path: Path) -> None:
     data, model = tiny_data.make(tmp_path / "data", "classify"), tiny_data.network("yolo11n", "classify")
     model.model[-1].drop.p = 0.1
     weights = tiny_data.save(model, tmp_path / "model.pt")
-    inputs = RecoverInputs(weights=weights, teacher=weights, data=data)
+    inputs = RecoverInputs(weights=weights, teacher=weights)
     config = QUICK.model_copy(update={"overrides": {**QUICK.overrides, "dropout": asked}})
     arguments = training_arguments(inputs, config, tmp_path / "out", data=data, imgsz=64, seed=0)
     trainer = trainer_of("classify", "answers")(overrides=arguments)
@@ -522,7 +523,7 @@ def test_trainer_travels_to_other_processes(
     from yolo_slim.training.trainer import SlimTrainer
 
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
-    inputs = RecoverInputs(weights=cut, teacher=untrained("yolov8n"), data=signs)
+    inputs = RecoverInputs(weights=cut, teacher=untrained("yolov8n"))
     arguments = training_arguments(inputs, QUICK, tmp_path / "out", data=signs, imgsz=64, seed=0)
     script = Path(dist.generate_ddp_file(SlimTrainer(overrides=arguments)))
     state = script.with_suffix(".pt")
