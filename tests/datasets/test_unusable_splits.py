@@ -30,7 +30,7 @@ def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
     check_dataset(dataset)
     assert choose_split(dataset, ValidateConfig()) == "val"
     assert passed_over(dataset, "val") == [
-        "the test split was passed over (test: none of its 2 images exists): mAP is that of val"
+        "the test split can't be used (test: none of its 2 images exists): mAP is measured on val"
     ]
     with pytest.raises(SlimError, match="the split 'test' has no images") as caught:
         choose_split(dataset, ValidateConfig(split="test"))
