@@ -64,7 +64,7 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
         return MachineError(
             f"The disk is full: writing to {error.filename or path} failed.",
             remedy="Free some space or choose another folder (--project, --out); then run the same command again: "
-            "finished stages are kept and it goes on from there.",
+            "finished stages are skipped.",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return MachineError(

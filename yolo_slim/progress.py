@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing, without knowing who listens."""
+"""How a stage reports what it is doing, without knowing who listens."""
 
 from __future__ import annotations
 

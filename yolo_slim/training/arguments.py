@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """Ultralytics arguments that differ from its own defaults; each can be overridden.
 
-lr0 was held against its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
+lr0 was compared with its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
 docs/benchmarks/ablations.md.
 """
 
