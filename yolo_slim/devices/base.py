@@ -66,7 +66,7 @@ class Device(Protocol):
         """Say what the machine is."""
 
     def is_target(self, profile: Profile) -> bool:
-        """Tell whether it is the device that a profile describes."""
+        """Whether it is the device that a profile describes."""
 
     def put(self, bundle: Path) -> Placed:
         """Bring a bundle's folder to the device.
@@ -122,7 +122,7 @@ class Device(Protocol):
 
 
 def can_run(device: Device, spec: BundleSpec, profile: Profile) -> bool:
-    """Tell whether a bundle can run on a device: an engine is built and run on its target only."""
+    """Whether a bundle can run on a device: an engine is built and run on its target only."""
     return not engine_builder(spec.runtime) or device.is_target(profile)
 
 

@@ -162,6 +162,7 @@ class Bench(Record):
         if not isinstance(value, dict) or value.get("schema") != BENCH_SCHEMA:
             found = value.get("schema") if isinstance(value, dict) else None
             raise SlimError(f"{source} has schema {found}, expected {BENCH_SCHEMA}.", remedy=SAME_VERSION)
+        # A value of the right schema may still be cut off: then read_record names what is missing.
         try:
             medians = {stage: found["p50_ms"] for stage, found in value["stages"].items()}
             rounds = {

@@ -87,6 +87,6 @@ def passed_over(dataset: Dataset, split: str) -> list[str]:
 
 
 def _has_labels(dataset: Dataset, split: str, most: int = 0) -> bool:
-    """Tell whether one of the first images of a split, 0 for all, has a label."""
+    """Whether one of the first images of a split (0: all) has a label."""
     images = dataset.splits.get(split, [])[: most or None]
     return bool(images) and (dataset.in_class_folders or any(has_labels(image) for image in images))

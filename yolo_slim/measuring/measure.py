@@ -33,6 +33,7 @@ def measure(networks: Networks, config: ValidateConfig, setup: Setup) -> Measure
     """Detect with every network, score, and time the bundles on the device."""
     from yolo_slim.models.ultralytics import use_all_cores
 
+    # An export in the same process leaves PyTorch with another number of threads.
     use_all_cores()
     names, truths = networks.weights["control"].names, setup.images.truths
     rungs = detect_rungs(networks, setup)

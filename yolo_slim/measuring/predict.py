@@ -22,7 +22,7 @@ Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def torch_infer(model: nn.Module, *, end2end: bool) -> Infer:
-    """Return the inference of unfused weights in PyTorch, fp32."""
+    """Inference of unfused weights in PyTorch, fp32."""
     network = fused(model, end2end=end2end)
 
     def infer(blob: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,7 +35,7 @@ def torch_infer(model: nn.Module, *, end2end: bool) -> Infer:
 
 
 def torch_outputs(model: nn.Module, *, end2end: bool) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return the inference of unfused weights of any task in PyTorch, fp32, with all outputs that an export has."""
+    """Inference of unfused weights of any task in PyTorch, fp32, with all outputs that an export has."""
     network = fused(model, end2end=end2end)
     network.model[-1].export = True  # type: ignore[index, union-attr]
 
@@ -48,13 +48,13 @@ def torch_outputs(model: nn.Module, *, end2end: bool) -> Callable[[NDArray[np.fl
 
 
 def onnx_infer(onnx: Path) -> Infer:
-    """Return the inference of an ONNX file in ONNX Runtime, fp32, as its first output."""
+    """Inference of an ONNX file in ONNX Runtime: its first output, float32."""
     outputs = onnx_outputs(onnx)
     return lambda blob: outputs(blob)[0]
 
 
 def onnx_outputs(onnx: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Return the inference of an ONNX file in ONNX Runtime, fp32, with all its outputs."""
+    """Inference of an ONNX file in ONNX Runtime: all its outputs, float32."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,7 +68,7 @@ def onnx_outputs(onnx: Path) -> Callable[[NDArray[np.float32]], list[NDArray[np.
 def detect_all(
     images: Sequence[Path], infer: Infer, *, layout: str, imgsz: int, progress: Progress, text: str
 ) -> list[Detections]:
-    """Return the detections that mAP is computed from (confidence above .001, every class) for every image."""
+    """Detect what mAP is computed from: every class with a confidence above .001, in every image."""
     letterbox = Letterbox((imgsz, imgsz))
     found = []
     for done, path in enumerate(images, 1):

@@ -57,6 +57,7 @@ def merged(rounds: Sequence[Bench]) -> Bench:
     samples = StageSamples.joined([one.samples_ms for one in rounds])
     stages = samples.latencies()
     memory = [one.peak_memory_mb for one in rounds if one.peak_memory_mb is not None]
+    # The last round has the latest machine state; what adds up or spans all rounds is replaced.
     return rounds[-1].model_copy(
         update={
             "fps": 1000 / stages.total.p50_ms,

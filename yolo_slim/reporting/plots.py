@@ -34,11 +34,11 @@ class Axis:
     """Pixel of ``high``."""
 
     def px(self, value: float) -> float:
-        """Return the pixel of a value."""
+        """The pixel of a value."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, about: int = 6) -> list[float]:
-        """Return round values inside the axis: steps of 1, 2, 2.5 or 5 times a power of ten."""
+        """Round values inside the axis: steps of 1, 2, 2.5 or 5 times a power of ten."""
         rough = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
@@ -161,7 +161,7 @@ def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def _padded(values: Sequence[float], start: float, end: float) -> Axis:
-    """Return an axis with some room around all values."""
+    """An axis with some space around all values."""
     pad = 0.08 * (max(values) - min(values)) or 0.01
     return Axis(low=min(values) - pad, high=max(values) + pad, start=start, end=end)
 
@@ -191,13 +191,13 @@ def latency_histogram(builds: Sequence[Build]) -> Markup:
 
 
 def _shares(x: Axis, samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return each bar's share of the samples in percent; the last bar contains all slower ones too."""
+    """Each bar's share of the samples in percent; the last bar contains all slower ones too."""
     counts = np.histogram(np.minimum(samples, x.high), np.linspace(x.low, x.high, BINS + 1))[0]
     return 100.0 * counts / len(samples)
 
 
 def _panel(x: Axis, y: Axis, samples: NDArray[np.float64], name: str, kind: str) -> Markup:
-    """Return one histogram with its median and p99."""
+    """One histogram with its median and p99."""
     base, share, edges = y.start, _shares(x, samples), np.linspace(x.low, x.high, BINS + 1)
     bars = [
         Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>').format(
@@ -225,7 +225,7 @@ def _links(points: Mapping[BuildKey, tuple[float, float]]) -> list[Markup]:
 
 
 def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Markup:
-    """Return a marker: round for a control, square for what was made of it."""
+    """A marker: round for a control, square for what was made of it."""
     css = kind + (" hollow" if hollow else "")
     if kind == "control":
         shape = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="6.5" class="{}"/>').format(px, py, css)
@@ -236,7 +236,7 @@ def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Ma
 
 
 def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list[Markup]:
-    """Return the markers' labels, each at the first of several places where it covers nothing; a far one has a line."""
+    """The markers' labels, each at the first of several places where it covers nothing; a far one has a line."""
     taken = [(px - 13, py - 13, px + 13, py + 13) for px, py in points]
     labels = []
     for name, (px, py) in sorted(zip(names, points, strict=True), key=lambda item: item[1][1]):
@@ -254,12 +254,12 @@ def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    """Return whether two boxes (left, top, right, bottom) share a pixel."""
+    """Whether two boxes (left, top, right, bottom) share a pixel."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _grid(x: Axis, y: Axis, x_name: str, y_name: str) -> Markup:
-    """Return grid lines, tick labels and the names of both axes."""
+    """Grid lines, tick labels and the names of both axes."""
     parts = [_line(x.start, x.end, y.start, y.start, "base")]
     for tick in y.ticks():
         parts.append(_line(x.start, x.end, y.px(tick), y.px(tick), "grid"))

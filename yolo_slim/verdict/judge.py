@@ -109,6 +109,7 @@ def _build(measured: MeasuredBuild) -> Build:
 
 def _others(builds: Sequence[Build], winner: BuildKey | None) -> set[BuildName]:
     """The slim builds whose rungs don't count, because another one won."""
+    # A build that lost the competition must not spoil the verdict of the one that won.
     return {build.key.build for build in builds if build.key.is_slim and build.key != winner} if winner else set()
 
 

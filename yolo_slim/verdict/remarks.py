@@ -30,7 +30,9 @@ def remarks(measured: Measured, ladder: Sequence[Rung], bad_layer: str | None) -
     ]
     int8 = BuildName("onnxruntime", "int8")
     arches = {b.bench.machine.arch for b in measured.builds if b.bench and b.key.build == int8} - {INT8_FUSED_ON}
-    return found + [f"{int8} isn't fused on {arch}: its speed here says nothing of an Arm device" for arch in arches]
+    return found + [
+        f"{int8} isn't fused on {arch}: its speed there says nothing about an Arm device" for arch in arches
+    ]
 
 
 def lost_by_recovery(pruned: float | None, recovered: float | None) -> list[str]:

@@ -58,7 +58,7 @@ class Gate(Record):
 
     name: str
     """``rung:`` and a rung of the ladder, or a key of the profile's budget, such as ``min_fps``."""
-    rung: str | None = None
+    rung: str | None
     """The rung that it judges; null: the winning bundle is judged."""
     limit: float
     """The limit; a value equal to it passes."""
@@ -133,7 +133,7 @@ class Rung(Record):
 
     rung: str
     """``control``, ``pruned``, ``recovered``, ``onnx``, then one for every slim bundle: ``ncnn-fp16``."""
-    build: BuildNameText | None = None
+    build: BuildNameText | None
     """Runtime and precision of a bundle's rung; null: no bundle."""
     label: str
     """The same for people."""
@@ -146,7 +146,7 @@ class Rung(Record):
     against: str | None
     """The rung that it is compared with; null for the control."""
     drop: float | None
-    """``map50_95`` of that rung minus this one's; negative: it got better."""
+    """``map50_95`` of that rung minus this one's; negative: it got better; null for the control."""
     budget: float | None
     """Largest drop allowed; null: not judged."""
     status: Literal["pass", "fail", "info"]
@@ -154,7 +154,7 @@ class Rung(Record):
     per_class: dict[str, ClassAccuracy]
     """Class name to its accuracy; classes without a label in the images are left out."""
     worst_class: WorstClass | None
-    """The class that lost most against that rung."""
+    """The class that lost most against that rung; null for the control."""
 
 
 class Build(Record):
@@ -163,7 +163,7 @@ class Build(Record):
     key: BuildKeyText
     """``control/`` or ``slim/``, then runtime and precision: ``slim/ncnn-fp16``."""
     map50_95: float | None
-    """Mean average precision of the bundle's own detections, or of its graph's where it can't run here."""
+    """Mean average precision of the bundle's own detections, or of its graph's where it can't run; null: unknown."""
     map50: float | None
     """The same at IoU .50."""
     size_mb: float
@@ -243,7 +243,7 @@ class Result(Record):
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None
-    """The fastest slim build inside the accuracy budget; the profile's first one inside it where speed is unproven."""
+    """The fastest slim build inside the accuracy budget; where speed is unproven, the profile's first; null: none."""
     size: Sizes
     """Parameters and MACs before and after."""
     widths: tuple[LayerWidth, ...]
