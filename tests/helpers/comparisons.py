@@ -49,7 +49,7 @@ def prepared(model: Path, data: Path, folder: Path, **settings: Any) -> pipeline
     """Return a checked run at 64 px with few images for the statistics."""
     quick = {"prune.bn_images": 8, "prune.images": 8, "prune.round_to": 16, **settings}
     config = make_config(model, data, imgsz=64, target="host", settings=quick)
-    return pipeline.prepare(config, folder, command="", progress=Silent())
+    return pipeline.prepared(config, folder, progress=Silent())
 
 
 def score(map50_95: float) -> Score:
