@@ -27,7 +27,7 @@ def test_result(finished: tuple[Path, str]) -> None:
     assert methods["ours"].macs_removed == pytest.approx(0.4, abs=0.03)
     assert (methods["small-input"].imgsz, methods["control"].imgsz) == (64, 96)
     distill = {
-        method: read_json(folder / method / "40/seed-0/recover/manifest.json")["config"]["distill"]
+        method: read_json(folder / method / "40/seed-0/recover/manifest.json")["settings"]["distill"]
         for method in methods
         if method != "control"
     }
@@ -82,11 +82,11 @@ def test_more_methods_keep_what_is_there(finished: tuple[Path, str], trained: Pa
 def test_another_comparison_is_refused(finished: tuple[Path, str], trained: Path, signs: Path) -> None:
     """Settings that would make methods unequal are refused with their names, and nothing is written."""
     folder, _ = finished
-    before = sha256(folder / "run.json")
+    before = sha256(folder / "folder.json")
     code, _, err = run_cli(*command(trained, signs, folder.parent, "--epochs", "2"))
     assert code == 2
     assert "recover.epochs: 1 there, 2 now" in err
-    assert sha256(folder / "run.json") == before
+    assert sha256(folder / "folder.json") == before
 
 
 @pytest.mark.slow

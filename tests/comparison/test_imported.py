@@ -9,11 +9,11 @@ import pytest
 
 from tests.helpers.cli import run_cli
 from tests.helpers.comparisons import KEY, TRAINING, command, entries, network, write_result
+from yolo_slim.comparison.folder import Work, once
 from yolo_slim.comparison.imported import join, read
 from yolo_slim.comparison.networks import Cell
 from yolo_slim.comparison.result import load
 from yolo_slim.errors import SlimError
-from yolo_slim.workspace.job import Job
 
 
 @pytest.mark.slow
@@ -77,9 +77,7 @@ def test_own_training_stays_own(tmp_path: Path) -> None:
     """A network that this folder trained isn't replaced by its figures in a file that had imported it from here."""
     networks = [network("ours", seed=seed, maps={"r": 0.1}, made=TRAINING) for seed in (0, 1)]
     write_result(tmp_path / "a.json", networks, {})
-    folder = tmp_path / "ours/50/seed-0/recover"
-    folder.mkdir(parents=True)
-    Job(stage="recover", folder=folder, config={}, inputs={}).finish([])
+    once(Work(stage="recover", folder=tmp_path / "ours/50/seed-0/recover", decides={}, inputs={}), [], lambda: True)
     assert list(join(tmp_path, read(tmp_path / "a.json", {}))) == [Cell(method="ours", removed=0.5, seed=1)]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from tests.helpers.comparisons import prepared
 from yolo_slim import pipeline
 from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.folder import owned
 from yolo_slim.comparison.measure import Measurements, training_of
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import Cell
@@ -18,8 +19,6 @@ from yolo_slim.comparison.request import fair
 from yolo_slim.comparison.starts import Place, Start, StartFailed
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.files import write_json
-from yolo_slim.workspace.folder import COMPARISON, FOLDER_JSON, Owner
 
 
 def test_equal_training() -> None:
@@ -46,11 +45,9 @@ def test_nothing_learns_from_itself() -> None:
 @pytest.fixture
 def measured(
     trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str, Exception | None, Exception | None], bool]:
-    """Return a function that measures a method whose start or training fails: whether its network has failed."""
+) -> Iterator[Callable[[str, Exception | None, Exception | None], bool]]:
+    """Yield a function that measures a method whose start or training fails: whether its network has failed."""
     run = prepared(trained, signs, tmp_path)
-    write_json(tmp_path / FOLDER_JSON, asdict(Owner(kind=COMPARISON)))
-    measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench.of(run))
 
     def measure(name: str, start: Exception | None, later: Exception | None) -> bool:
         def make(place: Place) -> Start:
@@ -58,17 +55,19 @@ def measured(
                 raise start
             return Start(weights=trained, imgsz=64, implementation="made")
 
-        def carried(*_: object, **__: object) -> pipeline.Built:
+        def trained_and_built(*_: object, **__: object) -> pipeline.Built:
             assert later is not None
             raise later
 
         monkeypatch.setitem(METHODS, name, replace(METHODS[name], make=make))
-        monkeypatch.setattr(pipeline, "carried", carried)
+        monkeypatch.setattr(pipeline, "trained_and_built", trained_and_built)
         (found,) = measurements.measure_all([Cell(method=name, removed=0.5, seed=0)])
         assert not found.measured
         return found.failed
 
-    return measure
+    with owned(tmp_path, {}):
+        measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench.of(run))
+        yield measure
 
 
 def test_only_the_machine_stops_a_comparison(measured: Callable[..., bool]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.comparisons import TRAINING, about, bench, network, timings, write_result
 from tests.helpers.constants import ROOT
+from tests.helpers.results import bench_of
 from yolo_slim.comparison.about import settings_of
 from yolo_slim.comparison.imported import read
 from yolo_slim.comparison.methods import METHODS
@@ -37,17 +38,9 @@ def test_to_and_from_json(tmp_path: Path) -> None:
 
 def test_a_timing_keeps_its_statistics() -> None:
     """The statistics of a merged timing are taken out, the raw samples are not."""
-    one: dict[str, Any] = {
-        "samples_ms": {"pre": [1.0] * 3, "infer": [2.0] * 3, "post": [1.0] * 3, "total": [4.0] * 3},
-        "stages": {key: {"p50_ms": ms} for key, ms in (("pre", 1.0), ("infer", 2.0), ("post", 1.0), ("total", 4.0))},
-        "peak_memory_mb": None,
-        "invalid_reasons": ["throttled"],
-        "queries": 3,
-        "seconds": 1.0,
-        "runtime": {"runtime": "r"},
-        "measured_at": "2026-01-01",
-    }
-    found = Timing.from_timing(merged([one, one]))
+    samples = {"pre": [1.0] * 3, "infer": [2.0] * 3, "post": [1.0] * 3, "total": [4.0] * 3}
+    one = bench_of(samples, seconds=1.0, invalid_reasons=("throttled",))
+    found = Timing.of(merged([one, one]))
     assert (found.p50_ms, found.fps, found.queries, found.seconds) == (4.0, 250.0, 6, 2.0)
     assert (found.round_p50_ms, found.round_network_p50_ms) == ((4.0, 4.0), (3.0, 3.0))
     assert (found.valid, found.invalid_reasons) == (False, ("throttled",))

@@ -25,6 +25,7 @@ from yolo_slim.comparison.result import (
 )
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.files import write_json
+from yolo_slim.progress import Silent
 
 KEY = "onnxruntime-fp32"
 TRAINING = Training(machine="a", versions={"torch": "2"}, mixed_precision=False, finished_at="2026-01-01", seconds=1)
@@ -48,7 +49,7 @@ def prepared(model: Path, data: Path, folder: Path, **settings: Any) -> pipeline
     """Return a checked run at 64 px with few images for the statistics."""
     quick = {"prune.bn_images": 8, "prune.images": 8, "prune.round_to": 16, **settings}
     config = make_config(model, data, imgsz=64, target="host", settings=quick)
-    return pipeline.prepared(config, folder)
+    return pipeline.prepared(config, folder, progress=Silent())
 
 
 def score(map50_95: float) -> Score:

@@ -322,14 +322,8 @@ def _no_result(path: Path, culprits: list[str]) -> SlimError:
     )
 
 
-# Made on first use and once, because pydantic needs a moment for each.
+# Made on first use and once, because pydantic needs a moment for it.
 @cache
 def _results() -> TypeAdapter[CompareResult]:
     """Checks and converts values of ``compare.json``."""
     return TypeAdapter(CompareResult)
-
-
-@cache
-def _benches() -> TypeAdapter[Timing]:
-    """Checks and converts timings."""
-    return TypeAdapter(Timing)
