@@ -20,6 +20,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import gradients_enabled, losses, require_images, score, with_criterion
 from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
+from yolo_slim.stages import plan as plans
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import batches
@@ -205,11 +206,11 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
         prune.run(inputs, PruneConfig(), tmp_path / "out", Context.load(root / "data.yaml", imgsz=64))
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.
-    whole = prune.PruneInputs(model=trained)
-    plan = prune.dry_run(
-        whole, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", Context.load(signs, imgsz=64)
+    plan = plans.make(
+        trained, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", Context.load(signs, imgsz=64)
     ).plan
-    assert prune.replay(inputs, plan, tmp_path / "out", Context.load(root / "data.yaml", imgsz=IMGSZ)).weights.exists()
+    few = Context.load(root / "data.yaml", imgsz=64)
+    assert plans.apply(plan, trained, tmp_path / "out", few).weights.exists()
 
 
 def test_l1_penalty_pulls_scales_to_zero() -> None:

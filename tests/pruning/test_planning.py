@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,62 +15,72 @@ import pytest
 import torch
 
 from yolo_slim.config.run import PruneConfig, RecoverConfig
+from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.models import checkpoint
-from yolo_slim.pruning import budget as goal
+from yolo_slim.pruning import budget
+from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.plan_edits import differences
 from yolo_slim.pruning.pruner import Pruner
+from yolo_slim.stages import plan as plans
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context
-from yolo_slim.training.prune_steps import Phases
+from yolo_slim.stages.prune_source import exported_bytes
+from yolo_slim.training.prune_steps import PruneTrainings
+from yolo_slim.workspace.job import Job
 
 CONFIG = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8)
-Edit = Callable[..., prune.PruneOutputs]
+Edit = Callable[..., PruneOutputs]
+
+
+def apply(path: Path, model: Path, data: Path, folder: Path) -> PruneOutputs:
+    """Prune a checkpoint by a plan at the plan's own input side."""
+    imgsz, seed, end2end = plans.settings_in(path)
+    return plans.apply(path, model, folder, Context.load(data, imgsz=imgsz, seed=seed, end2end=end2end))
 
 
 @pytest.fixture(scope="module")
-def pruned(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> prune.PruneOutputs:
+def pruned(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> PruneOutputs:
     """Return a finished prune of the shipped yolo11n."""
     folder = tmp_path_factory.mktemp("planned") / "prune"
     return prune.run(prune.PruneInputs(model=trained), CONFIG, folder, Context.load(signs, imgsz=64))
 
 
 @pytest.fixture
-def edited(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> Edit:
-    """Return a function that changes layers of the plan and carries it out: into out, out1, and so on."""
+def edited(pruned: PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> Edit:
+    """Return a function that changes layers of the plan and applies it: into out, out1, and so on."""
     folders = (tmp_path / f"out{n or ''}" for n in count())
 
-    def carry_out(**changes: dict[str, Any]) -> prune.PruneOutputs:
+    def applied(**changes: dict[str, Any]) -> PruneOutputs:
         values = read_json(pruned.plan)
         for name, change in changes.items():
             values["layers"][name.replace("__", ".")].update(change)
         path = tmp_path / "edited.json"
         path.write_text(json.dumps(values))
-        return prune.replay(prune.PruneInputs(model=trained), path, next(folders), Context.load(signs, imgsz=IMGSZ))
+        return apply(path, trained, signs, next(folders))
 
-    return carry_out
+    return applied
 
 
-def widths(outputs: prune.PruneOutputs) -> dict[str, int]:
+def widths(outputs: PruneOutputs) -> dict[str, int]:
     """Return the widths after the cut."""
     return {row["layer"]: row["after"] for row in read_json(outputs.widths)["layers"]}
 
 
-def test_replay_gives_the_same_bytes(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_replay_gives_the_same_bytes(pruned: PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
     """A stage's own plan makes its own pruned.pt again, statistics included, and a dry run writes that plan."""
-    inputs = prune.PruneInputs(model=trained)
-    again = prune.replay(inputs, pruned.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
+    again = apply(pruned.plan, trained, signs, tmp_path / "again")
     assert sha256(again.weights) == sha256(pruned.weights)
     assert sha256(again.plan) == sha256(pruned.plan)
-    dry = prune.dry_run(inputs, CONFIG, tmp_path / "dry", Context.load(signs, imgsz=64))
+    dry = plans.make(trained, CONFIG, tmp_path / "dry", Context.load(signs, imgsz=64))
     assert sha256(dry.plan) == sha256(pruned.plan)
     assert sha256(dry.widths) == sha256(pruned.widths)
     assert not list((tmp_path / "dry").glob("*.pt"))
 
 
-def test_keep_is_followed_by_what_is_coupled(pruned: prune.PruneOutputs, edited: Edit) -> None:
+def test_keep_is_followed_by_what_is_coupled(pruned: PruneOutputs, edited: Edit) -> None:
     """A new width of one layer moves its halves, the shortcut's other writer and all readers along."""
     before = widths(pruned)
     assert before["model.2.cv1.conv"] == 32
@@ -78,8 +89,8 @@ def test_keep_is_followed_by_what_is_coupled(pruned: prune.PruneOutputs, edited:
     assert changed == {"model.2.cv1.conv": (32, 16), "model.2.m.0.cv2.conv": (16, 8)}
 
 
-def test_keep_drops_the_lowest_ranks(pruned: prune.PruneOutputs, edited: Edit) -> None:
-    """A narrower layer keeps the channels that the criterion ranked highest, a wider one takes the next best back."""
+def test_keep_drops_the_lowest_ranks(pruned: PruneOutputs, edited: Edit) -> None:
+    """A narrower layer keeps the channels that the criterion ranked highest, a wider one gets the next best back."""
     plan = PrunePlan.load(pruned.plan)
     name = next(
         n
@@ -132,12 +143,11 @@ def test_impossible_edits_are_named(changes: dict[str, Any], message: str, edite
 
 
 def test_plans_of_another_model_or_schema(
-    pruned: prune.PruneOutputs, untrained: Callable[[str], Path], trained: Path, signs: Path, tmp_path: Path
+    pruned: PruneOutputs, untrained: Callable[[str], Path], trained: Path, signs: Path, tmp_path: Path
 ) -> None:
-    """Another model, a newer and an older schema, and files that are no plan are each told apart."""
-    other = prune.PruneInputs(model=untrained("yolo11n"))
+    """Another model, a newer and an older schema, and files that are no plan have errors of their own."""
     with pytest.raises(SlimError, match="made for another model"):
-        prune.replay(other, pruned.plan, tmp_path / "out", Context.load(signs, imgsz=IMGSZ))
+        apply(pruned.plan, untrained("yolo11n"), signs, tmp_path / "out")
     values, path = read_json(pruned.plan), tmp_path / "plan.json"
     for content, message in (
         ({**values, "schema": 99}, "newer schema 99"),
@@ -170,10 +180,10 @@ def test_plans_of_another_model_or_schema(
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(SlimError, match=message):
-            prune.replay(prune.PruneInputs(model=trained), path, tmp_path / "out", Context.load(signs, imgsz=IMGSZ))
+            apply(path, trained, signs, tmp_path / "out")
 
 
-def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_edited_plan_is_not_overwritten(pruned: PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
     """A plan edited where it lies stays: by dry run, prune and replay; an unedited one is written again."""
     inputs, folder = prune.PruneInputs(model=trained), tmp_path / "own"
     shutil.copytree(pruned.plan.parent, folder)
@@ -181,18 +191,18 @@ def test_edited_plan_is_not_overwritten(pruned: prune.PruneOutputs, trained: Pat
     for content in (json.dumps(_with_row(read_json(plan), keep=16)), "{half an edit"):
         plan.write_text(content)
         for overwrite in (
-            lambda: prune.dry_run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)),
+            lambda: plans.make(trained, CONFIG, folder, Context.load(signs, imgsz=64)),
             lambda: prune.run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)),
-            lambda: prune.replay(inputs, pruned.plan, folder, Context.load(signs, imgsz=IMGSZ)),
+            lambda: apply(pruned.plan, trained, signs, folder),
         ):
             with pytest.raises(SlimError, match="edited by hand and would be overwritten"):
                 overwrite()
         assert plan.read_text() == content
         assert (folder / "manifest.json").exists()
     shutil.copy(pruned.plan, plan)
-    assert sha256(prune.dry_run(inputs, CONFIG, folder, Context.load(signs, imgsz=64)).plan) == sha256(pruned.plan)
+    assert sha256(plans.make(trained, CONFIG, folder, Context.load(signs, imgsz=64)).plan) == sha256(pruned.plan)
     with pytest.raises(SlimError, match="pruned by another plan"):
-        prune.dry_run(inputs, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, Context.load(signs, imgsz=64))
+        plans.make(trained, CONFIG.model_copy(update={"macs_removed": 0.2}), folder, Context.load(signs, imgsz=64))
     assert sha256(plan) == sha256(pruned.plan)
 
 
@@ -201,22 +211,20 @@ def _without_one(rows: dict[str, Any]) -> dict[str, Any]:
     return dict(list(rows.items())[1:])
 
 
-def test_edited_plan_repeats(
-    edited: Edit, pruned: prune.PruneOutputs, trained: Path, signs: Path, tmp_path: Path
-) -> None:
-    """What an edit led to can be carried out again, far from its budget; no other plan takes its place unasked."""
+def test_edited_plan_repeats(edited: Edit, pruned: PruneOutputs, trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What an edit led to can be applied again, far from its budget; no other plan replaces it unasked."""
     inputs = prune.PruneInputs(model=trained)
     once = edited(**{f"model__{i}__conv": {"keep": 8 * 2**n} for n, i in enumerate((1, 3, 5, 7))})
     table = read_json(once.widths)
     assert abs(1 - table["slim"]["macs"] / table["control"]["macs"] - 0.5) > 0.03
-    again = prune.replay(inputs, once.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
+    again = apply(once.plan, trained, signs, tmp_path / "again")
     assert sha256(again.weights) == sha256(once.weights)
     assert sha256(again.plan) == sha256(once.plan)
     again.weights.unlink()
-    assert prune.replay(inputs, once.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ)).weights.is_file()
+    assert apply(once.plan, trained, signs, tmp_path / "again").weights.is_file()
     before = sha256(once.plan)
     for overwrite in (
-        lambda: prune.replay(inputs, pruned.plan, tmp_path / "out", Context.load(signs, imgsz=IMGSZ)),
+        lambda: apply(pruned.plan, trained, signs, tmp_path / "out"),
         lambda: prune.run(inputs, CONFIG, tmp_path / "out", Context.load(signs, imgsz=64)),
     ):
         with pytest.raises(SlimError, match="what `yolo-slim plan apply` made of an edited plan"):
@@ -229,10 +237,14 @@ def test_dry_run_keeps_to_the_budget(
     trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dry run refuses the cut that prune would refuse, and writes no plan of it."""
-    monkeypatch.setattr(goal, "MAX_ERROR", 1e-6)
-    for refused in (prune.dry_run, prune.run):
+    monkeypatch.setattr(budget, "MAX_ERROR", 1e-6)
+    context = Context.load(signs, imgsz=64)
+    for refused in (
+        lambda: plans.make(trained, CONFIG, tmp_path / "out", context),
+        lambda: prune.run(prune.PruneInputs(model=trained), CONFIG, tmp_path / "out", context),
+    ):
         with pytest.raises(SlimError, match=r"Asked to remove 50\.0% of the MACs"):
-            refused(prune.PruneInputs(model=trained), CONFIG, tmp_path / "out", imgsz=64)
+            refused()
     assert not list((tmp_path / "out").glob("*.json"))
 
 
@@ -242,7 +254,7 @@ def _with_row(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**values, "layers": {**layers, "model.2.cv1.conv": {**layers["model.2.cv1.conv"], **changes}}}
 
 
-def test_differences_of_two_plans(pruned: prune.PruneOutputs, edited: Edit) -> None:
+def test_differences_of_two_plans(pruned: PruneOutputs, edited: Edit) -> None:
     """Only layers that keep other channels are listed, with what both keep; a plan doesn't differ from itself."""
     first = PrunePlan.load(pruned.plan)
     assert differences(first, first) == []
@@ -265,7 +277,7 @@ def test_budgets_and_scopes_reach_their_target(
 ) -> None:
     """What is counted falls as asked."""
     config = PruneConfig(criterion="l2", normalize="mean", steps=2, schedule="geometric", **settings)
-    dry = prune.dry_run(prune.PruneInputs(model=trained), config, tmp_path, Context.load(signs, imgsz=64))
+    dry = plans.make(trained, config, tmp_path, Context.load(signs, imgsz=64))
     table = read_json(dry.widths)
     assert 1 - table["slim"][key] / table["control"][key] == pytest.approx(removed, abs=0.03)
 
@@ -273,20 +285,18 @@ def test_budgets_and_scopes_reach_their_target(
 @pytest.mark.slow
 def test_size_budget_is_kept_by_the_file(trained: Path, signs: Path, tmp_path: Path) -> None:
     """The exported ONNX file of the pruned network is no larger than asked, and not needlessly small."""
-    from yolo_slim.pruning.budget import onnx_bytes
-
     inputs = prune.PruneInputs(model=trained)
     config = PruneConfig(max_size_mb=6.0, criterion="l2", normalize="mean", steps=1, bn_images=8)
     outputs = prune.run(inputs, config, tmp_path / "out", Context.load(signs, imgsz=64))
-    assert 5.5e6 < onnx_bytes(outputs.weights, {"imgsz": 64, "end2end": False}) <= 6.0e6
-    held = config.model_copy(update={"max_size_mb": 1.0, "min_share": 0.5})
+    assert 5.5e6 < exported_bytes(outputs.weights, imgsz=64, end2end=False) <= 6.0e6
+    limited = config.model_copy(update={"max_size_mb": 1.0, "min_share": 0.5})
     with pytest.raises(SlimError, match="below their floor") as caught:
-        prune.run(inputs, held, tmp_path / "small", Context.load(signs, imgsz=64))
+        prune.run(inputs, limited, tmp_path / "small", Context.load(signs, imgsz=64))
     least = re.match(r"Set prune\.max_size_mb above (\d+\.\d+), or lower", caught.value.remedy)
     assert least, caught.value.remedy
-    followed = held.model_copy(update={"max_size_mb": float(least[1])})
+    followed = limited.model_copy(update={"max_size_mb": float(least[1])})
     smallest = prune.run(inputs, followed, tmp_path / "smallest", Context.load(signs, imgsz=64))
-    assert onnx_bytes(smallest.weights, {"imgsz": 64, "end2end": False}) <= 1e6 * float(least[1])
+    assert exported_bytes(smallest.weights, imgsz=64, end2end=False) <= 1e6 * float(least[1])
     with pytest.raises(SlimError, match="MB unpruned"):
         prune.run(
             inputs, config.model_copy(update={"max_size_mb": 60.0}), tmp_path / "large", Context.load(signs, imgsz=64)
@@ -308,10 +318,10 @@ class _Stops:
 
 
 @pytest.mark.slow
-def test_recovery_between_rounds_goes_on_after_a_stop(
+def test_recovery_between_steps_resumes_after_a_stop(
     trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stopped round trains on from its last epoch; a finished one is kept, and the rest repeats byte for byte."""
+    """A stopped step resumes after its last epoch; a finished one is up to date, and the rest repeats byte for byte."""
     config = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8, recover_epochs_between=2)
     training = RecoverConfig(overrides={"fraction": 0.5, "workers": 0})
     inputs, folder = prune.PruneInputs(model=trained), tmp_path / "prune"
@@ -323,19 +333,19 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
             Context.load(signs, imgsz=64, progress=_Stops(stop=True)),
         )
     before = {path: sha256(path) for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(SlimError, match="unfinished training with other arguments") as caught:
+    with pytest.raises(SlimError, match="unfinished training with other settings") as caught:
         prune.run(
             replace(inputs, training=training),
             config.model_copy(update={"normalize": "max"}),
             folder,
             Context.load(signs, imgsz=64),
         )
-    assert "normalize: mean -> max" in str(caught.value)
+    assert "normalize mean -> max" in str(caught.value)
     assert {path: sha256(path) for path in folder.rglob("*") if path.is_file()} == before
-    cut, rounds = Pruner.cut_step, []
+    cut, steps = Pruner.cut_step, []
 
     def noted(self: Pruner, model: Any, index: int, total: Any = None) -> Any:
-        rounds.append(index)
+        steps.append(index)
         return cut(self, model, index, total)
 
     monkeypatch.setattr(Pruner, "cut_step", noted)
@@ -347,8 +357,8 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     outputs = prune.run(
         replace(inputs, training=later), config, folder, Context.load(signs, imgsz=64, progress=listener)
     )
-    assert "goes on after epoch 1 of 2" in listener.said
-    assert rounds == [1], "the network that was being trained is cut a second time"
+    assert "training resumes after epoch 1 of 2" in listener.said
+    assert steps == [1], "the network that was being trained is cut a second time"
     once, stored = sha256(outputs.weights), read_json(folder / "steps/1/manifest.json")["outputs"]
     assert set(stored) == {"pruned.pt", "recovered.pt", "plan.json", "state.json"}
     (folder / "manifest.json").unlink()
@@ -356,21 +366,24 @@ def test_recovery_between_rounds_goes_on_after_a_stop(
     outputs = prune.run(
         replace(inputs, training=training), config, folder, Context.load(signs, imgsz=64, progress=listener)
     )
-    assert "round 1 of 2 done before, kept" in listener.said
+    assert "prune-step: up to date, skipped" in listener.said
     assert sha256(outputs.weights) == once
     shutil.rmtree(folder)
 
 
 def test_what_decides_the_trainings_inside_of_prune(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """Sparse training has no teacher and reads no map; the recovery between rounds has both; length decides neither."""
+    """Sparse training has no teacher and no block costs; recovery between steps has both; length decides neither."""
 
     def jobs(inputs: dict[str, str], **changes: Any) -> tuple[str, str]:
-        phases = Phases(
-            config=PruneConfig(sparse_epochs=1, recover_epochs_between=1), model=trained, data=signs, folder=tmp_path,
-            training=RecoverConfig().model_copy(update=changes), settings={}, imgsz=64, seed=0,
-            inputs={"model": "m", "data": "d", **inputs}, progress=_Stops(stop=False),
+        digests = {"model": "m", "data": "d", **inputs}
+        trainings = PruneTrainings(
+            config=PruneConfig(sparse_epochs=1, recover_epochs_between=1), model=trained, dataset=load_dataset(signs),
+            training=RecoverConfig().model_copy(update=changes), settings={"imgsz": 64, "seed": 0, "end2end": False},
+            prune_job=Job(stage="prune", folder=tmp_path, settings={}, inputs=digests, revision=1, packages=()),
+            options=Context.load(signs, imgsz=64),
         )  # fmt: skip
-        return phases._sparse_job().fingerprint, phases._round_job(tmp_path, {}, "p").fingerprint
+        step = trainings.step_job(tmp_path, 1, base="b", previous="p")
+        return trainings.sparse_job().fingerprint, step.fingerprint
 
     sparse, between = jobs({})
     assert jobs({}, epochs=99, patience=1, overrides={"quantize": 8}) == (sparse, between)
@@ -381,8 +394,8 @@ def test_what_decides_the_trainings_inside_of_prune(trained: Path, signs: Path, 
 
 
 @pytest.mark.slow
-def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """It shrinks the scales before the cut, trains on from its last epoch, and its network and plan make the result."""
+def test_sparse_training_resumes_after_a_stop(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """It shrinks the scales before the cut, resumes after its last epoch, and its network and plan make the result."""
     config = PruneConfig(criterion="bn", normalize="mean", steps=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
     training = RecoverConfig(batch=8, overrides={"fraction": 0.5, "workers": 0, "lr0": 0.01})
     inputs, folder = prune.PruneInputs(model=trained), tmp_path / "prune"
@@ -401,12 +414,11 @@ def test_sparse_training_goes_on_after_a_stop(trained: Path, signs: Path, tmp_pa
         folder,
         Context.load(signs, imgsz=64, progress=listener),
     )
-    assert "goes on after epoch 1 of 2" in listener.said
-    gamma = read_json(folder / "sparse" / "manifest.json")["gamma"]
+    assert "training resumes after epoch 1 of 2" in listener.said
+    gamma = read_json(folder / "sparse" / "manifest.json")["facts"]["gamma"]
     assert gamma["after"]["mean"] < gamma["before"]["mean"]
-    trained_weights = prune.PruneInputs(model=folder / "sparse" / "sparse.pt")
-    again = prune.replay(trained_weights, outputs.plan, tmp_path / "again", Context.load(signs, imgsz=IMGSZ))
+    again = apply(outputs.plan, folder / "sparse" / "sparse.pt", signs, tmp_path / "again")
     once, twice = (checkpoint.load(found.weights).model.state_dict() for found in (outputs, again))
     assert all(torch.equal(once[key], twice[key]) for key in {*once, *twice})
     with pytest.raises(SlimError, match="another model"):
-        prune.replay(inputs, outputs.plan, tmp_path / "other", Context.load(signs, imgsz=IMGSZ))
+        apply(outputs.plan, trained, signs, tmp_path / "other")

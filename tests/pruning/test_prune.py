@@ -20,6 +20,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths
 from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
+from yolo_slim.stages import plan as plans
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context
 
@@ -55,10 +56,9 @@ def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, m
 
         monkeypatch.setattr("yolo_slim.pruning.scoring.score", refuse)
         with pytest.raises(Exception, match="") as caught:
-            prune.dry_run(inputs, PruneConfig(), tmp_path, Context.load(signs, imgsz=64))
+            plans.make(trained, PruneConfig(), tmp_path, Context.load(signs, imgsz=64))
         return caught.value
 
-    inputs = prune.PruneInputs(model=trained)
     found = scoring(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"))
     assert "Memory ran out while channels were scored, with 8 images of 64 px at a time." in str(found)
     assert isinstance(found, MachineError)
@@ -132,7 +132,7 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
 def test_other_criteria(
     settings: dict[str, str], untrained: Callable[[str], Path], signs: Path, tmp_path: Path
 ) -> None:
-    """The criteria that need no gradients reach the target too, and the head stays whole at gentleness 0."""
+    """The criteria that need no gradients reach the target too, and the head keeps its width at head rate 0."""
     config = PruneConfig(macs_removed=0.2, head_rate=0.0, **QUICK, **settings)
     outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n")), config, tmp_path, Context.load(signs, imgsz=128))
     head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]

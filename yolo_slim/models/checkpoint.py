@@ -91,7 +91,7 @@ class Checkpoint:
         return task_of(self.model)
 
     @property
-    def quantization(self) -> Mapping[str, Any] | None:
+    def quantization(self) -> Mapping[str, object] | None:
         """Ranges of quantization-aware training (Ultralytics' ``train(quantize=8)``), None without; not in ``model``.
 
         Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
@@ -189,7 +189,7 @@ def save(
     path: Path,
     checkpoint: Checkpoint,
     model: nn.Module,
-    quantization: Mapping[str, Any] | None = None,
+    quantization: Mapping[str, object] | None = None,
     *,
     imgsz: int | None = None,
 ) -> None:
@@ -219,14 +219,14 @@ def save(
         write_atomic(path, lambda temporary: _write(content, temporary))
 
 
-def _write(content: Mapping[str, Any], path: Path) -> None:
+def _write(content: Mapping[str, object], path: Path) -> None:
     # By way of memory: torch names the archive after its file, which would be in the bytes, and hides a full disk.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(buffer.getvalue())
 
 
-def _train_args(checkpoint: Checkpoint) -> Mapping[str, Any]:
+def _train_args(checkpoint: Checkpoint) -> Mapping[str, object]:
     """Training arguments of the original; older Ultralytics stored them as an object."""
     args = checkpoint.metadata.get("train_args") or {}
     return dict(args if isinstance(args, dict) else vars(args))
@@ -270,7 +270,7 @@ def _unreadable(path: Path, error: Exception) -> SlimError:
     )
 
 
-def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
+def _unpickle(path: Path, data: bytes) -> dict[str, object]:
     prepare_ultralytics()
     from ultralytics.nn.tasks import temporary_modules
 
@@ -289,7 +289,7 @@ def _unpickle(path: Path, data: bytes) -> dict[str, Any]:
     return content
 
 
-def _model_in(path: Path, content: Mapping[str, Any]) -> nn.Module:
+def _model_in(path: Path, content: Mapping[str, object]) -> nn.Module:
     """The network of a checkpoint's dictionary."""
     model = content.get("ema") or content.get("model")
     # Every Ultralytics model has its yaml; a torch module of another origin hasn't.

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -31,6 +31,29 @@ LEAST_MAP_COST = 1e-4
 """mAP that a block costs at least: below a hundredth of a point the sign is noise, and nothing is free."""
 LEAST_MS_GAIN = 1e-3
 """Milliseconds below which nothing was gained; a table without any gain is ranked by score per MAC."""
+
+
+class RowJson(TypedDict):
+    """One row in the file; other keys are for people."""
+
+    name: str
+    map_cost: float
+    ms_gain: float
+
+
+class _TableOptions(TypedDict, total=False):
+    imgsz: int
+    """Input side in pixels of the measurement; a table written by hand may lack it."""
+
+
+class TableJson(_TableOptions):
+    """The file; other keys are for people."""
+
+    model_sha256: str
+    removed: float
+    blocks: list[RowJson]
+
+
 ROW_KEYS = ("name", "map_cost", "ms_gain")
 """Keys of a row that allocation needs."""
 
@@ -64,10 +87,11 @@ class BlockCost:
         return {**{key: getattr(self, key) for key in ROW_KEYS}, **self.details}
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> BlockCost:
+    def from_json(values: RowJson) -> BlockCost:
         """The row in a checked JSON value."""
         details = {key: value for key, value in values.items() if key not in ROW_KEYS}
-        return BlockCost(**{key: values[key] for key in ROW_KEYS}, details=details)
+        name, map_cost, ms_gain = values["name"], values["map_cost"], values["ms_gain"]
+        return BlockCost(name=name, map_cost=map_cost, ms_gain=ms_gain, details=details)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +145,7 @@ def load_block_costs(path: Path, model_sha256: str, imgsz: int) -> BlockCosts:
     )
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> TableJson:
     """The JSON value of a table, of which every key and type that allocation needs is checked."""
     try:
         values = read_json(path)
@@ -135,10 +159,10 @@ def _read(path: Path) -> Mapping[str, Any]:
             culprits=problems,
             remedy="Correct these values, or make the table again with this yolo_slim.",
         )
-    return values
+    return cast("TableJson", values)
 
 
-def _require_usable(path: Path, values: Mapping[str, Any], model_sha256: str, imgsz: int) -> None:
+def _require_usable(path: Path, values: TableJson, model_sha256: str, imgsz: int) -> None:
     """Raise for timings that don't count, and for a table of another model or input side."""
     throttled = [row["name"] for row in values["blocks"] if row.get("invalid_reasons")]
     if throttled:

@@ -100,7 +100,11 @@ class LabelledTensor(torch.Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
     ) -> Any:
         """Run ``func`` on plain tensors, then move the labels as it moves channels."""
         with torch._C.DisableTorchFunctionSubclass():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -28,6 +28,32 @@ LAYER_KEYS = ("digest", *CUT_KEYS, "inputs_before", "inputs", "ranks", "keep")
 SETTING_KEYS = (*PruneConfig.model_fields, "imgsz", "seed", "end2end")
 PlanSettings = dict[str, Any]
 """JSON value of a :class:`PruneConfig`, with ``imgsz``, ``seed`` and ``end2end``."""
+
+
+class _CutJson(TypedDict):
+    outputs_before: int
+    outputs: list[int]
+
+
+class LayerJson(_CutJson, total=False):
+    """A line of the file; those of normalisations have no more than their outputs."""
+
+    digest: str
+    inputs_before: int
+    inputs: list[int]
+    ranks: list[int]
+    keep: object
+    """A person's wish, of any type until it is checked."""
+
+
+class PlanJson(TypedDict):
+    """The file."""
+
+    schema: int
+    model_sha256: str
+    settings: PlanSettings
+    layers: dict[str, LayerJson]
+    norms: dict[str, LayerJson]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +107,7 @@ class PrunePlan:
         return PrunePlan.from_json(read_plan(path))
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> PrunePlan:
+    def from_json(values: PlanJson) -> PrunePlan:
         """The plan in the JSON value of :func:`read_plan`."""
         return PrunePlan(
             model_sha256=values["model_sha256"],
@@ -89,11 +115,11 @@ class PrunePlan:
             layers={name: _from_json(cut) for name, cut in values["layers"].items()},
             norms={name: _from_json(cut) for name, cut in values["norms"].items()},
             ranks={name: tuple(cut["ranks"]) for name, cut in values["layers"].items() if cut.get("ranks")},
-            edited=values.get("edited", False),
+            edited=bool(values.get("edited", False)),
         )
 
 
-def read_plan(path: Path) -> Mapping[str, Any]:
+def read_plan(path: Path) -> PlanJson:
     """Read a plan's JSON value and check every key and type.
 
     Raises:
@@ -121,10 +147,10 @@ def read_plan(path: Path) -> Mapping[str, Any]:
             culprits=problems,
             remedy="Correct the edit, or make the plan again with `yolo-slim plan make`.",
         )
-    return values
+    return cast("PlanJson", values)
 
 
-def _problems(values: Mapping[str, Any]) -> Iterator[str]:
+def _problems(values: Mapping[str, object]) -> Iterator[str]:
     """What is wrong with a plan's JSON value by itself, without its model."""
     yield from _unknown("", values, PLAN_KEYS)
     if not isinstance(values.get("model_sha256"), str):
@@ -141,7 +167,7 @@ def _problems(values: Mapping[str, Any]) -> Iterator[str]:
             yield from _row_problems(name, row, known)
 
 
-def _unknown(where: str, values: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+def _unknown(where: str, values: Mapping[str, object], known: Sequence[str]) -> Iterator[str]:
     """The keys that nothing reads, with the nearest one that something does."""
     for key in values:
         if key not in known:
@@ -194,12 +220,12 @@ def digest_of(outputs: Iterable[int]) -> str:
     return hashlib.sha256(json.dumps(list(outputs)).encode()).hexdigest()[:8]
 
 
-def _lines(values: Mapping[str, Any]) -> list[str]:
+def _lines(values: Mapping[str, object]) -> list[str]:
     """A plan's top-level entries as JSON texts, layers and normalisations one a line, so that people can edit them."""
     entries = []
     for key, value in values.items():
         text = json.dumps(value)
-        if key in ("layers", "norms"):
+        if key in ("layers", "norms") and isinstance(value, dict):
             rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(cut)}" for name, cut in value.items())
             text = f"{{\n{rows}\n}}"
         entries.append(f"{json.dumps(key)}: {text}")
@@ -213,7 +239,7 @@ def _to_json(cut: LayerCut) -> dict[str, object]:
     return values
 
 
-def _from_json(values: Mapping[str, Any]) -> LayerCut:
+def _from_json(values: LayerJson) -> LayerCut:
     inputs = values.get("inputs")
     return LayerCut(
         outputs=tuple(values["outputs"]),

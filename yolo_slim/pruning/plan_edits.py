@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -23,7 +22,7 @@ from yolo_slim.models.size import exported_layers
 from yolo_slim.pruning.decisions import Terms, decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.magnitude import label_count
-from yolo_slim.pruning.plan import PLAN_SCHEMA, LayerCut, PrunePlan, digest_of, make_plan, read_plan
+from yolo_slim.pruning.plan import PLAN_SCHEMA, LayerCut, PlanJson, PrunePlan, digest_of, make_plan, read_plan
 from yolo_slim.pruning.slots import Slot
 
 REMEDY = "Correct the plan, or make a new one with `yolo-slim plan make`."
@@ -150,7 +149,7 @@ def _is_older(path: Path) -> bool:
         return False
 
 
-def edits_in(values: Mapping[str, Any], path: Path) -> Edits:
+def edits_in(values: PlanJson, path: Path) -> Edits:
     """Find the edits in the JSON value of :func:`~yolo_slim.pruning.plan.read_plan`.
 
     Raises:

@@ -122,7 +122,7 @@ class PruneWork:
         )
         return after, [files.weights, files.plan, files.widths]
 
-    def width_table(self, model: nn.Module) -> dict[str, Any]:
+    def width_table(self, model: nn.Module) -> dict[str, object]:
         """Make the JSON value of ``widths.json``."""
         after = conv_widths(model)
         layers = [{"layer": name, "before": width, "after": after[name]} for name, width in self.widths.items()]

@@ -49,7 +49,7 @@ class Float32Criterion:
         """Look up in the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
         return getattr(self.__dict__["criterion"], name)
 
-    def __call__(self, preds: Any, batch: Mapping[str, Any]) -> Any:
+    def __call__(self, preds: Any, batch: Mapping[str, object]) -> Any:
         """Call the criterion outside of mixed precision."""
         with torch.autocast("cpu", enabled=False):
             return self.criterion(as_float32(preds), batch)

@@ -7,7 +7,7 @@ network silently gets its full width back.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class KeepsWidths:
                 culprits=[f"model: {ours}", f"data: {theirs}"],
                 remedy="Use the data.yaml that the model was trained with.",
             )
-        _require_keypoints(weights, self.data)
+        _require_keypoints(getattr(weights, "kpt_shape", None), self.data.get("kpt_shape"))
         # A resumed quantization-aware training arrives with its quantizers, which Ultralytics adds once more.
         strip_qat(weights)
         return weights.float()
@@ -280,9 +280,8 @@ def trainer_of(task: str, distill_on: str) -> Any:
     return table[task]
 
 
-def _require_keypoints(model: nn.Module, data: Mapping[str, Any]) -> None:
-    """Raise where a pose model's points aren't the data's."""
-    ours, theirs = getattr(model, "kpt_shape", None), data.get("kpt_shape")
+def _require_keypoints(ours: Sequence[int] | None, theirs: Sequence[int] | None) -> None:
+    """Raise where a pose model's points aren't the data's; other tasks have none."""
     if ours is not None and theirs is not None and list(ours) != list(theirs):
         raise SlimError(
             f"The model has keypoints of shape {list(ours)}, the data {list(theirs)}.",
