@@ -1,7 +1,7 @@
 """Print how the code reads, in figures beside their aims: lengths, parameters, comments, imports, untyped signatures.
 
     python -m scripts.texture                                # yolo_slim
-    python -m scripts.texture --worst 10 yolo_slim/runtime   # files and folders, the ten worst of each figure
+    python -m scripts.texture --worst 10 yolo_slim/runtime   # the ten worst places of each figure in these files
 
 A function's length is that of its body in lines, without its docstring and its signature; a function inside another one
 counts on its own too. Parameters are counted without ``self`` and ``cls``. Lines of code are those that are neither
