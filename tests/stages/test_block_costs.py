@@ -14,7 +14,6 @@ import torch
 
 from tests.helpers.cli import run_cli
 from tests.helpers.cuts import ranked
-from yolo_slim.config import targets
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.export.onnx import export_onnx

@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import tiny_data
 from tests.helpers.constants import FAMILIES, ROOT
+from tests.helpers.listeners import Interrupts
 from yolo_slim.config.run import ExportConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml

@@ -14,6 +14,7 @@ import torch
 
 from tests.helpers import tiny_data
 from tests.helpers.constants import ROOT
+from tests.helpers.listeners import Remembers
 from yolo_slim import api, pipeline
 from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.errors import MachineError, SlimError
