@@ -27,8 +27,8 @@ from yolo_slim.files import read_json
 from yolo_slim.machine import device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
+from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Silent
-from yolo_slim.quantization.graph import layout_of
 from yolo_slim.reporting import facts
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.letterbox import letterbox

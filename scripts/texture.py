@@ -1,11 +1,11 @@
 """Print how the code reads, in figures beside their aims: lengths, parameters, comments, imports, untyped signatures.
 
     python -m scripts.texture                                # yolo_slim
-    python -m scripts.texture --worst 10 yolo_slim/runtime   # files and folders, the ten worst of each figure
+    python -m scripts.texture --worst 10 yolo_slim/runtime   # the ten worst places of each figure in these files
 
-A function's length is that of its body in lines, without its docstring and its signature; a function inside another one
-counts on its own too. Parameters are counted without ``self`` and ``cls``. Lines of code are those that are neither
-empty nor comment nor docstring; comments to ruff and mypy don't count as comments.
+A function's length is that of its body in lines, without its docstring and its signature; "in all" counts these too. A
+function inside another one counts on its own as well. Parameters are counted without ``self`` and ``cls``. Lines of code
+are those that are neither empty nor comment nor docstring; comments to ruff and mypy don't count as comments.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ class Function:
     where: str
     """``path:line name``."""
     length: int
+    """Lines of its body, without the docstring."""
+    in_all: int
+    """Lines from its ``def`` to its end."""
     parameters: int
     untyped: bool
     """Whether the signature contains ``dict[str, Any]`` or ``Mapping[str, Any]``."""
@@ -124,6 +127,7 @@ def _function(node: FunctionNode, path: Path) -> Function:
     return Function(
         where=f"{path}:{node.lineno} {node.name}",
         length=(body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0,
+        in_all=(node.end_lineno or node.lineno) - node.lineno + 1,
         parameters=sum(argument.arg not in ("self", "cls") for argument in arguments),
         untyped=any(UNTYPED.search(ast.unparse(annotation)) for annotation in annotations if annotation),
     )
@@ -176,11 +180,14 @@ def _lengths(functions: Sequence[Function]) -> list[Figure]:
 
     lengths, counts = worst(lambda function: function.length), worst(lambda function: function.parameters)
     rows, parameters = [value for value, _ in lengths], [value for value, _ in counts]
+    whole = [function.in_all for function in functions]
     return [
         Figure(name="functions", value=len(functions)),
         Figure(name="function length in lines, median", value=percentile(rows, 0.5), high=8),
         Figure(name="function length in lines, 95 % of functions", value=percentile(rows, 0.95), high=30),
         Figure(name="function length in lines, longest", value=max(rows, default=0), high=60, worst=lengths),
+        Figure(name="function length in all, median", value=percentile(whole, 0.5)),
+        Figure(name="function length in all, 95 % of functions", value=percentile(whole, 0.95)),
         Figure(name="parameters, 95 % of functions", value=percentile(parameters, 0.95), high=5),
         Figure(name="parameters, most", value=max(parameters, default=0), high=8, worst=counts),
     ]

@@ -209,7 +209,7 @@ def quantize(
     **options: Unpack[QuantizeOptions],
 ) -> QuantizeOutputs:
     """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images."""
-    from yolo_slim.quantization.graph import layout_of
+    from yolo_slim.models.exported import layout_of
     from yolo_slim.stages.quantize import QuantizeInputs
 
     files = own_options(QuantizeFiles, options)

@@ -11,7 +11,7 @@ from tests.helpers.comparisons import TRAINING, about, network, score
 from yolo_slim.comparison.networks import Cell, Network, representatives
 from yolo_slim.comparison.result import CompareResult
 from yolo_slim.comparison.summary import summarize
-from yolo_slim.reporting.comparison_text import rows
+from yolo_slim.comparison.text import rows
 
 
 def summary(*networks: Network, distill: float = 0.0) -> CompareResult:

@@ -80,8 +80,9 @@ def imported_modules(path: Path, known: set[str]) -> set[str]:
 
 
 def upward_imports(paths: list[Path]) -> list[Import]:
-    """Imports of a later layer."""
-    return [one for path in paths for one in imports_of(path) if _layer(one.imported) > _layer(one.importer)]
+    """Imports of a later layer, one for each statement."""
+    found = [one for path in paths for one in imports_of(path) if _layer(one.imported) > _layer(one.importer)]
+    return list({(one.importer, one.line): one for one in reversed(found)}.values())[::-1]
 
 
 def imports_between_stages(paths: list[Path]) -> list[Import]:

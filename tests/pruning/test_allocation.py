@@ -321,8 +321,8 @@ def test_bad_block_costs(tmp_path: Path) -> None:
             load_block_costs(path, "a" * 64, 64)
 
 
-def test_slots_keep_their_names_in_later_steps(untrained: Callable[[str], Path]) -> None:
-    """A slot is known by its name from step to step, which min_share and the table of block costs rely on."""
+def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
+    """A slot is known by its name from round to round, which min_share and the table of block costs rely on."""
     model = checkpoint.load(untrained("yolo11n")).model
     names = slot_widths(slots_of(untrained("yolo11n"), PruneConfig())[1]).keys()
     apply_plan(model, random_plan(model, seed=1))

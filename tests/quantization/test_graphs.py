@@ -15,6 +15,7 @@ from onnxruntime import quantization as ort
 from tests.helpers.tiny_detector import write_onnx
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.models.exported import layout_of
 from yolo_slim.quantization import fp16, graph, qdq
 from yolo_slim.quantization.bias_correction import InputMeans, bias_shifts, input_means
 from yolo_slim.quantization.distance import output_error
@@ -200,7 +201,7 @@ def test_yolo26(
     assert integer_convolutions(int8).integer == len(body)
     check_types(model, graph.load(half))
     for path in (int8, half):
-        assert graph.layout_of(path) == graph.layout_of(exported)
+        assert layout_of(path) == layout_of(exported)
         assert open_session(graph.load(path)).run(None, {"images": blobs[0]})[0].dtype == np.float32
 
 

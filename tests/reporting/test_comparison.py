@@ -10,10 +10,10 @@ import pytest
 
 from tests.helpers.comparisons import KEY, about, bench, network, seeds, timings
 from yolo_slim.comparison.networks import Network
+from yolo_slim.comparison.page import render
 from yolo_slim.comparison.result import CompareResult
 from yolo_slim.comparison.summary import summarize
-from yolo_slim.reporting.comparison_html import render
-from yolo_slim.reporting.comparison_text import HEAD, markdown, text
+from yolo_slim.comparison.text import HEAD, markdown, text
 from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
 from yolo_slim.reporting.text import COLUMNS
 

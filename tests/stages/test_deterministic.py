@@ -10,11 +10,10 @@ import pytest
 from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import open_bundle
 from yolo_slim.config.run import ExportConfig
-from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
+from yolo_slim.models.exported import layout_of
 from yolo_slim.pipeline import selfcheck_images
-from yolo_slim.quantization.graph import layout_of
 from yolo_slim.runtime.selfcheck import check
 from yolo_slim.stages import build, export
 from yolo_slim.stages.context import Context
@@ -22,19 +21,11 @@ from yolo_slim.stages.context import Context
 
 def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Two exports and two builds in different folders are equal, byte by byte; the self-check passes."""
-    images = selfcheck_images(load_dataset(signs))
-    digests = []
+    context, digests = Context.load(signs, imgsz=128), []
+    images = selfcheck_images(context.dataset)
     for name in ("a", "b"):
-        inputs = trained
-        onnx = export.run(
-            inputs, ExportConfig(parity_images=2), tmp_path / name / "export", Context.load(signs, imgsz=128)
-        ).onnx
-        built = build.run(
-            build.BuildInputs(onnx=onnx, images=images),
-            tmp_path / name / "build",
-            Context.load(DATA, "host", imgsz=IMGSZ),
-            name="t",
-        )
+        onnx = export.run(trained, ExportConfig(parity_images=2), tmp_path / name / "export", context).onnx
+        built = build.run(build.BuildInputs(onnx=onnx, images=images), tmp_path / name / "build", context, name="t")
         assert set(map(str, built.bundles)) == {"onnxruntime-fp32", "ncnn-fp16"}
         digests.append([sha256(onnx), *[sha256(build.archive_of(folder)) for folder in built.bundles.values()]])
         assert all(check(open_bundle(folder)).is_passed for folder in built.bundles.values())
@@ -43,19 +34,12 @@ def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> N
 
 def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
-    inputs = untrained("yolo26n")
-    onnx = export.run(
-        inputs, ExportConfig(parity_images=2, end2end=True), tmp_path / "export", Context.load(signs, imgsz=64)
-    ).onnx
+    context, config = Context.load(signs, imgsz=64), ExportConfig(parity_images=2, end2end=True)
+    onnx = export.run(untrained("yolo26n"), config, tmp_path / "export", context).onnx
     assert layout_of(onnx).layout == "end2end"
-    images = selfcheck_images(load_dataset(signs))
-    built = build.run(
-        build.BuildInputs(onnx=onnx, images=images),
-        tmp_path / "build",
-        Context.load(DATA, "host", imgsz=IMGSZ),
-        name="t",
-    )
+    inputs = build.BuildInputs(onnx=onnx, images=selfcheck_images(context.dataset))
+    built = build.run(inputs, tmp_path / "build", context, name="t")
     assert set(map(str, built.bundles)) == {"onnxruntime-fp32"}
     assert "end2end" in built.skipped[BuildName("ncnn", "fp16")]
     with pytest.raises(SlimError, match="no one-to-one head"):
-        export.run(untrained("yolov8n"), ExportConfig(end2end=True), tmp_path / "x", Context.load(signs, imgsz=64))
+        export.run(untrained("yolov8n"), ExportConfig(end2end=True), tmp_path / "x", context)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,10 @@ from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
+from yolo_slim.models.exported import layout_of
 from yolo_slim.models.size import conv_widths
-from yolo_slim.quantization.graph import layout_of
 from yolo_slim.stages import export, prune, recover
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.recover import RecoverInputs
 
 ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers": 0})
 
@@ -47,19 +47,12 @@ def widths(path: Path) -> dict[str, int]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """Training keeps the widths, and YOLO(x).val() and .export() work on pruned.pt and recovered.pt on their own."""
-    model = untrained(family)
-    pruned = prune.run(
-        prune.PruneInputs(model=model),
-        PruneConfig(macs_removed=0.5, steps=1, images=4, bn_images=8),
-        tmp_path / "prune",
-        Context.load(signs, imgsz=64),
-    )
-    recovered = recover.run(
-        RecoverInputs(weights=pruned.weights, teacher=model),
-        RecoverConfig(epochs=1, device="cpu", overrides={"workers": 0}),
-        tmp_path / "recover",
-        Context.load(signs, imgsz=64),
-    )
+    model, context = untrained(family), Context.load(signs, imgsz=64)
+    cut = PruneConfig(macs_removed=0.5, steps=1, images=4, bn_images=8)
+    pruned = prune.run(prune.PruneInputs(model=model), cut, tmp_path / "prune", context)
+    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model)
+    training = RecoverConfig(epochs=1, device="cpu", overrides={"workers": 0})
+    recovered = recover.run(inputs, training, tmp_path / "recover", context)
     assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
     bare(write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml"), pruned.weights, recovered.weights)
 
@@ -73,11 +66,12 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     data = tiny_data.make(tmp_path / "data", task)
     model = tiny_data.save(tiny_data.network(family, task), tmp_path / "model.pt")
     config = PruneConfig(macs_removed=0.4, steps=1, images=16, bn_images=8)
-    pruned = prune.run(prune.PruneInputs(model=model), config, tmp_path / "prune", Context.load(data, imgsz=64))
-    inputs = RecoverInputs(weights=pruned.weights, teacher=model)
-    recovered = recover.run(inputs, ONE_EPOCH, tmp_path / "recover", Context.load(data, imgsz=64))
+    context = Context.load(data, imgsz=64)
+    pruned = prune.run(prune.PruneInputs(model=model), config, tmp_path / "prune", context)
+    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model)
+    recovered = recover.run(inputs, ONE_EPOCH, tmp_path / "recover", context)
     assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
-    export.run(recovered.weights, ExportConfig(), tmp_path / "export", Context.load(data, imgsz=64))
+    export.run(recovered.weights, ExportConfig(), tmp_path / "export", context)
     parity = read_json(tmp_path / "export" / "manifest.json")
     assert "parity" in json.dumps(parity)
     with pytest.raises(SlimError, match=f"is a {task} model"):
@@ -91,14 +85,13 @@ def test_another_task_resumes(tmp_path: Path) -> None:
     data = tiny_data.make(tmp_path / "data", "classify")
     model = tiny_data.save(tiny_data.network("yolov8n", "classify"), tmp_path / "model.pt")
     config = PruneConfig(macs_removed=0.4, steps=1, criterion="l2", images=8, bn_images=8)
-    pruned = prune.run(prune.PruneInputs(model=model), config, tmp_path / "prune", Context.load(data, imgsz=64))
-    inputs = RecoverInputs(weights=pruned.weights, teacher=model)
+    context = Context.load(data, imgsz=64)
+    pruned = prune.run(prune.PruneInputs(model=model), config, tmp_path / "prune", context)
+    inputs = recover.RecoverInputs(weights=pruned.weights, teacher=model)
     two = ONE_EPOCH.model_copy(update={"epochs": 2})
     with pytest.raises(KeyboardInterrupt):
-        recover.run(
-            inputs, two, tmp_path / "recover", Context.load(data, imgsz=64, progress=Interrupts("epoch 1 of 2"))
-        )
-    recovered = recover.run(inputs, two, tmp_path / "recover", Context.load(data, imgsz=64))
+        recover.run(inputs, two, tmp_path / "recover", replace(context, progress=Interrupts("epoch 1 of 2")))
+    recovered = recover.run(inputs, two, tmp_path / "recover", context)
     assert '"resumed": true' in (tmp_path / "recover" / "manifest.json").read_text()
     assert len(recovered.results.read_text().strip().splitlines()) == 3
     assert widths(pruned.weights) == widths(recovered.weights)

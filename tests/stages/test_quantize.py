@@ -14,6 +14,7 @@ from yolo_slim.config.run import ExportConfig, QuantizeConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
+from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.quantization import calibration_file, graph, qdq
 from yolo_slim.quantization.layer_errors import first_bad_layer
@@ -91,7 +92,7 @@ def test_outputs(made: quantize.QuantizeOutputs, exported: Path, data: Path) -> 
     """Three graphs with the export's metadata, a calibration that loads, and a manifest with what was measured."""
     assert set(made.graphs) == {"int8", "int8-tensorrt", "fp16"}
     for path in made.graphs.values():
-        assert graph.layout_of(path) == graph.layout_of(exported)
+        assert layout_of(path) == layout_of(exported)
     assert made.calibration is not None
     assert made.layer_errors is not None
     frozen = calibration_file.load(made.calibration, load_dataset(data), imgsz=64)

@@ -16,8 +16,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.recover import RecoverInputs
-from yolo_slim.training.arguments import check_overrides, training_arguments
+from yolo_slim.training.arguments import Training, check_overrides, training_arguments
 from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
 from yolo_slim.training.trainer import trainer_of
 
@@ -51,11 +50,16 @@ def test_unknown_arguments_are_reported_together() -> None:
     assert "epochs: set by yolo_slim" in str(caught.value)
 
 
+def training_in(folder: Path, *, end2end: bool = False) -> Training:
+    """Describe a training whose files need not exist."""
+    files = {"weights": folder / "w.pt", "teacher": folder / "t.pt", "data": folder / "d.yaml"}
+    return Training(**files, folder=folder, imgsz=64, seed=1, end2end=end2end)
+
+
 def test_every_argument_is_passed_through(tmp_path: Path) -> None:
     """What the user gives wins over our defaults."""
-    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt")
     config = RecoverConfig(epochs=20, distill=0.0, overrides={"lr0": 0.3, "mosaic": 0.0})
-    arguments = training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
+    arguments = training_arguments(training_in(tmp_path), config)
     assert arguments["lr0"] == 0.3
     assert arguments["mosaic"] == 0.0
     assert arguments["close_mosaic"] == 6
@@ -65,10 +69,7 @@ def test_every_argument_is_passed_through(tmp_path: Path) -> None:
 
 def test_best_epoch_is_that_of_the_exported_head(tmp_path: Path) -> None:
     """Ultralytics validates a training's one-to-one head only where it is told that nothing is suppressed later."""
-    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt")
-    arguments = training_arguments(
-        inputs, RecoverConfig(), tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1, end2end=True
-    )
+    arguments = training_arguments(training_in(tmp_path, end2end=True), RecoverConfig())
     assert arguments["nms"] is False
     get_cfg(overrides={"nms": arguments["nms"]})
 
@@ -115,7 +116,7 @@ def test_classifier_distillation_is_zero_for_the_teacher_itself() -> None:
 def test_features_of_ultralytics(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Ultralytics' own distillation works on the same terms: its loss is there, the result is a plain checkpoint."""
     config = RecoverConfig(epochs=1, distill=6.0, distill_on="features", device="cpu", overrides={"workers": 0})
-    inputs = RecoverInputs(weights=trained, teacher=trained)
+    inputs = recover.RecoverInputs(weights=trained, teacher=trained)
     outputs = recover.run(inputs, config, tmp_path / "recover", Context.load(signs, imgsz=64))
     assert "train/dis_loss" in outputs.results.read_text(encoding="utf-8").splitlines()[0]
     assert type(checkpoint.load(outputs.weights).model).__name__ == "DetectionModel"

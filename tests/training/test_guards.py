@@ -21,23 +21,23 @@ from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths
-from yolo_slim.progress import Silent
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.outputs import outputs_in
 from yolo_slim.stages import prune, recover
 from yolo_slim.stages.context import Context
 from yolo_slim.training.arguments import (
-    RecoverInputs,
+    Training,
     check_overrides,
     check_teacher,
     require_device,
-    settings_of,
-    teacher_of,
     training_arguments,
 )
 from yolo_slim.training.guards import all_finite, batch_that_fits, is_out_of_memory, out_of_memory, require_teacher
 from yolo_slim.training.precision import has_bfloat16
 from yolo_slim.training.resume import is_finished
+from yolo_slim.training.settings import settings_of, teacher_of
 from yolo_slim.training.trainer import trainer_of
-from yolo_slim.workspace.job import Job
+from yolo_slim.workspace.job import Job, Made
 
 QUICK = RecoverConfig(epochs=2, batch=8, device="cpu", overrides={"workers": 0, "fraction": 0.5, "cache": False})
 KEPT = {"manifest.json", "job.json", "recovered.pt", "best.pt", "last.pt"}
@@ -57,11 +57,12 @@ def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Pa
     """Return a function that trains the pruned network in one folder; settings beside :data:`QUICK`'s."""
 
     def run(
-        *, teacher: Path | None = None, progress: Any = None, folder: str = "recover", **settings: Any
+        *, teacher: Path | None = None, progress: Progress | None = None, folder: str = "recover", **settings: Any
     ) -> recover.RecoverOutputs:
-        inputs = RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"))
+        inputs = recover.RecoverInputs(weights=cut, teacher=teacher or untrained("yolov8n"))
         config = QUICK.model_copy(update=settings)
-        return recover.run(inputs, config, tmp_path / folder, Context.load(signs, imgsz=64, progress=progress))
+        context = Context.load(signs, imgsz=64, progress=progress or Silent())
+        return recover.run(inputs, config, tmp_path / folder, context)
 
     return run
 
@@ -103,7 +104,7 @@ def test_nan_keeps_the_last_good_epoch(train: Recover, tmp_path: Path, monkeypat
     assert all_finite(good.state_dict().values())
     listener = Remembers()
     outputs = train(progress=listener)
-    assert "goes on after epoch 1 of 2" in listener.said
+    assert "resumes after epoch 1 of 2" in listener.said
     assert all_finite(checkpoint.load(outputs.weights).model.state_dict().values())
 
 
@@ -130,7 +131,7 @@ def test_nan_by_the_last_step_of_an_epoch(train: Recover, tmp_path: Path, monkey
     assert kept.abs().sum() > 0
     listener = Remembers()
     train(progress=listener)
-    assert "goes on after epoch 1 of 2" in listener.said
+    assert "resumes after epoch 1 of 2" in listener.said
 
 
 def test_going_on_draws_anew(train: Recover, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,19 +210,19 @@ def test_failed_replacement_gives_the_finished_recovery_back(
     assert not (folder / "before").exists()
     listener = Remembers()
     train(epochs=1, progress=listener)
-    assert "done before, kept" in listener.said
+    assert "up to date, skipped" in listener.said
     with monkeypatch.context() as patched:
         in_epoch(patched, 1, lambda batch: batch["img"].fill_(float("nan")))
         with pytest.raises(SlimError, match="NaN"):
             train()
     assert sha256(folder / "before" / "manifest.json") == kept[folder / "manifest.json"]
-    with pytest.raises(SlimError, match="unfinished training with other arguments"):
+    with pytest.raises(SlimError, match="unfinished training with other settings"):
         train(epochs=1)
     shutil.rmtree(folder / "train")
     train(epochs=1, progress=listener)
     assert {path: sha256(path) for path in kept} == kept
     train()
-    assert read_json(folder / "manifest.json")["config"]["epochs"] == 2
+    assert read_json(folder / "manifest.json")["settings"]["epochs"] == 2
     assert not (folder / "before").exists()
 
 
@@ -274,7 +275,7 @@ def test_larger_teacher(train: Recover, untrained: Callable[[str], Path], tmp_pa
     moved = shutil.copyfile(larger, tmp_path / "moved.pt")
     listener = Remembers()
     train(teacher=Path(moved), epochs=1, progress=listener)
-    assert "done before, kept" in listener.said
+    assert "up to date, skipped" in listener.said
     train(epochs=1)
     assert once.weights.stat().st_mtime_ns != stamp
 
@@ -324,16 +325,16 @@ def test_changed_arguments_lose_nothing(train: Recover, tmp_path: Path, monkeypa
         with pytest.raises(SlimError):
             train()
     kept = sha256(last)
-    with pytest.raises(SlimError, match="unfinished training with other arguments") as caught:
+    with pytest.raises(SlimError, match="unfinished training with other settings") as caught:
         train(epochs=3, overrides={**QUICK.overrides, "lr0": 0.0003})
-    assert caught.value.culprits == ("epochs: 2 -> 3", "overrides.lr0: not set -> 0.0003")
+    assert caught.value.culprits == ("epochs 2 -> 3", "overrides.lr0 not set -> 0.0003")
     assert sha256(last) == kept
     listener = Remembers()
     train(progress=listener)
-    assert "goes on after epoch 1 of 2" in listener.said
+    assert "resumes after epoch 1 of 2" in listener.said
     assert (folder / "manifest.json").exists()
     again = train(epochs=1)
-    assert read_json(folder / "manifest.json")["config"]["epochs"] == 1
+    assert read_json(folder / "manifest.json")["settings"]["epochs"] == 1
     assert again.weights.exists()
 
 
@@ -344,8 +345,10 @@ def test_another_stages_manifest(train: Recover, tmp_path: Path, monkeypatch: py
         with pytest.raises(SlimError):
             train()
     kept = sha256(tmp_path / "recover" / "train" / "weights" / "last.pt")
-    Job(stage="export", folder=tmp_path / "recover", config={}, inputs={}).finish([])
-    with pytest.raises(SlimError, match="unfinished training with other arguments"):
+    Job(stage="export", folder=tmp_path / "recover", settings={}, inputs={}, revision=1, packages=()).finish(
+        Made(outputs=[]), seconds=0
+    )
+    with pytest.raises(SlimError, match="unfinished training with other settings"):
         train(epochs=3)
     assert sha256(tmp_path / "recover" / "train" / "weights" / "last.pt") == kept
 
@@ -399,7 +402,7 @@ def test_moved_folder_goes_on_where_it_lies(train: Recover, tmp_path: Path, monk
     (tmp_path / "recover").rename(tmp_path / "moved")
     listener = Remembers()
     outputs = train(progress=listener, folder="moved")
-    assert "goes on after epoch 1 of 2" in listener.said
+    assert "resumes after epoch 1 of 2" in listener.said
     assert outputs.weights.parent == tmp_path / "moved"
     assert len(outputs.results.read_text(encoding="utf-8").splitlines()) == 3
     assert not (tmp_path / "recover").exists()
@@ -432,15 +435,12 @@ def test_gpus_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bfloat16_where_the_gpu_has_it(cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On such a GPU nothing is tried with a downloaded network; the device isn't part of what a training is."""
-    inputs = RecoverInputs(weights=cut, teacher=cut)
+    training = Training(weights=cut, teacher=cut, data=signs, folder=tmp_path, imgsz=64, seed=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for has, amp in ((True, "bf16"), (False, True)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
-        given = training_arguments(
-            inputs, QUICK.model_copy(update={"device": ""}), tmp_path, data=signs, imgsz=64, seed=0
-        )
-        cpu = training_arguments(
-            inputs, QUICK.model_copy(update={"device": "cpu"}), tmp_path, data=signs, imgsz=64, seed=0
+        given, cpu = (
+            training_arguments(training, QUICK.model_copy(update={"device": device})) for device in ("", "cpu")
         )
         assert given["amp"] == amp
         assert cpu["amp"] == has_bfloat16()
@@ -470,29 +470,29 @@ def test_exported_head_chooses_the_epoch(
 ) -> None:
     """A training for the one-to-one head is validated by it, whoever starts it; another model has no such head."""
     weights = untrained("yolo26n")
-    inputs = RecoverInputs(weights=weights, teacher=weights)
-    one = QUICK.model_copy(update={"epochs": 1})
-    recover.run(inputs, one, tmp_path / "out", Context.load(signs, imgsz=64, end2end=True))
+    inputs = recover.RecoverInputs(weights=weights, teacher=weights)
+    one, context = QUICK.model_copy(update={"epochs": 1}), Context.load(signs, imgsz=64, end2end=True)
+    recover.run(inputs, one, tmp_path / "out", context)
     last = torch.load(tmp_path / "out" / "train" / "weights" / "last.pt", weights_only=False)
     assert last["train_args"]["nms"] is False
     assert last["model"].model[-1].end2end
-    other = RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"))
+    other = recover.RecoverInputs(weights=untrained("yolov8n"), teacher=untrained("yolov8n"))
     with pytest.raises(SlimError, match="no one-to-one head"):
-        recover.run(other, one, tmp_path / "other", Context.load(signs, imgsz=64, end2end=True))
+        recover.run(other, one, tmp_path / "other", context)
 
     asked = []
 
-    def noted(*_: Any, end2end: bool = False, **__: Any) -> None:
-        asked.append(end2end)
+    def noted(_: Any, __: Any, ___: Any, context: Context, **____: Any) -> None:
+        asked.append(context.end2end)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recover, "run", noted)
     config = api.make_config(weights, signs, imgsz=64, settings={"export.end2end": True})
-    this = pipeline.prepare(config, tmp_path / "run", command="", progress=Silent())
-    monkeypatch.setattr(prune, "run", lambda *_, **__: prune.outputs_in(tmp_path))
+    this = pipeline.prepared(config, tmp_path / "run")
+    monkeypatch.setattr(prune, "run", lambda *_, **__: outputs_in(tmp_path))
     for start in (
         lambda: api.recover(weights, weights, signs, tmp_path / "r", imgsz=64, settings={"export.end2end": True}),
-        lambda: pipeline.carried(this, weights, "slim", seed=0),
+        lambda: pipeline.trained_and_built(this, weights, "slim", seed=0),
         lambda: pipeline.run(config, project=tmp_path, name="chain"),
     ):
         with pytest.raises(KeyboardInterrupt):
@@ -506,10 +506,9 @@ def test_dropout_of_a_classifier(asked: float, tmp_path: Path) -> None:
     data, model = tiny_data.make(tmp_path / "data", "classify"), tiny_data.network("yolo11n", "classify")
     model.model[-1].drop.p = 0.1
     weights = tiny_data.save(model, tmp_path / "model.pt")
-    inputs = RecoverInputs(weights=weights, teacher=weights)
+    training = Training(weights=weights, teacher=weights, data=data, folder=tmp_path / "out", imgsz=64, seed=0)
     config = QUICK.model_copy(update={"overrides": {**QUICK.overrides, "dropout": asked}})
-    arguments = training_arguments(inputs, config, tmp_path / "out", data=data, imgsz=64, seed=0)
-    trainer = trainer_of("classify", "answers")(overrides=arguments)
+    trainer = trainer_of("classify", "answers")(overrides=training_arguments(training, config))
     assert trainer.get_model(weights=model).model[-1].drop.p == (asked or 0.1)
 
 
@@ -523,9 +522,9 @@ def test_trainer_travels_to_other_processes(
     from yolo_slim.training.trainer import SlimTrainer
 
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
-    inputs = RecoverInputs(weights=cut, teacher=untrained("yolov8n"))
-    arguments = training_arguments(inputs, QUICK, tmp_path / "out", data=signs, imgsz=64, seed=0)
-    script = Path(dist.generate_ddp_file(SlimTrainer(overrides=arguments)))
+    teacher, folder = untrained("yolov8n"), tmp_path / "out"
+    training = Training(weights=cut, teacher=teacher, data=signs, folder=folder, imgsz=64, seed=0)
+    script = Path(dist.generate_ddp_file(SlimTrainer(overrides=training_arguments(training, QUICK))))
     state = script.with_suffix(".pt")
     assert "trainer.train()" in script.read_text()
     code = (
@@ -565,7 +564,7 @@ def test_nan_in_one_of_two_processes(train: Recover, tmp_path: Path, monkeypatch
     assert all_finite(checkpoint.load(best).model.state_dict().values())
     listener = Remembers()
     train(progress=listener)
-    assert "goes on after epoch 1 of 2" in listener.said
+    assert "resumes after epoch 1 of 2" in listener.said
 
 
 def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -581,7 +580,7 @@ def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The package that sends the trainer to them is asked for before anything is trained."""
-    monkeypatch.setattr(recover.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SlimError, match="needs the package cloudpickle"):
         train(device="0,1")

@@ -16,9 +16,8 @@ from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.recover import RecoverInputs
 from yolo_slim.training import precision
-from yolo_slim.training.arguments import training_arguments
+from yolo_slim.training.arguments import Training, training_arguments
 from yolo_slim.training.distill import heads
 from yolo_slim.training.precision import Float32Criterion, as_float32, fused
 
@@ -101,7 +100,7 @@ def test_mixed_precision_training(amp: Any, trained: Path, signs: Path, tmp_path
             seen.update([answer.dtype] if layer.training else [])
             assert layer.weight.dtype == torch.float32
 
-    inputs = RecoverInputs(weights=trained, teacher=trained)
+    inputs = recover.RecoverInputs(weights=trained, teacher=trained)
     config = RecoverConfig(epochs=1, batch=8, device="cpu", overrides={**OFF, "amp": amp})
     hook = register_module_forward_hook(watched)
     try:
@@ -109,7 +108,7 @@ def test_mixed_precision_training(amp: Any, trained: Path, signs: Path, tmp_path
     finally:
         hook.remove()
     assert seen == {torch.bfloat16 if amp else torch.float32}
-    assert read_json(tmp_path / "recover" / "manifest.json")["mixed_precision"] == bool(amp)
+    assert read_json(tmp_path / "recover" / "manifest.json")["facts"]["mixed_precision"] == bool(amp)
     for value in checkpoint.load(weights).model.state_dict().values():
         assert value.dtype in (torch.float32, torch.int64)
         assert value.is_contiguous()
@@ -134,7 +133,6 @@ def test_only_where_it_pays(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert precision.has_bfloat16() is able
-    inputs = RecoverInputs(weights=tmp_path / "w.pt", teacher=tmp_path / "t.pt")
-    config = RecoverConfig(**settings)
-    arguments = training_arguments(inputs, config, tmp_path, data=tmp_path / "d.yaml", imgsz=64, seed=1)
-    assert arguments["amp"] is mixed
+    files = {"weights": tmp_path / "w.pt", "teacher": tmp_path / "t.pt", "data": tmp_path / "d.yaml"}
+    training = Training(**files, folder=tmp_path, imgsz=64, seed=1)
+    assert training_arguments(training, RecoverConfig(**settings))["amp"] is mixed

@@ -70,7 +70,7 @@ def compare(
     """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
     from yolo_slim.comparison.result import load
-    from yolo_slim.reporting.comparison_text import text
+    from yolo_slim.comparison.text import text
 
     with listening(quiet=quiet) as listener:
         outcome = api.compare(

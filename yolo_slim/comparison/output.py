@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.comparison.folder import REPORT, RESULT, TABLE
+from yolo_slim.comparison.page import render
 from yolo_slim.comparison.result import CompareResult
+from yolo_slim.comparison.text import markdown
 from yolo_slim.files import write_json, write_text
-from yolo_slim.reporting.comparison_html import render
-from yolo_slim.reporting.comparison_text import markdown
 
 
 @dataclass(frozen=True, kw_only=True)

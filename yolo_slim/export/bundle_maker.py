@@ -14,8 +14,8 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of
 from yolo_slim.files import fresh_folder, sha256
+from yolo_slim.models.exported import GraphLayout
 from yolo_slim.quantization.files import CALIBRATION_FILE
-from yolo_slim.quantization.graph import GraphLayout
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import make_selfcheck
 from yolo_slim.workspace.job import versions

@@ -13,6 +13,7 @@ from yolo_slim.bundle import BundleSpec, read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.base import Device, can_run
 from yolo_slim.measuring.images import ScoredImages
+from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,8 +59,6 @@ class Networks:
     @cached_property
     def end2end(self) -> bool:
         """Whether the one-to-one head is measured, as it was exported."""
-        from yolo_slim.quantization.graph import layout_of
-
         if self.onnx:
             return bool(layout_of(self.onnx).layout == "end2end")
         return any(spec.layout == "end2end" for spec in self.specs.values())

@@ -1,4 +1,4 @@
-"""An exported detection graph: its layout, the convolutions that may be int8, and the decoding that stays float."""
+"""An exported detection graph: the convolutions that may be int8, and the decoding that stays float."""
 
 from __future__ import annotations
 
@@ -11,24 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.errors import SlimError
+from yolo_slim.models.exported import GraphLayout, layout_of
 
 TRAINED_KEY = "trained_int8"
 """Metadata of a float graph whose weights were trained quantized: the name of the graph with their ranges."""
 QUANTIZED_OPS = QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphLayout:
-    """What decides how a graph's input is made and its output is read; its metadata has it."""
-
-    imgsz: tuple[int, int]
-    """Input height and width, pixels."""
-    names: dict[int, str]
-    """Class id to name."""
-    layout: str
-    """``one2many`` (raw candidates, NMS follows) or ``end2end``."""
-    stride: int
-    """Largest stride."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,55 +41,6 @@ def load(onnx: Path) -> Any:
     # Refuses other files.
     layout_of(onnx)
     return onnx_package.load(str(onnx))
-
-
-def layout_of(onnx: Path) -> GraphLayout:
-    """Read the layout of an exported graph.
-
-    Raises:
-        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
-    """
-    import onnx as onnx_package
-
-    if not onnx.is_file():
-        raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
-    try:
-        graph = onnx_package.load(str(onnx))
-        task, layout = _described({item.key: item.value for item in graph.metadata_props})
-    except Exception as error:  # protobuf's decoder has its own exception classes
-        raise SlimError(
-            f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
-            remedy="Make it with `yolo-slim export`.",
-        ) from None
-    if task != "detect":
-        raise SlimError(
-            f"{onnx} is a {task} model.",
-            remedy="Only detection models can be built and validated for a device. The ONNX file itself is valid.",
-        )
-    _require_output(onnx, graph, layout)
-    return layout
-
-
-def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
-    """The task and the layout that Ultralytics' metadata describe."""
-    import ast
-
-    height, width = ast.literal_eval(metadata["imgsz"])
-    names = {int(key): str(value) for key, value in ast.literal_eval(metadata["names"]).items()}
-    layout = "end2end" if metadata.get("end2end") == "True" else "one2many"
-    stride = int(metadata["stride"])
-    return metadata["task"], GraphLayout(imgsz=(height, width), names=names, layout=layout, stride=stride)
-
-
-def _require_output(onnx: Path, graph: Any, layout: GraphLayout) -> None:
-    """Raise unless the output's shape agrees with the metadata."""
-    shape = [size.dim_value for size in graph.graph.output[0].type.tensor_type.shape.dim]
-    is_end2end = layout.layout == "end2end"
-    expected = 6 if is_end2end else 4 + len(layout.names)
-    if len(shape) != 3 or shape[2 if is_end2end else 1] != expected:
-        raise SlimError(
-            f"{onnx}: its output {shape} doesn't fit {len(layout.names)} classes in layout {layout.layout}."
-        )
 
 
 def require_input_size(layout: GraphLayout, imgsz: int) -> None:

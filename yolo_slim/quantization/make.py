@@ -9,6 +9,7 @@ from typing import Any
 
 from yolo_slim.config.run import QuantizeConfig
 from yolo_slim.datasets.description import Dataset
+from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Progress
 from yolo_slim.quantization import files, fp16, qat_graph
 from yolo_slim.quantization import graph as graphs
@@ -62,7 +63,7 @@ def check_sources(
         SlimError: not an exported graph or one of another size, an unknown precision, ranges of training that are
             missing or don't fit, no images to compare on, or no or bad calibration images.
     """
-    layout = graphs.layout_of(sources.onnx)
+    layout = layout_of(sources.onnx)
     graphs.require_input_size(layout, imgsz)
     files.require_precisions(precisions)
     model, is_int8 = graphs.load(sources.onnx), "int8" in precisions

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.errors import SlimError
+from yolo_slim.models.exported import GraphLayout, layout_of
 from yolo_slim.quantization import graph as graphs
-from yolo_slim.quantization.graph import GraphLayout
 from yolo_slim.quantization.thresholds import INT8_MAX, Floats
 
 Constants = dict[str, NDArray[Any]]
@@ -90,7 +90,7 @@ def load_qat_graph(onnx: Path, float_onnx: Path, layout: GraphLayout) -> Any:
     Raises:
         SlimError: a graph without Q/DQ nodes, or of another size, layout or classes than the float one.
     """
-    other, model = graphs.layout_of(onnx), graphs.load(onnx)
+    other, model = layout_of(onnx), graphs.load(onnx)
     is_quantized = graphs.is_quantized(model)
     is_same = (other.imgsz, other.layout, other.names) == (layout.imgsz, layout.layout, layout.names)
     if not is_quantized or not is_same:

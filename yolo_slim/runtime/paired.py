@@ -96,7 +96,7 @@ def open_session(onnx: Path, folder: Path, about: dict[str, Any], *, runtime: st
     Args:
         onnx: the graph.
         folder: existing folder for the runtime's files, which must outlive the session.
-        about: what the graph says of itself, see :func:`yolo_slim.quantization.graph.layout_of`.
+        about: what the graph says of itself, see :func:`yolo_slim.models.exported.layout_of`.
         runtime: one of :data:`yolo_slim.backends.BACKENDS`.
         threads: inference threads.
     """

@@ -33,6 +33,7 @@ from yolo_slim.machine import cores, describe_machine, device_model
 from yolo_slim.measuring.accuracy import Accuracy, Truth, read_truth, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models import checkpoint
+from yolo_slim.models.exported import GraphLayout, layout_of
 from yolo_slim.models.size import Size, measure
 from yolo_slim.models.ultralytics import log_to, use_all_cores
 from yolo_slim.progress import Progress, Silent
@@ -42,7 +43,6 @@ from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.importance import require_images
 from yolo_slim.pruning.pruner import Pruner, Ranked, Task
-from yolo_slim.quantization.graph import GraphLayout, layout_of
 from yolo_slim.reporting import block_costs as report
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.letterbox import letterbox

@@ -100,7 +100,7 @@ def _checked(inputs: BuildInputs, context: Context) -> _Checked:
     from yolo_slim.backends import engine_builder
     from yolo_slim.export.builds import expected_builds
     from yolo_slim.export.preflight import preflight
-    from yolo_slim.quantization.graph import layout_of
+    from yolo_slim.models.exported import layout_of
 
     profile, layout = context.profile, layout_of(inputs.onnx).layout
     expected = expected_builds(profile, layout)
@@ -121,7 +121,7 @@ def _checked(inputs: BuildInputs, context: Context) -> _Checked:
 def _made(inputs: BuildInputs, found: _Checked, folder: Path, context: Context, name: str) -> Made:
     """Build the bundles that no preflight refused."""
     from yolo_slim.export.bundle_maker import BundleSource, make_bundle
-    from yolo_slim.quantization.graph import layout_of
+    from yolo_slim.models.exported import layout_of
 
     skipped = {**_by_name(found.expected.skipped), **found.refused}
     builds = [build for build in found.expected.possible if str(build) not in found.refused]

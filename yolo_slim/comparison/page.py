@@ -6,14 +6,15 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from yolo_slim.comparison import text
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.comparison.result import NOT_POSSIBLE, CompareResult, Entry
 from yolo_slim.measuring.rounds import quartiles
-from yolo_slim.reporting import comparison_text, facts
+from yolo_slim.reporting import facts
 from yolo_slim.reporting.html import environment
 from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
 
-TEMPLATE = Path(__file__).with_name("comparison.html.j2")
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 LOOK = {"won": "pass", "lost": "fail", "undecided": "unproven", "reference": "info", "": "info"}
 """Status to the class that colours it."""
 SIGN = {"won": "✓", "lost": "✗", "undecided": "?", "reference": "·", "": ""}
@@ -26,8 +27,8 @@ def render(result: CompareResult) -> str:
         r=result,
         look=LOOK,
         sign=SIGN,
-        head=comparison_text.HEAD,
-        rows={key: comparison_text.rows(result, key) for key in result.runtimes},
+        head=text.HEAD,
+        rows={key: text.rows(result, key) for key in result.runtimes},
         plots={key: _plot(result, key) for key in result.runtimes},
         ours=OURS,
         not_possible=NOT_POSSIBLE,

@@ -1,0 +1,72 @@
+"""An exported ONNX file: how its input is made and its output is read, as its metadata says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.errors import SlimError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphLayout:
+    """What decides how a graph's input is made and its output is read; its metadata has it."""
+
+    imgsz: tuple[int, int]
+    """Input height and width, pixels."""
+    names: dict[int, str]
+    """Class id to name."""
+    layout: str
+    """``one2many`` (raw candidates, NMS follows) or ``end2end``."""
+    stride: int
+    """Largest stride."""
+
+
+def layout_of(onnx: Path) -> GraphLayout:
+    """Read the layout of an exported graph.
+
+    Raises:
+        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
+    """
+    import onnx as onnx_package
+
+    if not onnx.is_file():
+        raise SlimError(f"ONNX file not found: {onnx}", remedy="Make it with `yolo-slim export`.")
+    try:
+        graph = onnx_package.load(str(onnx))
+        task, layout = _described({item.key: item.value for item in graph.metadata_props})
+    except Exception as error:  # protobuf's decoder has its own exception classes
+        raise SlimError(
+            f"{onnx} isn't an ONNX file with Ultralytics' metadata: {str(error)[:200]}",
+            remedy="Make it with `yolo-slim export`.",
+        ) from None
+    if task != "detect":
+        raise SlimError(
+            f"{onnx} is a {task} model.",
+            remedy="Only detection models can be built and validated for a device. The ONNX file itself is valid.",
+        )
+    _require_output(onnx, graph, layout)
+    return layout
+
+
+def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
+    """The task and the layout that Ultralytics' metadata describe."""
+    import ast
+
+    height, width = ast.literal_eval(metadata["imgsz"])
+    names = {int(key): str(value) for key, value in ast.literal_eval(metadata["names"]).items()}
+    layout = "end2end" if metadata.get("end2end") == "True" else "one2many"
+    stride = int(metadata["stride"])
+    return metadata["task"], GraphLayout(imgsz=(height, width), names=names, layout=layout, stride=stride)
+
+
+def _require_output(onnx: Path, graph: Any, layout: GraphLayout) -> None:
+    """Raise unless the output's shape agrees with the metadata."""
+    shape = [size.dim_value for size in graph.graph.output[0].type.tensor_type.shape.dim]
+    is_end2end = layout.layout == "end2end"
+    expected = 6 if is_end2end else 4 + len(layout.names)
+    if len(shape) != 3 or shape[2 if is_end2end else 1] != expected:
+        raise SlimError(
+            f"{onnx}: its output {shape} doesn't fit {len(layout.names)} classes in layout {layout.layout}."
+        )
