@@ -72,19 +72,20 @@ class PruneTrainings:
     def _expected(self, folder: Path, settings: dict[str, Any], inputs: dict[str, str]) -> Job:
         """Say which job these settings have for a folder; what earlier trainings made is taken as it was."""
         if folder.name == "sparse":
-            return self._sparse_job()
-        return self._step_job(folder, int(folder.name), base=settings["base"], previous=inputs["previous"])
+            return self.sparse_job()
+        return self.step_job(folder, int(folder.name), base=settings["base"], previous=inputs["previous"])
 
-    def _sparse_job(self) -> Job:
+    def sparse_job(self) -> Job:
         """Describe the training before the first cut; it has no teacher and reads no block costs."""
         own = {key: getattr(self.config, key) for key in ("sparse_epochs", "sparse_strength")}
         inputs = {key: self.prune_job.inputs[key] for key in ("model", "data")}
         return self._job(SPARSE, self.folder / "sparse", own, inputs, without_teacher(self.training))
 
-    def _step_job(self, folder: Path, number: int, *, base: str, previous: str) -> Job:
+    def step_job(self, folder: Path, number: int, *, base: str, previous: str) -> Job:
         """Describe the recovery after a step."""
         inputs = {**self.prune_job.inputs, "previous": previous}
-        return self._job(STEP, folder, {**self.settings, "step": number, "base": base}, inputs, self.training)
+        own = {**self.settings, "step": number, "base": base}
+        return self._job(f"{STEP}-{number}", folder, own, inputs, self.training)
 
     def _job(
         self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str], training: RecoverConfig
@@ -98,7 +99,7 @@ class PruneTrainings:
 
     def sparse(self, loaded: checkpoint.Checkpoint) -> checkpoint.Checkpoint:
         """Train the unpruned network with the penalty on its scales (``sparse/sparse.pt``)."""
-        job = self._sparse_job()
+        job = self.sparse_job()
         weights = job.folder / "sparse.pt"
 
         def make(last: Path | None) -> Made:
@@ -118,7 +119,7 @@ class PruneTrainings:
         previous = base.sha256
         for index in range(pruner.steps - 1):
             folder = self.folder / "steps" / str(index + 1)
-            job = self._step_job(folder, index + 1, base=base.sha256, previous=previous)
+            job = self.step_job(folder, index + 1, base=base.sha256, previous=previous)
             self._step(pruner, base, model, plan, index, job)
             plan = PrunePlan.load(folder / "plan.json")
             pruner.prices = read_json(folder / "state.json")["prices"]
