@@ -84,7 +84,8 @@ class PruneTrainings:
     def step_job(self, folder: Path, number: int, *, base: str, previous: str) -> Job:
         """Describe the recovery after a step."""
         inputs = {**self.prune_job.inputs, "previous": previous}
-        return self._job(STEP, folder, {**self.settings, "step": number, "base": base}, inputs, self.training)
+        own = {**self.settings, "step": number, "base": base}
+        return self._job(f"{STEP}-{number}", folder, own, inputs, self.training)
 
     def _job(
         self, stage: str, folder: Path, own: dict[str, Any], inputs: dict[str, str], training: RecoverConfig
