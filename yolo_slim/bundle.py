@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, TypedDict, get_args
 
 from yolo_slim.errors import SlimError, did_you_mean
-from yolo_slim.files import fresh_folder, sha256, write_atomic, write_json
+from yolo_slim.files import JsonObject, fresh_folder, sha256, write_atomic, write_json
 from yolo_slim.requirements import Requirements, requirement_problems
 
 BUNDLE_SCHEMA = 2
@@ -200,7 +200,7 @@ def _refuse_newer_schema(schema: Any, source: str) -> None:
         )
 
 
-def _in_present_schema(value: dict[str, Any]) -> dict[str, Any]:
+def _in_present_schema(value: JsonObject) -> JsonObject:
     """Schema 1 named the engine's settings ``build`` and required nothing of the device."""
     if value.get("schema") != 1:
         return value
@@ -276,7 +276,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _problems(value: dict[str, Any]) -> Iterator[str]:
+def _problems(value: JsonObject) -> Iterator[str]:
     """One line for every missing key, unknown key and impossible value."""
     known = [entry.name for entry in fields(BundleSpec)]
     yield from (f"{key}: missing" for key in known if key not in value and key not in OPTIONAL_KEYS)

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""A JSON object; what its keys mean is said by whoever reads it."""
+
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
@@ -26,7 +29,7 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, object], start: str = "") -> JsonObject:
     """Return nested mappings as one, keys joined by dots."""
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -66,7 +69,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def merge_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+def merge_json(path: Path, values: JsonObject) -> JsonObject:
     """Add keys to a JSON object that other processes may be adding to, and return all of it."""
     import fcntl  # Unix alone has it, and devices never write such a file.
 

@@ -6,11 +6,12 @@ Standard library only: a bare device has no ``packaging`` package that could com
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from yolo_slim.errors import did_you_mean
+from yolo_slim.files import JsonObject
 
 _CLAUSE = r"\s*(?:>=|<=|>|<|==|!=)\s*\d+(?:\.\d+)*\s*"
 SPECIFIER = rf"^{_CLAUSE}(?:,{_CLAUSE})*$"
@@ -43,7 +44,7 @@ class Requirements:
         return {key: value for key, value in asdict(self).items() if value != _NOTHING[key]}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Requirements:
+    def from_json(cls, value: JsonObject) -> Requirements:
         """The inverse of :meth:`to_json`; :func:`requirement_problems` must have found nothing."""
         return cls(**{**value, "memory_gb": tuple(value.get("memory_gb", ()))})
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.comparison.device import Testbench
 from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
 from yolo_slim.config.run import RunConfig
-from yolo_slim.files import flat, sha256
+from yolo_slim.files import JsonObject, flat, sha256
 from yolo_slim.machine import describe_machine
 from yolo_slim.pipeline import Run
 
 
-def settings_of(config: RunConfig, data_digest: str) -> dict[str, Any]:
+def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     """Everything that must be equal for two networks to be compared: model, data and settings, by dotted keys."""
     settings = config.model_dump(by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"})
     # The device of a training changes its duration alone.
@@ -26,7 +24,7 @@ def settings_of(config: RunConfig, data_digest: str) -> dict[str, Any]:
     return {"model_sha256": sha256(Path(config.model)), "data_digest": data_digest, **flat(settings)}
 
 
-def about(run: Run, settings: Mapping[str, Any], runtimes: tuple[str, ...], testbench: Testbench) -> About:
+def about(run: Run, settings: JsonObject, runtimes: tuple[str, ...], testbench: Testbench) -> About:
     """Describe a comparison."""
     images, profile = testbench.images, run.context.profile
     return About(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.comparison.folder import Work, once
 from yolo_slim.comparison.networks import Network, representatives, timed_key
@@ -13,7 +12,7 @@ from yolo_slim.comparison.result import Score, Timing
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.base import BenchSettings, celsius_limit
 from yolo_slim.devices.bench import Bench
-from yolo_slim.files import read_json, sha256, write_json
+from yolo_slim.files import JsonObject, read_json, sha256, write_json
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.measuring.rounds import time_in_rounds
@@ -88,7 +87,7 @@ class Testbench:
         timings = {key: read_record(Bench, value, str(out), "Compare again.") for key, value in read_json(out).items()}
         return {key: Timing.of(bench) for key, bench in timings.items()}
 
-    def _timing_settings(self) -> dict[str, Any]:
+    def _timing_settings(self) -> JsonObject:
         """What decides the timings; the device and the versions too, because the figures are theirs."""
         how = self.run.config.validate_.model_dump(include={"min_seconds", "min_queries", "rounds"})
         facts = self.run.context.device.facts()

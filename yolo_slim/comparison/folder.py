@@ -15,7 +15,7 @@ from typing import Any
 from yolo_slim.comparison.networks import Cell, Network
 from yolo_slim.comparison.result import Training
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.version import __version__
 from yolo_slim.workspace.folder import COMPARISON, Owner, claimed, differences, read_owner, replaced_record
@@ -37,7 +37,7 @@ class Known:
 
 
 @contextmanager
-def owned(folder: Path, settings: Mapping[str, Any]) -> Iterator[Known]:
+def owned(folder: Path, settings: JsonObject) -> Iterator[Known]:
     """Claim the folder of a comparison with these settings; gives what earlier calls measured.
 
     Raises:
@@ -77,7 +77,7 @@ def remember(folder: Path, networks: Sequence[Network], runtimes: Sequence[str])
     replaced_record(folder, asdict(Known(cells=tuple(cells), runtimes=tuple(runtimes))))
 
 
-def _known(record: Mapping[str, Any]) -> Known:
+def _known(record: JsonObject) -> Known:
     """Read the cells and runtimes that were recorded."""
     cells = tuple(Cell(**cell) for cell in record.get("cells", ()))
     return Known(cells=cells, runtimes=tuple(record.get("runtimes", ())))

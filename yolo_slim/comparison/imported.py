@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import Cell
 from yolo_slim.comparison.result import CompareResult, Score, Training, load
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.workspace.folder import differences
 
 
@@ -32,13 +32,13 @@ class Imported:
     made: Training
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Imported:
+    def from_json(cls, value: JsonObject) -> Imported:
         """Read what :func:`join` wrote."""
         scores = {key: Score(**score) for key, score in value["scores"].items()}
         return cls(cell=Cell(**value["cell"]), macs=value["macs"], scores=scores, made=Training(**value["made"]))
 
 
-def read(path: Path, settings: Mapping[str, Any]) -> list[Imported]:
+def read(path: Path, settings: JsonObject) -> list[Imported]:
     """Read the trained networks of one ``compare.json``.
 
     Raises:

@@ -17,7 +17,7 @@ from yolo_slim.comparison.frontier import Judgement
 from yolo_slim.comparison.migration import SCHEMA, migrated
 from yolo_slim.devices.bench import Bench
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json
+from yolo_slim.files import JsonObject, read_json
 from yolo_slim.measuring.rounds import round_ratios
 
 KIND = "comparison"
@@ -283,7 +283,7 @@ class CompareResult(About):
     versions: Mapping[str, str]
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Give the value of ``compare.json``."""
         return {"schema": SCHEMA, "kind": KIND, **_results().dump_python(self, mode="json")}
 

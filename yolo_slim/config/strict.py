@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import yaml
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import JsonObject
 
 Model = TypeVar("Model", bound="Frozen")
 
@@ -66,7 +67,7 @@ def parse(kind: type[Model], values: Mapping[str, object], source: str) -> Model
         ) from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> JsonObject:
     """Read a YAML mapping.
 
     Raises:

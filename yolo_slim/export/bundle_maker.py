@@ -13,7 +13,7 @@ from yolo_slim.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle
 from yolo_slim.config.profile import Profile
 from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of
-from yolo_slim.files import fresh_folder, sha256
+from yolo_slim.files import JsonObject, fresh_folder, sha256
 from yolo_slim.models.exported import GraphLayout
 from yolo_slim.quantization.files import CALIBRATION_FILE
 from yolo_slim.runtime.detector import Detector
@@ -70,7 +70,7 @@ def _runnable_here(spec: BundleSpec) -> BundleSpec:
     return replace(spec, runtime="onnxruntime", engine={}) if engine_builder(spec.runtime) else spec
 
 
-def _provenance(exported: Path, onnx: Path) -> dict[str, Any]:
+def _provenance(exported: Path, onnx: Path) -> JsonObject:
     """Record where a bundle's model comes from."""
     calibration = onnx.with_name(CALIBRATION_FILE)
     found: dict[str, Any] = {"onnx_sha256": sha256(onnx), "versions": versions()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.measuring.predict import onnx_outputs, torch_outputs
 from yolo_slim.models import checkpoint
 from yolo_slim.runtime.letterbox import Letterbox
@@ -34,7 +35,7 @@ class Parity:
     max_rest: float | None
     """Share of the largest value; None for tasks with boxes and scores alone."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As the stage's manifest has it, with the tolerances."""
         value: dict[str, Any] = {
             "images": self.images,

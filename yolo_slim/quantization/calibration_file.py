@@ -6,12 +6,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.config.run import QuantizeConfig
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, sha256, write_atomic, write_json
+from yolo_slim.files import JsonObject, read_json, sha256, write_atomic, write_json
 from yolo_slim.quantization.calibration import MIN_IMAGES, Calibration, choose, judged_images
 
 SCHEMA = 1
@@ -36,7 +35,7 @@ class CalibrationFile:
     images: tuple[ListedImage, ...]
     check: tuple[ListedImage, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The JSON value of everything."""
         return {"schema": SCHEMA, "split": "train", **asdict(self)}
 

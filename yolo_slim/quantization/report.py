@@ -11,6 +11,7 @@ import numpy as np
 
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.distance import output_error
 from yolo_slim.quantization.files import INT8
@@ -39,7 +40,7 @@ class GraphsReport:
     convolutions: Count | None
     """Of the int8 graph for ONNX Runtime; None without one."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As the stage's manifest has it."""
         value: dict[str, Any] = {"parity": {name: asdict(found) for name, found in self.distances.items()}}
         return value | ({"convolutions": asdict(self.convolutions)} if self.convolutions else {})

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, read_state, throttle_reasons
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
 from yolo_slim.runtime.machine_check import unmet
@@ -93,7 +94,7 @@ class BenchResult:
         """Return whether the run counts."""
         return not self.invalid_reasons
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return a JSON value of everything."""
         return {**asdict(self), "valid": self.is_valid}
 

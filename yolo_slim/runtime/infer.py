@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.machine import describe_machine
 from yolo_slim.runtime.decode import Detections, Thresholds
 from yolo_slim.runtime.detector import Detector, StageTimes
@@ -117,7 +116,7 @@ def _infer(detector: Detector, path: Path, mode: str, root: Path | None) -> Imag
     return ImageDetections(file=name, image_hw=(image.shape[0], image.shape[1]), detections=detections, times=times)
 
 
-def _from_json(item: dict[str, Any]) -> ImageDetections:
+def _from_json(item: JsonObject) -> ImageDetections:
     detections = Detections(
         boxes=np.array(item["boxes"], np.float32).reshape(-1, 4),
         scores=np.array(item["scores"], np.float32),

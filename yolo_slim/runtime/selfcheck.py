@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.machine_check import unmet
@@ -115,7 +115,7 @@ def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
         return CheckReport(runtime=detector.describe(), images=tuple(checks), unmet_requirements=unmet(bundle.spec))
 
 
-def _check_image(detector: Detector, folder: Path, entry: dict[str, Any], conf: float) -> ImageCheck:
+def _check_image(detector: Detector, folder: Path, entry: JsonObject, conf: float) -> ImageCheck:
     found = detector.detect(read_image(folder / entry["file"]), conf=conf)
     return compare(entry["file"], _from_json(entry), found, conf)
 
@@ -175,7 +175,7 @@ def _to_json(detections: Detections) -> dict[str, object]:
     }
 
 
-def _from_json(entry: dict[str, Any]) -> Detections:
+def _from_json(entry: JsonObject) -> Detections:
     return Detections(
         boxes=np.array(entry["boxes"], np.float32).reshape(-1, 4),
         scores=np.array(entry["scores"], np.float32),

@@ -12,6 +12,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.devices.base import Device
 from yolo_slim.devices.local import LocalDevice
+from yolo_slim.files import JsonObject
 from yolo_slim.progress import Progress, Silent
 
 
@@ -42,6 +43,6 @@ class Context:
         """Read a data set's description and a target's profile; ``others`` are further fields."""
         return cls(dataset=load_dataset(data), profile=targets.load(target), imgsz=imgsz, **others)
 
-    def recorded(self, config: PruneConfig) -> dict[str, Any]:
+    def recorded(self, config: PruneConfig) -> JsonObject:
         """Put together what a prune plan records of its settings."""
         return {**config.model_dump(), "imgsz": self.imgsz, "seed": self.seed, "end2end": self.end2end}

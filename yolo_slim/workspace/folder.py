@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
-from yolo_slim.files import flat, read_json, write_json
+from yolo_slim.files import JsonObject, flat, read_json, write_json
 from yolo_slim.workspace.job import MANIFEST
 
 FOLDER_JSON = "folder.json"
@@ -95,7 +95,7 @@ def _other(kind: str) -> str:
     return {RUN: "another run", COMPARISON: "another comparison"}.get(kind, "another stage")
 
 
-def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
     """Name each key whose value differs, with both values."""
     old, new = flat(found), flat(wanted)
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
@@ -223,7 +223,7 @@ def stage_claimed(folder: Path, stage: str) -> Iterator[None]:
         yield
 
 
-def replaced_record(folder: Path, record: Mapping[str, Any]) -> None:
+def replaced_record(folder: Path, record: JsonObject) -> None:
     """Write a new record of a folder that this process has claimed."""
     owner = read_owner(folder)
     if owner is None:

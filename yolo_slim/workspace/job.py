@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import flat, read_json, sha256, sha256_json, write_json
+from yolo_slim.files import JsonObject, flat, read_json, sha256, sha256_json, write_json
 from yolo_slim.machine import device_model
 from yolo_slim.progress import Progress
 from yolo_slim.version import __version__
@@ -78,7 +78,7 @@ class Manifest:
     machine: dict[str, str]
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """What the fingerprint is made of, as :attr:`Job.identity`."""
         return {key: getattr(self, key) for key in ("settings", "inputs", "revision", "packages")}
 
@@ -115,7 +115,7 @@ class Job:
             raise ValueError(f"{self.stage}: inputs without a digest: {', '.join(unknown)}")
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """What the fingerprint is made of, readable."""
         found = {package: _version(package) for package in self.packages}
         return {
@@ -227,7 +227,7 @@ def why_stale(job: Job, found: Manifest) -> list[Change]:
     ]
 
 
-def changes(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Change]:
+def changes(found: JsonObject, wanted: JsonObject) -> list[Change]:
     """List the differences between two identities, those of the user's request first."""
     old, new = flat(found), flat(wanted)
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_slim.backends.tensorrt.sdk import Gpu
 from yolo_slim.errors import SlimError, did_you_mean
-from yolo_slim.files import read_json, sha256, write_atomic, write_json
+from yolo_slim.files import JsonObject, read_json, sha256, write_atomic, write_json
 
 if TYPE_CHECKING:
     from yolo_slim.bundle import BundleSpec
@@ -45,7 +45,7 @@ class Settings:
     """Launch a frame as one CUDA graph where that works."""
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Settings:
+    def from_json(cls, value: JsonObject) -> Settings:
         """Check and convert; every unknown key and impossible value is named at once."""
         problems = list(_setting_problems(value))
         if problems:
@@ -99,7 +99,7 @@ class Sidecar:
         return {**value, **value.pop("facts")}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Sidecar:
+    def from_json(cls, value: JsonObject) -> Sidecar:
         """The inverse of :meth:`to_json`; a missing key is a :class:`KeyError`."""
         facts = BuildFacts(**{field.name: value[field.name] for field in fields(BuildFacts)})
         names = [field.name for field in fields(cls) if field.name != "facts"]
@@ -201,7 +201,7 @@ def _read_sidecar(path: Path) -> Sidecar:
     return sidecar
 
 
-def _setting_problems(value: Mapping[str, Any]) -> list[str]:
+def _setting_problems(value: JsonObject) -> list[str]:
     known = [field.name for field in fields(Settings)]
     problems = [f"engine.{key}: unknown key.{did_you_mean(key, known)}" for key in value if key not in known]
     for key, (is_valid, expected) in _EXPECTED.items():

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.datasets.description import SPLITS
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import JsonObject
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed draws other pixels or labels."""
@@ -92,11 +92,11 @@ def _refuse_foreign_files(out_dir: Path) -> None:
         )
 
 
-def _identity(counts: dict[str, int], seed: int, imgsz: int) -> dict[str, Any]:
+def _identity(counts: dict[str, int], seed: int, imgsz: int) -> JsonObject:
     return {"generator_version": GENERATOR_VERSION, "seed": seed, "imgsz": imgsz, "counts": counts}
 
 
-def _is_finished(out_dir: Path, identity: dict[str, Any]) -> bool:
+def _is_finished(out_dir: Path, identity: JsonObject) -> bool:
     """Whether the folder has exactly the set asked for, every file with its recorded digest."""
     try:
         record = json.loads((out_dir / "dataset.json").read_text(encoding="utf-8"))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.config.profile import Profile
 from yolo_slim.export.preflight import rtx as tensorrt_rtx
 from yolo_slim.export.preflight.check import Check, read_graph
 from yolo_slim.export.preflight.checks import CHECKS
+from yolo_slim.files import JsonObject
 
 UNPROVEN = {
     "tactics": "which kernels TensorRT finds on this GPU, and whether it finds one for every layer",
@@ -49,7 +49,7 @@ class Preflight:
         """Whether nothing is known to prevent a build; ``unproven`` and ``skipped`` don't count."""
         return not self.failures
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As the stage's manifest and the report have it."""
         return {**asdict(self), "passed": self.is_passed}
 
