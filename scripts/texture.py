@@ -3,9 +3,9 @@
     python -m scripts.texture                                # yolo_slim
     python -m scripts.texture --worst 10 yolo_slim/runtime   # the ten worst places of each figure in these files
 
-A function's length is that of its body in lines, without docstring and signature; "in all" counts these too. A function
-inside another one counts on its own as well. Parameters are counted without ``self`` and ``cls``. Lines of code
-are those that are neither empty nor comment nor docstring; comments to ruff and mypy don't count as comments.
+A function's length is that of its body in lines, without its docstring and its signature; "in all" counts these too.
+A function inside another one counts on its own as well. Parameters are counted without ``self`` and ``cls``. Lines of
+code are those that are neither empty nor comment nor docstring; comments to ruff and mypy don't count as comments.
 """
 
 from __future__ import annotations
