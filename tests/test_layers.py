@@ -1,8 +1,9 @@
-"""The order of yolo_slim's parts: no import runs back, stages don't know each other, and tests know only helpers."""
+"""The order of yolo_slim's parts: no import runs back, stages don't know each other, tests know public names alone."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,3 +140,45 @@ def test_foreign_imports_are_found(text: str, tmp_path: Path) -> None:
     path = tmp_path / "test_x.py"
     path.write_text(f"from tests.helpers import tiny_data\n{text}")
     assert len(foreign_imports(path)) == 1
+
+
+# The test's own object, or torch, whose base class of all convolutions has no public name.
+OWN = re.compile(r"(self|cls|super\(\))$|(torch|nn)\.")
+
+
+def private_names(path: Path) -> list[str]:
+    """Return where a test reads, imports or replaces a private name of something other than itself."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and not OWN.match(ast.unparse(node.value)):
+            names = [node.attr]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("yolo_slim"):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            names = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
+        else:
+            continue
+        found += [f"{path.name}:{node.lineno} {name}" for name in names if re.match(r"_[a-zA-Z]", name)]
+    return found
+
+
+def test_tests_use_public_names() -> None:
+    """What a test needs of the code has a public name. NVIDIA's stand-ins use their own."""
+    assert [found for path in TESTS if "fakes" not in path.parts for found in private_names(path)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from yolo_slim.pruning.allocation import _given_back",
+        "pipeline._chain(this)",
+        "monkeypatch.setattr(block_costs.Meter, '_block', count)",
+        "monkeypatch.setattr('yolo_slim.runtime.bench._clock', clock)",
+    ],
+)
+def test_private_names_are_found(text: str, tmp_path: Path) -> None:
+    """Negative control; a class's own private attributes are its own business."""
+    path = tmp_path / "test_x.py"
+    path.write_text(f"class A:\n    def b(self):\n        self._c = self.__class__\n\n{text}")
+    assert len(private_names(path)) == 1

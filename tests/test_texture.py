@@ -83,7 +83,8 @@ def test_shares(found: dict[str, Figure]) -> None:
     code = 3 + 1 + 401 + 1 + 1 + 1 + 2 + 6
     assert found["comments, share of code lines"].value == pytest.approx(100 * 3 / code)
     docstrings = 1 + 1 + 3 + 1
-    assert found["docstrings, share of filled lines"].value == pytest.approx(100 * docstrings / (code + docstrings))
+    share = 100 * docstrings / (code + docstrings)
+    assert found["docstrings, share of filled lines"].value == pytest.approx(share)
 
 
 def test_percentile() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.comparisons import TRAINING, about, bench, network, timings, write_result
 from tests.helpers.constants import ROOT
 from tests.helpers.results import bench_of
+from yolo_slim.comparison import page, text
 from yolo_slim.comparison.about import settings_of
 from yolo_slim.comparison.imported import read
 from yolo_slim.comparison.methods import METHODS
@@ -21,7 +22,6 @@ from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import flat, read_json, write_json
 from yolo_slim.measuring.rounds import merged
-from yolo_slim.reporting import comparison_html, comparison_text
 
 RECORDS = sorted((ROOT / "docs/benchmarks/records").glob("compare-*.json"))
 
@@ -60,9 +60,9 @@ def test_records_of_schema_1(record: Path) -> None:
             key.replace("methods", "arms"), values[f"{key.removesuffix('cut_macs')}macs"]
         )
     assert sorted(map(str, values.values())) == sorted(map(str, {**before, "schema": 2}.values()))
-    for shown in (comparison_html.render(result), comparison_text.markdown(result)):
+    for shown in (page.render(result), text.markdown(result)):
         assert "ours" in shown
-    words = " ".join(comparison_text.text(result).split())
+    words = " ".join(text.text(result).split())
     assert f"VERDICT: {old['verdict']['status']}" in words
 
 

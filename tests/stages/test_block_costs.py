@@ -20,13 +20,13 @@ from yolo_slim.export.onnx import export_onnx
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
 from yolo_slim.pruning.block_costs import load_block_costs
-from yolo_slim.pruning.blockwise import blocks_of
+from yolo_slim.pruning.blockwise import Block, blocks_of
 from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.pruner import Ranked
 from yolo_slim.reporting.block_costs import csv_text, render, text
-from yolo_slim.stages import block_costs as block_costs
-from yolo_slim.stages import prune
+from yolo_slim.runtime import paired
+from yolo_slim.stages import block_costs, plan
 from yolo_slim.stages.context import Context
-from yolo_slim.version import __version__
 
 IMGSZ = 160
 IDLE, BUSY = "model.8", "model.2"
@@ -42,11 +42,10 @@ def only(*blocks: str, **settings: Any) -> PruneConfig:
 
 
 def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **settings: Any) -> dict[str, Any]:
-    """Return the map that the stage writes."""
+    """Return the table that the stage writes."""
     config = QUICK.model_copy(update=settings)
-    given = block_costs.BlockCostsInputs(model=model)
-    outputs = block_costs.run(given, config, pruning, out, Context.load(data, "host", imgsz=IMGSZ))
-    return read_json(outputs.map)
+    inputs = block_costs.BlockCostsInputs(model=model, pruning=pruning)
+    return read_json(block_costs.run(inputs, config, out, Context.load(data, imgsz=IMGSZ)).map)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +125,7 @@ def test_outputs_for_people(measured: Path) -> None:
 def test_prune_follows_a_measured_map(measured: Path, idle: Path, signs: Path, tmp_path: Path) -> None:
     """With the map as it was written, pruning takes from the block that costs nothing and reaches its budget."""
     guided = only(IDLE, BUSY, macs_removed=0.02, scope="block_costs", block_costs=str(measured / "block_costs.json"))
-    outputs = prune.dry_run(prune.PruneInputs(model=idle), guided, tmp_path, Context.load(signs, imgsz=IMGSZ))
+    outputs = plan.make(idle, guided, tmp_path, Context.load(signs, imgsz=IMGSZ))
     table = read_json(outputs.widths)
     assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.02, abs=0.01)
     narrowed = {row["layer"].split(".")[1] for row in table["layers"] if row["after"] < row["before"]}
@@ -146,12 +145,11 @@ def test_whole_map_decides_allocation(
     head = {"schema": 1, "kind": "block_costs", "model_sha256": checkpoint.load(model).sha256, "removed": 0.5}
     path.write_text(json.dumps({**head, "blocks": rows}))
     guided = config.model_copy(update={"scope": "block_costs", "block_costs": str(path)})
-    tables = []
-    for scope, settings in (("global", config), ("block_costs", guided)):
-        inputs = prune.PruneInputs(model=model)
-        tables.append(
-            read_json(prune.dry_run(inputs, settings, tmp_path / scope, Context.load(signs, imgsz=64)).widths)
-        )
+    context = Context.load(signs, imgsz=64)
+    tables = [
+        read_json(plan.make(model, settings, tmp_path / settings.scope, context).widths)
+        for settings in (config, guided)
+    ]
     for table in tables:
         assert 1 - table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.5, abs=0.03)
     assert tables[0]["layers"] != tables[1]["layers"]
@@ -172,16 +170,16 @@ def counted(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: py
         export_onnx(trained, ExportConfig(), IMGSZ, onnx)
     monkeypatch.setattr(block_costs, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
     seen: list[str] = []
-    measure_block = block_costs._Meter._block
+    kept_in = block_costs.kept_in
 
-    def count(self: Any, ranked: Any, block: Any, *rest: Any) -> Any:
+    def count(found: Ranked, block: Block, removed: float) -> Any:
         seen.append(block.name)
         if seen.count("stop") < 1 and len(seen) == 2:
             seen.append("stop")
             raise KeyboardInterrupt
-        return measure_block(self, ranked, block, *rest)
+        return kept_in(found, block, removed)
 
-    monkeypatch.setattr(block_costs._Meter, "_block", count)
+    monkeypatch.setattr(block_costs, "kept_in", count)
     return seen
 
 
@@ -200,14 +198,14 @@ def test_stopped_run_goes_on(
     assert [row["name"] for row in found["blocks"]] == ["model.0", "model.1", "model.8"]
     assert measure(trained, signs, tmp_path, pruning, images=4) == found
     assert len(counted) == 5
-    with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
+    with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
         measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
-    assert caught.value.culprits == ("removed: 0.5 -> 0.25",)
+    assert caught.value.culprits == ("removed 0.5 -> 0.25",)
     with monkeypatch.context() as updated:
-        updated.setattr("yolo_slim.workspace.job.__version__", "9.9")
-        with pytest.raises(SlimError, match="holds a whole map that was measured otherwise") as caught:
+        updated.setattr(block_costs, "REVISION", 99)
+        with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
             measure(trained, signs, tmp_path, pruning, images=4)
-    assert caught.value.culprits == (f"yolo_slim: {__version__} -> 9.9",)
+    assert caught.value.culprits == (f"this stage's own revision {block_costs.REVISION} -> 99",)
     assert (len(counted), read_json(tmp_path / "block_costs.json")) == (5, found)
     (tmp_path / "manifest.json").unlink()
     measure(trained, signs, tmp_path, pruning, images=4, removed=0.25)
@@ -219,12 +217,12 @@ def test_throttled_block_is_measured_again(
 ) -> None:
     """A block whose timing doesn't count is told, leaves the map unfinished, and the next call measures it alone."""
     counted.append("stop")
-    timed, hot = block_costs._Meter._timed, ["too hot"]
+    timed, hot = paired.time_paired, ["too hot"]
 
-    def throttled(self: Any, *given: Any) -> dict[str, Any]:
-        return {**timed(self, *given), "invalid_reasons": [hot.pop()] if hot else []}
+    def throttled(*given: Any, **settings: Any) -> paired.Paired:
+        return replace(timed(*given, **settings), invalid_reasons=(hot.pop(),) if hot else ())
 
-    monkeypatch.setattr(block_costs._Meter, "_timed", throttled)
+    monkeypatch.setattr(paired, "time_paired", throttled)
     pruning = only("model.0", "model.1")
     first = measure(trained, signs, tmp_path, pruning, images=4)
     assert [row["invalid_reasons"] for row in first["blocks"]] == [["too hot"], []]
@@ -236,10 +234,11 @@ def test_throttled_block_is_measured_again(
 
 
 def test_folder_of_another_map(counted: list[str], measured: Path, trained: Path, signs: Path) -> None:
-    """A folder that holds another model's map is refused and keeps it."""
+    """A folder with another model's table is refused and keeps it."""
     before = (measured / "block_costs.json").read_bytes()
-    with pytest.raises(SlimError, match="holds the map of another model"):
+    with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
         measure(trained, signs, measured, only("model.0"))
+    assert any(culprit.startswith("model ") for culprit in caught.value.culprits)
     assert (measured / "block_costs.json").read_bytes() == before
     assert not counted
 
@@ -266,9 +265,7 @@ def test_bad_settings(trained: Path, signs: Path, tmp_path: Path, options: list[
     assert not (out / "blocks").exists()
 
 
-def test_other_tasks_and_few_images(
-    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_tasks_and_few_images(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Only detection has the mAP that is measured, and gradients want images."""
     from ultralytics.nn.tasks import SegmentationModel
 
@@ -276,8 +273,9 @@ def test_other_tasks_and_few_images(
     torch.save({"model": SegmentationModel("yolo11n-seg.yaml", verbose=False)}, path)
     with pytest.raises(SlimError, match="not a detection checkpoint"):
         measure(path, signs, tmp_path / "out", PruneConfig())
-    whole = block_costs.load_dataset(signs)
-    few = replace(whole, splits={**whole.splits, "train": whole.splits["train"][:15]})
-    monkeypatch.setattr(block_costs, "load_dataset", lambda _: few)
-    with pytest.raises(SlimError, match="wants at least 16"):
-        measure(trained, signs, tmp_path / "out", PruneConfig())
+    context = Context.load(signs, imgsz=IMGSZ)
+    splits = context.dataset.splits
+    few = replace(context.dataset, splits={**splits, "train": splits["train"][:15]})
+    inputs = block_costs.BlockCostsInputs(model=trained, pruning=PruneConfig())
+    with pytest.raises(SlimError, match="at least 16"):
+        block_costs.run(inputs, QUICK, tmp_path / "out", replace(context, dataset=few))
