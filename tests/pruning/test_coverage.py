@@ -11,23 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import Conv
 
 from tests.helpers import tiny_data
 from tests.helpers.constants import ROOT
-from tests.helpers.cuts import TOLERANCE, by_output, distance, masked, random_plan, written
+from tests.helpers.cuts import TOLERANCE, assert_exact, by_output, distance, masked, random_plan, written
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.models.size import exported_layers, measure
-from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context
@@ -45,14 +39,6 @@ SMALLEST = {
 ROWS = [(family, task) for family, family_tasks in SMALLEST.items() for task in family_tasks]
 OTHER_BLOCKS = [("yolov9c", "segment"), ("yolov9e", "detect"), ("yolo12l", "detect"), ("yolov8n-ghost", "detect")]
 """ADown, CBLinear and CBFuse, the scaled residual of A2C2f, ghost convolutions."""
-
-
-def assert_exact(model: nn.Module) -> tuple[nn.Module, PrunePlan]:
-    """Check that every layer of the cut network computes what the masked one's does; return it with its plan."""
-    plan, cut = random_plan(model), copy.deepcopy(model)
-    apply_plan(cut, plan)
-    assert distance(written(cut, plan), written(masked(model, plan), plan), plan) < TOLERANCE
-    return cut, plan
 
 
 @pytest.mark.parametrize(("family", "task"), [*ROWS, *OTHER_BLOCKS])
@@ -81,9 +67,9 @@ def test_one_wrong_column_is_found_in_every_layer() -> None:
     unseen = 0
     for name in layers:
         gone = next(i for i in range(plan.layers[name].inputs_before or 0) if i not in (plan.layers[name].inputs or ()))
-        weight, whole = by_output(cut.get_submodule(name)), by_output(model.get_submodule(name))
+        weight, uncut = by_output(cut.get_submodule(name)), by_output(model.get_submodule(name))
         right = weight[:, 0].clone()
-        weight[:, 0] = whole[list(plan.layers[name].outputs), gone]
+        weight[:, 0] = uncut[list(plan.layers[name].outputs), gone]
         found = written(cut, plan)
         assert distance(found, wanted, plan) > 10 * TOLERANCE, name
         unseen += distance({"": found[""]}, wanted, plan) < 10 * TOLERANCE
@@ -106,18 +92,18 @@ def rare() -> nn.Module:
     return tiny_data.randomised(tasks.SegmentationModel(description, verbose=False))
 
 
-def first_gammas(cut: Any, whole: Any) -> None:
+def first_gammas(cut: Any, uncut: Any) -> None:
     """Keep the first values of A2C2f's ``gamma``."""
-    cut.model[1].gamma.data = whole.model[1].gamma.data[: len(cut.model[1].gamma)].clone()
+    cut.model[1].gamma.data = uncut.model[1].gamma.data[: len(cut.model[1].gamma)].clone()
 
 
-def first_biases(cut: Any, whole: Any) -> None:
+def first_biases(cut: Any, uncut: Any) -> None:
     """Keep the first biases of a transposed convolution."""
     up = cut.model[-1].proto.upsample
-    up.bias.data = whole.model[-1].proto.upsample.bias.data[: len(up.bias)].clone()
+    up.bias.data = uncut.model[-1].proto.upsample.bias.data[: len(up.bias)].clone()
 
 
-def turned_heads(cut: Any, whole: Any) -> None:
+def turned_heads(cut: Any, uncut: Any) -> None:
     """Read the values of the attention heads in reverse."""
     attention = cut.model[3].m[0].attn
     weight = attention.proj.conv.weight
@@ -156,8 +142,8 @@ def test_exported_layers_leave_out_what_fusing_drops() -> None:
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, prune.PruneOutputs]]:
-    """Return a function from family and task to the data set and the stage's outputs at half the MACs, by l2."""
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, prune.PruneOutputs]]:
+    """A function from family and task to the data set and the stage's outputs at half the MACs, by l2."""
     folder = tmp_path_factory.mktemp("coverage")
     done: dict[tuple[str, str], prune.PruneOutputs] = {}
 
@@ -180,9 +166,9 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
 
 
 @pytest.mark.parametrize(("family", "task"), ROWS)
-def test_stage_halves_the_macs(family: str, task: str, pruned: Callable[..., Any]) -> None:
+def test_stage_halves_the_macs(family: str, task: str, halved: Callable[..., Any]) -> None:
     """The stage reaches half the MACs of every family and task, and the reloaded file computes and counts the same."""
-    outputs = pruned(family, task)[1]
+    outputs = halved(family, task)[1]
     table = read_json(outputs.widths)
     assert table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.5, abs=0.03)
     model = YOLO(outputs.weights).model
@@ -191,10 +177,10 @@ def test_stage_halves_the_macs(family: str, task: str, pruned: Callable[..., Any
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_bare_environment(task: str, pruned: Callable[..., Any]) -> None:
+def test_bare_environment(task: str, halved: Callable[..., Any]) -> None:
     """Plain Ultralytics loads, validates and exports every family's pruned network, with yolo_slim out of reach."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    made = [pruned(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
+    made = [halved(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
     weights = [str(outputs.weights) for _, outputs in made]
     command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(made[0][0]), "64", *weights]
     folder = made[0][1].weights.parent
@@ -202,309 +188,3 @@ def test_bare_environment(task: str, pruned: Callable[..., Any]) -> None:
     found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
     assert len(found) == len(weights), done.stderr[-2000:]
     assert not [row for row in found if not row["exports"]]
-
-
-class Block(nn.Module):
-    """A block of somebody's own around a layer of ``width`` outputs, with one convolution after it."""
-
-    share = 0.0
-    """Width of a convolution beside the layer, as a share of ``width``; 0 for none."""
-
-    def __init__(self, inner: nn.Module, width: int) -> None:
-        super().__init__()
-        self.inner, self.after, self.width = inner, Conv(width, width, 1), width
-        self.branch = Conv(width, int(width * self.share), 3) if self.share else nn.Identity()
-        self.vector = nn.Parameter(torch.rand(width) + 0.5)
-        self.i, self.f, self.type, self.np = inner.i, inner.f, type(self).__name__, 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Change the layer's output and apply the convolution."""
-        return self.after(self.change(self.inner(x)))
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Change nothing."""
-        return x
-
-
-class Shuffle(Block):
-    """Shuffles channels in two groups."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Shuffle."""
-        n, c, h, w = x.shape
-        return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
-
-
-class Twice(Block):
-    """Uses its convolution twice."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply."""
-        return self.after(x)
-
-
-class Idle(Block):
-    """Doesn't use its convolution."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Leave ``after`` alone."""
-        return self.inner(x)
-
-
-class LayerScale(Block):
-    """ConvNeXt's factor a channel, which broadcasts from (C, 1, 1)."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Scale."""
-        return x * self.vector[:, None, None]
-
-
-class ScaledVectors(Block):
-    """A factor a channel for features (N, C)."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Scale by the mean."""
-        return x * (x.mean((2, 3)) * self.vector)[:, :, None, None]
-
-
-class LowerBounds(Block):
-    """A lower bound a channel."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Clamp."""
-        return torch.clamp(x, min=self.vector[:, None, None])
-
-
-class ByKeyword(Block):
-    """A sum whose second operand is a keyword."""
-
-    share = 1.0
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Add."""
-        return torch.add(self.branch(x), other=x)
-
-
-class SomeToZero(Block):
-    """An assignment to some channels, which returns nothing."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Clear."""
-        x = x.clone()
-        x[:, 3:20] = 0
-        return x
-
-
-class ArrayToZero(Block):
-    """An assignment to channels that an array names."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Clear."""
-        x = x.clone()
-        x[:, np.arange(3, 20)] = 0
-        return x
-
-
-class SliceTimes(Block):
-    """A product in place on a view of some channels."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Scale."""
-        x = x.clone()
-        x[:, :5].mul_(3)
-        return x
-
-
-class IndexFill(Block):
-    """Chosen channels filled in place."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Fill."""
-        return x.clone().index_fill_(1, torch.tensor([0, 3], device=x.device), 0.5)
-
-
-class CopyTo(Block):
-    """A copy into a view of half the channels."""
-
-    share = 0.5
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Copy."""
-        y = x.clone()
-        y[:, : self.width // 2].copy_(self.branch(x))
-        return y
-
-
-class OtherData(Block):
-    """A tensor that is given another one's memory."""
-
-    share = 1.0
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Exchange."""
-        y = x.clone()
-        y.data = self.branch(x)
-        return y
-
-
-class WrittenOut(Block):
-    """A sum that is written to a tensor made before."""
-
-    share = 1.0
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Add."""
-        y = torch.empty_like(x)
-        torch.add(x, self.branch(x), out=y)
-        return y
-
-
-class LikeZeros(Block):
-    """A new tensor as wide as the input, of which half is written."""
-
-    share = 0.5
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Fill half."""
-        y = torch.zeros_like(x)
-        y[:, : self.width // 2] = self.branch(x)
-        return y
-
-
-class NewZeros(Block):
-    """Zeros as wide as the input beside it."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Concatenate, and keep the first half."""
-        return torch.cat([x, x.new_zeros(x.shape)], 1)[:, : self.width]
-
-
-class Largest(Block):
-    """A reduction that returns values and places."""
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Take each row's largest value."""
-        return x.max(3, keepdim=True).values.expand(x.shape)
-
-
-class Lost(Block):
-    """A new tensor that nothing ties to the input."""
-
-    share = 1.0
-
-    def change(self, x: torch.Tensor) -> torch.Tensor:
-        """Write all of it."""
-        y = torch.zeros(x.shape)
-        y[:, : self.width] = self.branch(x)
-        return y
-
-
-def with_block(block: Callable[[nn.Module, int], nn.Module]) -> nn.Module:
-    """Return a yolov8n whose fifth layer is wrapped in a block of somebody's own."""
-    model = tiny_data.network("yolov8n", "detect")
-    model.model[4] = block(model.model[4], 64)
-    return model.eval().requires_grad_(False)
-
-
-KEPT = {
-    Shuffle: "view",
-    LayerScale: "mul",
-    ScaledVectors: "mul",
-    LowerBounds: "clamp",
-    SomeToZero: "__setitem__",
-    ArrayToZero: "__setitem__",
-    SliceTimes: "__getitem__",
-    IndexFill: "index_fill_",
-    CopyTo: "copy_",
-    OtherData: "__set__",
-    WrittenOut: "add",
-    LikeZeros: "__setitem__",
-    NewZeros: "new_zeros",
-    Largest: "max",
-}
-"""Block to the call that isn't understood."""
-
-
-@pytest.mark.parametrize("block", KEPT, ids=lambda block: block.__name__)
-def test_unknown_block_keeps_its_channels(block: type[Block]) -> None:
-    """A block that isn't understood keeps its channels, says so, and the rest is cut exactly."""
-    model = with_block(block)
-    graph = trace_channels(model, 64)
-    (name, why), *others = graph.blocks_kept().items()
-    assert not others
-    assert name == f"model.4 ({block.__name__})"
-    assert why.startswith(f"{KEPT[block]}() can't be followed channel by channel, so all that it reads stay (")
-    assert why.endswith("% of the MACs)")
-    assert all(layer.startswith("model.4.") for layer, reason in graph.kept_layers().items() if reason.block == name)
-    cut = assert_exact(model)[0]
-    assert cut.model[4].inner.cv2.conv.out_channels == 64
-
-
-def test_understood_block_is_cut() -> None:
-    """A block of operations that are understood, one by keyword, keeps nothing."""
-    model = with_block(ByKeyword)
-    assert not trace_channels(model, 64).blocks_kept()
-    assert assert_exact(model)[0].model[4].inner.cv2.conv.out_channels == 32
-
-
-def test_share_of_the_macs_that_stays() -> None:
-    """The cost of a kept block is the share of the MACs that computes its channels, by hand."""
-    model = with_block(Shuffle)
-    graph = trace_channels(model, 64)
-    kept = [conv for name, conv in graph.convs.items() if name in graph.kept_layers() and name.startswith("model.4.")]
-    assert {conv.name for conv in kept} == {"model.4.inner.cv2.conv"}
-    (text,) = graph.blocks_kept().values()
-    share = kept[0].macs / sum(conv.macs for conv in graph.convs.values())
-    assert share > 0.01
-    assert f"({share:.0%} of the MACs)" in text
-
-
-def test_shared_convolution_is_cut_for_both_uses() -> None:
-    """A convolution that runs twice keeps the channels that both runs need."""
-    cut = assert_exact(with_block(Twice))[0]
-    assert cut.model[4].after.conv.weight.shape[:2] == (32, 32)
-
-
-def test_unreached_convolution_is_refused_by_name() -> None:
-    """A convolution that never runs is refused with its block."""
-    with pytest.raises(SlimError, match=r"model\.4\.after\.conv in Conv"):
-        trace_channels(with_block(Idle), 64)
-
-
-def test_block_that_loses_the_channels_is_refused_by_name() -> None:
-    """Where a block's output can't be followed, it is named, and not the layers behind it."""
-    with pytest.raises(SlimError) as caught:
-        trace_channels(with_block(Lost), 64)
-    assert list(caught.value.culprits) == ["model.4 (Lost)"]
-    assert "torch.zeros_like(x)" in str(caught.value)
-
-
-def test_shared_weight_is_refused_by_name() -> None:
-    """Two modules with one weight are refused with both names."""
-    model = tiny_data.network("yolov8n", "detect")
-    model.model[2].m[0].cv2.conv.weight = model.model[2].m[0].cv1.conv.weight
-    with pytest.raises(SlimError, match=r"model\.2\.m\.0\.cv1\.conv and model\.2\.m\.0\.cv2\.conv"):
-        trace_channels(model, 64)
-
-
-def test_custom_yaml_with_rare_stock_blocks(tmp_path: Path) -> None:
-    """Rare stock blocks of a user's own yaml: what a transformer mixes stays, by name, the rest goes exactly."""
-    layers = [
-        [-1, 1, "Focus", [32, 3]],
-        [-1, 1, "Conv", [64, 3, 2]],
-        [-1, 1, "BottleneckCSP", [64]],
-        [-1, 1, "GhostBottleneck", [64, 3, 1]],
-        [-1, 1, "Conv", [128, 3, 2]],
-        [-1, 1, "C3TR", [128]],
-        [-1, 1, "SPP", [128, [3, 5]]],
-    ]
-    head = [[[2, 4, 6], 1, "Detect", ["nc"]]]
-    model = tasks.DetectionModel({"nc": 3, "backbone": layers, "head": head}, verbose=False).eval()
-    assert "TransformerBlock" in " ".join(trace_channels(model, 64).blocks_kept())
-    model.args = {"task": "detect", "imgsz": 64}
-    path, data = tiny_data.save(model, tmp_path / "own.pt"), tiny_data.make(tmp_path / "data", "detect")
-    config = PruneConfig(macs_removed=0.97, criterion="l2", steps=1)
-    with pytest.raises(SlimError, match=r"(?s)below their floor.*TransformerBlock.*keeps channels: "):
-        prune.run(prune.PruneInputs(model=path), config, tmp_path / "out", Context.load(data, imgsz=64))
-    cut = assert_exact(model)[0]
-    assert measure(cut, 64).macs < 0.7 * measure(model, 64).macs
