@@ -16,9 +16,37 @@ from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.stages.context import Context
-from yolo_slim.training.arguments import Training, check_overrides, training_arguments
 from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
 from yolo_slim.training.trainer import trainer_of
+
+
+@pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
+def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callable[[str], Path]) -> None:
+    """The distance of a network to itself is 0, to a changed one it isn't, and its gradient lowers it."""
+    teacher = checkpoint.load(untrained(family)).model
+    reg_max = int(teacher.model[-1].reg_max)
+    with torch.no_grad():
+        outputs = heads(teacher(torch.rand(1, 3, 64, 64)))
+    assert len(outputs) == count
+    for raw in outputs.values():
+        assert class_loss(raw, raw).item() == pytest.approx(0, abs=1e-5)
+        assert box_loss(raw, raw, reg_max).item() == pytest.approx(0, abs=1e-5)
+        moved = {
+            key: (value + torch.randn_like(value)).requires_grad_() for key, value in raw.items() if key != "feats"
+        }
+        before = class_loss(moved, raw) + box_loss(moved, raw, reg_max)
+        before.backward()
+        step = {key: value - 1e-3 * value.grad / value.grad.norm() for key, value in moved.items()}
+        after = class_loss(step, raw) + box_loss(step, raw, reg_max)
+        assert before.item() > after.item() > 0
+
+
+def test_unknown_arguments_are_reported_together() -> None:
+    """Unknown training arguments and ours are named at once."""
+    with pytest.raises(SlimError) as caught:
+        check_overrides({"lr00": 1, "epochs": 3})
+    assert "Did you mean 'lr0'?" in str(caught.value)
+    assert "epochs: set by yolo_slim" in str(caught.value)
 
 
 @pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
