@@ -25,7 +25,7 @@ def cut(untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.
 
 @pytest.fixture
 def train(cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> Recover:
-    """A function that trains the pruned network in one folder; settings are those of ``QUICK`` unless they are given."""
+    """A function that trains the pruned network in one folder; settings that aren't given are ``QUICK``'s."""
 
     def run(
         *,

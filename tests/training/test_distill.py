@@ -41,67 +41,6 @@ def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callabl
         assert before.item() > after.item() > 0
 
 
-def test_unknown_arguments_are_reported_together() -> None:
-    """Unknown training arguments and ours are named at once."""
-    with pytest.raises(SlimError) as caught:
-        check_overrides({"lr00": 1, "epochs": 3})
-    assert "Did you mean 'lr0'?" in str(caught.value)
-    assert "epochs: set by yolo_slim" in str(caught.value)
-
-
-@pytest.mark.parametrize(("family", "count"), [("yolov8n", 1), ("yolo11n", 1), ("yolo26n", 2)])
-def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callable[[str], Path]) -> None:
-    """The distance of a network to itself is 0, to a changed one it isn't, and its gradient lowers it."""
-    teacher = checkpoint.load(untrained(family)).model
-    reg_max = int(teacher.model[-1].reg_max)
-    with torch.no_grad():
-        outputs = heads(teacher(torch.rand(1, 3, 64, 64)))
-    assert len(outputs) == count
-    for raw in outputs.values():
-        assert class_loss(raw, raw).item() == pytest.approx(0, abs=1e-5)
-        assert box_loss(raw, raw, reg_max).item() == pytest.approx(0, abs=1e-5)
-        moved = {
-            key: (value + torch.randn_like(value)).requires_grad_() for key, value in raw.items() if key != "feats"
-        }
-        before = class_loss(moved, raw) + box_loss(moved, raw, reg_max)
-        before.backward()
-        step = {key: value - 1e-3 * value.grad / value.grad.norm() for key, value in moved.items()}
-        after = class_loss(step, raw) + box_loss(step, raw, reg_max)
-        assert before.item() > after.item() > 0
-
-
-def test_unknown_arguments_are_reported_together() -> None:
-    """Unknown training arguments and ours are named at once."""
-    with pytest.raises(SlimError) as caught:
-        check_overrides({"lr00": 1, "epochs": 3})
-    assert "Did you mean 'lr0'?" in str(caught.value)
-    assert "epochs: set by yolo_slim" in str(caught.value)
-
-
-def training_in(folder: Path, *, end2end: bool = False) -> Training:
-    """Describe a training whose files need not exist."""
-    files = {"weights": folder / "w.pt", "teacher": folder / "t.pt", "data": folder / "d.yaml"}
-    return Training(**files, folder=folder, imgsz=64, seed=1, end2end=end2end)
-
-
-def test_every_argument_is_passed_through(tmp_path: Path) -> None:
-    """What the user gives wins over our defaults."""
-    config = RecoverConfig(epochs=20, distill=0.0, overrides={"lr0": 0.3, "mosaic": 0.0})
-    arguments = training_arguments(training_in(tmp_path), config)
-    assert arguments["lr0"] == 0.3
-    assert arguments["mosaic"] == 0.0
-    assert arguments["close_mosaic"] == 6
-    assert "nms" not in arguments
-    assert "distill_model" not in arguments
-
-
-def test_best_epoch_is_that_of_the_exported_head(tmp_path: Path) -> None:
-    """Ultralytics validates a training's one-to-one head only where it is told that nothing is suppressed later."""
-    arguments = training_arguments(training_in(tmp_path, end2end=True), RecoverConfig())
-    assert arguments["nms"] is False
-    get_cfg(overrides={"nms": arguments["nms"]})
-
-
 def test_distance_to_the_teacher_is_a_term_of_the_loss() -> None:
     """Beside a detector's own losses stands the distance to the teacher, by its weight; 0 for the teacher itself."""
     teacher = tiny_data.network("yolov8n", "detect")

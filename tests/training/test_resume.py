@@ -75,7 +75,7 @@ def test_resumes_after_an_update(
     assert caught.value.culprits == ("epochs 2 -> 3", changed)
     assert sha256(weights / "last.pt") == kept
     listener = Remembers()
-    outputs = train(progress=listener)
+    train(progress=listener)
     assert f"recover: resumes although {changed}\n" in listener.said
     assert RESUMES in listener.said
     manifest = read_manifest(tmp_path / "recover")
