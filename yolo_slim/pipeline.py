@@ -22,9 +22,10 @@ from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of, precisions_nee
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
 from yolo_slim.stages.context import Context
+from yolo_slim.training.replacement import contains_training
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import RUN, Owner, claimed
-from yolo_slim.workspace.job import MANIFEST, NotUpToDate, content
+from yolo_slim.workspace.job import NotUpToDate, content
 
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")
@@ -233,7 +234,7 @@ def _chain(this: Run) -> Outcome:
         config.prune,
         folder / "prune",
         context,
-        is_trained_on=(folder / "recover" / MANIFEST).is_file(),
+        is_trained_on=contains_training(folder / "recover"),
     )
     recovered = recover.run(
         recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),

@@ -14,7 +14,8 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
-from yolo_slim.workspace.folder import RUN, claimed, read_owner, stage_claimed
+from yolo_slim.training.replacement import contains_training
+from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def run_prune(call: Call) -> PruneOutputs:
 
     def make(this: pipeline.Run) -> PruneOutputs:
         inputs = prune.PruneInputs(model=this.model, training=this.config.recover)
-        return prune.run(inputs, this.config.prune, this.folder, this.context)
+        of_run = run_of(this.folder)
+        is_trained_on = of_run is not None and contains_training(of_run / "recover")
+        return prune.run(inputs, this.config.prune, this.folder, this.context, is_trained_on=is_trained_on)
 
     return _run(call, call.place("prune"), "prune", make)
 

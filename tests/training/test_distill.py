@@ -16,7 +16,6 @@ from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.stages.context import Context
-from yolo_slim.training.arguments import Training, check_overrides, training_arguments
 from yolo_slim.training.distill import ClassDistillationLoss, box_loss, class_loss, distilled, heads
 from yolo_slim.training.trainer import trainer_of
 
@@ -40,38 +39,6 @@ def test_zero_for_the_teacher_itself(family: str, count: int, untrained: Callabl
         step = {key: value - 1e-3 * value.grad / value.grad.norm() for key, value in moved.items()}
         after = class_loss(step, raw) + box_loss(step, raw, reg_max)
         assert before.item() > after.item() > 0
-
-
-def test_unknown_arguments_are_reported_together() -> None:
-    """Unknown training arguments and ours are named at once."""
-    with pytest.raises(SlimError) as caught:
-        check_overrides({"lr00": 1, "epochs": 3})
-    assert "Did you mean 'lr0'?" in str(caught.value)
-    assert "epochs: set by yolo_slim" in str(caught.value)
-
-
-def training_in(folder: Path, *, end2end: bool = False) -> Training:
-    """Describe a training whose files need not exist."""
-    files = {"weights": folder / "w.pt", "teacher": folder / "t.pt", "data": folder / "d.yaml"}
-    return Training(**files, folder=folder, imgsz=64, seed=1, end2end=end2end)
-
-
-def test_every_argument_is_passed_through(tmp_path: Path) -> None:
-    """What the user gives wins over our defaults."""
-    config = RecoverConfig(epochs=20, distill=0.0, overrides={"lr0": 0.3, "mosaic": 0.0})
-    arguments = training_arguments(training_in(tmp_path), config)
-    assert arguments["lr0"] == 0.3
-    assert arguments["mosaic"] == 0.0
-    assert arguments["close_mosaic"] == 6
-    assert "nms" not in arguments
-    assert "distill_model" not in arguments
-
-
-def test_best_epoch_is_that_of_the_exported_head(tmp_path: Path) -> None:
-    """Ultralytics validates a training's one-to-one head only where it is told that nothing is suppressed later."""
-    arguments = training_arguments(training_in(tmp_path, end2end=True), RecoverConfig())
-    assert arguments["nms"] is False
-    get_cfg(overrides={"nms": arguments["nms"]})
 
 
 def test_distance_to_the_teacher_is_a_term_of_the_loss() -> None:

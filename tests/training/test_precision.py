@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from tests.helpers.trainings import training_in
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
 from yolo_slim.stages import recover
 from yolo_slim.stages.context import Context
 from yolo_slim.training import precision
-from yolo_slim.training.arguments import Training, training_arguments
+from yolo_slim.training.arguments import training_arguments
 from yolo_slim.training.distill import heads
 from yolo_slim.training.precision import Float32Criterion, as_float32, fused
 
@@ -133,6 +134,4 @@ def test_only_where_it_pays(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert precision.has_bfloat16() is able
-    files = {"weights": tmp_path / "w.pt", "teacher": tmp_path / "t.pt", "data": tmp_path / "d.yaml"}
-    training = Training(**files, folder=tmp_path, imgsz=64, seed=1)
-    assert training_arguments(training, RecoverConfig(**settings))["amp"] is mixed
+    assert training_arguments(training_in(tmp_path), RecoverConfig(**settings))["amp"] is mixed

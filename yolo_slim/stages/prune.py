@@ -57,8 +57,8 @@ def run(
         config: what to remove.
         folder: folder of the stage.
         context: data, input side and seed.
-        is_trained_on: a finished recovery starts from the result. An update of a package alone then doesn't replace
-            it, because the recovery would become stale with it.
+        is_trained_on: a recovery, finished or interrupted, starts from the result. An update of a package
+            alone then doesn't replace it, because the recovery couldn't be kept or resumed any more.
 
     Raises:
         SlimError: an unusable checkpoint, too few images, or a budget that can't be reached.

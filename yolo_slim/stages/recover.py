@@ -10,7 +10,7 @@ from yolo_slim.config.run import RecoverConfig
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.stages.context import Context
 from yolo_slim.training import replacement
-from yolo_slim.training.record import resumable
+from yolo_slim.training.record import resumable, updates_since_begun
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_of
 from yolo_slim.workspace.job import Job, Made, content, run_once
 
@@ -110,7 +110,9 @@ def _checked(job: Job, inputs: RecoverInputs, config: RecoverConfig, context: Co
     pruned = checked(training, config)
     replacement.move_aside(job)
     last = resumable(job, context.progress)
-    return Recovery(training=training, config=config, pruned=pruned, last=last)
+    return Recovery(
+        training=training, config=config, pruned=pruned, last=last, updates=tuple(updates_since_begun(job))
+    )  # fmt: skip
 
 
 def _trained(recovery: Recovery, outputs: RecoverOutputs, context: Context) -> Made:
@@ -129,5 +131,8 @@ def _trained(recovery: Recovery, outputs: RecoverOutputs, context: Context) -> M
         replacement.move_back(folder)
         raise
     replacement.forget(folder)
-    facts = {"resumed": recovery.last is not None, "mixed_precision": found.mixed_precision}
+    facts = {
+        "resumed": recovery.last is not None, "updates": list(recovery.updates),
+        "mixed_precision": found.mixed_precision,
+    }  # fmt: skip
     return Made(outputs=[outputs.weights, outputs.results], facts=facts)

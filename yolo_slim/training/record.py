@@ -38,12 +38,12 @@ def resumable(job: Job, progress: Progress) -> Path | None:
     Raises:
         SlimError: an unfinished training of other settings, with complete epochs; nothing is changed.
     """
-    last, found = last_checkpoint(job.folder), begun(job.folder)
-    finished = read_manifest(job.folder)
-    is_unfinished = last is not None and not (finished and finished.stage == job.stage)
-    if last is not None and found.get("fingerprint") == job.fingerprint:
+    last = last_checkpoint(job.folder)
+    if last is not None and is_of(job):
         return last
-    if is_unfinished:
+    finished = read_manifest(job.folder)
+    if last is not None and not (finished and finished.stage == job.stage):
+        found = begun(job.folder)
         differing = _differing(found, job)
         if not are_versions(differing):
             raise another_training(found, job)
@@ -54,6 +54,18 @@ def resumable(job: Job, progress: Progress) -> Path | None:
         shutil.rmtree(job.folder / "train", ignore_errors=True)
         write_json(job.folder / JOB_JSON, {"fingerprint": job.fingerprint, **job.identity})
     return None
+
+
+def is_of(job: Job) -> bool:
+    """Tell whether the training in a job's folder was begun as this job, or finished as it."""
+    # The two differ where a package was updated while the training was interrupted.
+    finished = read_manifest(job.folder)
+    return job.fingerprint in (begun(job.folder).get("fingerprint"), finished and finished.fingerprint)
+
+
+def updates_since_begun(job: Job) -> list[str]:
+    """Name the updates between the beginning of a training and now."""
+    return [str(change) for change in _differing(begun(job.folder), job) if change.is_version]
 
 
 def _differing(found: dict[str, Any], job: Job) -> list[Change]:

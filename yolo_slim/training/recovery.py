@@ -36,6 +36,8 @@ class Recovery:
     pruned: checkpoint.Checkpoint
     last: Path | None = None
     """Last complete epoch of an interrupted training, which resumes there."""
+    updates: tuple[str, ...] = ()
+    """Packages whose version has changed since the training began."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import shutil
 from pathlib import Path
 
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.training.record import begun
-from yolo_slim.workspace.job import MANIFEST, Job, read_manifest, why_stale
+from yolo_slim.training.record import is_of, last_checkpoint
+from yolo_slim.workspace.job import MANIFEST, Job, are_versions, outputs_complete, read_manifest, why_stale
 
 BEFORE = "before"
 """Folder of the training that was moved aside."""
@@ -25,7 +25,7 @@ def move_aside(job: Job) -> None:
     The training moves first: as long as there is none in its place, what was moved can come back.
     """
     found = read_manifest(job.folder)
-    if found is None or found.stage != job.stage or begun(job.folder).get("fingerprint") == job.fingerprint:
+    if found is None or found.stage != job.stage or is_of(job):
         return
     with os_errors_explained(job.folder):
         shutil.rmtree(job.folder / BEFORE, ignore_errors=True)
@@ -37,7 +37,7 @@ def move_aside(job: Job) -> None:
 
 def move_back(folder: Path) -> None:
     """Give a finished recovery its place back where the one that was to replace it has no complete epoch."""
-    if not (folder / BEFORE).is_dir() or (folder / "train" / "weights" / "last.pt").is_file():
+    if not (folder / BEFORE).is_dir() or last_checkpoint(folder) is not None:
         return
     with os_errors_explained(folder):
         shutil.rmtree(folder / "train", ignore_errors=True)
@@ -52,10 +52,20 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / BEFORE, ignore_errors=True)
 
 
+def contains_training(folder: Path) -> bool:
+    """Tell whether a folder contains a finished training, or complete epochs of one."""
+    return any((place / MANIFEST).is_file() for place in (folder, folder / BEFORE)) or bool(last_checkpoint(folder))
+
+
 def require_replaceable(job: Job) -> None:
-    """Refuse to replace a finished recovery in a folder that the user didn't name."""
+    """Refuse to replace a finished recovery in a folder that the user didn't name.
+
+    One that only updates made stale gets here when it is to be trained again, which ``--retrain`` asks for.
+    """
     found = read_manifest(job.folder)
     if found is None or not (stale := why_stale(job, found)):
+        return
+    if are_versions(stale) and outputs_complete(job.folder, found):
         return
     raise SlimError(
         f"{job.folder} contains a finished recovery with other settings or weights.",
