@@ -65,10 +65,9 @@ def timed(control: Path, slim: Path, images: Path, rounds: int) -> Paired:
 
 def shown(timing: Paired) -> str:
     """Write a comparison as a cell of the table."""
-    found, rounds = timing.to_json(), RoundMs.of(timing)
-    span = "{:.2f} to {:.2f}".format(*rounds.middle_half)
+    span = "{:.2f} to {:.2f}".format(*RoundMs.of(timing).middle_half)
     invalid = f" invalid: {', '.join(timing.invalid_reasons)}" if timing.invalid_reasons else ""
-    return f"{found['ms_gain']:.2f} of {found['ms_control']:.2f} ({span}){invalid}"
+    return f"{timing.ms_gain:.2f} of {timing.ms_before:.2f} ({span}, {timing.threads} threads){invalid}"
 
 
 def main() -> None:
@@ -82,12 +81,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=51, help="rounds of the timing")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    measured = BlockCostTable.load(options.table)
     guided = {"prune.scope": "block_costs", "prune.block_costs": str(options.table)}
     dataset = load_dataset(options.data)
     images = dataset.splits["val"]
     text, control = list(HEAD), Path()
     try:
+        measured = BlockCostTable.load(options.table)
         for name, settings in (("control", None), ("global", {}), ("block_costs", guided)):
             folder, weights, gmacs = options.out / name, options.model, measured.control.macs / 1e9
             if settings is not None:

@@ -46,15 +46,29 @@ class Paired:
         """What the second network gained in every round, milliseconds, shape (rounds,)."""
         return np.subtract(self.before, self.after)
 
+    @property
+    def ms_gain(self) -> float:
+        """Median gain of the rounds."""
+        return float(np.median(self.gains))
+
+    @property
+    def ms_before(self) -> float:
+        """Median of the first network's rounds."""
+        return float(np.median(self.before))
+
+    @property
+    def ms_after(self) -> float:
+        """Median of the second network's rounds."""
+        return float(np.median(self.after))
+
     def to_json(self) -> dict[str, object]:
         """The median, smallest and largest gain, and the rounds behind them."""
-        gains = self.gains
         return {
-            "ms_gain": float(np.median(gains)),
-            "ms_gain_lowest": float(gains.min()),
-            "ms_gain_highest": float(gains.max()),
-            "ms_control": float(np.median(self.before)),
-            "ms_cut": float(np.median(self.after)),
+            "ms_gain": self.ms_gain,
+            "ms_gain_lowest": float(self.gains.min()),
+            "ms_gain_highest": float(self.gains.max()),
+            "ms_control": self.ms_before,
+            "ms_cut": self.ms_after,
             "round_ms": {"control": list(self.before), "cut": list(self.after)},
             "threads": self.threads,
             "invalid_reasons": list(self.invalid_reasons),

@@ -14,8 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import BlockCostsConfig, PruneConfig
@@ -175,11 +173,11 @@ class BlockMeter:
         found = MeasuredBlock(
             name=block.name,
             map_cost=control.map50_95 - accuracy,
-            ms_gain=float(np.median(timing.gains)),
+            ms_gain=timing.ms_gain,
             ms_gain_lowest=float(timing.gains.min()),
             ms_gain_highest=float(timing.gains.max()),
-            ms_control=float(np.median(timing.before)),
-            ms_cut=float(np.median(timing.after)),
+            ms_control=timing.ms_before,
+            ms_cut=timing.ms_after,
             round_ms=RoundMs.of(timing),
             invalid_reasons=timing.invalid_reasons,
             threads=timing.threads,
