@@ -3,60 +3,71 @@
     yolo-slim block-costs --model ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
         --imgsz 320 --images 100 --out runs/block_costs
     python scripts/bench_block_costs.py ../shared/models/hardhat/yolov8n.pt --data ../shared/data/hardhat/data.yaml \
-        --imgsz 320 --map runs/block_costs/block_costs.json --out runs/bench-block-costs
+        --imgsz 320 --table runs/block_costs/block_costs.json --out runs/bench-block-costs
 
-mAP is of validation images, in ONNX Runtime: all of them, and those alone that the map wasn't measured on. Milliseconds
-are of inference, in turns with the unpruned network.
+mAP is of validation images, in ONNX Runtime: all of them, and those alone that the table wasn't measured on.
+Milliseconds are of inference, in the same rounds as the unpruned network.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yolo_slim
+from yolo_slim.build_key import BuildName
+from yolo_slim.config import targets
 from yolo_slim.datasets.description import Dataset, load_dataset
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
+from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.files import read_json
 from yolo_slim.machine import device_model
 from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.block_costs import BlockCostTable, RoundMs
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Silent
-from yolo_slim.reporting import facts
-from yolo_slim.runtime import paired
-from yolo_slim.runtime.letterbox import letterbox
-from yolo_slim.runtime.sources import read_image
+from yolo_slim.runtime.paired import Paired
 from yolo_slim.workspace.job import versions
 
-HEAD = ["| | mAP50-95, all | not in the map | GMACs | ms gained (middle half of the turns) |", "|---|---|---|---|---|"]
+HEAD = [
+    "| | mAP50-95, all | not in the table | GMACs | ms gained (middle half of the rounds) |",
+    "|---|---|---|---|---|",
+]
 
 
 def accuracies(onnx: Path, images: Sequence[Path], seen: int, dataset: Dataset) -> list[float]:
-    """Return the mAP50-95 on all images, and on those after the first ``seen``."""
-    about = layout_of(onnx)
-    found = detect_all(images, onnx_infer(onnx), layout=about.layout, imgsz=about.imgsz[0], progress=Silent(), text="")
+    """Score a graph: the mAP50-95 on all images, and on those after the first ``seen``."""
+    layout = layout_of(onnx)
+    found = detect_all(
+        images, onnx_infer(onnx), layout=layout.layout, imgsz=layout.imgsz[0], progress=Silent(), text=""
+    )
     truths = [read_truth(path) for path in images]
     parts = [0, seen] if seen < len(images) else [0]
     return [score(truths[start:], found[start:], dataset.names).map50_95 for start in parts]
 
 
-def timed(control: Path, slim: Path, images: Sequence[Path], threads: int, rounds: int) -> dict[str, Any]:
-    """Return what a pruned graph gains against the control in ONNX Runtime."""
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
-        sessions = [
-            paired.open_session(onnx, Path(folder), asdict(layout_of(onnx)), runtime="onnxruntime", threads=threads)
-            for onnx, folder in ((control, one), (slim, two))
-        ]
-        side = layout_of(control).imgsz
-        blobs = [letterbox(read_image(path, convert_channels=True), side)[0] for path in images[:8]]
-        return paired.time_paired(sessions[0], sessions[1], blobs, rounds=rounds, frames=6).to_json()
+def timed(control: Path, slim: Path, images: Path, rounds: int) -> Paired:
+    """Compare a pruned graph with the control in ONNX Runtime."""
+    device, profile = LocalDevice(), targets.load("host")
+    with tempfile.TemporaryDirectory() as folder:
+        placed = []
+        for name, onnx in (("control", control), ("slim", slim)):
+            source = BundleSource(name=name, exported=onnx, layout=layout_of(onnx), profile=profile)
+            make_timed_bundle(source, BuildName("onnxruntime", "fp32"), Path(folder) / name)
+            placed.append(device.put(Path(folder) / name))
+        return device.time_paired(placed[0], placed[1], images, rounds=rounds, frames=6)
+
+
+def shown(timing: Paired) -> str:
+    """Write a comparison as a cell of the table."""
+    span = "{:.2f} to {:.2f}".format(*RoundMs.of(timing).middle_half)
+    invalid = f" invalid: {', '.join(timing.invalid_reasons)}" if timing.invalid_reasons else ""
+    return f"{timing.ms_gain:.2f} of {timing.ms_before:.2f} ({span}, {timing.threads} threads){invalid}"
 
 
 def main() -> None:
@@ -66,19 +77,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--prune", type=float, default=0.5)
-    parser.add_argument("--map", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=51, help="turns of the timing")
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=51, help="rounds of the timing")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    measured = read_json(options.map)
-    guided = {"prune.scope": "block_costs", "prune.block_costs": str(options.map)}
+    guided = {"prune.scope": "block_costs", "prune.block_costs": str(options.table)}
     dataset = load_dataset(options.data)
     images = dataset.splits["val"]
-    threads = min(2, len(os.sched_getaffinity(0)))
     text, control = list(HEAD), Path()
     try:
+        measured = BlockCostTable.load(options.table)
         for name, settings in (("control", None), ("global", {}), ("block_costs", guided)):
-            folder, weights, gmacs = options.out / name, options.model, measured["control"]["macs"] / 1e9
+            folder, weights, gmacs = options.out / name, options.model, measured.control.macs / 1e9
             if settings is not None:
                 pruned = yolo_slim.prune(
                     options.model, options.data, folder / "prune", imgsz=options.imgsz, prune=options.prune,
@@ -87,20 +97,14 @@ def main() -> None:
                 weights, gmacs = pruned.weights, read_json(pruned.widths)["slim"]["macs"] / 1e9
             onnx = yolo_slim.export(weights, options.data, folder / "export", imgsz=options.imgsz).onnx
             control = onnx if settings is None else control
-            shown = [f"{value:.3f}" for value in accuracies(onnx, images, measured["data"]["images"], dataset)]
-            gain = timed(control, onnx, images, threads, options.rounds)
-            span = "{:.2f} to {:.2f}".format(*facts.middle_half(gain))
-            ms = "-" if settings is None else f"{gain['ms_gain']:.2f} of {gain['ms_control']:.2f} ({span})"
-            ms += (
-                f" invalid: {', '.join(gain['invalid_reasons'])}"
-                if settings is not None and gain["invalid_reasons"]
-                else ""
-            )
-            text.append(f"| {name} | {shown[0]} | {shown[-1] if len(shown) > 1 else '-'} | {gmacs:.3f} | {ms} |")
+            found = [f"{value:.3f}" for value in accuracies(onnx, images, measured.data.images, dataset)]
+            # The control against itself says how much of a gain is the machine's noise.
+            gain = shown(timed(control, onnx, images[0].parent, options.rounds))
+            text.append(f"| {name} | {found[0]} | {found[-1] if len(found) > 1 else '-'} | {gmacs:.3f} | {gain} |")
     except SlimError as error:
         sys.exit(f"error: {error}")
     about = ", ".join(f"{key} {value}" for key, value in versions().items())
-    print("\n".join([*text, "", f"{device_model()}, {threads} threads, {len(images)} val images; {about}"]))
+    print("\n".join([*text, "", f"{device_model()}, {len(images)} val images; {about}"]))
 
 
 if __name__ == "__main__":

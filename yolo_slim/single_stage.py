@@ -49,10 +49,10 @@ class Call:
         return self.out or RUNS / default_name(self.config) / stage
 
     @contextmanager
-    def claimed(self, folder: Path, stage: str) -> Iterator[None]:
+    def claimed(self, folder: Path, stage: str, *, model_sha256: str | None = None) -> Iterator[None]:
         """Claim the folder; a place in a run is claimed with the run, so that no other model's is overwritten."""
         if self.out:
-            with stage_claimed(folder, stage), os_errors_explained(folder):
+            with stage_claimed(folder, stage, model_sha256=model_sha256), os_errors_explained(folder):
                 yield
             return
         with claimed(folder.parent, owner_of(self.config, self.command)), os_errors_explained(folder):
@@ -66,10 +66,14 @@ def _run(
     make: Callable[[pipeline.Run], Answer],
     *,
     tasks: Sequence[str] = TASKS,
+    model_sha256: str | None = None,
 ) -> Answer:
-    """Claim the folder and run a stage that reads the model and all of the data."""
+    """Claim the folder and run a stage that reads the model and all of the data.
+
+    With ``model_sha256`` a folder with another model's results is refused.
+    """
     this = call.prepared(folder)
-    with call.claimed(folder, stage):
+    with call.claimed(folder, stage, model_sha256=model_sha256):
         return check_then_make(
             this.context, lambda context: make(replace(this, context=context)), lambda: checked(this, tasks)
         )
@@ -97,7 +101,10 @@ def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
         inputs = block_costs.BlockCostsInputs(model=this.model, pruning=this.config.prune)
         return block_costs.run(inputs, this.config.block_costs, folder, this.context)
 
-    return _run(replace(call, out=folder), folder, "block-costs", make, tasks=pipeline.DETECTION)
+    # A table takes an hour, so another model's isn't replaced.
+    model_sha256 = content(Path(config.model))
+    call = replace(call, out=folder)
+    return _run(call, folder, "block-costs", make, tasks=pipeline.DETECTION, model_sha256=model_sha256)
 
 
 def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:

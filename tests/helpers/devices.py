@@ -68,7 +68,7 @@ class FakeDevice:
     def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
         """Invent a gain."""
         self.asked.append("time_paired")
-        return Paired(before=(2.0,) * rounds, after=(1.0,) * rounds)
+        return Paired(before=(2.0,) * rounds, after=(1.0,) * rounds, threads=4)
 
     def close(self) -> None:
         """Note it."""

@@ -13,6 +13,8 @@ from tests.helpers.cuts import random_plan
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.config.strict import parse
 from yolo_slim.errors import SlimError
+from yolo_slim.files import write_json
+from yolo_slim.measuring.block_costs import RoundMs
 from yolo_slim.models import checkpoint
 from yolo_slim.models.size import exported_layers, measure
 from yolo_slim.pruning.allocation import (
@@ -123,7 +125,7 @@ def test_head_with_a_ratio_of_its_own() -> None:
 
 
 def test_schedules() -> None:
-    """Both end at the full share; the geometric one removes the same share of what is left."""
+    """Both end at the whole ratio; the geometric one removes the same share of what is left."""
     linear = [scheduled(0.75, i, 2, "linear") for i in range(2)]
     geometric = [scheduled(0.75, i, 2, "geometric") for i in range(2)]
     assert linear == [0.375, 0.75]
@@ -222,7 +224,7 @@ def test_budget_that_needs_the_head() -> None:
 
 
 def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], Path]) -> None:
-    """A head with a share of its own has the floor that it would have without, which the error counts with."""
+    """A head with a ratio of its own has the floor that it would have without, which the error counts with."""
     _, slots = slots_of(untrained("yolov8n"), PruneConfig(head_removed=0.1))
     head = [slot for slot in slots if slot.head and slot.floor < slot.width]
     assert head
@@ -236,13 +238,13 @@ def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], P
     assert caught.value.remedy.endswith("or raise prune.head_removed.")
 
 
-def test_head_rate_beside_block_costs_is_refused() -> None:
+def test_head_rate_beside_a_table_is_refused() -> None:
     """Scope block_costs prices the head by its table, so a head rate that would change nothing is an error."""
-    given = {"scope": "block_costs", "block_costs": "block_costs.json"}
+    given = {"scope": "block_costs", "block_costs": "costs.json"}
     with pytest.raises(SlimError, match=r"block_costs conflicts with head_rate 0\.5; leave head_rate out"):
         parse(PruneConfig, {**given, "head_rate": 0.5}, "settings")
-    for used in ({}, {"head_rate": 0.0}, {"head_rate": 0.8}):
-        assert parse(PruneConfig, {**given, **used}, "settings").scope == "block_costs"
+    for allowed in ({}, {"head_rate": 0.0}, {"head_rate": 0.8}):
+        assert parse(PruneConfig, {**given, **allowed}, "settings").scope == "block_costs"
     assert parse(PruneConfig, {"head_rate": 0.5}, "settings").head_rate == 0.5
 
 
@@ -263,7 +265,7 @@ def test_block_costs_decide_what_is_cut() -> None:
 
     def cut(costs: tuple[float, float, float]) -> list[float]:
         rows = tuple(BlockCost(name=f"conv{i}", map_cost=c, ms_gain=1.0) for i, c in enumerate(costs))
-        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
+        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=rows)
         priced = [
             replace(slot, unit_scores=slot.unit_scores * factor)
             for slot, factor in zip(slots, prices(slots, cost, guide), strict=True)
@@ -280,10 +282,10 @@ def test_a_gain_lost_in_scatter_is_no_gain() -> None:
     slots, cost = chain([32, 32, 32], [[1.0] * 32] * 3, floor=8)
 
     def priced(gain: float, rounds: list[float]) -> list[float]:
-        details = {"round_ms": {"control": rounds, "cut": [0.0] * len(rounds)}} if rounds else {}
-        noisy = BlockCost(name="conv1", map_cost=0.1, ms_gain=gain, details=details)
+        round_ms = RoundMs(control=tuple(rounds), cut=(0.0,) * len(rounds)) if rounds else None
+        noisy = BlockCost(name="conv1", map_cost=0.1, ms_gain=gain, round_ms=round_ms)
         others = (BlockCost(name=f"conv{i}", map_cost=0.1, ms_gain=1.0) for i in (0, 2))
-        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=(noisy, *others), about={})
+        guide = BlockCosts(model_sha256="0", removed=0.5, blocks=(noisy, *others))
         return prices(slots, cost, guide).tolist()
 
     usual = priced(-0.2, [])
@@ -295,17 +297,17 @@ def test_a_gain_lost_in_scatter_is_no_gain() -> None:
 def test_bad_block_costs(tmp_path: Path) -> None:
     """Wrong values are all named, and so are a table of another model and layers without a row."""
     path = tmp_path / "block_costs.json"
-    good = BlockCosts(
-        model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2),), about={}
-    )
-    good.save(path)
-    assert load_block_costs(path, "a" * 64, 64) == good
+    row = {"name": "conv0", "map_cost": 0.1, "ms_gain": 0.2}
+    head = {"schema": 1, "kind": "block_costs", "model_sha256": "a" * 64, "removed": 0.5}
+    write_json(path, {**head, "blocks": [row]})
+    good = load_block_costs(path, "a" * 64, 64)
+    assert good == BlockCosts(model_sha256="a" * 64, removed=0.5, blocks=(BlockCost(**row),))
     with pytest.raises(SlimError, match="another model"):
         load_block_costs(path, "b" * 64, 64)
-    replace(good, about={"imgsz": 640, "runtime": "ncnn fp16", "target": "rpi5"}).save(tmp_path / "large.json")
-    assert load_block_costs(tmp_path / "large.json", "a" * 64, 640).measured_on == "ncnn fp16 for rpi5"
+    write_json(path, {**head, "blocks": [row], "imgsz": 640, "runtime": "ncnn fp16", "target": "rpi5"})
+    assert load_block_costs(path, "a" * 64, 640).measured_on == "ncnn fp16 for rpi5"
     with pytest.raises(SlimError, match="measured at 640 px, not at 64"):
-        load_block_costs(tmp_path / "large.json", "a" * 64, 64)
+        load_block_costs(path, "a" * 64, 64)
     slots, cost = chain([16, 16], [[1.0] * 16] * 2, floor=8)
     with pytest.raises(SlimError, match="no row for some layers") as missing:
         prices(slots, cost, good)
@@ -315,14 +317,13 @@ def test_bad_block_costs(tmp_path: Path) -> None:
         load_block_costs(path, "a" * 64, 64)
     assert len(wrong.value.culprits) == 5
     for rounds in ([1, 2], {"control": [1.0]}, {"control": [1.0], "cut": [1.0, 2.0]}, {"control": ["1"], "cut": ["2"]}):
-        row = BlockCost(name="conv0", map_cost=0.1, ms_gain=0.2, details={"round_ms": rounds})
-        BlockCosts(model_sha256="a" * 64, removed=0.5, blocks=(row,), about={}).save(path)
+        write_json(path, {**head, "blocks": [{**row, "round_ms": rounds}]})
         with pytest.raises(SlimError, match=r"blocks\[0\]\.round_ms \(conv0\): expected control and cut"):
             load_block_costs(path, "a" * 64, 64)
 
 
-def test_slots_keep_their_names_in_later_rounds(untrained: Callable[[str], Path]) -> None:
-    """A slot is known by its name from round to round, which min_share and the table of block costs rely on."""
+def test_slots_keep_their_names_in_later_steps(untrained: Callable[[str], Path]) -> None:
+    """A slot is known by its name from step to step, which min_share and the table of block costs rely on."""
     model = checkpoint.load(untrained("yolo11n")).model
     names = slot_widths(slots_of(untrained("yolo11n"), PruneConfig())[1]).keys()
     apply_plan(model, random_plan(model, seed=1))

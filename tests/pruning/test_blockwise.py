@@ -32,7 +32,7 @@ def test_every_slot_has_a_row(family: str, untrained: Callable[[str], Path]) -> 
     coarse, fine = ranked(model, PruneConfig(round_to=16)), ranked(model, PruneConfig(round_to=1, min_width=1))
     blocks = blocks_of(coarse)
     rows = tuple(BlockCost(name=block.name, map_cost=0.1, ms_gain=0.1) for block in blocks)
-    costs = BlockCosts(model_sha256="0", removed=0.5, blocks=rows, about={})
+    costs = BlockCosts(model_sha256="0", removed=0.5, blocks=rows)
     assert free(coarse) < free(fine)
     for name in free(fine):
         row = costs.block_of(name)

@@ -1,4 +1,4 @@
-"""Two networks timed in turns: who runs when, and that a machine that slows down doesn't change the answer."""
+"""Two bundles timed in turns: what is compared is the same round, whatever the machine does in between."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from yolo_slim.backends import RuntimeFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.paired import WARMUP, Paired, precision_of, time_paired
 
@@ -21,25 +22,27 @@ class _Named:
         self.seen.append(self.name)
         return blob
 
-    def describe(self) -> dict[str, Any]:
-        return {}
+    def describe(self) -> RuntimeFacts:
+        return RuntimeFacts(runtime="none", versions={}, provider="", threads=3, precision="fp32")
 
     def close(self) -> None:
         pass
 
 
-def test_turns_alternate() -> None:
-    """Both networks run the same frames in every turn, and the one that begins changes."""
+def test_order_alternates() -> None:
+    """Both networks run the same frames in every round, and the one that begins changes."""
     seen: list[str] = []
     found = time_paired(_Named("a", seen), _Named("b", seen), [np.zeros(1, np.float32)], rounds=2, frames=2)
     frames = WARMUP + 2
     assert seen == ["a"] * frames + ["b"] * 2 * frames + ["a"] * frames
     assert len(found.before) == len(found.after) == 2
+    assert found.threads == 3
+    assert Paired.from_json(found.to_json()) == found
 
 
 def test_gain_ignores_a_machine_that_slows_down() -> None:
-    """The difference is taken turn by turn, so minutes that are slower for both hide nothing."""
-    found = Paired(before=(10.0, 10.0, 31.0), after=(9.0, 9.0, 30.0)).to_json()
+    """The difference is taken round by round, so minutes that are slower for both hide nothing."""
+    found = Paired(before=(10.0, 10.0, 31.0), after=(9.0, 9.0, 30.0), threads=1).to_json()
     assert (found["ms_gain"], found["ms_gain_lowest"], found["ms_gain_highest"]) == (1.0, 1.0, 1.0)
     assert np.mean([10.0, 10.0, 31.0]) - np.median([9.0, 9.0, 30.0]) > 7
 

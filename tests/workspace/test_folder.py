@@ -125,3 +125,16 @@ def test_stage_on_its_own(tmp_path: Path) -> None:
     assert read_owner(tmp_path / "a") == Owner(kind=STAGE, identity={"stage": "prune"})
     with pytest.raises(SlimError, match="stage: prune there, export now"), stage_claimed(tmp_path / "a", "export"):
         pass
+
+
+def test_stage_whose_results_are_one_models(tmp_path: Path) -> None:
+    """Where a stage names its model, another model's folder is refused as such; the same model's is claimed again."""
+    for _ in range(2):
+        with stage_claimed(tmp_path, "block-costs", model_sha256="a"):
+            pass
+    other = stage_claimed(tmp_path, "block-costs", model_sha256="b")
+    with pytest.raises(SlimError, match="contains the results of another model") as caught, other:
+        pass
+    assert caught.value.culprits == ("model_sha256: a there, b now",)
+    with pytest.raises(SlimError, match="contains the results of another stage"), stage_claimed(tmp_path, "prune"):
+        pass

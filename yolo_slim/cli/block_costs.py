@@ -29,19 +29,20 @@ def block_costs(
 
     \b
     Prune by what was measured:
-      yolo-slim block-costs --model best.pt --data data.yaml --imgsz 320 --out out/map
+      yolo-slim block-costs --model best.pt --data data.yaml --imgsz 320 --out out/costs
       yolo-slim prune best.pt --data data.yaml --imgsz 320 \\
-        --set prune.scope=block_costs --set prune.block_costs=out/map/block_costs.json
+        --set prune.scope=block_costs --set prune.block_costs=out/costs/block_costs.json
 
     Validation images measure mAP. This machine measures milliseconds: each cut network and the unpruned one in the same
     rounds. To resume an interrupted measurement, give the same command again.
     """  # noqa: D301
     from yolo_slim import api
-    from yolo_slim.files import read_json
+    from yolo_slim.measuring.block_costs import BlockCostTable
     from yolo_slim.reporting.block_costs import text
 
     with listening(quiet=quiet) as listener:
         outputs = api.block_costs(model, data, out, command=command_line(), progress=listener, **options)
     paths = "\n".join(f"{key}: {path}" for key, path in vars(outputs).items())
-    found = read_json(outputs.map)
-    answer({**vars(outputs), "blocks": found["blocks"]}, as_json=as_json, text=f"{text(found)}\n{paths}")
+    costs = BlockCostTable.load(outputs.table)
+    rows = [row.to_json() for row in costs.blocks]
+    answer({**vars(outputs), "blocks": rows}, as_json=as_json, text=f"{text(costs)}\n{paths}")

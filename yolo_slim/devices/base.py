@@ -110,8 +110,8 @@ class Device(Protocol):
             before: the bundle that the other is compared with.
             after: the other.
             images: folder, or one image.
-            rounds: how often both have their turn.
-            frames: timed frames of a turn.
+            rounds: how often both are timed.
+            frames: timed frames of each bundle in a round.
 
         Raises:
             SlimError: one of them can't run.

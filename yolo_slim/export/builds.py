@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import Profile
+from yolo_slim.errors import SlimError
 from yolo_slim.quantization.files import FP16, INT8, TENSORRT_INT8
 
 SELFCHECK_IMAGES = 3
@@ -58,3 +60,33 @@ def expected_builds(profile: Profile, layout: str) -> ExpectedBuilds:
 def archive_of(folder: Path) -> Path:
     """Say where a bundle folder's .tar.gz lies."""
     return folder.with_name(f"{folder.name}.tar.gz")
+
+
+def require_builds(profile: Profile, builds: Collection[BuildName], skipped: Mapping[str, str]) -> None:
+    """Refuse to build nothing.
+
+    Raises:
+        SlimError: no build is left.
+    """
+    if not builds:
+        raise SlimError(
+            f"No runtime of {profile.name} can run this graph.",
+            culprits=[f"{build}: {reason}" for build, reason in skipped.items()],
+            remedy="Export without export.end2end, or choose other precisions in the profile.",
+        )
+
+
+def require_graphs(builds: Collection[BuildName], given: Collection[str]) -> None:
+    """Refuse to build from graphs that weren't given.
+
+    Raises:
+        SlimError: the graph of every build that lacks one.
+    """
+    needed = {build: graph_of(build) for build in builds}
+    missing = {build: name for build, name in needed.items() if name != FLOAT_GRAPH and name not in given}
+    if missing:
+        raise SlimError(
+            "Some builds need graphs that weren't given.",
+            culprits=[f"{build}: the {name} graph" for build, name in missing.items()],
+            remedy="Make them with `yolo-slim quantize` and give its folder with --quantized.",
+        )

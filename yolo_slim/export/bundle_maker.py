@@ -30,31 +30,15 @@ class BundleSource:
     exported: Path
     """The graph as it was exported."""
     layout: GraphLayout
-    images: Sequence[Path]
+    images: Sequence[Path] = ()
     """Images of the self-check."""
     profile: Profile
 
 
 def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> None:
     """Make the bundle of one build from its graph, in ``folder`` and as .tar.gz beside it."""
-    profile, runtime = source.profile, build.runtime
     with fresh_folder(folder) as temporary:
-        built = backend(runtime).build(onnx, temporary, precision=build.precision, imgsz=source.layout.imgsz)
-        spec = BundleSpec(
-            name=source.name,
-            target=profile.name,
-            runtime=runtime,
-            precision=build.precision,
-            threads=profile.threads,
-            model=built.model,
-            input_name=built.input_name,
-            output_name=built.output_name,
-            files={},
-            provenance=_provenance(source.exported, onnx),
-            engine=profile.engine_settings(runtime),
-            requires=profile.requirements(runtime),
-            **asdict(source.layout),
-        )
+        spec = _built(source, build, onnx, temporary)
         with Detector(Bundle(folder=temporary, spec=_runnable_here(spec))) as detector:
             make_selfcheck(temporary, source.images[:SELFCHECK_IMAGES], detector)
         device_wheel.write(temporary)
@@ -63,6 +47,33 @@ def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path
         write_bundle_json(temporary, spec)
     open_bundle(folder)
     pack(folder, archive_of(folder))
+
+
+def make_timed_bundle(source: BundleSource, build: BuildName, folder: Path) -> None:
+    """Make the least that a device can time, in a new folder: no self-check, no wheel, no archive."""
+    folder.mkdir()
+    write_bundle_json(folder, _built(source, build, source.exported, folder))
+
+
+def _built(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> BundleSpec:
+    """Write the runtime's model files, and describe the bundle that they belong to."""
+    profile, runtime = source.profile, build.runtime
+    built = backend(runtime).build(onnx, folder, precision=build.precision, imgsz=source.layout.imgsz)
+    return BundleSpec(
+        name=source.name,
+        target=profile.name,
+        runtime=runtime,
+        precision=build.precision,
+        threads=profile.threads,
+        model=built.model,
+        input_name=built.input_name,
+        output_name=built.output_name,
+        files={},
+        provenance=_provenance(source.exported, onnx),
+        engine=profile.engine_settings(runtime),
+        requires=profile.requirements(runtime),
+        **asdict(source.layout),
+    )
 
 
 def _runnable_here(spec: BundleSpec) -> BundleSpec:

@@ -1,125 +1,103 @@
-"""The table of block costs: what each block costs in mAP and saves in milliseconds, as a file that allocation follows.
+"""The table of block costs that allocation follows: what each block costs in mAP and saves in milliseconds.
 
 Schema 1::
 
-    {"schema": 1, "kind": "block_costs", "model_sha256": "...", "removed": 0.5, "runtime": "onnxruntime fp32",
+    {"schema": 1, "kind": "block_costs", "model_sha256": "...", "removed": 0.5,
      "blocks": [{"name": "model.2", "map_cost": 0.012, "ms_gain": 0.31}, ...]}
 
 ``removed`` is the share of its channels that each block lost, alone, when it was measured; ``map_cost`` the mAP50-95
 that this cost, ``ms_gain`` the milliseconds that an image got faster. ``name`` is a module's name and stands for all
-layers below it; the longest name decides. Other keys, of a row or of the table, are for people. ``yolo-slim
-block-costs`` measures such a table (:mod:`yolo_slim.stages.block_costs`).
+layers below it; the longest name decides. ``yolo-slim block-costs`` measures such a table with many more keys
+(:class:`yolo_slim.measuring.block_costs.BlockCostTable`); one with these keys alone may be written by hand.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any
 
 import numpy as np
 
 from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import read_json
+from yolo_slim.measuring.block_costs import KIND, SCHEMA, RoundMs, require_present_kind
 from yolo_slim.pruning.goal import CostModel
 from yolo_slim.pruning.slots import Slot, widths_of
 
-SCHEMA = 1
 LEAST_MAP_COST = 1e-4
 """mAP that a block costs at least: below a hundredth of a point the sign is noise, and nothing is free."""
 LEAST_MS_GAIN = 1e-3
 """Milliseconds below which nothing was gained; a table without any gain is ranked by score per MAC."""
 
 
-class RowJson(TypedDict):
-    """One row in the file; other keys are for people."""
-
-    name: str
-    map_cost: float
-    ms_gain: float
-
-
-class _TableOptions(TypedDict, total=False):
-    imgsz: int
-    """Input side in pixels of the measurement; a table written by hand may lack it."""
-
-
-class TableJson(_TableOptions):
-    """The file; other keys are for people."""
-
-    model_sha256: str
-    removed: float
-    blocks: list[RowJson]
-
-
-ROW_KEYS = ("name", "map_cost", "ms_gain")
-"""Keys of a row that allocation needs."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BlockCost:
-    """One row of the table."""
+    """One row of the table: what allocation reads of it."""
 
     name: str
     map_cost: float
     """mAP50-95 lost, as a fraction: .01 is one point."""
     ms_gain: float
     """Milliseconds an image gained."""
-    details: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Other keys of the row: spread, MACs saved and so on."""
+    round_ms: RoundMs | None = None
+    """The rounds behind the gain; None: the row was written by hand."""
+    is_throttled: bool = False
+    """The timing doesn't count."""
 
     @property
     def shows_gain(self) -> bool:
-        """Whether the gain stands out from its own scatter: three quarters of the timing rounds agree on it.
+        """Whether the gain stands out from its own scatter: three quarters of the rounds agree on it.
 
-        A row without rounds (``round_ms``) was written by hand, so its gain is believed.
+        A gain without rounds is believed.
         """
-        rounds = self.details.get("round_ms")
         if self.ms_gain < LEAST_MS_GAIN:
             return False
         # Every round times control and cut, so a slow moment of the machine is in both and not in their difference.
-        return not rounds or float(np.percentile(np.subtract(rounds["control"], rounds["cut"]), 25)) > 0
+        return self.round_ms is None or float(np.percentile(self.round_ms.gains, 25)) > 0
 
-    def to_json(self) -> dict[str, object]:
-        """The row as a JSON value."""
-        return {**{key: getattr(self, key) for key in ROW_KEYS}, **self.details}
-
-    @staticmethod
-    def from_json(values: RowJson) -> BlockCost:
-        """The row in a checked JSON value."""
-        details = {key: value for key, value in values.items() if key not in ROW_KEYS}
-        name, map_cost, ms_gain = values["name"], values["map_cost"], values["ms_gain"]
-        return BlockCost(name=name, map_cost=map_cost, ms_gain=ms_gain, details=details)
+    @classmethod
+    def from_json(cls, value: Any) -> BlockCost:
+        """Read a checked row."""
+        return cls(
+            name=value["name"],
+            map_cost=float(value["map_cost"]),
+            ms_gain=float(value["ms_gain"]),
+            round_ms=_rounds(value.get("round_ms")),
+            is_throttled=bool(value.get("invalid_reasons")),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockCosts:
-    """The measured table of one model."""
+    """The table of one model: what allocation reads of it."""
 
     model_sha256: str
     removed: float
     """Share of its channels that each block lost when it was measured."""
     blocks: tuple[BlockCost, ...]
-    about: Mapping[str, Any]
-    """Other keys: runtime, machine, image counts."""
-
-    def save(self, path: Path) -> None:
-        """Write the table as JSON, atomically."""
-        head = {"schema": SCHEMA, "kind": "block_costs", "model_sha256": self.model_sha256, "removed": self.removed}
-        write_json(path, {**self.about, **head, "blocks": [block.to_json() for block in self.blocks]})
-
-    @property
-    def measured_on(self) -> str:
-        """Whose milliseconds these are, for people: ``ncnn fp16 for rpi5``."""
-        known = [str(self.about[key]) for key in ("runtime", "target") if key in self.about]
-        return " for ".join(known) or "a runtime that it doesn't name"
+    imgsz: int | None = None
+    """Input side, pixels; None: the table doesn't say."""
+    measured_on: str = ""
+    """Whose milliseconds these are, for people: ``ncnn fp16 for rpi5``; empty: the table doesn't say."""
 
     def block_of(self, name: str) -> BlockCost | None:
         """The row that stands for a layer, None where none does."""
         rows = [block for block in self.blocks if name == block.name or name.startswith(f"{block.name}.")]
         return max(rows, key=lambda block: len(block.name), default=None)
+
+    @classmethod
+    def from_json(cls, value: Any) -> BlockCosts:
+        """Read a checked table."""
+        return cls(
+            model_sha256=value["model_sha256"],
+            removed=float(value["removed"]),
+            blocks=tuple(map(BlockCost.from_json, value["blocks"])),
+            imgsz=value.get("imgsz"),
+            measured_on=" for ".join(str(value[key]) for key in ("runtime", "target") if key in value),
+        )
 
 
 def load_block_costs(path: Path, model_sha256: str, imgsz: int) -> BlockCosts:
@@ -131,71 +109,70 @@ def load_block_costs(path: Path, model_sha256: str, imgsz: int) -> BlockCosts:
         imgsz: input side in pixels of the cut that will follow it.
 
     Raises:
-        SlimError: no such file, no such table, wrong values (all named), a newer schema, or a table of another model or
-            input side.
+        SlimError: no such file, no such table, wrong values (all named), a newer schema, timings that don't count, or a
+            table of another model or input side.
     """
-    values = _read(path)
-    _require_usable(path, values, model_sha256, imgsz)
-    own = ("schema", "kind", "model_sha256", "removed", "blocks")
-    return BlockCosts(
-        model_sha256=model_sha256,
-        removed=float(values["removed"]),
-        blocks=tuple(BlockCost.from_json(row) for row in values["blocks"]),
-        about={key: value for key, value in values.items() if key not in own},
-    )
+    costs = _read(path)
+    _require_timed(path, costs)
+    _require_same_network(path, costs, model_sha256, imgsz)
+    return costs
 
 
-def _read(path: Path) -> TableJson:
-    """The JSON value of a table, of which every key and type that allocation needs is checked."""
+def _read(path: Path) -> BlockCosts:
+    """Read a table, of which every key and type that allocation needs is checked."""
     try:
-        values = read_json(path)
+        value = read_json(path)
     except FileNotFoundError:
         raise SlimError(f"Table of block costs not found: {path}", remedy="Check prune.block_costs.") from None
     except ValueError as error:
         raise SlimError(f"{path}: not JSON ({error}).", remedy="Make the table of block costs again.") from None
-    if problems := _problems(values):
+    require_present_kind(value, str(path))
+    if problems := _problems(value):
         raise SlimError(
             f"{path}: not a table of block costs of schema {SCHEMA}.",
             culprits=problems,
             remedy="Correct these values, or make the table again with this yolo_slim.",
         )
-    return cast("TableJson", values)
+    return BlockCosts.from_json(value)
 
 
-def _require_usable(path: Path, values: TableJson, model_sha256: str, imgsz: int) -> None:
-    """Raise for timings that don't count, and for a table of another model or input side."""
-    throttled = [row["name"] for row in values["blocks"] if row.get("invalid_reasons")]
-    if throttled:
+def _require_timed(path: Path, costs: BlockCosts) -> None:
+    """Refuse timings that don't count."""
+    if throttled := [row.name for row in costs.blocks if row.is_throttled]:
         raise SlimError(
             f"{path}: the timings of some blocks don't count: the machine throttled.",
             culprits=throttled,
             remedy="Run `yolo-slim block-costs` again: it measures these blocks anew and keeps the others.",
         )
-    measured = values["model_sha256"]
-    if measured != model_sha256:
+
+
+def _require_same_network(path: Path, costs: BlockCosts, model_sha256: str, imgsz: int) -> None:
+    """Refuse a table of another model or input side."""
+    if costs.model_sha256 != model_sha256:
         raise SlimError(
-            f"{path}: the block costs were measured on another model ({measured[:12]}, not {model_sha256[:12]}).",
+            f"{path}: the block costs were measured on another model "
+            f"({costs.model_sha256[:12]}, not {model_sha256[:12]}).",
             remedy="Measure this model with `yolo-slim block-costs`, or set prune.scope: global.",
         )
-    if values.get("imgsz", imgsz) != imgsz:
+    if costs.imgsz not in (None, imgsz):
         raise SlimError(
-            f"{path}: the block costs were measured at {values['imgsz']} px, not at {imgsz}.",
+            f"{path}: the block costs were measured at {costs.imgsz} px, not at {imgsz}.",
             remedy="Measure them at this input side (`yolo-slim block-costs --imgsz`), or set prune.scope: global.",
         )
 
 
-def _problems(values: Any) -> list[str]:
+def _problems(value: Any) -> list[str]:
     """What is wrong with a table's JSON value, one line a problem."""
-    if not isinstance(values, dict) or values.get("kind") != "block_costs":
-        return ['kind: expected "block_costs"']
+    if not isinstance(value, dict) or value.get("kind") != KIND:
+        return [f'kind: expected "{KIND}"']
     problems = []
-    if values.get("schema") != SCHEMA:
-        problems.append(f"schema: got {values.get('schema')!r}; expected {SCHEMA}")
-    if not isinstance(values.get("model_sha256"), str):
+    if value.get("schema") != SCHEMA:
+        problems.append(f"schema: got {value.get('schema')!r}; expected {SCHEMA}")
+    if not isinstance(value.get("model_sha256"), str):
         problems.append("model_sha256: expected the SHA-256 of the model's file")
-    if not _is_number(values.get("removed")) or not 0 < values["removed"] < 1:
-        problems.append(f"removed: got {values.get('removed')!r}; expected a fraction between 0 and 1")
-    blocks = values.get("blocks")
+    if not _is_number(value.get("removed")) or not 0 < value["removed"] < 1:
+        problems.append(f"removed: got {value.get('removed')!r}; expected a fraction between 0 and 1")
+    blocks = value.get("blocks")
     if not isinstance(blocks, list) or not blocks:
         return [*problems, "blocks: expected a list of rows"]
     return [*problems, *(problem for i, row in enumerate(blocks) for problem in _row_problems(i, row))]
@@ -220,6 +197,11 @@ def _is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number."""
     # bool is an int in Python, but not in JSON.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _rounds(value: Any) -> RoundMs | None:
+    """Read the checked rounds of a timing; None where there are none."""
+    return RoundMs(control=tuple(value["control"]), cut=tuple(value["cut"])) if value else None
 
 
 def _are_rounds(value: Any) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from yolo_slim.measuring.block_costs import BlockCostTable, MeasuredBlock
 from yolo_slim.reporting import facts
-from yolo_slim.reporting.html import environment
+from yolo_slim.reporting.pages import environment
 from yolo_slim.reporting.plots import cost_against_gain
 from yolo_slim.reporting.text import table
 
@@ -18,59 +17,56 @@ COLUMNS = (
     "name", "map_cost", "ms_gain", "ms_gain_lowest", "ms_gain_highest", "ms_control", "ms_cut", "map50_95",
     "macs_saved", "params_saved", "channels", "channels_kept",
 )  # fmt: skip
-"""Columns of the CSV file: keys of a row of the map."""
-
-Json = Mapping[str, Any]
+"""Columns of the CSV file: attributes of a row."""
 
 
-def csv_text(found: Json) -> str:
-    """Return the rows of a ``block_costs.json`` value as CSV with a head."""
+def csv_text(costs: BlockCostTable) -> str:
+    """Write the rows as CSV with a head."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found["blocks"])
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(row, name) for name in COLUMNS] for row in costs.blocks)
     return stream.getvalue()
 
 
-def text(found: Json) -> str:
-    """Return a ``block_costs.json`` value for the terminal."""
+def text(costs: BlockCostTable) -> str:
+    """Write the table for the terminal."""
     head = ["block", "channels", "mAP50-95", "points lost", "ms gained", "middle half", "MACs", "parameters"]
-    rows = [
-        [
-            row["name"],
-            f"{row['channels']} -> {row['channels_kept']}",
-            facts.number(row["map50_95"]),
-            facts.number(100 * row["map_cost"], "+.2f"),
-            facts.number(row["ms_gain"], "+.3f"),
-            "{:+.3f} .. {:+.3f}".format(*facts.middle_half(row)),
-            f"-{row['macs_saved']:.1%}",
-            f"-{row['params_saved']:.1%}",
-        ]
-        for row in found["blocks"]
+    return "\n".join([table(head, [_cells(row) for row in costs.blocks]), *remarks(costs)])
+
+
+def _cells(row: MeasuredBlock) -> list[str]:
+    return [
+        row.name,
+        f"{row.channels} -> {row.channels_kept}",
+        facts.number(row.map50_95),
+        facts.number(100 * row.map_cost, "+.2f"),
+        facts.number(row.ms_gain, "+.3f"),
+        "{:+.3f} .. {:+.3f}".format(*row.round_ms.middle_half),
+        f"-{row.macs_saved:.1%}",
+        f"-{row.params_saved:.1%}",
     ]
-    return "\n".join([table(head, rows), *remarks(found)])
 
 
-def remarks(found: Json) -> list[str]:
-    """Return what a reader must know of a map's figures, one fact a line."""
-    control, data = found["control"], found["data"]
+def remarks(costs: BlockCostTable) -> list[str]:
+    """Say what a reader must know of the figures, one fact a line."""
+    control, data = costs.control, costs.data
+    threads = " or ".join(map(str, costs.threads))
     lines = [
-        f"Each block alone lost {found['removed']:.0%} of its channels, the lowest by {found['criterion']}, untrained.",
-        f"mAP50-95 on {data['images']} {data['split']} images of {data['yaml']} at {found['imgsz']} px; unpruned "
-        f"{control['map50_95_trained']:.4f}, with statistics re-estimated {control['map50_95']:.4f}: costs are against "
-        "that.",
-        f"Milliseconds: {found['ms_of']}, in {found['runtime']}, {found['threads']} threads, on "
-        f"{found['machine']['model']}, {found['measured_at']}.",
+        f"Each block alone lost {costs.removed:.0%} of its channels, the lowest by {costs.criterion}, untrained.",
+        f"mAP50-95 on {data.images} {data.split} images of {data.yaml} at {costs.imgsz} px. The unpruned network has "
+        f"{control.map50_95_trained:.4f}, with statistics re-estimated {control.map50_95:.4f}: costs are against "
+        "the latter.",
+        f"Milliseconds: {costs.ms_of}, in {costs.runtime}, {threads} threads, on {costs.machine.model}, "
+        f"{costs.measured_at}.",
     ]
-    if not found["target_is_this_machine"]:
-        lines.append(f"This machine is no {found['target']}: the gains there are unproven.")
-    reasons = sorted({reason for row in found["blocks"] for reason in row["invalid_reasons"]})
+    if not costs.is_measured_on_target:
+        lines.append(f"{costs.machine.model} isn't the target {costs.target}: the gains there are unproven.")
+    reasons = costs.invalid_reasons
     return [*lines, *([f"Timings that don't count: {', '.join(reasons)}."] if reasons else [])]
 
 
-def render(found: Json) -> str:
-    """Return the page for a ``block_costs.json`` value; it loads nothing from elsewhere."""
-    pages = environment()
-    pages.filters["middle_half"] = facts.middle_half
-    template = pages.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(m=found, plot=cost_against_gain(found["blocks"]), remarks=remarks(found))
+def render(costs: BlockCostTable) -> str:
+    """Make the page; it loads nothing from elsewhere."""
+    template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(costs=costs, plot=cost_against_gain(costs.blocks), remarks=remarks(costs))

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 
 from yolo_slim import files
-from yolo_slim.measuring.rounds import quartiles
 from yolo_slim.verdict.result import Build, Gate, Result
 
 NOT_MEASURED = "not measured"
@@ -60,13 +59,3 @@ def flat(value: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield key, ", ".join(map(str, item)) or "none"
         else:
             yield key, "unknown" if item is None else str(item)
-
-
-def middle_half(row: Mapping[str, Mapping[str, list[float]]]) -> tuple[float, float]:
-    """The quartiles of a block's gains over the rounds, milliseconds, from a row of ``block_costs.json``.
-
-    On a shared machine one round in twenty-five is off by tens of milliseconds, so smallest and largest say little.
-    """
-    rounds = row["round_ms"]
-    low, _, high = quartiles([before - after for before, after in zip(rounds["control"], rounds["cut"], strict=True)])
-    return low, high

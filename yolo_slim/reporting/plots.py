@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from yolo_slim.build_key import BuildKey
-from yolo_slim.reporting import facts
+from yolo_slim.measuring.block_costs import MeasuredBlock
 from yolo_slim.verdict.result import Build
 
 WIDTH, LEFT, RIGHT = 760, 64, 744
@@ -140,23 +139,22 @@ def _limits(x: Axis, y: Axis, limits: Limits) -> list[Markup]:
     return parts
 
 
-def cost_against_gain(rows: Sequence[Mapping[str, Any]]) -> Markup:
+def cost_against_gain(rows: Sequence[MeasuredBlock]) -> Markup:
     """Draw a table of block costs: mAP50-95 that each block costs against the milliseconds that it saves.
 
     A horizontal line spans the middle half of the rounds' gains.
     """
     height = 460
-    gains = [value for row in rows for value in (row["ms_gain"], *facts.middle_half(row))]
-    costs = [row["map_cost"] for row in rows]
-    x, y = _padded([0.0, *gains], LEFT, RIGHT), _padded([0.0, *costs], height - 52, 30)
-    points = [(x.px(row["ms_gain"]), y.px(row["map_cost"])) for row in rows]
+    gains = [value for row in rows for value in (row.ms_gain, *row.round_ms.middle_half)]
+    x, y = _padded([0.0, *gains], LEFT, RIGHT), _padded([0.0, *(row.map_cost for row in rows)], height - 52, 30)
+    points = [(x.px(row.ms_gain), y.px(row.map_cost)) for row in rows]
     parts = [_grid(x, y, "milliseconds gained per image", "mAP50-95 lost")]
     parts += [_line(x.px(0), x.px(0), y.start, y.end, "limit"), _line(LEFT, RIGHT, y.px(0), y.px(0), "limit")]
     for row, (_, py) in zip(rows, points, strict=True):
-        low, high = facts.middle_half(row)
+        low, high = row.round_ms.middle_half
         parts.append(_line(x.px(low), x.px(high), py, py, "link"))
     parts += [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="slim"/>').format(*point) for point in points]
-    parts += _labels([row["name"] for row in rows], points)
+    parts += _labels([row.name for row in rows], points)
     return _svg(Markup("").join(parts), height, "mAP50-95 lost against milliseconds gained by every block")
 
 

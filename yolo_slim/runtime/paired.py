@@ -1,4 +1,4 @@
-"""What a change of the network is worth in milliseconds: both networks timed in turns in one process.
+"""What a change of the network is worth in milliseconds: both networks timed in the same rounds, in one process.
 
 A shared machine drifts by more than one block gains. The difference is therefore taken inside each round, in which both
 networks run right after one another, and the median of the rounds' differences is the answer.
@@ -7,23 +7,22 @@ networks run right after one another, and the median of the rounds' differences 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.backends import Backend, Session, backend, engine_builder
-from yolo_slim.bundle import Bundle, BundleSpec
+from yolo_slim.backends import Session, backend, engine_builder
+from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import cores, read_state, throttle_reasons
 from yolo_slim.runtime.letterbox import letterbox
 
 WARMUP = 2
-"""Frames of every turn that don't count: the other network has had the caches."""
+"""First frames of a network in a round, which don't count: the other network has had the caches."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 
@@ -37,6 +36,8 @@ class Paired:
 
     before: tuple[float, ...]
     after: tuple[float, ...]
+    threads: int
+    """Inference threads of both."""
     invalid_reasons: tuple[str, ...] = ()
     """Why the timing doesn't count: the machine was throttled."""
 
@@ -45,21 +46,36 @@ class Paired:
         """What the second network gained in every round, milliseconds, shape (rounds,)."""
         return np.subtract(self.before, self.after)
 
+    @property
+    def ms_gain(self) -> float:
+        """Median gain of the rounds."""
+        return float(np.median(self.gains))
+
+    @property
+    def ms_before(self) -> float:
+        """Median of the first network's rounds."""
+        return float(np.median(self.before))
+
+    @property
+    def ms_after(self) -> float:
+        """Median of the second network's rounds."""
+        return float(np.median(self.after))
+
     def to_json(self) -> dict[str, object]:
         """The median, smallest and largest gain, and the rounds behind them."""
-        gains = self.gains
         return {
-            "ms_gain": float(np.median(gains)),
-            "ms_gain_lowest": float(gains.min()),
-            "ms_gain_highest": float(gains.max()),
-            "ms_control": float(np.median(self.before)),
-            "ms_cut": float(np.median(self.after)),
+            "ms_gain": self.ms_gain,
+            "ms_gain_lowest": float(self.gains.min()),
+            "ms_gain_highest": float(self.gains.max()),
+            "ms_control": self.ms_before,
+            "ms_cut": self.ms_after,
             "round_ms": {"control": list(self.before), "cut": list(self.after)},
+            "threads": self.threads,
             "invalid_reasons": list(self.invalid_reasons),
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Paired:
+    def from_json(cls, value: Any) -> Paired:
         """Read the rounds back; everything else follows from them.
 
         Raises:
@@ -67,7 +83,12 @@ class Paired:
         """
         try:
             rounds, reasons = value["round_ms"], value["invalid_reasons"]
-            return cls(before=tuple(rounds["control"]), after=tuple(rounds["cut"]), invalid_reasons=tuple(reasons))
+            return cls(
+                before=tuple(rounds["control"]),
+                after=tuple(rounds["cut"]),
+                threads=value["threads"],
+                invalid_reasons=tuple(reasons),
+            )
         except (KeyError, TypeError) as error:
             raise SlimError(
                 f"The device's paired timing is damaged: {error}.",
@@ -90,30 +111,10 @@ def precision_of(runtime: str) -> str:
     return "fp32" if "fp32" in known else known[0]
 
 
-def open_session(onnx: Path, folder: Path, about: dict[str, Any], *, runtime: str, threads: int) -> Session:
-    """Open an exported graph as a bundle of that runtime would be opened.
-
-    Args:
-        onnx: the graph.
-        folder: existing folder for the runtime's files, which must outlive the session.
-        about: what the graph says of itself, see :func:`yolo_slim.models.exported.layout_of`.
-        runtime: one of :data:`yolo_slim.backends.BACKENDS`.
-        threads: inference threads.
-    """
-    module: Backend = backend(runtime)
-    precision = precision_of(runtime)
-    built = module.build(onnx, folder, precision=precision, imgsz=about["imgsz"])
-    spec = BundleSpec(
-        name=onnx.stem, target="", runtime=runtime, precision=precision, threads=threads, model=built.model,
-        input_name=built.input_name, output_name=built.output_name, files={}, provenance={}, **about,
-    )  # fmt: skip
-    return module.open(folder, spec, threads)
-
-
 def pair_bundles(
     before: Bundle, after: Bundle, images: Iterable[NDArray[np.uint8]], *, rounds: int, frames: int
 ) -> Paired:
-    """Time the inference of two bundles in turns on the first :data:`IMAGES` images.
+    """Time the inference of two bundles in the same rounds, on the first :data:`IMAGES` images.
 
     Raises:
         SlimError: inputs of different size, no image, or a bundle that can't be loaded.
@@ -141,26 +142,31 @@ def _opened(bundle: Bundle) -> Session:
 
 
 def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, rounds: int, frames: int) -> Paired:
-    """Time the inference of two networks in turns; every other round begins with the second one.
+    """Time the inference of two networks in the same rounds; every other round begins with the second one.
 
     Args:
         before: the network that the other is compared with.
         after: the other.
         blobs: inputs, used one after the other; at least one.
-        rounds: how often both have their turn.
-        frames: timed frames of a turn.
+        rounds: how often both are timed.
+        frames: timed frames of one network in a round.
     """
     start = read_state()
     medians: dict[int, list[float]] = {0: [], 1: []}
     for index in range(rounds):
         for which in (0, 1) if index % 2 == 0 else (1, 0):
-            medians[which].append(_turn((before, after)[which], blobs, frames))
+            medians[which].append(_median_ms((before, after)[which], blobs, frames))
     reasons = throttle_reasons(start, read_state())
-    return Paired(before=tuple(medians[0]), after=tuple(medians[1]), invalid_reasons=tuple(reasons))
+    return Paired(
+        before=tuple(medians[0]),
+        after=tuple(medians[1]),
+        threads=after.describe().threads,
+        invalid_reasons=tuple(reasons),
+    )
 
 
-def _turn(session: Session, blobs: Sequence[Blob], frames: int) -> float:
-    """Run one network for a turn; median inference time, milliseconds."""
+def _median_ms(session: Session, blobs: Sequence[Blob], frames: int) -> float:
+    """Run one network for its part of a round; median inference time, milliseconds."""
     samples = []
     for index in range(WARMUP + frames):
         blob = blobs[index % len(blobs)]

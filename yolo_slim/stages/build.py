@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.config.profile import Profile
-from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.errors import os_errors_explained
 from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
@@ -98,14 +97,14 @@ class _Checked:
 def _checked(inputs: BuildInputs, context: Context) -> _Checked:
     """Refuse graphs that nothing can be built from, and check what only the device can finish."""
     from yolo_slim.backends import engine_builder
-    from yolo_slim.export.builds import expected_builds
+    from yolo_slim.export.builds import expected_builds, require_builds, require_graphs
     from yolo_slim.export.preflight import preflight
     from yolo_slim.models.exported import layout_of
 
     profile, layout = context.profile, layout_of(inputs.onnx).layout
     expected = expected_builds(profile, layout)
-    _require_builds(profile, expected.possible, _by_name(expected.skipped))
-    _require_graphs(inputs, expected.possible)
+    require_builds(profile, expected.possible, _by_name(expected.skipped))
+    require_graphs(expected.possible, inputs.graphs)
     on_device = [build for build in expected.possible if engine_builder(build.runtime)]
     checks: dict[str, object] = {}
     refused: dict[str, str] = {}
@@ -120,12 +119,13 @@ def _checked(inputs: BuildInputs, context: Context) -> _Checked:
 
 def _made(inputs: BuildInputs, found: _Checked, folder: Path, context: Context, name: str) -> Made:
     """Build the bundles that no preflight refused."""
+    from yolo_slim.export.builds import require_builds
     from yolo_slim.export.bundle_maker import BundleSource, make_bundle
     from yolo_slim.models.exported import layout_of
 
     skipped = {**_by_name(found.expected.skipped), **found.refused}
     builds = [build for build in found.expected.possible if str(build) not in found.refused]
-    _require_builds(context.profile, builds, skipped)
+    require_builds(context.profile, builds, skipped)
     source = BundleSource(
         name=name, exported=inputs.onnx, layout=layout_of(inputs.onnx), images=inputs.images, profile=context.profile
     )
@@ -144,25 +144,3 @@ def _made(inputs: BuildInputs, found: _Checked, folder: Path, context: Context, 
 def _by_name(values: Mapping[BuildName, str]) -> dict[str, str]:
     """Write builds as the manifest names them."""
     return {str(build): value for build, value in values.items()}
-
-
-def _require_builds(profile: Profile, builds: Collection[BuildName], skipped: Mapping[str, str]) -> None:
-    """Refuse to build nothing."""
-    if not builds:
-        raise SlimError(
-            f"No runtime of {profile.name} can run this graph.",
-            culprits=[f"{build}: {reason}" for build, reason in skipped.items()],
-            remedy="Export without export.end2end, or choose other precisions in the profile.",
-        )
-
-
-def _require_graphs(inputs: BuildInputs, builds: Collection[BuildName]) -> None:
-    """Refuse to build from graphs that weren't given."""
-    needed = {build: graph_of(build) for build in builds}
-    missing = {build: name for build, name in needed.items() if name != FLOAT_GRAPH and name not in inputs.graphs}
-    if missing:
-        raise SlimError(
-            "Some builds need graphs that weren't given.",
-            culprits=[f"{build}: the {name} graph" for build, name in missing.items()],
-            remedy="Make them with `yolo-slim quantize` and give its folder with --quantized.",
-        )

@@ -10,7 +10,11 @@ from typing import Any
 from yolo_slim.config.run import ExportConfig, PruneConfig
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
+from yolo_slim.models.size import measure
 from yolo_slim.models.ultralytics import log_to
+from yolo_slim.pruning.block_cutter import BlockCutter
+from yolo_slim.pruning.goal import Goal
+from yolo_slim.pruning.task import Task
 from yolo_slim.pruning.work import Source
 from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import loader
@@ -37,6 +41,31 @@ def source_of(
         load=loader(loaded.task, context.dataset, context.imgsz, folder),
         onnx_bytes=onnx_bytes,
     )
+
+
+def cutter_of(
+    loaded: checkpoint.Checkpoint, config: PruneConfig, folder: Path, context: Context, *, removed: float
+) -> BlockCutter:
+    """Make what narrows blocks one by one, scored and re-estimated as the prune stage does.
+
+    Raises:
+        SlimError: too few training images.
+    """
+    task = Task(
+        config=config,
+        model_sha256=loaded.sha256,
+        source_sha256=loaded.sha256,
+        settings={},
+        before=measure(loaded.model, context.imgsz, end2end=context.end2end),
+        # A block that is cut alone has no budget.
+        goal=Goal(removed=0.0),
+        images=context.dataset.splits.get("train", []),
+        imgsz=context.imgsz,
+        seed=context.seed,
+        end2end=context.end2end,
+        load=loader(loaded.task, context.dataset, context.imgsz, folder),
+    )
+    return BlockCutter.of(loaded.model, task, removed=removed)
 
 
 def exported_bytes(weights: Path, *, imgsz: int, end2end: bool) -> int:

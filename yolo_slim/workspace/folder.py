@@ -85,14 +85,17 @@ def own(folder: Path, wanted: Owner, *, explain: Callable[[Owner], SlimError | N
         )
     if differing := differences(found.identity, wanted.identity):
         raise explain(found) or SlimError(
-            f"{folder} contains the results of {_other(wanted.kind)}.",
+            f"{folder} contains the results of {_other(found, wanted)}.",
             culprits=differing,
             remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
         )
 
 
-def _other(kind: str) -> str:
-    return {RUN: "another run", COMPARISON: "another comparison"}.get(kind, "another stage")
+def _other(found: Owner, wanted: Owner) -> str:
+    """Name what a folder belongs to; of one stage, the rest of the identity is its model."""
+    if wanted.kind != STAGE:
+        return {RUN: "another run", COMPARISON: "another comparison"}[wanted.kind]
+    return "another model" if found.identity.get("stage") == wanted.identity.get("stage") else "another stage"
 
 
 def differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
@@ -201,8 +204,14 @@ def run_of(folder: Path) -> Path | None:
 
 
 @contextmanager
-def stage_claimed(folder: Path, stage: str) -> Iterator[None]:
+def stage_claimed(folder: Path, stage: str, *, model_sha256: str | None = None) -> Iterator[None]:
     """Claim the folder of a stage that is run alone, or lock the run whose stage it is.
+
+    Args:
+        folder: where the stage writes.
+        stage: its name.
+        model_sha256: SHA-256 of the model whose results alone belong there; None: a later call may replace the results
+            by another model's.
 
     Raises:
         SlimError: as :func:`own`; or a folder inside a run that isn't the place of this stage.
@@ -210,7 +219,8 @@ def stage_claimed(folder: Path, stage: str) -> Iterator[None]:
     """
     run = run_of(folder)
     if run is None:
-        with claimed(folder, Owner(kind=STAGE, identity={"stage": stage})):
+        identity = {"stage": stage} | ({"model_sha256": model_sha256} if model_sha256 else {})
+        with claimed(folder, Owner(kind=STAGE, identity=identity)):
             yield
         return
     place = folder.absolute().relative_to(run.absolute()).parts[0]
