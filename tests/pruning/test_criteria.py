@@ -187,7 +187,7 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
     """Criteria with gradients say how many images they want before any work; the others don't mind."""
     require_images("lamp", 3)
     require_images("fisher", 16)
-    with pytest.raises(SlimError, match="has 15 images; criterion taylor wants at least 16"):
+    with pytest.raises(SlimError, match="has 15 images; criterion taylor needs at least 16"):
         require_images("taylor", 15)
     root = tmp_path / "few"
     (root / "images").mkdir(parents=True)
@@ -202,7 +202,7 @@ def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path
         "\n".join(line for line in text.splitlines() if not line.startswith(("test", "path")))
     )
     inputs = prune.PruneInputs(model=trained)
-    with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
+    with pytest.raises(SlimError, match="has 5 images; criterion fisher needs at least 16"):
         prune.run(inputs, PruneConfig(), tmp_path / "out", Context.load(root / "data.yaml", imgsz=64))
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.

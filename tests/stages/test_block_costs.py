@@ -120,7 +120,7 @@ def test_outputs_for_people(measured: Path) -> None:
     assert all(f">{name}</text>" in page for name in (IDLE, BUSY))
     assert IDLE in text(found)
     assert "unproven" not in text(found)
-    assert "This machine is no host" in text({**found, "target_is_this_machine": False})
+    assert "This machine is not a host" in text({**found, "target_is_this_machine": False})
 
 
 def test_prune_follows_a_measured_map(measured: Path, idle: Path, signs: Path, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class BlockCostsConfig(Frozen):
     images: Annotated[int, Field(ge=0), Option("images")] = 0
     """Number of validation images that mAP is measured on, the first ones; 0: all."""
     rounds: Positive = 25
-    """Number of rounds. Each times the unpruned and the cut network; many short rounds cancel a machine's slow phases."""
+    """Number of rounds. Each times the unpruned and the cut network; many short rounds even out a busy machine."""
     frames: Positive = 6
     """Timed frames per network and round."""
 

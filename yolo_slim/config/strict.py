@@ -79,7 +79,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy="Correct its syntax.") from None
     if not isinstance(values, dict):
-        raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' a line.")
+        raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' per line.")
     return values
 
 

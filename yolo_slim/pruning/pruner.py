@@ -65,7 +65,7 @@ class Pruner:
         if self.task.config.block_costs is not None:
             path = Path(self.task.config.block_costs)
             self.allocation.costs = load_block_costs(path, self.task.source_sha256, self.task.imgsz)
-            self.progress.say(f"prune: follows the milliseconds of {self.allocation.costs.measured_on}")
+            self.progress.say(f"prune: uses the milliseconds measured on {self.allocation.costs.measured_on}")
         self.allocation.exported = exported_layers(model, end2end=self.task.end2end)
         self.graph = graph
         terms = self._terms(model, graph)

@@ -55,15 +55,16 @@ def remarks(found: Json) -> list[str]:
     """Return what a reader must know of a map's figures, one fact a line."""
     control, data = found["control"], found["data"]
     lines = [
-        f"Each block alone lost {found['removed']:.0%} of its channels, the lowest by {found['criterion']}, untrained.",
-        f"mAP50-95 on {data['images']} {data['split']} images of {data['yaml']} at {found['imgsz']} px; unpruned "
-        f"{control['map50_95_trained']:.4f}, with statistics re-estimated {control['map50_95']:.4f}: costs are against "
-        "that.",
+        f"Each block was narrowed alone: {found['removed']:.0%} of its channels, those with the lowest "
+        f"{found['criterion']} scores, were removed without training.",
+        f"mAP50-95 on {data['images']} {data['split']} images of {data['yaml']} at {found['imgsz']} px: "
+        f"unpruned {control['map50_95_trained']:.4f}, with statistics re-estimated {control['map50_95']:.4f}. Costs "
+        "are compared with the latter.",
         f"Milliseconds: {found['ms_of']}, in {found['runtime']}, {found['threads']} threads, on "
         f"{found['machine']['model']}, {found['measured_at']}.",
     ]
     if not found["target_is_this_machine"]:
-        lines.append(f"This machine is no {found['target']}: the gains there are unproven.")
+        lines.append(f"This machine is not a {found['target']}: the gains there are unproven.")
     reasons = sorted({reason for row in found["blocks"] for reason in row["invalid_reasons"]})
     return [*lines, *([f"Timings that don't count: {', '.join(reasons)}."] if reasons else [])]
 

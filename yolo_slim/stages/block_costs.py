@@ -214,7 +214,7 @@ def _circumstances(profile: Profile, command: str) -> dict[str, Any]:
     """Return where, when and how a map was measured, for people."""
     return {
         "target_is_this_machine": LocalDevice().is_target(profile),
-        "ms_of": "inference of one image, median of the turns' differences",
+        "ms_of": "inference of one image, median of the rounds' differences",
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": describe_machine(),
