@@ -196,7 +196,7 @@ def _refuse_newer_schema(schema: Any, source: str) -> None:
         raise SlimError(
             f"{source} has schema {schema}, this yolo_slim reads up to {BUNDLE_SCHEMA}: "
             "the bundle was made by a newer yolo_slim; update on the device.",
-            remedy="On the device: pip install --upgrade yolo_slim-*.whl (the wheel lies in the bundle).",
+            remedy="On the device: pip install --upgrade yolo_slim-*.whl (the wheel is in the bundle).",
         )
 
 
@@ -354,7 +354,7 @@ def _extract(archive: Path, folder: Path) -> None:
             stream = tar.extractfile(entry) if entry.isreg() and _is_inner_path(entry.name) else None
             if stream is None:
                 raise SlimError(
-                    f"{archive} contains an entry that doesn't belong into a bundle: {entry.name}",
+                    f"{archive} contains an entry that doesn't belong in a bundle: {entry.name}",
                     remedy="Don't use this archive: it was not written by yolo_slim.",
                 )
             parts = PurePosixPath(entry.name).parts

@@ -59,11 +59,11 @@ class MachineState:
     """Clocks, temperature and throttling at one moment. None or empty: this machine doesn't say."""
 
     governors: tuple[str, ...]
-    """Distinct cpufreq governors of all cores."""
+    """cpufreq governors of the cores, each once."""
     cpu_mhz: tuple[float, ...]
     """Present clock of each core."""
     celsius: float | None
-    """Hottest thermal zone."""
+    """Temperature of the hottest thermal zone."""
     throttled: int | None
     """Value of ``vcgencmd get_throttled``."""
     gpu_mhz: float | None = None

@@ -114,7 +114,7 @@ def test_update_of_yolo_slim_trains_nothing_anew(
         (["--set", "prune.recover_epochs_between=2"], "would make the comparison unfair"),
         (["--set", "prune.params_removed=0.5"], "compared at equal MACs"),
         (["--prune", "1.5"], "1.5"),
-        (["--train", "fraction=100"], "takes a share of the images"),
+        (["--train", "fraction=100"], "expected a fraction of the images"),
         (["--train", "freeze=10"], "would stay random"),
         (["--set", "prune.scope=block_costs", "--set", "prune.block_costs=typo.json"], "costs not found: typo.json"),
     ],

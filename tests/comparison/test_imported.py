@@ -35,7 +35,7 @@ def test_trained_elsewhere(finished: tuple[Path, str], trained: Path, signs: Pat
         assert [seed.made for seed in after[name].seeds] == [seed.made for seed in before[name].seeds]
     assert len(list((tmp_path / "small" / "ours").rglob("export/ours/model.onnx"))) == 1
     notes = " ".join(load(tmp_path / "small" / "compare.json").notes)
-    assert "timed here by the cut before training: ours -40 % seeds 0 1, small-input" in notes
+    assert "this machine timed the cut before training: ours -40 % seeds 0 1, small-input" in notes
     # They stay when the option isn't given again.
     call = command(trained, signs, tmp_path, "--methods", "control-trained", "--seeds", "0,1")
     assert run_cli(*call)[0] == 0

@@ -94,10 +94,10 @@ def test_differences_of_training_are_noted() -> None:
     assert {key: one and one.seeds for key, one in maps.items()} == {"r": 2, "s": 1, "q": None}
     assert "unproven" in rows(found, "q")[0]
     notes = " ".join(found.notes)
-    assert "Without accuracy in q, which the comparison that trained them didn't build: ours." in notes
-    assert "Without accuracy in s" not in notes
+    assert "No accuracy in q, because the comparison that trained them didn't build it: ours." in notes
+    assert "No accuracy in s" not in notes
     assert "mixed precision. off: ours -50 % seed 0; on: ours -50 % seed 1." in notes
-    assert "ours -50 % seed 1 was trained with 49 MACs, its cut here has 50." in notes
+    assert "ours -50 % seed 1 was trained with 49 MACs; its cut here has 50." in notes
     assert "alike in machine" not in notes
 
 
@@ -109,7 +109,7 @@ def test_random_is_cut_anew_for_each_seed() -> None:
         for seed, (cut, trained) in macs.items()
     ]
     notes = [note for note in summary(*networks, CONTROL).notes if "its cut here has" in note]
-    assert notes == ["random -50 % seed 2 was trained with 49 MACs, its cut here has 50."]
+    assert notes == ["random -50 % seed 2 was trained with 49 MACs; its cut here has 50."]
 
 
 def test_scores_are_of_the_seeds() -> None:

@@ -20,7 +20,7 @@ def test_formats_that_devices_do_not_read(copied: Path) -> None:
     image.rename(image.with_suffix(".mpo"))
     with pytest.raises(SlimError) as caught:
         check_dataset(load_dataset(copied))
-    assert "devices don't read .mpo" in str(caught.value)
+    assert "devices can't read .mpo" in str(caught.value)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -72,10 +72,10 @@ def test_stages_alone_check_what_they_read(copied: Path, signs: Path, trained: P
     copied.write_text(re.sub(r"^(val|train):.*\n", "", plain, flags=re.MULTILINE))
     context = Context.load(signs, imgsz=64)
     graph = export.run(trained, ExportConfig(parity_images=1), tmp_path / "export", context).onnx
-    with pytest.raises(SlimError, match="no images to compare the graphs"):
+    with pytest.raises(SlimError, match="no images on which the graphs can be compared"):
         api.quantize(graph, copied, tmp_path / "half", precisions=["fp16"])
     copied.write_text(re.sub(r"^val:.*\n", "", plain, flags=re.MULTILINE))
     with pytest.raises(SlimError, match="no validation images for the bundle's self-check"):
         api.build("model.onnx", copied, tmp_path / "build")
-    with pytest.raises(SlimError, match="no images to compare"):
+    with pytest.raises(SlimError, match="no images on which the ONNX graph"):
         measure_parity(checkpoint.load(trained), tmp_path / "model.onnx", [], imgsz=64, end2end=False)

@@ -94,7 +94,7 @@ def test_each_file_is_unpickled_once(untrained: Callable[[str], Path], tmp_path:
         assert other.names[0] != "changed"
         assert other.metadata["train_args"]["imgsz"] == 128
         assert not any(bool((weight == 7.0).all()) for weight in other.model.parameters())
-    with pytest.raises(SlimError, match=r"a\.pt is of none of the tasks classify"):
+    with pytest.raises(SlimError, match=r"a\.pt is for none of the tasks classify"):
         checkpoint.load(path, ("classify",))
     assert checkpoint.load(shutil.copy(path, tmp_path / "copy.pt")).path.name == "copy.pt"
     assert len(reads) == 1

@@ -203,10 +203,10 @@ def test_too_few_images_for_gradients(few: Path, trained: Path, context: Context
     """Criteria with gradients say how many images they want before any work; the others don't mind."""
     require_images("lamp", 3)
     require_images("fisher", 16)
-    with pytest.raises(SlimError, match="has 15 images; criterion taylor wants at least 16"):
+    with pytest.raises(SlimError, match="has 15 images; criterion taylor needs at least 16"):
         require_images("taylor", 15)
     with_few = Context.load(few, imgsz=64)
-    with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
+    with pytest.raises(SlimError, match="has 5 images; criterion fisher needs at least 16"):
         prune.run(prune.PruneInputs(model=trained), PruneConfig(), tmp_path / "out", with_few)
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.

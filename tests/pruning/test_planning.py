@@ -49,7 +49,7 @@ def test_plans_that_are_wrong(pruned: PruneOutputs, trained: Path, context: Cont
         ({**values, "schema": 1}, "older schema 1"),
         ({"a": 1}, "not a prune plan"),
         ({**values, "layers": {"model.0.conv": {}}}, "outputs_before is None, expected a number"),
-        ({**values, "layers": 3}, "layers: expected a line for each of them"),
+        ({**values, "layers": 3}, "layers: expected an object with a row for each of the layers"),
         ({**values, "edits": True}, "edits: unknown key. Did you mean 'edited'"),
         ({**values, "edited": 1}, "edited: got 1; expected true or false"),
         ({**values, "model_sha256": 5}, "model_sha256: got 5"),

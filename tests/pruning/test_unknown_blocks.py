@@ -251,7 +251,7 @@ def test_unknown_block_keeps_its_channels(block: type[Block]) -> None:
     (name, why), *others = graph.blocks_kept().items()
     assert not others
     assert name == f"model.4 ({block.__name__})"
-    assert why.startswith(f"{KEPT[block]}() can't be followed channel by channel, so all that it reads stay (")
+    assert why.startswith(f"{KEPT[block]}() can't be followed channel by channel, so all channels that it reads stay (")
     assert why.endswith("% of the MACs)")
     assert all(layer.startswith("model.4.") for layer, reason in graph.kept_layers().items() if reason.block == name)
     cut = assert_exact(model)[0]

@@ -110,7 +110,7 @@ def test_doctor_compares(own_bundle: Path, capsys: pytest.CaptureFixture[str]) -
     requiring(own_bundle, arch="riscv64", packages={"onnxruntime": ">=1.0", "numpy": "<1"})
     assert device.main(["doctor", str(own_bundle)]) == 1
     lines = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("requires")]
-    assert lines[0].startswith("arch: wanted riscv64, found ")
+    assert lines[0].startswith("arch: required riscv64, found ")
     assert [line.rpartition(": ")[2] for line in lines] == ["NOT MET", "ok", "NOT MET"]
     assert device.main(["doctor", str(own_bundle), "--json", "-"]) == 1
     value = json.loads(capsys.readouterr().out)["bundle"]
@@ -131,11 +131,11 @@ def test_bench_and_check_name_what_is_not_met(own_bundle: Path, capsys: pytest.C
     quick = ["--seconds", "0.01", "--queries", "2"]
     for command in (["bench", str(own_bundle), *quick], ["check", str(own_bundle)]):
         assert device.main(command) == 0
-        assert "NOT AS REQUIRED: onnxruntime: wanted <1, found " in capsys.readouterr().out
+        assert "NOT AS REQUIRED: onnxruntime: required <1, found " in capsys.readouterr().out
         assert device.main([*command, "--json", "-"]) == 0
         value = json.loads(capsys.readouterr().out)
         (line,) = value.get("machine", value)["unmet_requirements"]
-        assert line.startswith("onnxruntime: wanted <1")
+        assert line.startswith("onnxruntime: required <1")
 
 
 def test_nothing_required_nothing_recorded(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def test_failed_replacement_gives_the_finished_recovery_back(train: Recover, tmp
     folder = tmp_path / "recover"
     train(epochs=1)
     kept = finished_files(folder)
-    with pytest.raises(SlimError, match="Ultralytics can't train so"):
+    with pytest.raises(SlimError, match="Ultralytics can't train with these arguments"):
         train(epochs=1, overrides={**QUICK.overrides, "optimizer": "AdamWW"})
     assert {path: sha256(path) for path in kept} == kept
     assert not (folder / "before").exists()

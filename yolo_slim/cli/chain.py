@@ -38,7 +38,7 @@ def run(
     as_json: bool,
     **options: Unpack[RunOptions],
 ) -> None:
-    """Prune, recover, export, build and validate: from best.pt to a proven bundle.
+    """Prune, recover, export, quantize, build and validate: from best.pt to a measured bundle.
 
     The --config file may give model and data. Without a model and data, the built-in example runs: rendered traffic
     signs and a yolo11n trained on them, 320 px, 8 epochs.

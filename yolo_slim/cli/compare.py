@@ -54,11 +54,11 @@ def compare(
     as_json: bool,
     **options: Unpack[CompareOptions],
 ) -> None:
-    """Compare pruning with every simpler way to as few MACs, at equal training, and say which one won.
+    """Compare pruning with every simpler method to reach as few MACs, with equal training; say which one won.
 
     \b
     Methods: ours             yolo_slim's pruning by the settings given
-             uniform-l2       torch-pruning: L2 magnitude, the same share of every layer
+             uniform-l2       torch-pruning: L2 magnitude, the same fraction of every layer
              random           random channels
              narrow, scratch  a narrower stock network, from trained or random weights
              small-input      the unpruned network at a smaller input

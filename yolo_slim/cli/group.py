@@ -56,7 +56,7 @@ class Group(click.Group):
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="yolo-slim")
 def cli() -> None:
-    """Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+    """Make a trained Ultralytics YOLO faster on an edge device, and measure what that costs in accuracy.
 
     \b
     The whole chain on your model:

@@ -51,7 +51,7 @@ def as_json(function: Decorated) -> Decorated:
 
 def retrain(function: Decorated) -> Decorated:
     """The option --retrain."""
-    text = "Train again where a finished training is kept although package versions have changed."
+    text = "Train again also where a finished training is stale only because package versions changed."
     return click.option("--retrain", is_flag=True, help=text)(function)
 
 

@@ -106,7 +106,7 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @out()
 @answering
 def apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_json: bool) -> None:
-    """Check PLAN against MODEL and cut it: the same bytes of pruned.pt as `prune` writes by the same plan."""
+    """Check PLAN against MODEL, and prune by it. From the plan of a `prune`, pruned.pt has the same bytes."""
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:

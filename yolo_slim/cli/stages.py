@@ -71,7 +71,7 @@ def recover(
     as_json: bool,
     **options: Unpack[RecoverOptions],
 ) -> None:
-    """Train pruned WEIGHTS back with distillation from the teacher; write recovered.pt."""
+    """Train pruned WEIGHTS to win accuracy back, with distillation from the teacher; write recovered.pt."""
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:
@@ -88,7 +88,7 @@ def recover(
 def export(
     weights: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[ExportOptions]
 ) -> None:
-    """Export WEIGHTS to one ONNX file and prove on validation images that it equals PyTorch."""
+    """Export WEIGHTS to one ONNX file, and check on validation images that its outputs equal PyTorch's."""
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:

@@ -29,7 +29,7 @@ FEWEST_ROUNDS = 5
 FEWEST_SEEDS = 3
 """Seeds of a spread: all of two lie above all of another two by chance once in 6 times, with three once in 20."""
 NOT_TIMED = "post-processing left out, as cuts before training were timed"
-FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds: no spread known"
+FEW_SEEDS = f"fewer than {FEWEST_SEEDS} seeds, so the spread isn't known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,7 @@ def judge(ours: Sequence[Point], other: Point) -> Judgement:
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:
-        return _undecided(other, "there is no valid timing of both")
+        return _undecided(other, "one of the two has no valid timing")
     if not any(point.untrained for point in [*timed, other]):
         return _by_latency(timed, other)
     without = [replace(point, rounds_ms=point.network_ms) for point in [*timed, other]]
@@ -225,7 +225,7 @@ def _decide(maps: Sequence[float], spread: bool, other: Point, order: int, where
         return Judgement(method=other.method, size=other.size, status=REFERENCE, reason=found)
     if better > 0 and order >= 0:
         return Judgement(method=other.method, size=other.size, status=WON, reason=found)
-    why = "the seeds' ranges overlap" if better == 0 else "no equal latency was measured, each is ahead in one"
+    why = "the seeds' ranges overlap" if better == 0 else "each is better in one, and no equal latency was measured"
     return _undecided(other, f"{found}; {why}")
 
 
@@ -261,11 +261,14 @@ def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
     names = {wanted: [j.name for j in judgements if j.status == wanted] for wanted in (WON, LOST, UNDECIDED)}
     if status == LOST:
         verb = "is" if len(names[LOST]) == 1 else "are"
-        text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, beyond the spread of the seeds."
+        how = "by more than the spread of the seeds"
+        text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, {how}."
     elif status == WON:
-        text = f"Pruning won: it is more accurate than {_and(names[WON])} and no slower, beyond the seeds' spread."
+        how = "by more than the spread of the seeds"
+        text = f"Pruning won: it is more accurate than {_and(names[WON])} and no slower, {how}."
     else:
-        text = "Undecided: these measurements don't show that pruning is better than every other way, nor worse."
+        text = "Undecided: the measurements don't show that pruning is better than every other method, nor that it is "
+        text += "worse."
     if status != WON and names[WON]:
         text += f" It won against {_and(names[WON])}."
     if names[UNDECIDED]:

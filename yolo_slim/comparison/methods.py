@@ -40,18 +40,18 @@ METHODS: dict[str, Method] = {
         Method(name=OURS, about="yolo_slim's pruning, by the settings given", make=starts.ours),
         Method(
             name="uniform-l2",
-            about="the common recipe: torch-pruning, L2 magnitude, the same share of every layer, one shot",
+            about="the common recipe: torch-pruning, L2 magnitude, the same fraction of every layer, one shot",
             make=starts.plain_l2,
         ),
         Method(
             name="random",
-            about="random channels, about the same share of every layer",
+            about="random channels, about the same fraction of every layer",
             make=starts.random_channels,
             seeded=True,
         ),
         Method(
             name="narrow",
-            about="a narrower stock network of the family, begun with the leading channels of the trained weights",
+            about="a narrower stock network of the family, starting from the leading channels of the trained weights",
             make=starts.narrowed,
         ),
         Method(
@@ -68,7 +68,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             name="control-trained",
-            about="the unpruned network, trained on for as many epochs",
+            about="the unpruned network, trained further for as many epochs",
             make=starts.as_given,
             sized=False,
             distilled=False,

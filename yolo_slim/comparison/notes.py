@@ -40,7 +40,7 @@ def _on_size_and_seeds(entries: Sequence[Entry]) -> Iterator[str]:
     """Name the methods that missed the wanted MACs, and say where there are too few seeds."""
     for entry in entries:
         if not entry.at_size:
-            yield f"{entry.method} lost {entry.macs_removed:.1%} of the MACs where {entry.removed:.1%} were asked for."
+            yield f"{entry.method}: {entry.macs_removed:.1%} of the MACs were removed; asked for: {entry.removed:.1%}."
     seeds = {len(entry.seeds) for entry in entries if entry.trained and entry.seeds}
     if min(seeds, default=FEWEST_SEEDS) < FEWEST_SEEDS:
         yield f"A method with fewer than {FEWEST_SEEDS} seeds has no known spread: nothing is claimed about it."
@@ -51,7 +51,7 @@ def _on_missing_accuracy(entries: Sequence[Entry], key: str) -> Iterator[str]:
     lacking = [entry.method for entry in entries if key in entry.runtimes and entry.runtimes[key].map50_95 is None]
     if lacking:
         names = ", ".join(dict.fromkeys(lacking))
-        yield f"Without accuracy in {key}, which the comparison that trained them didn't build: {names}."
+        yield f"No accuracy in {key}, because the comparison that trained them didn't build it: {names}."
 
 
 def _on_invalid_timings(entries: Sequence[Entry], key: str) -> Iterator[str]:
@@ -86,18 +86,18 @@ def _on_training(entries: Sequence[Entry]) -> Iterator[str]:
     """Say where the trainings differ in what isn't a setting: machine, package versions, precision."""
     trained = [(entry, seed) for entry in entries for seed in entry.seeds if seed.made]
     if found := [(entry, seed) for entry, seed in trained if seed.imported]:
-        how = "accuracy as measured there, timed here by the cut before training"
+        how = "with the accuracy of that comparison; this machine timed the cut before training"
         yield f"Imported from an earlier comparison, {how}: {_names(found)}."
     for entry, seed in trained:
         if seed.macs != seed.cut_macs:
-            yield f"{_names([(entry, seed)])} was trained with {seed.macs} MACs, its cut here has {seed.cut_macs}."
+            yield f"{_names([(entry, seed)])} was trained with {seed.macs} MACs; its cut here has {seed.cut_macs}."
     for key, text in (("mixed_precision", "mixed precision"), ("machine", "machine"), ("versions", "versions")):
         groups: dict[str, list[_Trained]] = {}
         for entry, seed in trained:
             groups.setdefault(_fact(getattr(seed.made, key)), []).append((entry, seed))
         if len(groups) > 1:
             found_here = "; ".join(f"{fact}: {_names(networks)}" for fact, networks in groups.items())
-            yield f"Not all were trained alike in {text}. {found_here}."
+            yield f"The trainings differ in {text}. {found_here}."
 
 
 def _names(trained: Sequence[_Trained]) -> str:

@@ -59,7 +59,9 @@ def checked(request: CompareRequest) -> CompareRequest:
     wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
     if wrong or not removed:
         raise SlimError(
-            "Some sizes aren't a share of the MACs.", culprits=wrong, remedy="Give fractions, such as --prune 0.3,0.5."
+            "Some sizes aren't a fraction of the MACs.",
+            culprits=wrong,
+            remedy="Give fractions, such as --prune 0.3,0.5.",
         )
     require_runtimes(request.runtimes)
     config = fair(request.config)
@@ -89,7 +91,7 @@ def _unfair_pruning(config: RunConfig) -> Iterator[str]:
     """Yield the settings of pruning that only ours would profit from."""
     for key in ("sparse_epochs", "recover_epochs_between"):
         if value := getattr(config.prune, key):
-            yield f"prune.{key}: {value}; only ours would train so much longer"
+            yield f"prune.{key}: {value}; only ours would train longer"
     if config.prune.budget[0] != "macs_removed":
         yield f"prune.{config.prune.budget[0]}: the methods are compared at equal MACs"
 
@@ -105,4 +107,4 @@ def _unfair_training(config: RunConfig) -> Iterator[str]:
         yield "--train freeze: the layers of a network from random weights would stay random"
     fraction = overrides.get("fraction", 1.0)
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
-        yield f"--train fraction: {fraction}; a comparison takes a share of the images, above 0 and at most 1"
+        yield f"--train fraction: {fraction}; expected a fraction of the images, above 0 and at most 1"

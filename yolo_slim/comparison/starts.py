@@ -149,7 +149,7 @@ def plain_l2(place: Place) -> Start:
             end2end=place.setting.end2end,
             round_to=run.config.prune.round_to or ROUND_TO,
         )
-        run.context.progress.say("compare: torch-pruning searches its ratio")
+        run.context.progress.say("compare: search the ratio for torch-pruning")
         try:
             ratio = uniform_l2.run_apart(task)
         except MachineError as error:

@@ -16,16 +16,16 @@ class Sources(Frozen):
     settings: Annotated[dict[str, Any], Option("settings", flag="--set")] = {}
     """Any setting of docs/configuration.md, such as ``prune.steps=2``."""
     config: Annotated[str | None, Option("config", path=True)] = None
-    """YAML file of settings; options win over it."""
+    """YAML file with settings; options win over it."""
 
 
 class CompareConfig(Frozen):
-    """What `yolo-slim compare` compares (docs/compare.md): options only, no keys of a ``--config`` file."""
+    """What `yolo-slim compare` compares (docs/compare.md). These are options only, not keys of a ``--config`` file."""
 
     renamed: ClassVar[dict[str, str]] = {"arms": "methods"}
 
     methods: Annotated[list[str] | None, Option("methods")] = None
-    """Methods to compare with ours and the control; none: all but ``control-trained``."""
+    """Methods to compare with ours; the control is always included. None: all but ``control-trained``."""
     prune: Annotated[list[float] | None, Option("prune")] = None
     """Fractions of the multiply-accumulates (MACs) to remove; none: ``prune.macs_removed``."""
     seeds: Annotated[int | list[int], Option("seeds")] = 3
@@ -33,7 +33,7 @@ class CompareConfig(Frozen):
     runtimes: Annotated[list[str], Option("runtimes")] = ["onnxruntime-fp32"]
     """Builds to compare, such as ``onnxruntime-fp32`` and ``ncnn-fp16``; the first decides the verdict."""
     measured: Annotated[list[str], Option("measured", path=True)] = []
-    """Results of earlier comparisons (``compare.json``) whose trained networks are imported."""
+    """``compare.json`` of an earlier comparison: import the networks that it trained. Give it once per file."""
 
 
 class QuantizeFiles(Frozen):
@@ -42,9 +42,9 @@ class QuantizeFiles(Frozen):
     precisions: Annotated[list[Literal["int8", "fp16"]], Option("precisions", flag="--precision")] = ["int8", "fp16"]
     """Graphs to make."""
     trained: Annotated[str | None, Option("trained", path=True)] = None
-    """``model-qat.onnx`` of the same export, after a recovery with ``--train quantize=8``."""
+    """``model-qat.onnx`` of the same export, if the recovery was trained with ``--train quantize=8``."""
     calibration: Annotated[str | None, Option("calibration", path=True)] = None
-    """``calibration.json`` of an earlier run; none: the images are chosen anew."""
+    """``calibration.json`` of an earlier run, to use its images; none: new images are chosen."""
 
 
 class ValidateFiles(Frozen):
@@ -57,7 +57,7 @@ class ValidateFiles(Frozen):
     onnx: Annotated[str | None, Option("onnx", path=True)] = None
     """Exported ONNX file, a rung of the ladder."""
     quantized: Annotated[str | None, Option("quantized", path=True)] = None
-    """Folder of `yolo-slim quantize`, to name the layers with the largest errors."""
+    """Folder of `yolo-slim quantize`; if int8 loses too much, its layer errors name the layer to look at first."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -
     chosen = sources.settings | _by_key(short)
     if problems := [problem for key, value in chosen.items() if (problem := _put(values, key, value))]:
         raise SlimError(
-            "Some keys lie below a key that is not a section.",
+            "Some keys are inside a key that is not a section.",
             culprits=problems,
             remedy="Correct the file or the option; docs/configuration.md lists the sections and their keys.",
         )

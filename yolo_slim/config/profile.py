@@ -31,120 +31,120 @@ class Budget(Frozen):
     max_p99_ms: Annotated[float, Field(gt=0)] | None = None
     """99th percentile of the end-to-end latency, milliseconds."""
     max_map50_95_drop: Percent = 0.01
-    """Largest loss of mAP50-95 against the unpruned control in PyTorch; .01 is one point."""
+    """Largest loss of mAP50-95 against the control in PyTorch; .01 is one point."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Size of the model files, megabytes (10^6 bytes)."""
     max_memory_mb: Annotated[float, Field(gt=0)] | None = None
-    """Peak resident memory of the inferring process, megabytes."""
+    """Peak memory of the process that runs the bundle, megabytes (10^6 bytes)."""
 
 
 class RungBudgets(Frozen):
-    """Largest drop of mAP50-95 that one rung of the ladder may cost."""
+    """How much mAP50-95 each rung of the ladder may lose at most."""
 
     recovered: Percent = 0.01
     """Recovered weights against the control."""
     onnx: Percent = 0.003
-    """ONNX against the PyTorch weights it was exported from."""
+    """The ONNX file against the weights that it was exported from."""
     fp32: Percent = 0.003
-    """An fp32 bundle against its ONNX."""
+    """An fp32 bundle against the ONNX file."""
     fp16: Percent = 0.003
-    """An fp16 bundle against its ONNX."""
+    """An fp16 bundle against the ONNX file."""
     int8: Percent = 0.005
-    """An int8 bundle against its ONNX."""
+    """An int8 bundle against the ONNX file."""
 
 
 class RuntimeChoice(Frozen):
     """One runtime of a profile with the precisions to build."""
 
     runtime: Runtime
-    """What runs the model: a folder of `yolo_slim/backends`."""
+    """What runs the model on the device."""
     precisions: Annotated[list[Precision], Field(min_length=1)]
-    """Each becomes a bundle of its own; the fastest inside the accuracy budget wins."""
+    """One bundle is made for each."""
 
 
 class Thermal(Frozen):
-    """When a timing counts; one during which the device throttled never does."""
+    """When a timing counts. If the device throttled, it never does."""
 
     max_celsius: Annotated[float, Field(gt=0)] | None = None
-    """A run on the device that starts or ends hotter is marked invalid."""
+    """A timing that starts or ends hotter is invalid."""
 
 
 class TensorRt(Frozen):
-    """How a TensorRT engine is built and run on the device: `engine` of bundle.json."""
+    """How the device builds and runs a TensorRT engine: `engine` in bundle.json."""
 
     workspace_mb: Positive = 1024
-    """Most scratch memory of one layer, mebibytes; lower it where building runs out of memory."""
+    """Most scratch memory of one layer, mebibytes; lower it if a build runs out of memory."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     """How long TensorRT searches for faster kernels; 3 is its own default, 5 takes several times as long."""
     dla_core: Annotated[int, Field(ge=0)] | None = None
-    """Deep-learning accelerator that runs the network; absent: the GPU."""
+    """Number of the deep-learning accelerator (DLA) that runs the network; none: the GPU."""
     gpu_fallback: bool = True
-    """Layers that a DLA can't run go to the GPU; off: they are an error."""
+    """Layers that a DLA can't run go to the GPU; off: such a layer is an error."""
     timing_cache: bool = True
-    """Keep measured kernel times on the device for its next build."""
+    """Keep measured kernel times on the device, which makes the next build faster."""
     cuda_graph: bool = True
-    """Launch a frame as one CUDA graph where that works."""
+    """Run a frame as one CUDA graph if that works."""
 
 
 class JetPack(Frozen):
-    """One JetPack that a profile stands for."""
+    """One JetPack that the device may have."""
 
     jetpack: str
     """Version, e.g. ``"6.2"``."""
     l4t: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
-    """Jetson Linux release that it contains, e.g. ``"36.4"``; the device must have one of them."""
+    """Jetson Linux release of this JetPack, e.g. ``"36.4"``. The device must have one of those listed."""
     tensorrt: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)*$")]
-    """TensorRT that it contains, e.g. ``"10.3"``."""
+    """TensorRT version of this JetPack, e.g. ``"10.3"``."""
 
 
 class Jetson(Frozen):
-    """Facts of a Jetson module that decide what can be built for it and what the device must have."""
+    """Facts of a Jetson module: what can be built for it, and what the device must have."""
 
     sm: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
     """Compute capability that the device's GPU must have, e.g. ``"8.7"``."""
     dla_cores: Annotated[int, Field(ge=0)]
-    """Deep-learning accelerators; 0: none."""
+    """Number of deep-learning accelerators (DLA)."""
     memory_gb: Annotated[list[Positive], Field(min_length=1)]
-    """Sizes of the memory that CPU and GPU share, by variant of the module; the device must have one of them."""
+    """Memory that CPU and GPU share, one size per variant of the module. The device must have one of them."""
     power_modes: Annotated[list[str], Field(min_length=1)]
-    """Names that ``nvpmodel -q`` can give; `power_mode` is one of them."""
+    """Names that ``nvpmodel -q`` can print; `power_mode` must be one of them."""
     jetpacks: Annotated[list[JetPack], Field(min_length=1)]
-    """JetPacks that a bundle must work on; what is blocked on one of them is refused."""
+    """JetPacks that a bundle must work on; a build that can't work on one of them is refused."""
 
 
 class Profile(Frozen):
     """A device profile: one file of ``targets/``."""
 
     name: str
-    """As in ``TARGET=``; equals the file's name."""
+    """Name of the target, as in ``TARGET=``; the same as the file's name."""
     description: str
     """One line for people."""
     device_model: Pattern | None = None
-    """Regular expression for the device-tree model string; absent means that any machine is this device."""
+    """Regular expression for the model in the device tree; none: every machine counts as this device."""
     arch: Literal["aarch64", "x86_64", "any"]
     """Processor architecture (``uname -m``)."""
     runtimes: Annotated[list[RuntimeChoice], Field(min_length=1)]
-    """Builds that compete."""
+    """Builds to make; the fastest one inside the accuracy budget wins."""
     imgsz: Positive = 640
-    """Input side in pixels unless IMGSZ says otherwise."""
+    """Input side in pixels, unless IMGSZ or --imgsz is given."""
     threads: Positive
     """Inference threads on the device."""
     power_mode: str | None = None
-    """Power mode (Jetson) or CPU governor to time in; `doctor` and `bench` on the device name another one."""
+    """Power mode (Jetson) or CPU governor for timing. On the device, `doctor` and `bench` say if it is another one."""
     channel_multiple: Positive = 8
-    """Widths of pruned layers stay multiples of this, the block in which the device's runtimes compute channels."""
+    """Widths of pruned layers stay multiples of this: the device's runtimes compute channels in such blocks."""
     sdk: dict[str, Specifier] = {}
-    """Python package to version that the device must have, e.g. ``onnxruntime: ">=1.18"``."""
+    """Versions of Python packages that the device must have, e.g. ``onnxruntime: ">=1.18"``."""
     budget: Budget = Budget()
     """The gates."""
     rungs: RungBudgets = RungBudgets()
-    """Largest drop of every rung of the ladder."""
+    """The budget of every rung of the ladder."""
     thermal: Thermal = Thermal()
     """When a timing counts."""
     tensorrt: TensorRt = TensorRt()
-    """How a TensorRT engine is built and run on the device."""
+    """How the device builds and runs a TensorRT engine."""
     jetson: Jetson | None = None
-    """Facts of a Jetson module; absent on other devices."""
+    """Facts of a Jetson module; none: another device."""
 
     @field_validator("jetson")
     @classmethod

@@ -35,37 +35,39 @@ class PruneConfig(Frozen):
     head_rate: Percent = 0.8
     """How readily channels of the detection head are removed: 1 like the rest, 0.5 half as readily, 0 never."""
     head_removed: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Fraction of the head's own MACs (parameters) to remove; none: the head competes with the rest."""
+    """Fraction of the head's own MACs (or parameters) to remove; none: its channels are ranked with all others."""
     criterion: Literal["fisher", "hessian", "taylor", "lamp", "l1", "l2", "bn", "fpgm", "random"] = "fisher"
-    """How channels are scored; no other beat ``fisher`` beyond the noise (docs/benchmarks/ablations.md)."""
+    """How channels are scored; none was better than ``fisher`` beyond the noise (docs/benchmarks/ablations.md)."""
     normalize: Literal["none", "sum", "mean", "max", "standard", "median"] = "none"
-    """Divide scores by their layer's sum, mean, largest, range or median before layers are compared."""
+    """Divide each score by this value of its layer; ``standard``: subtract the smallest score, divide by the range."""
     scope: Literal["global", "uniform", "isomorphic", "block_costs"] = "global"
-    """Rank all channels together, remove one share everywhere, rank per kind of layer, or follow ``block_costs``."""
+    """Rank all channels together, remove the same fraction of every layer, rank within each kind of layer, or follow
+    the table ``block_costs``."""
     block_costs: str | None = Field(default=None, validate_default=True)
-    """Table of block costs (JSON) of this model, for scope ``block_costs``."""
+    """Table of block costs (JSON) that `yolo-slim block-costs` wrote for this model, for scope ``block_costs``."""
     steps: Annotated[int, Field(ge=1, le=20)] = 3
     """Number of cuts; the channels are scored anew before each."""
     schedule: Literal["linear", "geometric"] = "linear"
-    """Each step removes the same amount, or the same share of what the step before left."""
+    """Each step removes the same amount (linear), or the same fraction of what is left (geometric)."""
     recover_epochs_between: Annotated[int, Field(ge=0)] = 0
     """Epochs of recovery after every step but the last; 0: no training between steps."""
     sparse_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs that train the unpruned network towards small batch-normalisation scales first; 0: none."""
+    """Epochs that first train the unpruned network towards small batch-normalisation scales; 0: none."""
     sparse_strength: Annotated[float, Field(gt=0)] = 0.001
-    """Weight of the sum of those scales' absolute values in the loss of one image."""
+    """Weight in the loss of the sum of these scales' absolute values, per image."""
     protect: list[str] = []
     """Layers that keep all their output channels: names, blocks or patterns (``model.2``, ``model.*.cv1.conv``)."""
     round_to: Positive | None = None
-    """Keep widths a multiple of this, which devices compute fastest; none: the target's ``channel_multiple``."""
+    """Widths stay multiples of this; none: the target's ``channel_multiple``, which its runtimes compute fastest."""
     min_width: Positive = 8
-    """Cut no layer below this many channels."""
+    """Every layer keeps at least this many channels."""
     min_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Cut no layer below this fraction of its own width."""
+    """Every layer keeps at least this fraction of its channels."""
     images: Positive | None = None
-    """Training images that score the channels before each step; none: 8 to 64, fewer for larger models and inputs."""
+    """Number of training images that score the channels before each step; none: 8 to 64, by size of model and input."""
     bn_images: Annotated[int, Field(ge=0)] | None = None
-    """Training images that re-estimate batch-normalisation statistics after the cut; 0: keep them; none: 64 to 256."""
+    """Number of training images that re-estimate batch-normalisation statistics after the cut; 0: the statistics stay
+    as they are; none: 64 to 256."""
 
     @model_validator(mode="before")
     @classmethod
@@ -119,18 +121,18 @@ BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
 
 
 class BlockCostsConfig(Frozen):
-    """How `yolo-slim block-costs` measures blocks; no other command reads these keys."""
+    """How `yolo-slim block-costs` measures blocks. No other command reads these keys."""
 
     removed: Annotated[Fraction, Option("removed")] = 0.5
-    """Fraction of its channels that a block loses while it is measured."""
+    """Fraction of a block's channels that is removed to measure it."""
     runtime: Annotated[str, Option("runtime")] = "onnxruntime"
     """Runtime that measures milliseconds: ``onnxruntime`` (fp32) or ``ncnn`` (fp16)."""
     images: Annotated[int, Field(ge=0), Option("images")] = 0
-    """Number of validation images that measure mAP, the first ones; 0: all."""
+    """Number of validation images that mAP is measured on, the first ones; 0: all."""
     rounds: Positive = 25
-    """Rounds; each times the unpruned and the cut network once. Many short rounds average out a drifting machine."""
+    """Number of rounds. Each times the unpruned and the cut network; many short rounds even out a busy machine."""
     frames: Positive = 6
-    """Timed frames of one network in one round."""
+    """Timed frames per network and round."""
 
 
 class RecoverConfig(Frozen):
@@ -141,15 +143,15 @@ class RecoverConfig(Frozen):
     batch: Positive = 16
     """Images per training step."""
     patience: Positive = 30
-    """Stop after so many epochs without a better validation mAP."""
+    """Stop after this many epochs without a better validation mAP."""
     distill: Annotated[float, Field(ge=0)] = 3.0
-    """Weight of the distance to the teacher's answers in the loss; 0 turns distillation off."""
+    """Weight in the loss of the distance to the teacher's outputs; 0: no distillation."""
     distill_on: Literal["answers", "features"] = "answers"
     """What is compared with the teacher: boxes and scores, or the neck's features (Ultralytics' own distillation)."""
     teacher: Annotated[str | None, Option("teacher", path=True)] = None
-    """Checkpoint that teaches, perhaps larger, with equal classes, levels and box bins; none: the unpruned model."""
+    """Checkpoint of the teacher, with the same classes, strides and box bins; none: the unpruned model."""
     device: Annotated[str, Option("device")] = ""
-    """Ultralytics device: ``cpu``, ``0``, or ``0,1`` for several GPUs; empty: Ultralytics chooses."""
+    """Where training runs: ``cpu``, ``mps``, a GPU (``0``) or several (``0,1``); empty: Ultralytics chooses."""
     overrides: Annotated[dict[str, Any], Option("train")] = {}
     """Any Ultralytics training argument, such as ``lr0=0.002``."""
 
@@ -158,45 +160,46 @@ class ExportConfig(Frozen):
     """What goes into the ONNX file."""
 
     end2end: bool = False
-    """Score, train and export the one-to-one head of yolov10 and yolo26, which needs no NMS; else one-to-many."""
+    """Score, train and export the one-to-one head (yolov10, yolo26), which needs no NMS; off: the one-to-many head."""
     opset: Annotated[int, Field(ge=13, le=20)] = 17
-    """ONNX operator set; 17 is what TensorRT 8.6 to 11 and ONNX Runtime all read."""
+    """ONNX operator set; TensorRT 8.6 to 11 and ONNX Runtime all read 17."""
     parity_images: Positive = 16
-    """Validation images on which ONNX and PyTorch outputs must agree."""
+    """Number of validation images on which the outputs of ONNX and PyTorch must agree."""
 
 
 class QuantizeConfig(Frozen):
     """How the int8 and fp16 graphs are made (docs/quantization.md)."""
 
     images: Annotated[int, Field(ge=32)] = 512
-    """Training images that the int8 ranges are measured on; fewer where the split is smaller."""
+    """Number of training images that the int8 ranges are measured on; fewer if the split is smaller."""
     ranges: Literal["max", "percentile", "mse", "entropy"] = "mse"
     """How the largest value that int8 represents is chosen; the default measured best (docs/quantization.md)."""
     scan_images: Positive = 16
-    """Calibration images on which each layer's own error is measured."""
+    """Number of calibration images on which each layer error is measured."""
     check_images: Annotated[int, Field(ge=0)] = 64
-    """Training images, other than the calibration's, whose mAP decides what stays float; 0: none."""
+    """Training images, other than the calibration images, on which mAP decides which layers stay float; at most a
+    quarter of the split; 0: none."""
     max_drop: Percent = 0.003
-    """Layers return to float, largest layer error first, until int8 loses at most this mAP50-95 on ``check_images``."""
+    """More layers stay float, largest layer error first, until int8 loses at most this mAP50-95 on ``check_images``."""
     max_float_layers: Annotated[int, Field(ge=0)] = 8
-    """Largest number of layers that stay float besides the head's last ones."""
+    """Most layers that stay float, besides the last ones of the head."""
     parity_images: Positive = 16
-    """Validation images on which the distance to fp32 is reported."""
+    """Number of validation images on which the distance to fp32 is measured."""
 
 
 class ValidateConfig(Frozen):
     """How accuracy and speed are measured."""
 
     split: Literal["val", "test", "auto"] = "auto"
-    """Split that measures mAP; ``auto``: test where the data set has one with labels, else val."""
+    """Split that mAP is measured on; ``auto``: test if the data set has one with labels, else val."""
     min_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Least duration of one timing."""
     min_queries: Positive = 64
     """Least number of timed frames."""
     rounds: Positive = 5
-    """Rounds; each times every bundle once, and control and slim are compared round by round."""
+    """Number of rounds. Each times every bundle once; control and slim are compared round by round."""
     max_images: Annotated[int, Field(ge=0)] = 0
-    """Score only so many images, the first ones; 0: all."""
+    """Most images that mAP is measured on, the first ones; 0: all."""
 
 
 class RunConfig(Frozen):
@@ -209,7 +212,7 @@ class RunConfig(Frozen):
     data: Annotated[str, Option("data", path=True)]
     """Ultralytics data set description (``data.yaml``)."""
     target: Annotated[str, Option("target")] = "host"
-    """Device that the run is made for, see `yolo-slim targets`; or your own profile (``mine.yaml``)."""
+    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (``mine.yaml``)."""
     imgsz: Annotated[Positive, Option("imgsz", default="the target's")] = 640
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -217,7 +220,7 @@ class RunConfig(Frozen):
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
     block_costs: BlockCostsConfig = BlockCostsConfig()
-    """How blocks are measured one by one, for `prune.scope: block_costs`."""
+    """How `yolo-slim block-costs` measures blocks."""
     recover: RecoverConfig = RecoverConfig()
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()

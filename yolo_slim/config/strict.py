@@ -80,7 +80,7 @@ def read_yaml(path: Path) -> JsonObject:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy="Correct its syntax.") from None
     if not isinstance(values, dict):
-        raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' a line.")
+        raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' per line.")
     return values
 
 

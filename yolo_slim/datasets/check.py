@@ -87,7 +87,7 @@ def _format_problems(dataset: Dataset, task: str) -> list[str]:
     # Devices are scored on detection only, and on these splits.
     scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
     return [
-        f"{image}: devices don't read {image.suffix}; convert it to .png or .jpg"
+        f"{image}: devices can't read {image.suffix}; convert it to .png or .jpg"
         for image in scored
         if image.suffix.lower() not in READ_ON_DEVICES
     ]
@@ -191,7 +191,7 @@ def _image_problem(image: Path, *, on_device: bool) -> str:
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
         return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"
     if min(width, height) < MIN_SIDE_PX:
-        return f"{image}: {width}x{height} px; the least side is {MIN_SIDE_PX} px"
+        return f"{image}: {width}x{height} px; each side must have at least {MIN_SIDE_PX} px"
     if DEEP.search(stored):
         return f"{image}: more than 8 bits per channel; convert it to 8"
     if on_device and not is_readable(image):

@@ -14,10 +14,10 @@ SAME_VERSION = "Use the same yolo_slim on the device and here."
 
 
 class DeviceFacts(OpenRecord):
-    """What a machine is; Jetsons name their Linux release, JetPack and power mode too."""
+    """A machine. A Jetson has further keys: Linux release, JetPack and power mode."""
 
     model: str = "not recorded"
-    """Model of the board, else of the processor."""
+    """Model of the board, or of the processor."""
     arch: str = "not recorded"
     """Processor architecture (``uname -m``)."""
     cores: int | None = None
@@ -25,7 +25,7 @@ class DeviceFacts(OpenRecord):
 
 
 class RuntimeRecord(OpenRecord):
-    """What really ran: the runtime's version and settings; each runtime names its own."""
+    """What really ran: the runtime with its version and settings. Each runtime adds keys of its own."""
 
     runtime: str = "not recorded"
     """Name of the runtime."""
@@ -49,7 +49,7 @@ class Latency(Record):
 
 
 class StageLatencies(Record):
-    """Statistics of every stage. They are taken stage by stage, so those of the stages don't add up to the total's."""
+    """Statistics of every stage. Each has its own percentiles, so they don't add up to those of the total."""
 
     pre: Latency
     """Pre-processing: decoded image to model input."""
@@ -58,7 +58,7 @@ class StageLatencies(Record):
     post: Latency
     """Post-processing: raw output to the list of boxes."""
     total: Latency
-    """End to end. Reading the frame from a camera or a disk is not included."""
+    """All three. Reading the frame from a camera or a disk is not included."""
 
 
 def _known(kind: type[Record], value: object) -> dict[str, object]:
@@ -67,7 +67,7 @@ def _known(kind: type[Record], value: object) -> dict[str, object]:
 
 
 class StageSamples(Record):
-    """Every timed frame in order, milliseconds; none is removed."""
+    """The time of every timed frame, in order, milliseconds. No frame is removed."""
 
     pre: tuple[float, ...]
     """Pre-processing."""
@@ -119,21 +119,21 @@ class Bench(Record):
     stages: StageLatencies
     """Statistics of every stage."""
     samples_ms: StageSamples
-    """The samples behind them."""
+    """The time of every frame, from which they are computed."""
     round_p50_ms: tuple[float, ...]
     """Median end-to-end latency of every round."""
     round_network_p50_ms: tuple[float, ...]
     """The same without post-processing."""
     queries: int
-    """Timed frames."""
+    """Number of timed frames."""
     seconds: float
     """Duration of the timed part."""
     warmup: int
-    """Frames before the timed ones, in every round."""
+    """Frames that ran before the timed ones, in every round."""
     images: int
-    """Distinct frames, timed in turn."""
+    """Number of different images; they are repeated."""
     peak_memory_mb: float | None
-    """Most memory that the process used; null: the system doesn't say."""
+    """Peak memory of the process; null: unknown."""
     invalid_reasons: tuple[str, ...]
     """Why the timing doesn't count: throttled, too hot, ... Empty: it counts."""
     before: MachineState

@@ -55,6 +55,7 @@ def _write_without_date(exported: Path, out: Path) -> None:
         graph.metadata_props.add(key=key, value=value)
     missing = [key for key in ("stride", "imgsz", "names", "task", "end2end", "batch") if key not in kept]
     if missing:
-        raise SlimError("The exported ONNX lacks metadata.", culprits=missing, remedy="Try the pinned Ultralytics.")
+        remedy = "Try the ultralytics version of constraints.txt."
+        raise SlimError("The exported ONNX lacks metadata.", culprits=missing, remedy=remedy)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, str(out))

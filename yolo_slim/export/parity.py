@@ -58,7 +58,7 @@ def measure_parity(
     """
     if not images:
         raise SlimError(
-            "There are no images to compare the ONNX graph with PyTorch on.",
+            "There are no images on which the ONNX graph can be compared with PyTorch.",
             remedy="Give a data set with validation or training images.",
         )
     ours, theirs = onnx_outputs(onnx), torch_outputs(loaded.model, end2end=end2end)

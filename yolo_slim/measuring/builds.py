@@ -43,7 +43,7 @@ def measure_builds(
         [key for key in order if key in placed],
         config.rounds,
         lambda key: setup.device.bench(placed[key], setup.images.folder, settings),
-        lambda done, total: setup.progress.step("validate: time the bundles in turns", done, total),
+        lambda done, total: setup.progress.step("validate: time the bundles in rounds", done, total),
     )
     return [
         MeasuredBuild(

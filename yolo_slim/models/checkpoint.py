@@ -295,7 +295,7 @@ def _model_in(path: Path, content: Mapping[str, object]) -> nn.Module:
     # Every Ultralytics model has its yaml; a torch module of another origin hasn't.
     if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
         raise SlimError(
-            f"{path} is not an Ultralytics checkpoint: it contains no model (perhaps only weights).",
+            f"{path} is not an Ultralytics checkpoint: it contains no model (maybe only weights).",
             remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
         )
     # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
@@ -309,14 +309,14 @@ def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:
         return
     found = f"{type(model).__name__} with a {type(model.model[-1]).__name__} head"  # type: ignore[index]
     if tuple(tasks) == DETECTION:
-        more = f" Pruning, recovery and export of a {task} model work stage by stage." if task else ""
+        more = f" A {task} model can be pruned, recovered and exported, one stage at a time." if task else ""
         raise SlimError(
             f"{path} is not a detection checkpoint: {found}.",
-            remedy="Building and validating for a device handle detection models (yolov5u, yolov8 to yolov10, yolo11, "
+            remedy="Only detection models can be built and validated for a device (yolov5u, yolov8 to yolov10, yolo11, "
             f"yolo12, yolo26).{more}",
         )
     raise SlimError(
-        f"{path} is of none of the tasks {', '.join(tasks)}: {found}.",
+        f"{path} is for none of the tasks {', '.join(tasks)}: {found}.",
         remedy="Give a model with one of Ultralytics' own heads: "
         + ", ".join(head for name in tasks for head in MODELS[name][1])
         + ".",

@@ -18,7 +18,7 @@ from yolo_slim.pruning.labels import Labels, label, labels_of, plain
 from yolo_slim.pruning.trace import Trace
 from yolo_slim.pruning.tracing import BlockRules
 
-KEYS_STAY = "its queries and keys stay, because the attention's fixed scale belongs to their number"
+KEYS_STAY = "its queries and keys stay, because the attention's fixed scale depends on their number"
 """In Attention's constructor: ``scale = key_dim**-0.5``."""
 
 
@@ -36,7 +36,7 @@ def _attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
     values = [head[2 * module.key_dim :] for head in per_head]
     stream = labels_of(x)
     if stream is None:
-        trace.freeze(values, "the channels that its attention adds its values to can't be followed")
+        trace.freeze(values, "its attention adds values to channels that can't be followed")
     else:
         trace.parts += [values, [stream, np.concatenate(values)]]
     return _project(module, x, np.concatenate(values))

@@ -42,7 +42,7 @@ def make_goal(config: PruneConfig, before: Size, model: Path, onnx_bytes: OnnxBy
     left = (wanted * SIZE_MARGIN - rest) / 4
     if left <= 0:
         raise SlimError(
-            f"prune.max_size_mb {value:g} leaves nothing for weights: the graph alone has {rest / 1e6:.2f} MB.",
+            f"prune.max_size_mb {value:g} leaves no space for weights: the graph alone has {rest / 1e6:.2f} MB.",
             remedy=f"Set prune.max_size_mb {_above(rest)}.",
         )
 
@@ -65,14 +65,15 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
     if got <= 0:
         raise SlimError(
             f"The {goal.what} did not fall: nothing was pruned.",
-            remedy=f"Have more removed ({goal.setting}), or lower prune.round_to as far as the target's "
+            remedy=f"Remove more ({goal.setting}), or lower prune.round_to as far as the target's "
             "channel_multiple allows.",
         )
     if abs(got - goal.removed) > MAX_ERROR:
         raise SlimError(
-            f"Asked to remove {goal.removed:.1%} of the {goal.what}, got {got:.1%}: more than {MAX_ERROR:.0%} apart.",
-            remedy=f"Give another {goal.setting} or prune.scope global: widths go in steps of prune.round_to, which "
-            "can be as low as the target's channel_multiple (8 for all but host; a profile of your own may say 4).",
+            f"Asked to remove {goal.removed:.1%} of the {goal.what}, but this removes {got:.1%}: more than "
+            f"{MAX_ERROR:.0%} apart.",
+            remedy=f"Give another {goal.setting}, or set prune.scope: global. Widths are multiples of prune.round_to; "
+            "it can be as low as the target's channel_multiple (8 for all but host; a profile of your own may say 4).",
         )
 
 

@@ -48,7 +48,7 @@ def require_images(criterion: str | None, images: int) -> None:
     """Raise where a data set has too few training images for a criterion, or for the statistics alone (None)."""
     wanted = MIN_IMAGES if criterion in DATA_CRITERIA else 1
     if images < wanted:
-        who = f"criterion {criterion} wants" if criterion else "the batch-normalisation statistics want"
+        who = f"criterion {criterion} needs" if criterion else "the batch-normalisation statistics need"
         raise SlimError(
             f"The training split has {images} images; {who} at least {wanted}.",
             remedy="Add training images"

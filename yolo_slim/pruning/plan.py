@@ -161,7 +161,7 @@ def _problems(values: Mapping[str, object]) -> Iterator[str]:
     for key, known in (("layers", LAYER_KEYS), ("norms", CUT_KEYS)):
         rows = values.get(key)
         if not isinstance(rows, dict):
-            yield f"{key}: expected a line for each of them"
+            yield f"{key}: expected an object with a row for each of the {key}"
             continue
         for name, row in rows.items():
             yield from _row_problems(name, row, known)

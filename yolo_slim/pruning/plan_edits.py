@@ -180,7 +180,7 @@ def _require_same_layers(graph: ChannelGraph, plan: PrunePlan, path: Path) -> No
     norms = {name: len(labels) for name, labels in graph.norms.items()}
     wrong = [*_differing(layers, plan.layers), *_differing(norms, plan.norms)]
     if wrong:
-        raise SlimError(f"{path}: plan and model have other layers.", culprits=wrong, remedy=REMEDY)
+        raise SlimError(f"{path}: plan and model have different layers.", culprits=wrong, remedy=REMEDY)
 
 
 def _differing(widths: Mapping[str, int], cuts: Mapping[str, LayerCut]) -> Iterator[str]:
@@ -372,7 +372,7 @@ def differences(first: PrunePlan, second: PrunePlan) -> list[LayerDifference]:
     )
     if unshared:
         raise SlimError(
-            "The plans are for networks with other layers.", culprits=unshared, remedy="Compare plans of one model."
+            "The plans are for networks with different layers.", culprits=unshared, remedy="Compare plans of one model."
         )
     return [
         LayerDifference(

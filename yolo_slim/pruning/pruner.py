@@ -66,7 +66,7 @@ class Pruner:
             path = Path(self.task.config.block_costs)
             self.allocation.costs = load_block_costs(path, self.task.source_sha256, self.task.imgsz)
             measured_on = self.allocation.costs.measured_on or "a runtime that the table doesn't name"
-            self.progress.say(f"prune: follows the milliseconds of {measured_on}")
+            self.progress.say(f"prune: uses the milliseconds measured on {measured_on}")
         self.allocation.exported = exported_layers(model, end2end=self.task.end2end)
         self.graph = graph
         terms = self._terms(model, graph)

@@ -97,7 +97,7 @@ class Trace:
     def freeze_inputs(self, call: Call) -> None:
         """Freeze the tensors that a call was given; an array among its arguments is an index and has no labels."""
         tensors = [value for value in call.inputs() if not isinstance(value, np.ndarray)]
-        self.freeze(tensors, f"{call.name}() can't be followed channel by channel, so all that it reads stay")
+        self.freeze(tensors, f"{call.name}() can't be followed channel by channel, so all channels that it reads stay")
 
     def _in_running_block(self, text: str) -> Reason:
         # A head decodes boxes by slices and anchors that can't be followed, and all of that are the answers.

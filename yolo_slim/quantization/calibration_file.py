@@ -113,7 +113,8 @@ def _refuse_judged(path: Path, dataset: Dataset, files: list[Path]) -> None:
     judged = judged_images(dataset, files)
     if judged:
         raise SlimError(
-            f"{path}: {len(judged)} of its images are also in val or test; calibrating on them would flatter int8.",
+            f"{path}: {len(judged)} of its images are also in val or test; calibrating on them would make int8 look "
+            "better than it is.",
             culprits=[f"{image.name}: in {split}" for image, split in judged.items()],
             remedy=REMEDY,
         )

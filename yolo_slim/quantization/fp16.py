@@ -91,7 +91,7 @@ class _Casts:
             # Written so that not-a-number is refused too.
             if not largest <= LARGEST:
                 raise SlimError(
-                    f"The weight {name} reaches {largest:.4g}; float16 ends at {LARGEST:.0f}.",
+                    f"The weight {name} contains {largest:.4g}; the largest float16 is {LARGEST:.0f}.",
                     remedy="Build fp32 or int8, or train with weight decay.",
                 )
             self._graph.initializer.append(numpy_helper.from_array(value.astype(np.float16), halved))

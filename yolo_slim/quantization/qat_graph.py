@@ -151,7 +151,7 @@ def _require_constant(nodes: list[Any], constants: Constants) -> None:
     """Raise unless scales and zero points are constants."""
     culprits = [node.name for node in nodes if not all(name in constants for name in node.input[1:])]
     if culprits:
-        raise SlimError("Q/DQ nodes have scales that the graph computes.", culprits=culprits, remedy="Use static ones.")
+        raise SlimError("Q/DQ nodes have scales that aren't constants.", culprits=culprits, remedy="Use static ones.")
 
 
 def _zero_point(node: Any, constants: Constants) -> NDArray[Any]:

@@ -72,7 +72,7 @@ def images_to_compare(dataset: Dataset, count: int) -> list[Path]:
     images = dataset.comparison_images(count)
     if not images:
         raise SlimError(
-            f"{dataset.yaml}: no images to compare the graphs with fp32 on.",
+            f"{dataset.yaml}: no images on which the graphs can be compared with fp32.",
             culprits=[problem for split in ("val", "train") for problem in dataset.problems.get(split, ())],
             remedy="Give a data set with validation or training images.",
         )

@@ -35,7 +35,7 @@ def verdict_text(result: Result) -> str:
     if unproven:
         return f"No gate failed, but {len(unproven)} of {len(gates)} weren't measured: {', '.join(unproven)}."
     if result.verdict.status == "unproven":
-        return "Every gate passed, but not on the target: the verdict waits for a measurement there."
+        return "Every gate passed, but the bundles didn't run on the target, so the verdict is unproven."
     return f"All {len(gates)} gates passed."
 
 

@@ -35,7 +35,7 @@ def _speed(result: Result) -> list[str]:
     head = ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""]
     return [
         *wrapped(f"Speed, end to end (pre + infer + post), on {speed_machine(result)}"),
-        *wrapped("" if target.is_measured else f"this is not {target.name}: speed unproven there", "  "),
+        *wrapped("" if target.is_measured else f"this is not {target.name}: speed there is unproven", "  "),
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
     ]

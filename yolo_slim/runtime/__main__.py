@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Show this machine and its runtimes; with BUNDLE, whether it runs here. Exit code 1: no, or not as required."""
+    """Show this machine and its runtimes; with BUNDLE, whether it runs as required. Exit code 1: it doesn't."""
     # Imported here, as in every command: doctor must answer where OpenCV or a runtime is missing.
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.doctor import examine
@@ -66,7 +66,7 @@ def build(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Compare the detections in the bundle's own images with those of the workstation. Exit code 1: they differ."""
+    """Compare the detections on the bundle's own images with those of the workstation. Exit code 1: they differ."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import selfcheck
 
@@ -76,7 +76,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure the bundle's speed. Exit code 1: the timing doesn't count, because the machine was throttled or hot."""
+    """Measure the bundle's speed. Exit code 1: the timing doesn't count; the device throttled or was too hot."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
     from yolo_slim.runtime.detector import Detector
@@ -113,7 +113,7 @@ def detect(args: argparse.Namespace) -> int:
 
 
 def infer(args: argparse.Namespace) -> int:
-    """Write the detections in many images to one file, for the workstation to score."""
+    """Write the detections of many images to one file. The workstation computes mAP from it."""
     from yolo_slim.runtime.detector import Detector
     from yolo_slim.runtime.infer import infer_folder, save_detections
     from yolo_slim.runtime.sources import image_paths, is_video
@@ -130,7 +130,7 @@ def infer(args: argparse.Namespace) -> int:
 
 
 def pair(args: argparse.Namespace) -> int:
-    """Time the inference of two bundles in turns in one process. Exit code 1: the timing doesn't count."""
+    """Time the inference of two bundles round by round, in one process. Exit code 1: the timing doesn't count."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.paired import pair_bundles
     from yolo_slim.runtime.sources import frames
@@ -139,7 +139,7 @@ def pair(args: argparse.Namespace) -> int:
     images = (image for _, image in frames(args.images, convert_channels=True))
     found = pair_bundles(before, after, images, rounds=args.rounds, frames=args.frames)
     gains = sorted(found.gains.tolist())
-    text = f"{median(gains):+.3f} ms gained a frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in a round"
+    text = f"{median(gains):+.3f} ms saved per frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in single rounds"
     _answer(args, found.to_json(), "\n".join([text, *[f"INVALID: {reason}" for reason in found.invalid_reasons]]))
     return EXIT_FAIL if found.invalid_reasons else EXIT_OK
 

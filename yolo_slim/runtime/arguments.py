@@ -58,10 +58,11 @@ def _check(parser: argparse.ArgumentParser) -> None:
 
 def _bench(parser: argparse.ArgumentParser) -> None:
     _check(parser)
-    images = f"image, folder or video, the first {MAX_BENCH_IMAGES} frames (default: the bundle's self-check images)"
+    first = f"of which the first {MAX_BENCH_IMAGES} frames are used"
+    images = f"image, folder or video, {first} (default: the bundle's self-check images)"
     parser.add_argument("--images", metavar="SRC", type=Path, help=images)
-    parser.add_argument("--seconds", type=_positive, default=10.0, help="least duration (default: 10)")
-    parser.add_argument("--queries", type=_count, default=64, help="least number of timed frames (default: 64)")
+    parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
+    parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
 
 
@@ -89,8 +90,9 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("other", metavar="AFTER", type=Path, help="the other bundle")
     _add_json(parser)
     parser.add_argument("--images", metavar="SRC", type=Path, required=True, help="image, folder or video")
-    parser.add_argument("--rounds", type=_count, default=25, metavar="N", help="turns of each bundle (default: 25)")
-    parser.add_argument("--frames", type=_count, default=6, metavar="N", help="timed frames of a turn (default: 6)")
+    rounds, frames = "rounds; each times both bundles (default: 25)", "timed frames per bundle and round (default: 6)"
+    parser.add_argument("--rounds", type=_count, default=25, metavar="N", help=rounds)
+    parser.add_argument("--frames", type=_count, default=6, metavar="N", help=frames)
 
 
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {

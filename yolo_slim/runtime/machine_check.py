@@ -43,7 +43,7 @@ class Comparison:
 
     def __str__(self) -> str:
         found = "this machine doesn't say" if self.found is None else f"found {self.found}"
-        return f"{self.name}: wanted {self.wanted}, {found}"
+        return f"{self.name}: required {self.wanted}, {found}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ def require_device(device: str) -> None:
         )
     if device == "mps" and not torch.backends.mps.is_available():
         raise SlimError(
-            "recover.device asks for mps, which this machine hasn't.", remedy="Leave it empty, or give cpu."
+            "recover.device asks for mps, which this machine doesn't have.", remedy="Leave it empty, or give cpu."
         )
     missing = [part for part in device.removeprefix("cuda:").split(",") if part.isdigit() and int(part) >= there]
     if missing:

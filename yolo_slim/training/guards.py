@@ -44,7 +44,7 @@ def not_finite(what: str, epoch: int, best: Path) -> SlimError:
     return SlimError(
         f"The {what} became NaN or infinite in epoch {epoch + 1}, so training stopped. {kept}",
         remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off (--train "
-        "amp=false); then start in another folder (NAME or --out): a training resumes with its own settings only.",
+        "amp=false); then start in another folder (NAME or --out): a training resumes only with its own settings.",
     )
 
 
@@ -65,10 +65,10 @@ def worker_lost(error: BaseException) -> MachineError:
     """The error for a training whose loading process died, with what needs less memory."""
     return MachineError(
         f"A process that loads images for the training failed: {str(error).strip().splitlines()[0]}",
-        remedy="Mostly (shared) memory ran out: load in the training's own process (--train workers=0), give a "
-        "container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). With the "
-        "same arguments a training resumes after its last complete epoch; with others start in another folder (NAME "
-        "or --out).",
+        remedy="The usual reason is too little (shared) memory. Load in the training's own process (--train workers=0), "
+        "give a container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). With "
+        "the same arguments the training resumes after its last complete epoch; with others, start in another folder "
+        "(NAME or --out).",
     )
 
 
@@ -99,7 +99,8 @@ def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) ->
     return MachineError(
         fact,
         remedy=f"Set recover.batch to {fits} (--set recover.batch={fits}); on the CPU --train cache=false saves memory "
-        "too. Complete epochs of the old batch stay in its folder: start in another one (NAME or --out), or remove it.",
+        "too. Complete epochs with the old batch stay in its folder: start in another one (NAME or --out), or remove "
+        "it.",
     )
 
 
@@ -122,7 +123,7 @@ def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
             raise
         raise MachineError(
             f"Memory ran out while {doing}, with {images} images of {imgsz} px at a time.",
-            remedy="End other programs, prune at a smaller IMGSZ, or take a machine with more memory; "
+            remedy="End other programs, prune at a smaller IMGSZ, or use a machine with more memory; "
             "prune.criterion: lamp scores without images, prune.bn_images: 0 leaves the statistics as they are.",
         ) from error
 
@@ -148,7 +149,7 @@ def require_teacher(student: nn.Module, teacher: nn.Module, path: Path) -> None:
         raise SlimError(
             f"{path} can't teach this network: their outputs can't be compared.",
             culprits=differing,
-            remedy="Take a teacher of the same family that was trained on the same classes, or the unpruned model "
+            remedy="Give a teacher of the same family that was trained on the same classes, or the unpruned model "
             "itself (leave recover.teacher away), or set recover.distill: 0.",
         )
 

@@ -58,12 +58,17 @@ def train_guarded(trainer: Any) -> None:
             remedy="Its own message is above. Try one GPU, and run the same command again to resume.",
         ) from error
     except NotImplementedError as error:
-        raise SlimError(f"Ultralytics can't train so: {error}", remedy="Correct the argument after --train.") from error
+        raise _unsupported(error, "Correct the argument after --train.") from error
     except (MemoryError, RuntimeError) as error:
         if "froze the entire model" in str(error):
-            raise SlimError(f"Ultralytics can't train so: {error}", remedy="Freeze fewer layers.") from error
+            raise _unsupported(error, "Freeze fewer layers.") from error
         if is_worker_lost(error):
             raise worker_lost(error) from error
         if not is_out_of_memory(error):
             raise
         raise out_of_memory(trainer.batch_size, trainer.args.imgsz, trainer.device) from error
+
+
+def _unsupported(error: Exception, remedy: str) -> SlimError:
+    """Make the error for arguments that Ultralytics takes and then can't train with."""
+    return SlimError(f"Ultralytics can't train with these arguments: {error}", remedy=remedy)

@@ -49,7 +49,7 @@ def judge(
         builds, control=control, max_drop=budget.max_map50_95_drop, on_target=on_target, failed=failed
     )
     best = next((build for build in builds if build.key == winner), None)
-    missing = "" if on_target else f"{device_name} is no {profile.name}; run the bundle there"
+    missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
     found = gates.rung_gates(ladder, _others(builds, winner))
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"

@@ -31,7 +31,8 @@ def remarks(measured: Measured, ladder: Sequence[Rung], bad_layer: str | None) -
     int8 = BuildName("onnxruntime", "int8")
     arches = {b.bench.machine.arch for b in measured.builds if b.bench and b.key.build == int8} - {INT8_FUSED_ON}
     return found + [
-        f"{int8} isn't fused on {arch}: its speed there says nothing about an Arm device" for arch in arches
+        f"ONNX Runtime doesn't fuse int8 on {arch}: the speed of {int8} there says nothing about an Arm device"
+        for arch in arches
     ]
 
 
@@ -39,7 +40,7 @@ def lost_by_recovery(pruned: float | None, recovered: float | None) -> list[str]
     """Say where the trained network scores below the cut that it was trained from (mAP50-95 of both rungs)."""
     if pruned is None or recovered is None or recovered >= pruned:
         return []
-    fact = f"the recovery cost mAP: {recovered:.4f} after it, {pruned:.4f} before"
+    fact = f"recovery lowered mAP50-95 from {pruned:.4f} to {recovered:.4f}"
     return [f"{fact}; train more epochs (EPOCHS, --epochs), or at a lower lr0"]
 
 
@@ -50,7 +51,7 @@ def not_built(skipped: Mapping[BuildKey, str]) -> list[str]:
 
 def _why_out(rung: Rung, bad_layer: str | None) -> str:
     """Say why a build is out, with the class that lost most and, for int8, the layer to look at first."""
-    text = f"{rung.rung} is out: it lost {rung.drop:.4f} against {rung.against}, {rung.budget:.4f} allowed"
+    text = f"{rung.rung} can't win: it lost {rung.drop:.4f} against {rung.against}, {rung.budget:.4f} allowed"
     if rung.worst_class:
         text += f"; most in class {rung.worst_class.name} ({rung.worst_class.drop:+.4f})"
     if bad_layer and rung.build and rung.build.precision == "int8":

@@ -31,7 +31,7 @@ class TargetFacts(Record):
     """The device profile."""
 
     name: str
-    """Name of the profile, as in ``TARGET=``."""
+    """Name of the target, as in ``TARGET=``."""
     description: str
     """One line for people."""
     is_measured: bool
@@ -44,30 +44,30 @@ class DataFacts(Record):
     yaml: str
     """File name of the data set's description."""
     split: str
-    """Its images that were used: ``val`` or ``test``."""
+    """Split whose images were used: ``val`` or ``test``."""
     images: int
     """Number of images."""
     boxes: int
-    """Labelled objects in them."""
+    """Number of labelled objects in them."""
     names: dict[int, str]
-    """Class number (as text) to class name."""
+    """The name of every class id; JSON writes the id as text."""
 
 
 class Gate(Record):
-    """One limit with what was measured."""
+    """One limit, and what was measured."""
 
     name: str
-    """``rung:`` and a rung of the ladder, or a key of the profile's budget, such as ``min_fps``."""
+    """``rung:`` and the name of a rung, or a key of the profile's budget, such as ``min_fps``."""
     rung: str | None
-    """The rung that it judges; null: the winning bundle is judged."""
+    """The rung that is judged; null: the winning build is judged."""
     limit: float
     """The limit; a value equal to it passes."""
     value: float | None
-    """What was measured; null: nothing."""
+    """What was measured; null: not measured."""
     unit: str
     """Unit of both."""
     status: Status
-    """Whether the value is inside the limit."""
+    """``unproven``: not measured, or not on the target."""
     reason: str
     """Why it failed or wasn't measured; empty where it passed."""
 
@@ -76,9 +76,9 @@ class Verdict(Record):
     """The judgement."""
 
     status: Status
-    """``fail`` where a gate failed; ``unproven`` where one wasn't measured, or not on the target; else ``pass``."""
+    """``fail``: a gate failed. ``unproven``: no gate failed, but not all was measured on the target. Else ``pass``."""
     gates: tuple[Gate, ...]
-    """Every limit that was set."""
+    """Every gate: the limits that are set."""
 
 
 class NetworkSize(Record):
@@ -125,20 +125,20 @@ class WorstClass(Record):
     name: str
     """Its name."""
     drop: float
-    """AP50-95 that it lost; negative: every class got better."""
+    """How much AP50-95 it lost; negative: every class got better."""
 
 
 class Rung(Record):
-    """Accuracy of one step from the trained weights to the file on the device."""
+    """Accuracy after one stage, from the trained weights to the bundle on the device."""
 
     rung: str
-    """``control``, ``pruned``, ``recovered``, ``onnx``, then one for every slim bundle: ``ncnn-fp16``."""
+    """``control``, ``pruned``, ``recovered``, ``onnx``, or the name of a slim build, such as ``ncnn-fp16``."""
     build: BuildNameText | None
-    """Runtime and precision of a bundle's rung; null: no bundle."""
+    """The build of a bundle's rung; null: the rung isn't of a bundle."""
     label: str
-    """The same for people."""
+    """Name of the rung for people."""
     where: str
-    """Which machine detected: ``this machine``, or the device's name."""
+    """Where the detections were made: ``this machine``, or the device's name."""
     map50_95: float
     """Mean average precision over IoU .50 to .95 and the classes that occur."""
     map50: float
@@ -146,13 +146,13 @@ class Rung(Record):
     against: str | None
     """The rung that it is compared with; null for the control."""
     drop: float | None
-    """``map50_95`` of that rung minus this one's; negative: it got better; null for the control."""
+    """How much mAP50-95 was lost against that rung; negative: it got better; null for the control."""
     budget: float | None
     """Largest drop allowed; null: not judged."""
     status: Literal["pass", "fail", "info"]
-    """``info``: not judged."""
+    """``info``: there is no budget, so it isn't judged."""
     per_class: dict[str, ClassAccuracy]
-    """Class name to its accuracy; classes without a label in the images are left out."""
+    """Accuracy of every class by name; classes without a label in the images are left out."""
     worst_class: WorstClass | None
     """The class that lost most against that rung; null for the control."""
 
@@ -161,15 +161,15 @@ class Build(Record):
     """Accuracy, size and speed of one bundle."""
 
     key: BuildKeyText
-    """``control/`` or ``slim/``, then runtime and precision: ``slim/ncnn-fp16``."""
+    """``control/`` or ``slim/``, then runtime and precision, such as ``slim/ncnn-fp16``."""
     map50_95: float | None
-    """Mean average precision of the bundle's own detections, or of its graph's where it can't run; null: unknown."""
+    """mAP of the bundle's own detections, or of its graph's if the bundle can't run here; null: not measured."""
     map50: float | None
     """The same at IoU .50."""
     size_mb: float
     """Size of its model files, megabytes (10^6 bytes)."""
     bench: Bench | None
-    """Timing; null: not timed."""
+    """The timing; null: not timed."""
 
     @property
     def valid_bench(self) -> Bench | None:
@@ -180,13 +180,13 @@ class Build(Record):
 class SpeedUp(Record):
     """Speed of a slim build against its control.
 
-    A ratio within a round isn't disturbed by a machine that is slower in one minute than in the next.
+    Both builds are timed in the same round, so a machine that becomes slower affects both.
     """
 
     build: BuildNameText
-    """Runtime and precision of both."""
+    """The build of both."""
     ratio: float
-    """Median over the rounds of the control's median latency divided by the slim build's; above 1 slim is faster."""
+    """The control's median latency divided by the slim build's: the median of all rounds. Above 1: slim is faster."""
     lowest: float
     """Smallest ratio of a round."""
     highest: float
@@ -198,35 +198,35 @@ class SpeedUp(Record):
 
 
 class PreflightCheck(Record):
-    """One question about a build, and its answer."""
+    """One check of a graph, and its answer."""
 
     name: str
     """What was asked."""
     status: Literal["pass", "fail", "unproven", "skipped"]
-    """``unproven``: only the device can answer."""
+    """``unproven``: only the device can show it."""
     detail: str
-    """What was found, or why there is no answer."""
+    """What was found, or why it wasn't checked."""
 
 
 class PreflightFacts(Record):
-    """What was checked ahead of a build that only the device can finish."""
+    """What was checked before the device builds the engine."""
 
     onnx: str
     """File name of the graph."""
     target: str
-    """The device profile."""
+    """Name of the target."""
     precision: str
     """Precision of the engine."""
     layout: str
-    """Output layout."""
+    """Layout of the output: ``one2many`` or ``end2end``."""
     checks: tuple[PreflightCheck, ...]
-    """All questions, in the order in which they were asked."""
+    """All checks, in the order in which they were made."""
     passed: bool
-    """Whether none of them failed."""
+    """Whether no check failed."""
 
 
 class Result(Record):
-    """Everything that one validation measured and judged."""
+    """Everything that a validation measured and judged."""
 
     name: str
     """Name of the run."""
@@ -243,25 +243,25 @@ class Result(Record):
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None
-    """The fastest slim build inside the accuracy budget; where speed is unproven, the profile's first; null: none."""
+    """The winning build, see above; null: no build is inside the accuracy budget."""
     size: Sizes
     """Parameters and MACs before and after."""
     widths: tuple[LayerWidth, ...]
     """Channels of every convolution before and after."""
     ladder: tuple[Rung, ...]
-    """Accuracy of every step."""
+    """Accuracy of every rung."""
     builds: tuple[Build, ...]
-    """Every bundle, the profile's first choice first."""
+    """Every bundle, in the profile's order."""
     speedups: tuple[SpeedUp, ...]
-    """One for every slim build whose control was timed too."""
+    """One entry for every slim build that was timed together with its control."""
     preflight: dict[BuildNameText, PreflightFacts]
-    """Build to what was checked ahead of it."""
+    """What was checked for every TensorRT build."""
     machine: DeviceFacts
     """The machine that measured the accuracy of weights and graphs."""
     versions: dict[str, str]
-    """Package to version."""
+    """Version of every package."""
     notes: tuple[str, ...]
-    """What the reader must know, such as a build that wasn't possible and why."""
+    """What the reader must know, for example why a build wasn't possible."""
 
     def rung(self, name: str) -> Rung | None:
         """Find a rung of the ladder by name."""

@@ -110,7 +110,7 @@ def _require_empty(folder: Path) -> None:
     names = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
     if any(name in OLD_MARKS for name in names):
         raise SlimError(
-            f"{folder} was made by an earlier version of yolo_slim, in a layout that this one doesn't continue.",
+            f"{folder} was made by an earlier version of yolo_slim, in a layout that this version can't continue.",
             remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away. "
             "Its weights and bundles stay usable; `yolo-slim compare --measured` imports the networks of its "
             "compare.json.",

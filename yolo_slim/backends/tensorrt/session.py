@@ -211,7 +211,7 @@ class TensorRtSession:
             return self._without_graph(str(error))
         self._stream.synchronize()
         if not np.allclose(plain, self._host_output, REPLAY_TOLERANCE, REPLAY_TOLERANCE, equal_nan=True):
-            return self._without_graph("a frame launched as a graph differs from one launched plainly")
+            return self._without_graph("a frame that ran as a graph gave other outputs than one that ran without it")
         return ""
 
     def _without_graph(self, reason: str) -> str:

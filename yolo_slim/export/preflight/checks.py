@@ -156,8 +156,8 @@ def check_float_part(graph: CheckedGraph) -> Answer:
         return Answer("pass", f"{what}; TensorRT below 11 is allowed to run them in fp16")
     return Answer(
         "unproven",
-        f"{what}: TensorRT 11 and newer runs them so ({_named(strict) or 'no JetPack known'}), and whether int8 beats "
-        "fp16 then, only the device can show",
+        f"{what}: TensorRT 11 and newer run them in fp32 ({_named(strict) or 'no JetPack known'}); only the device can "
+        "show whether int8 is faster than fp16 then",
     )
 
 
