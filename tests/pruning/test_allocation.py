@@ -123,7 +123,7 @@ def test_head_with_a_ratio_of_its_own() -> None:
 
 
 def test_schedules() -> None:
-    """Both end at the whole ratio; the geometric one removes the same share of what is left."""
+    """Both end at the full share; the geometric one removes the same share of what is left."""
     linear = [scheduled(0.75, i, 2, "linear") for i in range(2)]
     geometric = [scheduled(0.75, i, 2, "geometric") for i in range(2)]
     assert linear == [0.375, 0.75]
@@ -222,7 +222,7 @@ def test_budget_that_needs_the_head() -> None:
 
 
 def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], Path]) -> None:
-    """A head with a ratio of its own has the floor that it would have without, which the error counts with."""
+    """A head with a share of its own has the floor that it would have without, which the error counts with."""
     _, slots = slots_of(untrained("yolov8n"), PruneConfig(head_removed=0.1))
     head = [slot for slot in slots if slot.head and slot.floor < slot.width]
     assert head
@@ -236,13 +236,13 @@ def test_head_with_a_ratio_that_is_too_low_is_named(untrained: Callable[[str], P
     assert caught.value.remedy.endswith("or raise prune.head_removed.")
 
 
-def test_gentleness_beside_a_map_is_refused() -> None:
-    """Scope block_costs prices the head by its map, so a gentleness that would change nothing is an error."""
-    given = {"scope": "block_costs", "block_costs": "map.json"}
+def test_head_rate_beside_block_costs_is_refused() -> None:
+    """Scope block_costs prices the head by its table, so a head rate that would change nothing is an error."""
+    given = {"scope": "block_costs", "block_costs": "block_costs.json"}
     with pytest.raises(SlimError, match=r"block_costs conflicts with head_rate 0\.5; leave head_rate out"):
         parse(PruneConfig, {**given, "head_rate": 0.5}, "settings")
-    for heeded in ({}, {"head_rate": 0.0}, {"head_rate": 0.8}):
-        assert parse(PruneConfig, {**given, **heeded}, "settings").scope == "block_costs"
+    for used in ({}, {"head_rate": 0.0}, {"head_rate": 0.8}):
+        assert parse(PruneConfig, {**given, **used}, "settings").scope == "block_costs"
     assert parse(PruneConfig, {"head_rate": 0.5}, "settings").head_rate == 0.5
 
 

@@ -81,9 +81,9 @@ def test_one_wrong_column_is_found_in_every_layer() -> None:
     unseen = 0
     for name in layers:
         gone = next(i for i in range(plan.layers[name].inputs_before or 0) if i not in (plan.layers[name].inputs or ()))
-        weight, whole = by_output(cut.get_submodule(name)), by_output(model.get_submodule(name))
+        weight, uncut = by_output(cut.get_submodule(name)), by_output(model.get_submodule(name))
         right = weight[:, 0].clone()
-        weight[:, 0] = whole[list(plan.layers[name].outputs), gone]
+        weight[:, 0] = uncut[list(plan.layers[name].outputs), gone]
         found = written(cut, plan)
         assert distance(found, wanted, plan) > 10 * TOLERANCE, name
         unseen += distance({"": found[""]}, wanted, plan) < 10 * TOLERANCE
@@ -106,18 +106,18 @@ def rare() -> nn.Module:
     return tiny_data.randomised(tasks.SegmentationModel(description, verbose=False))
 
 
-def first_gammas(cut: Any, whole: Any) -> None:
+def first_gammas(cut: Any, uncut: Any) -> None:
     """Keep the first values of A2C2f's ``gamma``."""
-    cut.model[1].gamma.data = whole.model[1].gamma.data[: len(cut.model[1].gamma)].clone()
+    cut.model[1].gamma.data = uncut.model[1].gamma.data[: len(cut.model[1].gamma)].clone()
 
 
-def first_biases(cut: Any, whole: Any) -> None:
+def first_biases(cut: Any, uncut: Any) -> None:
     """Keep the first biases of a transposed convolution."""
     up = cut.model[-1].proto.upsample
-    up.bias.data = whole.model[-1].proto.upsample.bias.data[: len(up.bias)].clone()
+    up.bias.data = uncut.model[-1].proto.upsample.bias.data[: len(up.bias)].clone()
 
 
-def turned_heads(cut: Any, whole: Any) -> None:
+def turned_heads(cut: Any, uncut: Any) -> None:
     """Read the values of the attention heads in reverse."""
     attention = cut.model[3].m[0].attn
     weight = attention.proj.conv.weight
@@ -156,8 +156,8 @@ def test_exported_layers_leave_out_what_fusing_drops() -> None:
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, prune.PruneOutputs]]:
-    """Return a function from family and task to the data set and the stage's outputs at half the MACs, by l2."""
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Path, prune.PruneOutputs]]:
+    """A function from family and task to the data set and the stage's outputs at half the MACs, by l2."""
     folder = tmp_path_factory.mktemp("coverage")
     done: dict[tuple[str, str], prune.PruneOutputs] = {}
 
@@ -180,9 +180,9 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tup
 
 
 @pytest.mark.parametrize(("family", "task"), ROWS)
-def test_stage_halves_the_macs(family: str, task: str, pruned: Callable[..., Any]) -> None:
+def test_stage_halves_the_macs(family: str, task: str, halved: Callable[..., Any]) -> None:
     """The stage reaches half the MACs of every family and task, and the reloaded file computes and counts the same."""
-    outputs = pruned(family, task)[1]
+    outputs = halved(family, task)[1]
     table = read_json(outputs.widths)
     assert table["slim"]["macs"] / table["control"]["macs"] == pytest.approx(0.5, abs=0.03)
     model = YOLO(outputs.weights).model
@@ -191,10 +191,10 @@ def test_stage_halves_the_macs(family: str, task: str, pruned: Callable[..., Any
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_bare_environment(task: str, pruned: Callable[..., Any]) -> None:
+def test_bare_environment(task: str, halved: Callable[..., Any]) -> None:
     """Plain Ultralytics loads, validates and exports every family's pruned network, with yolo_slim out of reach."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    made = [pruned(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
+    made = [halved(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
     weights = [str(outputs.weights) for _, outputs in made]
     command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(made[0][0]), "64", *weights]
     folder = made[0][1].weights.parent

@@ -13,6 +13,7 @@ import torch
 import torch_pruning as tp
 from torch import nn
 
+from tests.helpers import plans
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
@@ -20,8 +21,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import gradients_enabled, losses, require_images, score, with_criterion
 from yolo_slim.pruning.magnitude import bn_scale, label_count, lamp, magnitude, normalized
-from yolo_slim.stages import plan as plans
-from yolo_slim.stages import prune
+from yolo_slim.stages import plan, prune
 from yolo_slim.stages.context import Context
 from yolo_slim.training.batches import batches
 from yolo_slim.training.phase import Phase, add_l1_gradient
@@ -183,34 +183,36 @@ def test_normalisation_is_per_space(
     assert normalized(graph, raw, "none") is raw
 
 
-def test_too_few_images_for_gradients(signs: Path, trained: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def few(signs: Path, tmp_path: Path) -> Path:
+    """The data.yaml of five of the signs' images."""
+    root = tmp_path / "few"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for image in load_dataset(signs).splits["train"][:5]:
+        label = image.parents[2] / "labels" / "train" / f"{image.stem}.txt"
+        (root / "images" / image.name).write_bytes(image.read_bytes())
+        (root / "labels" / label.name).write_bytes(label.read_bytes())
+    text = signs.read_text().replace("images/train", "images").replace("images/val", "images")
+    lines = [line for line in text.splitlines() if not line.startswith(("test", "path"))]
+    (root / "data.yaml").write_text("\n".join(lines))
+    return root / "data.yaml"
+
+
+def test_too_few_images_for_gradients(few: Path, trained: Path, context: Context, tmp_path: Path) -> None:
     """Criteria with gradients say how many images they want before any work; the others don't mind."""
     require_images("lamp", 3)
     require_images("fisher", 16)
     with pytest.raises(SlimError, match="has 15 images; criterion taylor wants at least 16"):
         require_images("taylor", 15)
-    root = tmp_path / "few"
-    (root / "images").mkdir(parents=True)
-    (root / "labels").mkdir()
-    for image in load_dataset(signs).splits["train"][:5]:
-        (root / "images" / image.name).write_bytes(image.read_bytes())
-        (root / "labels" / f"{image.stem}.txt").write_bytes(
-            (image.parents[2] / "labels/train" / f"{image.stem}.txt").read_bytes()
-        )
-    text = signs.read_text().replace("images/train", "images").replace("images/val", "images")
-    (root / "data.yaml").write_text(
-        "\n".join(line for line in text.splitlines() if not line.startswith(("test", "path")))
-    )
-    inputs = prune.PruneInputs(model=trained)
+    with_few = Context.load(few, imgsz=64)
     with pytest.raises(SlimError, match="has 5 images; criterion fisher wants at least 16"):
-        prune.run(inputs, PruneConfig(), tmp_path / "out", Context.load(root / "data.yaml", imgsz=64))
+        prune.run(prune.PruneInputs(model=trained), PruneConfig(), tmp_path / "out", with_few)
     assert not (tmp_path / "out" / "pruned.pt").exists()
     # A plan of that criterion scores nothing, so these images are enough.
-    plan = plans.make(
-        trained, PruneConfig(steps=1, images=16, bn_images=5), tmp_path / "plan", Context.load(signs, imgsz=64)
-    ).plan
-    few = Context.load(root / "data.yaml", imgsz=64)
-    assert plans.apply(plan, trained, tmp_path / "out", few).weights.exists()
+    config = PruneConfig(steps=1, images=16, bn_images=5)
+    made = plan.make(trained, config, tmp_path / "plan", context)
+    assert plans.apply(made.plan, trained, tmp_path / "out", with_few).weights.exists()
 
 
 def test_l1_penalty_pulls_scales_to_zero() -> None:

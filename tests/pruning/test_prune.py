@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.size import conv_widths
 from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
-from yolo_slim.stages import plan as plans
-from yolo_slim.stages import prune
+from yolo_slim.stages import plan, prune
 from yolo_slim.stages.context import Context
 
 QUICK = {"steps": 2, "images": 4, "bn_images": 8}
@@ -47,7 +47,9 @@ def test_composed_plan_equals_two_cuts(untrained: Callable[[str], Path]) -> None
     assert torch.equal(output(once), output(twice))
 
 
-def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_explained(
+    trained: Path, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where memory runs out outside of a training, the message says at what; other errors stay what they are."""
 
     def scoring(error: Exception) -> Exception:
@@ -56,7 +58,7 @@ def test_too_little_memory_is_told(trained: Path, signs: Path, tmp_path: Path, m
 
         monkeypatch.setattr("yolo_slim.pruning.scoring.score", refuse)
         with pytest.raises(Exception, match="") as caught:
-            plans.make(trained, PruneConfig(), tmp_path, Context.load(signs, imgsz=64))
+            plan.make(trained, PruneConfig(), tmp_path, context)
         return caught.value
 
     found = scoring(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"))
@@ -79,7 +81,7 @@ def test_statistics_are_averages_over_images() -> None:
 
 
 def test_statistics_of_branches_that_only_training_runs() -> None:
-    """yolo26's mask prototypes have such a branch, which later rounds score through; its statistics are found too."""
+    """yolo26's mask prototypes have such a branch, which later steps score through; its statistics are found too."""
     model = tiny_data.network("yolo26n", "segment")
     before = model.model[-1].proto.semseg[0].bn.running_var.clone()
     reestimate_batchnorm(model, [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))])
@@ -100,21 +102,29 @@ def test_statistics_of_what_never_runs_stay() -> None:
 
 def test_plan_of_another_model_is_refused(untrained: Callable[[str], Path]) -> None:
     """A plan that doesn't fit names the layers and leaves the model as it was."""
-    plan = random_plan(checkpoint.load(untrained("yolov8n")).model, seed=1)
+    of_v8 = random_plan(checkpoint.load(untrained("yolov8n")).model, seed=1)
     other = checkpoint.load(untrained("yolo11n")).model
     before = output(other)
     with pytest.raises(SlimError, match="another model"):
-        apply_plan(other, plan)
+        apply_plan(other, of_v8)
     assert torch.equal(output(other), before)
 
 
+@pytest.fixture
+def larger(context: Context) -> Context:
+    """The side that the untrained networks are for, 128 px."""
+    return replace(context, imgsz=128)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+def test_stage_reaches_its_target(
+    family: str, untrained: Callable[[str], Path], larger: Context, tmp_path: Path
+) -> None:
     """MACs of the fused graph fall as asked, widths are multiples of 8, the plan says what stayed, twice the same."""
     inputs = prune.PruneInputs(model=untrained(family))
     config = PruneConfig(macs_removed=0.4, **QUICK)
-    outputs = prune.run(inputs, config, tmp_path / "a", Context.load(signs, imgsz=128))
-    again = prune.run(inputs, config, tmp_path / "b", Context.load(signs, imgsz=128))
+    outputs = prune.run(inputs, config, tmp_path / "a", larger)
+    again = prune.run(inputs, config, tmp_path / "b", larger)
     assert sha256(outputs.weights) == sha256(again.weights)
     assert checkpoint.load(outputs.weights).metadata["train_args"]["imgsz"] == 128
     table = read_json(outputs.widths)
@@ -122,19 +132,19 @@ def test_stage_reaches_its_target(family: str, untrained: Callable[[str], Path],
     changed = [row for row in table["layers"] if row["after"] != row["before"]]
     assert changed
     assert all(row["after"] % 8 == 0 for row in changed)
-    replayed = checkpoint.load(inputs.model).model
-    apply_plan(replayed, PrunePlan.load(outputs.plan))
+    by_plan = checkpoint.load(inputs.model).model
+    apply_plan(by_plan, PrunePlan.load(outputs.plan))
     pruned = checkpoint.load(outputs.weights).model
-    assert conv_widths(replayed) == conv_widths(pruned)
+    assert conv_widths(by_plan) == conv_widths(pruned)
 
 
 @pytest.mark.parametrize("settings", [{"criterion": "l2", "scope": "uniform"}, {"criterion": "random"}])
 def test_other_criteria(
-    settings: dict[str, str], untrained: Callable[[str], Path], signs: Path, tmp_path: Path
+    settings: dict[str, str], untrained: Callable[[str], Path], larger: Context, tmp_path: Path
 ) -> None:
-    """The criteria that need no gradients reach the target too, and the head keeps its width at head rate 0."""
+    """The criteria that need no gradients reach the target too, and the head keeps all channels at head rate 0."""
     config = PruneConfig(macs_removed=0.2, head_rate=0.0, **QUICK, **settings)
-    outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n")), config, tmp_path, Context.load(signs, imgsz=128))
+    outputs = prune.run(prune.PruneInputs(model=untrained("yolov8n")), config, tmp_path, larger)
     head = [row for row in read_json(outputs.widths)["layers"] if row["layer"].startswith("model.22.")]
     assert head
     assert all(row["before"] == row["after"] for row in head)

@@ -22,9 +22,7 @@ from yolo_slim.training.prune_steps import PruneTrainings
 from yolo_slim.workspace.job import Job
 
 RECOVERING = PruneConfig(criterion="l2", normalize="mean", steps=2, bn_images=8, recover_epochs_between=2)
-SPARSE = PruneConfig(
-    criterion="bn", normalize="mean", steps=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05
-)  # fmt: skip
+SPARSE = PruneConfig(criterion="bn", normalize="mean", steps=1, bn_images=8, sparse_epochs=2, sparse_strength=0.05)
 HALF_OF_THE_IMAGES = {"fraction": 0.5, "workers": 0}
 
 
