@@ -16,6 +16,7 @@ from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.plan import PrunePlan, make_plan
 from yolo_slim.pruning.pruner import Ranked
+from yolo_slim.pruning.surgery import apply_plan
 
 TOLERANCE = 1e-5
 """Share of a layer's largest output by which an exact cut may be off: sums of fewer numbers round differently."""
@@ -104,3 +105,11 @@ def distance(ours: Written, theirs: Written, plan: PrunePlan) -> float:
             shares.append(float((got - stays).abs().max() / stays.abs().max().clamp(min=1e-6)))
         assert found, f"{name} didn't run"
     return max(shares)
+
+
+def assert_exact(model: nn.Module) -> tuple[nn.Module, PrunePlan]:
+    """Check that every layer of the cut network computes what the masked one's does; return it with its plan."""
+    plan, cut = random_plan(model), copy.deepcopy(model)
+    apply_plan(cut, plan)
+    assert distance(written(cut, plan), written(masked(model, plan), plan), plan) < TOLERANCE
+    return cut, plan
