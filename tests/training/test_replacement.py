@@ -7,18 +7,42 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.constants import ROOT
 from tests.helpers.listeners import Remembers
 from tests.helpers.trainings import QUICK, Recover, interrupted, update
+from yolo_slim import api, pipeline
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
+from yolo_slim.stages import prune
 from yolo_slim.training.replacement import contains_training
 
 KEPT = {"manifest.json", "job.json", "recovered.pt", "best.pt", "last.pt"}
 """Files that make up a finished recovery."""
+FRESH_PROCESS = """
+import sys
+from pathlib import Path
+
+from tests.helpers.listeners import Remembers
+from yolo_slim.config.run import RecoverConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.stages import recover
+from yolo_slim.stages.context import Context
+
+weights, teacher, data, folder = map(Path, sys.argv[1:5])
+listener = Remembers()
+inputs = recover.RecoverInputs(weights=weights, teacher=teacher)
+config = RecoverConfig.model_validate_json(sys.argv[5])
+try:
+    recover.run(inputs, config, folder, Context.load(data, imgsz=64, progress=listener), replace=False)
+except SlimError:
+    listener.say("refused")
+print(listener.said.strip(), "torch" in sys.modules)
+"""
+"""Runs the stage once more; its arguments are the files, the folder and the settings as JSON."""
 
 
 def finished_files(folder: Path) -> dict[Path, str]:
@@ -119,26 +143,36 @@ def test_where_a_training_is(tmp_path: Path) -> None:
         assert contains_training(tmp_path / str(number))
 
 
-FRESH_PROCESS = """
-import sys
-from pathlib import Path
+def test_run_keeps_the_pruning_of_a_training(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run and the prune stage alone know of a training, finished or interrupted; elsewhere there is none."""
+    asked: list[bool] = []
 
-from tests.helpers.listeners import Remembers
-from yolo_slim.config.run import RecoverConfig
-from yolo_slim.errors import SlimError
-from yolo_slim.stages import recover
-from yolo_slim.stages.context import Context
+    def noted(*_: Any, is_trained_on: bool) -> None:
+        asked.append(is_trained_on)
+        raise KeyboardInterrupt
 
-weights, teacher, data, folder = map(Path, sys.argv[1:5])
-listener = Remembers()
-inputs = recover.RecoverInputs(weights=weights, teacher=teacher)
-config = RecoverConfig.model_validate_json(sys.argv[5])
-try:
-    recover.run(inputs, config, folder, Context.load(data, imgsz=64, progress=listener), replace=False)
-except SlimError:
-    listener.say("refused")
-print(listener.said.strip(), "torch" in sys.modules)
-"""
+    monkeypatch.setattr(prune, "run", noted)
+    config = api.make_config(trained, signs, imgsz=128)
+
+    def ask_all() -> list[bool]:
+        asked.clear()
+        for start in (
+            lambda: pipeline.run(config, project=tmp_path, name="run"),
+            lambda: api.prune(trained, signs, tmp_path / "run" / "prune", imgsz=128),
+            lambda: api.prune(trained, signs, tmp_path / "prune", imgsz=128),
+        ):
+            with pytest.raises(KeyboardInterrupt):
+                start()
+        return asked
+
+    assert ask_all() == [False, False, False]
+    for folder in (tmp_path, tmp_path / "run"):
+        last = folder / "recover" / "train" / "weights" / "last.pt"
+        last.parent.mkdir(parents=True)
+        last.touch()
+    assert ask_all() == [True, True, False]
 
 
 def test_finished_one_is_recognised_without_torch(
