@@ -129,7 +129,7 @@ def test_tests_share_only_helpers() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "from tests.test_cli import edit",
+        "from tests.test_docs import edit",
         "from tests import conftest",
         "import sys\nsys.path.insert(0, 'x')",
         "from . import a",

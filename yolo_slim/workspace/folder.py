@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -115,14 +116,20 @@ def _require_empty(folder: Path) -> None:
             "Its weights and bundles stay usable; `yolo-slim compare --measured` imports the networks of its "
             "compare.json.",
         )
-    # An interrupted first call leaves its lock alone, or a temporary file of ours.
-    foreign = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
-    if foreign:
+    if foreign := [name for name in names if not _is_leftover(folder / name)]:
         raise SlimError(
             f"{folder} contains files that yolo_slim didn't write.",
             culprits=foreign,
             remedy="Choose another folder: NAME (for one stage: --out).",
         )
+
+
+def _is_leftover(path: Path) -> bool:
+    """Tell whether an interrupted first call left a file: its lock, or a temporary file."""
+    if path.name != LOCK:
+        return path.name.startswith(".") and path.name.endswith(".tmp")
+    # A user's own file of that name would lose its content to the lock's.
+    return path.is_file() and re.fullmatch(rb"(pid \d+)?", path.read_bytes()) is not None
 
 
 @contextmanager

@@ -1,0 +1,131 @@
+"""Help, listings and what a command shows, without any heavy package where none is needed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from tests.helpers.cli import run_cli
+from yolo_slim import cli
+from yolo_slim.config import options
+from yolo_slim.files import read_json
+
+COMMANDS = ("run", "compare", "prune", "block-costs", "recover", "export", "quantize", "build", "validate", "plan")
+COMMANDS += ("show", "targets", "doctor")
+
+
+def test_help_of_every_command() -> None:
+    """Every command is listed and explains itself."""
+    _, listing, _ = run_cli("--help")
+    assert "\\b" not in listing
+    for command in COMMANDS:
+        assert command in listing
+        code, text, _ = run_cli(command, "--help")
+        assert code == 0
+        assert "\\b" not in text
+        assert "Usage: yolo-slim" in text
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """--help imports neither torch nor Ultralytics nor OpenCV and takes half a second at most; doctor shows OpenCV."""
+    code = (
+        "import sys, time; sys.argv = ['yolo-slim', *sys.argv[1:]]\nfrom yolo_slim import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(time.process_time())\n"
+        "print(sorted({'torch', 'ultralytics', 'cv2', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+
+    def printed(*words: str) -> list[str]:
+        command = [sys.executable, "-c", code, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+    listing = printed("--help")
+    assert "Usage: yolo-slim" in listing[0]
+    assert listing[-1] == "[]"
+    # Processor time, which other processes of a busy machine lengthen less than the time of the clock.
+    assert float(listing[-2]) < 0.5
+    assert "cv2" in printed("doctor")[-1]
+
+
+def test_targets_and_doctor() -> None:
+    """The profiles are listed and shown, and the doctor finds nothing missing."""
+    code, text, _ = run_cli("targets")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines()] == [
+        "host",
+        "jetson-agx-orin",
+        "jetson-agx-thor",
+        "jetson-orin-nano",
+        "jetson-orin-nx",
+        "rpi4",
+        "rpi5",
+    ]
+    assert "min_fps" in run_cli("targets", "rpi5")[1]
+    assert run_cli("doctor", "--json")[0] == 0
+
+
+def test_unknown_command_and_target() -> None:
+    """A typing error gets a did-you-mean."""
+    code, _, err = run_cli("prnue")
+    assert code == 2
+    assert "Did you mean 'prune'?" in err
+    code, _, err = run_cli("targets", "rpi55")
+    assert code == 2
+    assert "Did you mean 'rpi5'?" in err
+
+
+def commands_of(group: click.Group) -> Iterator[click.Command]:
+    """Yield the commands of a group, those of its own groups too."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from commands_of(command)
+        else:
+            yield command
+
+
+@pytest.mark.parametrize("command", commands_of(cli.cli), ids=lambda command: command.callback.__name__)
+def test_a_commands_function_takes_its_options(command: click.Command) -> None:
+    """Every option reaches a parameter of its name: own ones, or keys of the generated TypedDict."""
+    assert command.callback is not None
+    parameters = inspect.signature(command.callback).parameters.values()
+    known = {item.name for item in parameters if item.kind is not item.VAR_KEYWORD}
+    for item in parameters:
+        if item.kind is item.VAR_KEYWORD:
+            kind = re.fullmatch(r"Unpack\[(\w+)\]", item.annotation)
+            assert kind, "options without a type"
+            known |= set(getattr(options, kind[1]).__annotations__)
+    assert {parameter.name for parameter in command.params} == known
+
+
+def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -> None:
+    """A checkpoint's widths are shown; something else is refused."""
+    assert "model.0.conv" in run_cli("show", str(trained))[1]
+    assert '"params"' in run_cli("show", str(untrained("yolov8n")), "--json")[1]
+    code, _, err = run_cli("show", str(tmp_path))
+    assert code == 2
+    assert "Not a bundle" in err
+
+
+def test_plans_tell_edits(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Show and diff name what a person changed and no list follows yet; untouched plans are equal."""
+    quick = ["--set", "prune.criterion=l2", "--set", "prune.steps=1"]
+    given = ["plan", "make", str(trained), "--data", str(signs), "--imgsz", "64", *quick, "--out", str(tmp_path)]
+    assert run_cli(*given)[0] == 0
+    plan, edited = tmp_path / "plan.json", tmp_path / "edited.json"
+    assert "keep the same channels" in run_cli("plan", "diff", str(plan), str(plan))[1]
+    values = read_json(plan)
+    values["layers"]["model.5.conv"]["keep"] = 16
+    edited.write_text(json.dumps(values))
+    for command in (["diff", str(plan), str(edited)], ["show", str(edited)]):
+        code, out, _ = run_cli("plan", *command)
+        assert (code, "model.5.conv: keep 16" in out, "the same channels" in out) == (0, True, False), out
+    code, _, err = run_cli("show", str(plan))
+    assert (code, "yolo-slim plan show" in err) == (2, True)
