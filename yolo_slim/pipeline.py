@@ -25,7 +25,8 @@ from yolo_slim.stages.context import Context
 from yolo_slim.training.replacement import contains_training
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import RUN, Owner, claimed
-from yolo_slim.workspace.job import NotUpToDate, content
+from yolo_slim.workspace.job import content
+from yolo_slim.workspace.up_to_date import NotUpToDate
 
 Answer = TypeVar("Answer")
 Value = TypeVar("Value")

@@ -23,7 +23,7 @@ from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.starts import Place, Setting
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.plan import PrunePlan
 

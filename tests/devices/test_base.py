@@ -11,8 +11,8 @@ from tests.helpers.results import complete_result
 from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.run import ValidateConfig
+from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
-from yolo_slim.devices.bench import Bench
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.models.size import exported_layers
+from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import decide, make_terms
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.magnitude import label_count

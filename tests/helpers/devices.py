@@ -9,8 +9,8 @@ import numpy as np
 from tests.helpers.results import make_bench
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
+from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
-from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
 from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes

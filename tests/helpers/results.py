@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from yolo_slim.build_key import BuildKey, BuildName, Model
-from yolo_slim.devices.bench import Bench, DeviceFacts, RuntimeRecord, StageSamples
+from yolo_slim.devices.answers import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
 from yolo_slim.verdict.result import (
     Build,

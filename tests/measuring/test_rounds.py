@@ -7,7 +7,7 @@ import pytest
 
 from tests.helpers.results import bench_of, make_build
 from yolo_slim.build_key import Model
-from yolo_slim.devices.bench import Bench
+from yolo_slim.devices.answers import Bench
 from yolo_slim.measuring.rounds import merged, ratios, time_in_rounds
 from yolo_slim.verdict.judge import speedups
 from yolo_slim.verdict.result import Build

@@ -16,7 +16,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import write_json
 from yolo_slim.measuring.block_costs import RoundMs
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import exported_layers, measure
+from yolo_slim.models.macs import exported_layers, measure
 from yolo_slim.pruning.allocation import (
     Problem,
     allocate_apart,

@@ -11,7 +11,7 @@ from tests.helpers.constants import FAMILIES
 from tests.helpers.cuts import ranked
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.pruning.allocation import widths_of
 from yolo_slim.pruning.block_costs import BlockCost, BlockCosts
 from yolo_slim.pruning.blockwise import Block, block_name, blocks_of, cut_alone, kept_in

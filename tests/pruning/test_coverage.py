@@ -21,7 +21,7 @@ from tests.helpers.constants import ROOT
 from tests.helpers.cuts import TOLERANCE, assert_exact, by_output, distance, masked, random_plan, written
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.files import read_json
-from yolo_slim.models.size import exported_layers, measure
+from yolo_slim.models.macs import exported_layers, measure
 from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context

@@ -18,7 +18,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths
+from yolo_slim.models.macs import conv_widths
 from yolo_slim.pruning.plan import PrunePlan, compose
 from yolo_slim.pruning.surgery import apply_plan, reestimate_batchnorm
 from yolo_slim.stages import plan, prune

@@ -16,7 +16,7 @@ from tests.helpers import tiny_data
 from tests.helpers.cuts import assert_exact
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.models.size import measure
+from yolo_slim.models.macs import measure
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.stages import prune
 from yolo_slim.stages.context import Context

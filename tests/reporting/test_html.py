@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.results import changed, with_build
-from yolo_slim.devices.bench import DeviceFacts, RuntimeRecord, StageSamples
+from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report

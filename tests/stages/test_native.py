@@ -22,7 +22,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.models import checkpoint
 from yolo_slim.models.exported import layout_of
-from yolo_slim.models.size import conv_widths
+from yolo_slim.models.macs import conv_widths
 from yolo_slim.stages import export, prune, recover
 from yolo_slim.stages.context import Context
 

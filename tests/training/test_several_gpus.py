@@ -15,7 +15,7 @@ from tests.helpers.listeners import Remembers
 from tests.helpers.trainings import QUICK, RESUMES, Recover, training_in
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths
+from yolo_slim.models.macs import conv_widths
 from yolo_slim.training.arguments import training_arguments
 from yolo_slim.training.guards import all_finite
 

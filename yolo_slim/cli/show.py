@@ -62,7 +62,7 @@ def _show_bundle(path: Path, *, as_json: bool) -> None:
 def _show_checkpoint(path: Path, *, as_json: bool) -> None:
     """Print a checkpoint's classes, widths, parameters and MACs."""
     from yolo_slim.models import checkpoint
-    from yolo_slim.models.size import conv_widths, measure
+    from yolo_slim.models.macs import conv_widths, measure
     from yolo_slim.reporting.text import table
 
     loaded = checkpoint.load(path, checkpoint.TASKS)

@@ -10,8 +10,8 @@ from yolo_slim.comparison.folder import Work, once
 from yolo_slim.comparison.networks import Network, representatives, timed_key
 from yolo_slim.comparison.result import Score, Timing
 from yolo_slim.config.record import read_record
+from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, celsius_limit
-from yolo_slim.devices.bench import Bench
 from yolo_slim.files import JsonObject, read_json, sha256, write_json
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import ScoredImages, scored_images

@@ -19,7 +19,8 @@ from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.version import __version__
 from yolo_slim.workspace.folder import COMPARISON, Owner, claimed, differences, read_owner, replaced_record
-from yolo_slim.workspace.job import RECORDED, Job, Made, read_manifest, require_manifest, run_once
+from yolo_slim.workspace.job import RECORDED, Job, Made, read_manifest, require_manifest
+from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 1
 """Raised when starts, scores or timings of equal inputs come out otherwise."""

@@ -18,7 +18,7 @@ from yolo_slim.comparison.starts import Place, Setting, Start, StartFailed
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.sweep.executors import Finished, run_here
 
 

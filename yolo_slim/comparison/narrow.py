@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from yolo_slim.errors import SlimError
 from yolo_slim.models.checkpoint import Checkpoint
-from yolo_slim.models.size import conv_widths, measure
+from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 
 PARTS = 64

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from yolo_slim.comparison.frontier import Judgement
 from yolo_slim.comparison.migration import SCHEMA, migrated
-from yolo_slim.devices.bench import Bench
+from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, read_json
 from yolo_slim.measuring.rounds import round_ratios

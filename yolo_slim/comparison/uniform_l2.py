@@ -30,7 +30,7 @@ from yolo_slim.comparison.narrow import HALVED, nearest
 from yolo_slim.devices.local import own_environment
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import measure
+from yolo_slim.models.macs import measure
 from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.pruning.block_rules import update_attributes
 from yolo_slim.pruning.plan import LayerCut

@@ -14,7 +14,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
+from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
 

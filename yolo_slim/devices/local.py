@@ -16,8 +16,8 @@ from pathlib import Path
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import read_record
+from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
-from yolo_slim.devices.bench import Bench, DeviceFacts, SelfCheck
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
 from yolo_slim.machine import cores, describe_machine, device_model

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolo_slim.config.record import Record, read_record
-from yolo_slim.devices.bench import DeviceFacts
+from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.rounds import quartiles

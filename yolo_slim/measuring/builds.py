@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.run import ValidateConfig
+from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
-from yolo_slim.devices.bench import Bench
 from yolo_slim.measuring.accuracy import Accuracy
 from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.measuring.rounds import time_in_rounds

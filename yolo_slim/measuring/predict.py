@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from yolo_slim.models.size import fused
+from yolo_slim.models.macs import fused
 from yolo_slim.progress import Progress
 from yolo_slim.runtime.decode import VAL, Detections, decode
 from yolo_slim.runtime.letterbox import Letterbox

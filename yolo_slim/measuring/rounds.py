@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from yolo_slim.devices.bench import Bench, StageSamples
+from yolo_slim.devices.answers import Bench, StageSamples
 
 Key = TypeVar("Key", bound=Hashable)
 

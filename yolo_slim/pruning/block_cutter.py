@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import nn
 
-from yolo_slim.models.size import Size, measure
+from yolo_slim.models.macs import Size, measure
 from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.progress import Silent
 from yolo_slim.pruning.blockwise import Block, blocks_of, cut_alone, kept_in

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.models.size import Size
+from yolo_slim.models.macs import Size
 from yolo_slim.pruning.goal import Goal
 
 MAX_ERROR = 0.03

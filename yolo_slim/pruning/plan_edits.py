@@ -18,7 +18,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.config.strict import parse
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import read_json
-from yolo_slim.models.size import exported_layers
+from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import Terms, decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.magnitude import label_count

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from yolo_slim.models.size import exported_layers
+from yolo_slim.models.macs import exported_layers
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.block_costs import load_block_costs
 from yolo_slim.pruning.decisions import Terms, decide_unscored, make_terms, slot_widths

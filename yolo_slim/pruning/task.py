@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.models.size import Size
+from yolo_slim.models.macs import Size
 from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.plan import PlanSettings
 from yolo_slim.training.batches import Batch

@@ -14,7 +14,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_json
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import Size, conv_widths, measure
+from yolo_slim.models.macs import Size, conv_widths, measure
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.budget import OnnxBytes, make_goal, require_goal, require_size
 from yolo_slim.pruning.goal import Goal

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from yolo_slim.build_key import BuildKey
-from yolo_slim.devices.bench import Bench
+from yolo_slim.devices.answers import Bench
 from yolo_slim.reporting import facts
 from yolo_slim.reporting.text import UNPROVEN, speed_machine
 from yolo_slim.verdict.result import NetworkSize, Result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from yolo_slim.devices.bench import Bench
+from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.reporting import changes, facts

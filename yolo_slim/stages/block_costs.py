@@ -19,7 +19,8 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.runtime.paired import precision_of
 from yolo_slim.stages.context import Context
-from yolo_slim.workspace.job import Job, Made, content, outputs_complete, read_manifest, run_once, why_stale
+from yolo_slim.workspace.job import Job, Made, content, outputs_complete, read_manifest
+from yolo_slim.workspace.up_to_date import run_once, why_stale
 
 if TYPE_CHECKING:
     from yolo_slim.stages.block_meter import BlockMeter

@@ -11,7 +11,8 @@ from yolo_slim.errors import os_errors_explained
 from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
-from yolo_slim.workspace.job import Job, Made, content, run_once
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 3
 """Raised when bundles of equal inputs come out otherwise; 3: bundle.json has schema 2."""

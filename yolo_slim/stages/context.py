@@ -36,7 +36,7 @@ class Context:
     retrain: bool = False
     """Train again what only an update of a package made stale."""
     only_check: bool = False
-    """Make nothing: raise :class:`~yolo_slim.workspace.job.NotUpToDate` at the first stage that isn't up to date."""
+    """Make nothing: raise :class:`~yolo_slim.workspace.up_to_date.NotUpToDate` at the first stage that is stale."""
 
     @classmethod
     def load(cls, data: Path, target: str = "host", *, imgsz: int, **others: Any) -> Context:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.export.graphs import FLOAT_FILE, QAT_FILE, export_graphs
 from yolo_slim.stages.context import Context
-from yolo_slim.workspace.job import Job, Made, content, run_once
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 if TYPE_CHECKING:
     from yolo_slim.models.checkpoint import Checkpoint

@@ -11,7 +11,8 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.pruning.outputs import PRUNE_REVISION, PruneOutputs, outputs_in
 from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import TRAINING_PACKAGES
-from yolo_slim.workspace.job import Job, Made, content, read_manifest, run_once
+from yolo_slim.workspace.job import Job, Made, content, read_manifest
+from yolo_slim.workspace.up_to_date import run_once
 
 if TYPE_CHECKING:
     from yolo_slim.models import checkpoint

@@ -10,7 +10,8 @@ from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.pruning.outputs import PRUNE_REVISION, PruneOutputs, outputs_in
 from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_inside_prune, without_teacher
-from yolo_slim.workspace.job import Job, Made, content, run_once
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 if TYPE_CHECKING:
     from yolo_slim.pruning.groups import ChannelGraph

@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.config.run import ExportConfig, PruneConfig
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import measure
+from yolo_slim.models.macs import measure
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.pruning.block_cutter import BlockCutter
 from yolo_slim.pruning.goal import Goal

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from yolo_slim.config.run import QuantizeConfig
 from yolo_slim.quantization import files as names
 from yolo_slim.stages.context import Context
-from yolo_slim.workspace.job import Job, Made, content, require_manifest, run_once
+from yolo_slim.workspace.job import Job, Made, content, require_manifest
+from yolo_slim.workspace.up_to_date import run_once
 
 if TYPE_CHECKING:
     from yolo_slim.quantization.make import Checked

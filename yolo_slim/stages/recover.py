@@ -12,7 +12,8 @@ from yolo_slim.stages.context import Context
 from yolo_slim.training import replacement
 from yolo_slim.training.record import resumable, updates_since_begun
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_of
-from yolo_slim.workspace.job import Job, Made, content, run_once
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 if TYPE_CHECKING:
     from yolo_slim.training.recovery import Recovery

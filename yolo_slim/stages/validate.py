@@ -15,7 +15,8 @@ from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
 from yolo_slim.verdict.result import Result
-from yolo_slim.workspace.job import Job, Made, content, run_once
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.measuring.predict import detect_all, torch_infer
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import measure
+from yolo_slim.models.macs import measure
 from yolo_slim.progress import Silent
 from yolo_slim.workspace.job import versions
 

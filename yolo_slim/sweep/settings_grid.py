@@ -19,7 +19,7 @@ from yolo_slim.files import sha256, sha256_json
 from yolo_slim.sweep.executors import Finished, run_here
 from yolo_slim.sweep.figures import figures_of, origin
 from yolo_slim.sweep.grid import Store, product
-from yolo_slim.training.arguments import DEFAULTS
+from yolo_slim.training.defaults import DEFAULTS
 from yolo_slim.training.precision import has_bfloat16
 
 Settings = Mapping[str, Any]

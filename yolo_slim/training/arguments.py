@@ -15,59 +15,8 @@ from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.machine import cores
 from yolo_slim.models import checkpoint
 from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.training.defaults import DEFAULTS, OURS
 from yolo_slim.training.guards import require_teacher
-
-DEFAULTS: dict[str, Any] = {
-    "optimizer": "AdamW",
-    "lr0": 0.001,
-    "lrf": 0.01,
-    "cos_lr": True,
-    "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0,
-    "cache": "ram",
-    "plots": False,
-    "verbose": False,
-}
-"""Ultralytics arguments that differ from its own defaults; each can be overridden.
-
-lr0 was compared with its half and double, AdamW against SGD, the cosine against linear decay, the warm-up against none:
-docs/benchmarks/ablations.md.
-"""
-
-
-OURS = frozenset(
-    [
-        "model",
-        "data",
-        "imgsz",
-        "epochs",
-        "batch",
-        "patience",
-        "device",
-        "seed",
-        "project",
-        "name",
-        "exist_ok",
-        "resume",
-        "save_dir",
-        "mode",
-        # Only Ultralytics' own command line reads that file.
-        "cfg",
-        "task",
-        "distill_model",
-        "dis",
-        # Other weights would take the pruned ones' place; without saving, nothing could be resumed or kept.
-        "pretrained",
-        "save",
-        # Another split would choose the best epoch, with test images in view; the model has its classes, all of them.
-        "split",
-        "single_cls",
-        "classes",
-        # Which head is validated follows from export.end2end.
-        "nms",
-    ]
-)
-"""Arguments that the stage sets itself."""
 
 
 def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None:

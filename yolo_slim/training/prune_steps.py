@@ -26,7 +26,8 @@ from yolo_slim.training.arguments import Training, training_arguments
 from yolo_slim.training.record import another_training, begun, last_checkpoint, resumable
 from yolo_slim.training.resume import epoch_of, is_finished, resuming, train_guarded
 from yolo_slim.training.settings import settings_inside_prune, teacher_of, without_quantizers, without_teacher
-from yolo_slim.workspace.job import Job, Made, RunOptions, read_manifest, run_once
+from yolo_slim.workspace.job import Job, Made, read_manifest
+from yolo_slim.workspace.up_to_date import RunOptions, run_once
 
 SPARSE, STEP = "prune-sparse", "prune-step"
 

@@ -9,7 +9,8 @@ from typing import Any
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import read_json, write_json
 from yolo_slim.progress import Progress
-from yolo_slim.workspace.job import Change, Job, are_versions, changes, read_manifest
+from yolo_slim.workspace.job import Job, read_manifest
+from yolo_slim.workspace.up_to_date import Change, are_versions, changes
 
 JOB_JSON = "job.json"
 

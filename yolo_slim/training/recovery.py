@@ -10,7 +10,7 @@ from typing import Any
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
-from yolo_slim.models.size import conv_widths
+from yolo_slim.models.macs import conv_widths
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress
 from yolo_slim.training.arguments import Training, check_overrides, require_device, training_arguments

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.training.record import is_of, last_checkpoint
-from yolo_slim.workspace.job import MANIFEST, Job, are_versions, outputs_complete, read_manifest, why_stale
+from yolo_slim.workspace.job import MANIFEST, Job, outputs_complete, read_manifest
+from yolo_slim.workspace.up_to_date import are_versions, why_stale
 
 BEFORE = "before"
 """Folder of the training that was moved aside."""

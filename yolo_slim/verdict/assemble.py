@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.record import read_record
-from yolo_slim.devices.bench import DeviceFacts
+from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.machine import describe_machine
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.measure import Measured
@@ -81,7 +81,7 @@ def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
 
 def _sizes(networks: Networks, imgsz: int) -> Sizes:
     """Count parameters and MACs before and after."""
-    from yolo_slim.models.size import measure
+    from yolo_slim.models.macs import measure
 
     pair = (networks.weights["control"], networks.slim)
     before, after = (measure(one.model, imgsz, end2end=networks.end2end).to_json() for one in pair)
@@ -90,7 +90,7 @@ def _sizes(networks: Networks, imgsz: int) -> Sizes:
 
 def _widths(networks: Networks) -> tuple[LayerWidth, ...]:
     """List the channels of every convolution that both networks have."""
-    from yolo_slim.models.size import conv_widths
+    from yolo_slim.models.macs import conv_widths
 
     before, after = conv_widths(networks.weights["control"].model), conv_widths(networks.slim.model)
     return tuple(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config.record import BuildKeyText, BuildNameText, Record, read_record
-from yolo_slim.devices.bench import Bench, DeviceFacts
+from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 

@@ -1,4 +1,4 @@
-"""A stage's job, and the one way to run it: what is up to date is skipped, what is stale is made again.
+"""A stage's job: what decides its result, and the manifest that a finished one leaves.
 
 A job's fingerprint holds everything that decides its result: the settings, the content of what it reads, the revision
 of the stage's own code, and the versions of the packages that compute it. The manifest with that fingerprint and the
@@ -8,53 +8,27 @@ digest of every output is written last, so that a result is complete or absent, 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import JsonObject, flat, read_json, sha256, sha256_json, write_json
+from yolo_slim.files import JsonObject, read_json, sha256, sha256_json, write_json
 from yolo_slim.machine import device_model
-from yolo_slim.progress import Progress
 from yolo_slim.version import __version__
 
 MANIFEST = "manifest.json"
+
 MANIFEST_SCHEMA = 2
 """1, of the first layout, named neither revisions nor packages: such a result counts as stale."""
+
 RECORDED = ("torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python")
 """Packages whose version every manifest records for people, whether it decides the stage's result or not."""
-VERSION_KEYS = ("revision", "packages")
-"""Parts of a job's identity that change with an update, not with what the user asks for."""
-CHANGES_SHOWN = 4
-"""Most changes that the line about a stale result names."""
-
-Checked = TypeVar("Checked")
-
-
-class RunOptions(Protocol):
-    """How jobs are run; a stage's context is one."""
-
-    @property
-    def progress(self) -> Progress:
-        """Listener."""
-
-    @property
-    def retrain(self) -> bool:
-        """Make a finished training again that only a version made stale."""
-
-    @property
-    def only_check(self) -> bool:
-        """Raise :class:`NotUpToDate` where something would have to be made."""
-
-
-class NotUpToDate(Exception):
-    """A job's result isn't up to date, and the caller asked to make nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +102,6 @@ class Job:
         """What must match for the job to be skipped."""
         return sha256_json({"stage": self.stage, **self.identity})
 
-    def is_up_to_date(self) -> bool:
-        """Tell whether the folder already contains this job's complete result."""
-        found = read_manifest(self.folder)
-        return found is not None and not why_stale(self, found)
-
     def begin(self) -> None:
         """Make the folder and withdraw the manifest of an earlier job."""
         with os_errors_explained(self.folder):
@@ -156,107 +125,6 @@ class Job:
             with os_errors_explained(self.folder):
                 write_json(self.folder / MANIFEST, asdict(manifest))
         return manifest
-
-
-def run_once(
-    job: Job,
-    make: Callable[[Checked], Made],
-    options: RunOptions,
-    *,
-    check: Callable[[], Checked],
-    is_training: bool = False,
-) -> Manifest:
-    """Skip what is up to date, make the rest, and say in one line which of the two and why.
-
-    Args:
-        job: what decides the result.
-        make: makes it from what ``check`` returned.
-        options: the context of the call.
-        check: refuses what can't work, while an earlier result is still in place.
-        is_training: the result took so long that a new version alone doesn't throw it away: it is kept and named, and
-            ``--retrain`` makes it again.
-
-    Raises:
-        NotUpToDate: something would have to be made, and ``options.only_check`` is set.
-    """
-    found = read_manifest(job.folder)
-    stale = why_stale(job, found) if found else []
-    if found and not stale:
-        options.progress.say(f"{job.stage}: up to date, skipped")
-        return found
-    if found and is_training and not options.retrain and are_versions(stale) and outputs_complete(job.folder, found):
-        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; --retrain trains again")
-        return found
-    if options.only_check:
-        raise NotUpToDate(job.stage)
-    checked = check()
-    if found:
-        options.progress.say(f"{job.stage}: stale, made again: {_listed(stale)}")
-    started = time.monotonic()
-    job.begin()
-    made = make(checked)
-    return job.finish(made, time.monotonic() - started)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """One difference between the result that is there and the one that is wanted."""
-
-    key: str
-    before: Any
-    after: Any
-    is_version: bool = False
-    """An update of a package or of yolo_slim made it, not the user's request."""
-
-    def __str__(self) -> str:
-        """Name the key with both values."""
-        if self.key == "revision":
-            return f"this stage's own revision {_short(self.before)} -> {_short(self.after)}"
-        return f"{self.key} {_short(self.before)} -> {_short(self.after)}"
-
-
-def why_stale(job: Job, found: Manifest) -> list[Change]:
-    """List what differs between a job and the result in its folder; empty where the result is up to date."""
-    if found.stage != job.stage:
-        return [Change(key="stage", before=found.stage, after=job.stage)]
-    if found.fingerprint != job.fingerprint:
-        return changes(found.identity, job.identity)
-    return [
-        Change(key=name, before="complete", after="changed" if (job.folder / name).is_file() else "missing")
-        for name, digest in found.outputs.items()
-        if not (job.folder / name).is_file() or sha256(job.folder / name) != digest
-    ]
-
-
-def changes(found: JsonObject, wanted: JsonObject) -> list[Change]:
-    """List the differences between two identities, those of the user's request first."""
-    old, new = flat(found), flat(wanted)
-    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
-    listed = [
-        Change(
-            key=key.partition(".")[2] or key, before=old.get(key), after=new.get(key),
-            is_version=key.partition(".")[0] in VERSION_KEYS,
-        )
-        for key in keys
-    ]  # fmt: skip
-    return sorted(listed, key=lambda change: change.is_version)
-
-
-def are_versions(stale: Sequence[Change]) -> bool:
-    """Tell whether updates alone made a result stale."""
-    return bool(stale) and all(change.is_version for change in stale)
-
-
-def _listed(stale: Sequence[Change]) -> str:
-    """Name the changes in one line."""
-    more = len(stale) - CHANGES_SHOWN
-    return ", ".join(map(str, stale[:CHANGES_SHOWN])) + (f" and {more} more" if more > 0 else "")
-
-
-def _short(value: Any) -> str:
-    """Shorten a digest to its beginning; name an absent value."""
-    text = "not set" if value is None else str(value)
-    return text[:12] if len(text) == 64 else text
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -10,7 +10,8 @@ import pytest
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.workspace import job as jobs
-from yolo_slim.workspace.job import Job, Made, NotUpToDate, read_manifest, run_once
+from yolo_slim.workspace.job import Job, Made, read_manifest
+from yolo_slim.workspace.up_to_date import NotUpToDate, run_once
 
 
 @dataclass(frozen=True, kw_only=True)
