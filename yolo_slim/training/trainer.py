@@ -23,6 +23,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import init_seeds, strip_optimizer, strip_qat, unwrap_model
 
 from yolo_slim.errors import SlimError
+from yolo_slim.models import checkpoint
 from yolo_slim.models.ultralytics import use_all_cores
 from yolo_slim.training.distill import distilled
 from yolo_slim.training.guards import all_finite, not_finite, out_of_memory
@@ -128,7 +129,7 @@ class KeepsWidths:
     def _distill_from(self, teacher: str) -> None:
         """Add the distance to the teacher to the student's criterion."""
         student = self._student()
-        network = fused(load_checkpoint(teacher)[0].to(self.device).float())
+        network = fused(_teacher_network(Path(teacher)).to(self.device).float())
         if self.device.type == "cpu":
             network = network.to(memory_format=torch.channels_last)
         student.criterion = distilled(student.criterion, network, self.args.dis)
@@ -287,6 +288,13 @@ def _require_keypoints(ours: Sequence[int] | None, theirs: Sequence[int] | None)
             f"The model has keypoints of shape {list(ours)}, the data {list(theirs)}.",
             remedy="Use the data.yaml that the model was trained with.",
         )
+
+
+def _teacher_network(path: Path) -> nn.Module:
+    """The network that teaches, from memory where this process has read the file before."""
+    loaded = checkpoint.load(path, checkpoint.TASKS)
+    # Only Ultralytics' reader puts the ranges of a quantized network back into its layers.
+    return load_checkpoint(path)[0] if loaded.quantization else loaded.model  # type: ignore[no-any-return]
 
 
 def _partial(path: Path) -> Path:
