@@ -13,14 +13,13 @@ from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.stages import build, export, plan, prune, quantize, recover, validate
+from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
 from yolo_slim.training.replacement import contains_training
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
 if TYPE_CHECKING:
     from yolo_slim.pruning.outputs import PruneOutputs
-    from yolo_slim.stages.block_costs import BlockCostsOutputs
 
 Answer = TypeVar("Answer")
 TASKS = ("detect", "segment", "pose", "obb", "classify")
@@ -92,15 +91,13 @@ def run_prune(call: Call) -> PruneOutputs:
     return _run(call, call.place("prune"), "prune", make)
 
 
-def run_block_costs(call: Call) -> BlockCostsOutputs:
+def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     """Measure what each block costs and saves."""
-    from yolo_slim.stages import block_costs
-
     config = call.config
     name = f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}-block-costs"
     folder = call.out or RUNS / name
 
-    def make(this: pipeline.Run) -> BlockCostsOutputs:
+    def make(this: pipeline.Run) -> block_costs.BlockCostsOutputs:
         inputs = block_costs.BlockCostsInputs(model=this.model, pruning=this.config.prune)
         return block_costs.run(inputs, this.config.block_costs, folder, this.context)
 

@@ -1,7 +1,4 @@
-"""Measure a model's blocks one after the other: the mAP that a cut costs and the milliseconds that it saves.
-
-Every finished block is a file in ``blocks/``: an interrupted measurement resumes with the missing ones.
-"""
+"""Measure a model's blocks one after the other: the mAP that a cut costs and the milliseconds that it saves."""
 
 from __future__ import annotations
 
@@ -12,67 +9,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import BlockCostsConfig, PruneConfig
 from yolo_slim.devices.base import Placed
-from yolo_slim.errors import SlimError
-from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.block_costs import (
-    MEASURE_AGAIN,
     BlockCostTable,
     MeasuredBlock,
     RoundMs,
     ScoredData,
     Unpruned,
 )
+from yolo_slim.measuring.measured_files import CONTROL, MeasuredFiles
+from yolo_slim.measuring.validation_images import SPLIT, ValidationImages
 from yolo_slim.models import checkpoint
 from yolo_slim.pruning.block_cutter import BlockCutter
 from yolo_slim.pruning.blockwise import Block
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.network_meter import SPLIT, NetworkMeter, ValidationImages
+from yolo_slim.stages.network_meter import NetworkMeter
 from yolo_slim.stages.prune_source import cutter_of
 from yolo_slim.workspace.job import Job, versions
-
-CONTROL = "control"
-"""File of the unpruned network, beside those of the blocks."""
-Kind = TypeVar("Kind", bound=Record)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredFiles:
-    """What was measured for one job, a file for every network."""
-
-    job: Job
-
-    @property
-    def folder(self) -> Path:
-        """Where the files are."""
-        return self.job.folder / "blocks"
-
-    def read(self, kind: type[Kind], name: str) -> Kind | None:
-        """Read a measurement; None where there is none, or one of another job."""
-        path = self.folder / f"{name}.json"
-        try:
-            value = read_json(path)
-            if value.pop("fingerprint") != self.job.fingerprint:
-                return None
-            return read_record(kind, value, str(path), MEASURE_AGAIN)
-        except (OSError, ValueError, AttributeError, KeyError, SlimError):
-            # Whatever is wrong with a file, measuring its network again mends it.
-            return None
-
-    def write(self, name: str, value: Record) -> None:
-        """Keep a measurement."""
-        self.folder.mkdir(exist_ok=True)
-        write_json(self.folder / f"{name}.json", {"fingerprint": self.job.fingerprint, **value.to_json()})
-
-    def read_block(self, name: str) -> MeasuredBlock | None:
-        """Read a block's measurement, unless its timing doesn't count."""
-        found = self.read(MeasuredBlock, name)
-        return None if found is None or found.invalid_reasons else found
 
 
 @dataclass(frozen=True, kw_only=True)
