@@ -65,10 +65,10 @@ def worker_lost(error: BaseException) -> MachineError:
     """The error for a training whose loading process died, with what needs less memory."""
     return MachineError(
         f"A process that loads images for the training failed: {str(error).strip().splitlines()[0]}",
-        remedy="The usual reason is too little (shared) memory. Load in the training's own process "
-        "(--train workers=0), give a container more of it (docker run --shm-size), or keep no images in memory "
-        "(--train cache=false). With the same arguments the training resumes after its last complete epoch; with "
-        "others, start in another folder (NAME or --out).",
+        remedy="The usual reason is too little (shared) memory. Load in the training's own process (--train workers=0),"
+        " give a container more of it (docker run --shm-size), or keep no images in memory (--train cache=false). With "
+        "the same arguments the training resumes after its last complete epoch; with others, start in another folder "
+        "(NAME or --out).",
     )
 
 
