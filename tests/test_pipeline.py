@@ -102,7 +102,7 @@ def test_result(finished: Finished) -> None:
     assert finished.code == {"pass": 0, "fail": 1}[result["verdict"]["status"]]
     rungs = [rung["rung"] for rung in result["ladder"]]
     assert rungs == ["control", "pruned", "recovered", "onnx", "onnxruntime-fp32", "ncnn-fp16"]
-    assert {build["name"] for build in result["builds"]} == {
+    assert {build["key"] for build in result["builds"]} == {
         f"{model}/{build}" for model in ("control", "slim") for build in ("onnxruntime-fp32", "ncnn-fp16")
     }
     assert all(len(build["bench"]["samples_ms"]["total"]) >= 64 for build in result["builds"])
