@@ -1,4 +1,4 @@
-"""Take a trained Ultralytics YOLO and make it fast on an edge device, with proof.
+"""Make a trained Ultralytics YOLO faster on an edge device, and measure what that costs in accuracy.
 
 The functions below mirror the command line, for notebooks and scripts::
 

@@ -39,7 +39,7 @@ def test_test_list_of_images_that_nobody_has(copied: Path) -> None:
     with pytest.raises(SlimError, match="no such file"):
         check_dataset(load_dataset(copied))
     copied.write_text(copied.read_text().replace("test: test.txt", "test: [images/val, images/gone]"))
-    with pytest.raises(SlimError, match="the split 'test' isn't whole"):
+    with pytest.raises(SlimError, match="the split 'test' is incomplete"):
         choose_split(load_dataset(copied), ValidateConfig())
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "tensorrt"
 GPU_TIMES_KEPT = 4096
 REPLAY_TOLERANCE = 1e-3
-"""Largest relative and absolute difference between a frame launched as a graph and one launched plainly."""
+"""Largest relative and absolute difference between a frame that ran as a graph and one that ran without it."""
 
 
 class TensorRtSession:
