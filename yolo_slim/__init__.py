@@ -11,6 +11,8 @@ Importing this package is cheap: torch and Ultralytics are loaded by the functio
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -39,3 +41,16 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps the functions of the package callable."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Ignore a subpackage that would take a function's name."""
+        # Importing anything of yolo_slim/export binds that package to the name of the function `export`.
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -57,7 +57,7 @@ def remarks(costs: BlockCostTable) -> list[str]:
         f"mAP50-95 on {data.images} {data.split} images of {data.yaml} at {costs.imgsz} px. The unpruned network has "
         f"{control.map50_95_trained:.4f}, with statistics re-estimated {control.map50_95:.4f}: costs are against "
         "the latter.",
-        f"Milliseconds: {costs.ms_of}, in {costs.runtime}, {threads} threads, on {costs.machine.model}, "
+        f"Milliseconds: {costs.ms_of}, in {costs.runtime} (inference threads: {threads}), on {costs.machine.model}, "
         f"{costs.measured_at}.",
     ]
     if not costs.is_measured_on_target:
