@@ -294,7 +294,7 @@ def _teacher_network(path: Path) -> nn.Module:
     """The network that teaches, from memory where this process has read the file before."""
     loaded = checkpoint.load(path, checkpoint.TASKS)
     # Only Ultralytics' reader puts the ranges of a quantized network back into its layers.
-    return load_checkpoint(path)[0] if loaded.quantization else loaded.model  # type: ignore[no-any-return]
+    return load_checkpoint(path)[0] if loaded.quantization else loaded.model
 
 
 def _partial(path: Path) -> Path:
