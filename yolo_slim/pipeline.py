@@ -22,7 +22,6 @@ from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of, precisions_nee
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
 from yolo_slim.stages.context import Context
-from yolo_slim.training.replacement import contains_training
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import RUN, Owner, claimed
 from yolo_slim.workspace.job import content
@@ -235,7 +234,7 @@ def _chain(this: Run) -> Outcome:
         config.prune,
         folder / "prune",
         context,
-        is_trained_on=contains_training(folder / "recover"),
+        recovery=folder / "recover",
     )
     recovered = recover.run(
         recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),

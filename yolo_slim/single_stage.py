@@ -14,7 +14,6 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
-from yolo_slim.training.replacement import contains_training
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
@@ -52,7 +51,9 @@ class Call:
     def claimed(self, folder: Path, stage: str, *, model_sha256: str | None = None) -> Iterator[None]:
         """Claim the folder; a place in a run is claimed with the run, so that no other model's is overwritten."""
         if self.out:
-            with stage_claimed(folder, stage, model_sha256=model_sha256), os_errors_explained(folder):
+            run_model = content(Path(self.config.model)) if stage in ("prune", "recover") else None
+            claim = stage_claimed(folder, stage, model_sha256=model_sha256, run_model=run_model)
+            with claim, os_errors_explained(folder):
                 yield
             return
         with claimed(folder.parent, owner_of(self.config, self.command)), os_errors_explained(folder):
@@ -85,8 +86,8 @@ def run_prune(call: Call) -> PruneOutputs:
     def make(this: pipeline.Run) -> PruneOutputs:
         inputs = prune.PruneInputs(model=this.model, training=this.config.recover)
         of_run = run_of(this.folder)
-        is_trained_on = of_run is not None and contains_training(of_run / "recover")
-        return prune.run(inputs, this.config.prune, this.folder, this.context, is_trained_on=is_trained_on)
+        recovery = of_run / "recover" if of_run else None
+        return prune.run(inputs, this.config.prune, this.folder, this.context, recovery=recovery)
 
     return _run(call, call.place("prune"), "prune", make)
 

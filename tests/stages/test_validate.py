@@ -89,7 +89,7 @@ def test_the_other_build_wins(judged: Result) -> None:
 
 def test_the_note_says_why(judged: Result) -> None:
     """The note names the build, what it lost, the class that lost most and the layer to look at first."""
-    (note,) = [note for note in judged.notes if note.startswith("onnxruntime-int8 is out")]
+    (note,) = [note for note in judged.notes if note.startswith("onnxruntime-int8 can't win")]
     assert "0.0050 allowed" in note
     assert "most in class" in note
     assert "the first layer to look at is model." in note

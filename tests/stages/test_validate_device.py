@@ -77,7 +77,7 @@ def test_a_device_that_is_not_the_target_proves_nothing(run: Run) -> None:
     assert statuses["min_fps"] == "unproven"
     assert found.verdict.status != "pass"
     assert any("unproven" in note for note in found.notes)
-    assert "board at 10.0.0.7 is no rpi5" in next(g.reason for g in found.verdict.gates if g.name == "min_fps")
+    assert "board at 10.0.0.7 is not a rpi5" in next(g.reason for g in found.verdict.gates if g.name == "min_fps")
 
 
 def test_a_result_is_used_again_where_its_timings_count(run: Run) -> None:

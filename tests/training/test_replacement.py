@@ -149,8 +149,8 @@ def test_run_keeps_the_pruning_of_a_training(
     """The run and the prune stage alone know of a training, finished or interrupted; elsewhere there is none."""
     asked: list[bool] = []
 
-    def noted(*_: Any, is_trained_on: bool) -> None:
-        asked.append(is_trained_on)
+    def noted(*_: Any, recovery: Path | None) -> None:
+        asked.append(recovery is not None and contains_training(recovery))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prune, "run", noted)

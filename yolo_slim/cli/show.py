@@ -36,7 +36,7 @@ def show(path: Path, as_json: bool) -> None:
     elif result is not None:
         _show_result(result, as_json=as_json)
     elif (path / FOLDER_JSON).is_file():
-        finished = sorted(p.parent.name for p in path.rglob("manifest.json"))
+        finished = sorted(str(p.parent.relative_to(path)) for p in path.rglob("manifest.json"))
         answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)
     else:
         _show_bundle(path, as_json=as_json)

@@ -89,7 +89,9 @@ class Dataset:
     def _content(self, image: Path) -> bytes:
         label = label_path(image)
         # The name counts, because names decide the order of images, and so the batches of a training.
-        content = image.name.encode() + _ends(image) + (label.read_bytes() if label.is_file() else b"-")
+        # A missing image is the data check's to refuse, with all the others.
+        ends = _ends(image) if image.is_file() else b"missing"
+        content = image.name.encode() + ends + (label.read_bytes() if label.is_file() else b"-")
         return content + image.parent.name.encode() if self.in_class_folders else content
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from unittest.mock import patch
 
+from yolo_slim.files import sha256, sha256_json
 from yolo_slim.version import __version__
 
 PACKAGE = Path(__file__).parents[1]
@@ -14,6 +15,16 @@ MODULES = (
     *("runtime/**/*.py", "backends/**/*.py"),
 )
 """What runs on a device."""
+
+
+def code_files() -> list[Path]:
+    """List the files of the device half."""
+    return sorted(file for pattern in MODULES for file in PACKAGE.glob(pattern))
+
+
+def code_digest() -> str:
+    """Identify the device half by its content, so that a bundle with older code is known to be stale."""
+    return sha256_json({file.relative_to(PACKAGE).as_posix(): sha256(file) for file in code_files()})
 
 
 def write(folder: Path) -> Path:
@@ -30,7 +41,7 @@ def write(folder: Path) -> Path:
     tags = "Wheel-Version: 1.0\nGenerator: yolo_slim\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     # The wheel library stamps its entries with this; without it two builds differ.
     with patch.dict(os.environ, {"SOURCE_DATE_EPOCH": "315532800"}), WheelFile(str(path), "w") as wheel:
-        for file in sorted(file for pattern in MODULES for file in PACKAGE.glob(pattern)):
+        for file in code_files():
             wheel.writestr(f"yolo_slim/{file.relative_to(PACKAGE).as_posix()}", file.read_bytes())
         wheel.writestr(f"{info}/METADATA", metadata)
         wheel.writestr(f"{info}/WHEEL", tags)

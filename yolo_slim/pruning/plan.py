@@ -141,6 +141,9 @@ def read_plan(path: Path) -> PlanJson:
             f"{PLAN_SCHEMA}.",
             remedy="Update yolo_slim." if newer else "Make it again with `yolo-slim plan make`.",
         )
+    if isinstance(values.get("settings"), dict):
+        # Plans that were written before a setting was renamed stay usable.
+        values["settings"] = {PruneConfig.renamed.get(key, key): value for key, value in values["settings"].items()}
     if problems := list(_problems(values)):
         raise SlimError(
             f"{path}: keys or values that a plan can't have.",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.errors import os_errors_explained
+from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
@@ -78,6 +79,8 @@ def _job(inputs: BuildInputs, folder: Path, context: Context, name: str) -> Job:
         inputs={
             **{graph: content(inputs.graph(graph)) for graph in graphs},
             "images": sha256_json([content(path) for path in inputs.images]),
+            # The bundles contain it as a wheel.
+            "device code": device_wheel.code_digest(),
         },
         revision=REVISION,
         packages=PACKAGES,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 REVISION = 1
 """Raised when equal weights are exported otherwise."""
-PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxscript")
+PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxscript", "nvidia-modelopt")
 """Packages that write the graph."""
 
 

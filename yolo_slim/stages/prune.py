@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.pruning.outputs import PRUNE_REVISION, PruneOutputs, outputs_in
 from yolo_slim.stages.context import Context
+from yolo_slim.training.replacement import contains_training, require_no_unfinished
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_inside_prune, without_teacher
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -40,7 +41,10 @@ def job_of(inputs: PruneInputs, config: PruneConfig, folder: Path, context: Cont
         digests["block_costs"] = content(Path(config.block_costs))
     if trains and training.teacher and training.distill > 0:
         digests["teacher"] = content(Path(training.teacher))
-    settings = context.recorded(config) | ({"training": settings_inside_prune(training)} if trains else {})
+    # The table of block costs counts by its content, wherever it lies.
+    settings = {**context.recorded(config), "block_costs": None} | (
+        {"training": settings_inside_prune(training)} if trains else {}
+    )
     # Gradients and statistics come from the packages that also train.
     return Job(
         stage="prune", folder=folder, settings=settings, inputs=digests, revision=PRUNE_REVISION,
@@ -49,7 +53,7 @@ def job_of(inputs: PruneInputs, config: PruneConfig, folder: Path, context: Cont
 
 
 def run(
-    inputs: PruneInputs, config: PruneConfig, folder: Path, context: Context, *, is_trained_on: bool = False
+    inputs: PruneInputs, config: PruneConfig, folder: Path, context: Context, *, recovery: Path | None = None
 ) -> PruneOutputs:
     """Prune a checkpoint.
 
@@ -58,19 +62,22 @@ def run(
         config: what to remove.
         folder: folder of the stage.
         context: data, input side and seed.
-        is_trained_on: a recovery, finished or interrupted, starts from the result. An update of a package
-            alone then doesn't replace it, because the recovery couldn't be kept or resumed any more.
+        recovery: folder of the training that starts from the result. Where it contains one, an update of a package
+            doesn't replace the pruning, because the training would become stale with it. A changed setting doesn't
+            either while the training is unfinished.
 
     Raises:
         SlimError: an unusable checkpoint, too few images, or a budget that can't be reached.
     """
     job = job_of(inputs, config, folder, context)
+    is_trained_on = recovery is not None and contains_training(recovery)
     run_once(
         job,
         _pruned,
         context,
-        check=lambda: _checked(job, inputs, config, context),
+        check=lambda: _checked(job, inputs, config, context, recovery),
         is_training=is_trained_on or "training" in job.settings,
+        can_retrain=not is_trained_on,
     )
     return outputs_in(folder)
 
@@ -85,13 +92,15 @@ class _Begun:
     trainings: PruneTrainings
 
 
-def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Context) -> _Begun:
+def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Context, recovery: Path | None) -> _Begun:
     """Refuse what can't be followed, read or reached, before any work."""
     from yolo_slim.pruning.plan_edits import require_unedited
     from yolo_slim.pruning.work import PruneWork, load_prunable
     from yolo_slim.stages.prune_source import source_of
     from yolo_slim.training.prune_steps import PruneTrainings
 
+    if recovery:
+        require_no_unfinished(recovery, job)
     outputs = outputs_in(job.folder)
     require_unedited(outputs.plan)
     loaded = load_prunable(inputs.model, context.imgsz)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.run import ValidateConfig
+from yolo_slim.export import device_wheel
+from yolo_slim.files import sha256_json
 from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
@@ -47,7 +49,7 @@ class ValidateOutputs:
 
 REVISION = 2
 """Raised when equal inputs are scored, timed or judged otherwise; 2: result.json has schema 2."""
-PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "numpy", "opencv-python")
+PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
 
@@ -84,7 +86,14 @@ def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: 
         stage="validate",
         folder=folder,
         settings={**config.model_dump(), "profile": profile.model_dump(), "imgsz": context.imgsz, "name": name, **here},
-        inputs={**digests, "data": context.dataset.digest},
+        inputs={
+            **digests,
+            "data": context.dataset.digest,
+            # What runs the bundles, and what the result says of builds that weren't possible here.
+            "device code": device_wheel.code_digest(),
+            "skipped": sha256_json({str(build): reason for build, reason in inputs.skipped.items()}),
+            "preflight": sha256_json({str(build): found for build, found in inputs.preflight.items()}),
+        },
         revision=REVISION,
         packages=PACKAGES,
     )

@@ -58,6 +58,29 @@ def contains_training(folder: Path) -> bool:
     return any((place / MANIFEST).is_file() for place in (folder, folder / BEFORE)) or bool(last_checkpoint(folder))
 
 
+def require_no_unfinished(recovery: Path, job: Job) -> None:
+    """Refuse to replace the pruning that an unfinished training started from: it couldn't be resumed any more.
+
+    Args:
+        recovery: folder of the training.
+        job: the pruning that is asked for.
+
+    Raises:
+        SlimError: the training has complete epochs and isn't finished, and another pruning is asked for.
+    """
+    found = read_manifest(job.folder)
+    if found is None or last_checkpoint(recovery) is None or (recovery / MANIFEST).is_file():
+        return
+    asked = [change for change in why_stale(job, found) if not change.is_version and change.key not in found.outputs]
+    if asked:
+        raise SlimError(
+            f"{recovery} contains an unfinished training of the present pruned.pt, which would be replaced.",
+            culprits=[str(change) for change in asked],
+            remedy="Nothing was changed. Give the old values to resume it, choose another NAME, or move or remove that "
+            "folder yourself.",
+        )
+
+
 def require_replaceable(job: Job) -> None:
     """Refuse to replace a finished recovery in a folder that the user didn't name.
 

@@ -7,8 +7,11 @@ from typing import Any
 
 from yolo_slim.config.run import RecoverConfig
 
-TRAINING_PACKAGES = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python")
-"""Packages that compute a training: its network, its loss and its augmented images."""
+TRAINING_PACKAGES = (
+    *("torch", "torchvision", "ultralytics", "numpy", "opencv-python"),
+    *("albumentations", "nvidia-modelopt"),
+)
+"""Packages that compute a training: its network, its loss, its augmented images and its quantizers."""
 OF_THE_RECOVERY = {"epochs", "patience"}
 """Settings of recover that the trainings inside the prune stage replace by their own."""
 

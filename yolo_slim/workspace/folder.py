@@ -52,8 +52,9 @@ def read_owner(folder: Path) -> Owner | None:
     if not path.is_file():
         return None
     try:
-        value = read_json(path)
-        owner = Owner(**value)
+        owner = Owner(**read_json(path))
+        if not (isinstance(owner.schema, int) and isinstance(owner.identity, dict) and isinstance(owner.record, dict)):
+            raise TypeError(path)
     except (ValueError, TypeError):
         raise SlimError(
             f"{path} is damaged, so it is unknown whose folder this is.",
@@ -154,17 +155,18 @@ def claimed(
     own(folder, wanted, explain=explain)
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder):
+    with locked(folder):
+        # Only who has the lock may remove the folder: it could be another process that is just beginning.
+        try:
             own(folder, wanted, explain=explain)
             before = read_owner(folder)
             owner = replace(wanted, record=before.record) if before and keep_record else wanted
             with os_errors_explained(folder):
                 write_json(folder / FOLDER_JSON, asdict(owner))
             yield before
-    except SlimError:
-        _remove_if_unused(folder, existed=existed)
-        raise
+        except Exception:
+            _remove_if_unused(folder, existed=existed)
+            raise
 
 
 @contextmanager
@@ -211,7 +213,9 @@ def run_of(folder: Path) -> Path | None:
 
 
 @contextmanager
-def stage_claimed(folder: Path, stage: str, *, model_sha256: str | None = None) -> Iterator[None]:
+def stage_claimed(
+    folder: Path, stage: str, *, model_sha256: str | None = None, run_model: str | None = None
+) -> Iterator[None]:
     """Claim the folder of a stage that is run alone, or lock the run whose stage it is.
 
     Args:
@@ -219,6 +223,7 @@ def stage_claimed(folder: Path, stage: str, *, model_sha256: str | None = None) 
         stage: its name.
         model_sha256: SHA-256 of the model whose results alone belong there; None: a later call may replace the results
             by another model's.
+        run_model: SHA-256 of the model that a run around the folder must be of; None: of any.
 
     Raises:
         SlimError: as :func:`own`; or a folder inside a run that isn't the place of this stage.
@@ -234,6 +239,13 @@ def stage_claimed(folder: Path, stage: str, *, model_sha256: str | None = None) 
     if place != stage:
         raise SlimError(
             f"{folder} lies inside the run {run}, where the stage {stage} doesn't write.",
+            remedy="Choose a folder of its own (--out).",
+        )
+    of_run = read_owner(run)
+    if run_model and of_run and of_run.identity.get("model_sha256") != run_model:
+        raise SlimError(
+            f"{folder} is a stage of the run {run}, which is of another model.",
+            culprits=differences(of_run.identity, {**of_run.identity, "model_sha256": run_model}),
             remedy="Choose a folder of its own (--out).",
         )
     with locked(run):

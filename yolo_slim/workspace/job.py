@@ -180,8 +180,10 @@ def versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
-    """Look a package's version up; None where it isn't installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """Look a package's version up; None where it isn't installed. OpenCV has a package without windows too."""
+    for name in (package, f"{package}-headless") if package == "opencv-python" else (package,):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None

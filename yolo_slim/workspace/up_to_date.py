@@ -48,6 +48,7 @@ def run_once(
     *,
     check: Callable[[], Checked],
     is_training: bool = False,
+    can_retrain: bool = True,
 ) -> Manifest:
     """Skip what is up to date, make the rest, and say in one line which of the two and why.
 
@@ -58,6 +59,7 @@ def run_once(
         check: refuses what can't work, while an earlier result is still in place.
         is_training: the result took so long that a new version alone doesn't throw it away: it is kept and named, and
             ``--retrain`` makes it again.
+        can_retrain: False: ``--retrain`` doesn't make it again, because a finished training starts from it.
 
     Raises:
         NotUpToDate: something would have to be made, and ``options.only_check`` is set.
@@ -67,8 +69,10 @@ def run_once(
     if found and not stale:
         options.progress.say(f"{job.stage}: up to date, skipped")
         return found
-    if found and is_training and not options.retrain and are_versions(stale) and outputs_complete(job.folder, found):
-        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; --retrain trains again")
+    keeps = is_training and not (options.retrain and can_retrain)
+    if found and keeps and are_versions(stale) and outputs_complete(job.folder, found):
+        why = "--retrain trains again" if can_retrain else "the recovery starts from it"
+        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; {why}")
         return found
     if options.only_check:
         raise NotUpToDate(job.stage)
