@@ -99,7 +99,7 @@ def test_out_in_a_run(trained: Path, signs: Path, tmp_path: Path, monkeypatch: p
     seen: list[Path] = []
     monkeypatch.setattr(recover, "run", lambda *args, **_: seen.append(args[2]))
     run = tmp_path / "mine"
-    claim(run, Owner(kind=RUN, identity={"model_sha256": "of mine"}))
+    claim(run, Owner(kind=RUN, identity={"model_sha256": sha256(trained)}))
     for name in ("recover", "notes"):
         (run / name / "train").mkdir(parents=True)
     api.recover(trained, trained, signs, run / "recover", imgsz=64)
@@ -110,6 +110,10 @@ def test_out_in_a_run(trained: Path, signs: Path, tmp_path: Path, monkeypatch: p
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(SlimError, match="written by another process"):
             api.recover(trained, trained, signs, run / "recover", imgsz=64)
+    other = tmp_path / "other.pt"
+    other.write_bytes(b"another model")
+    with pytest.raises(SlimError, match="which is of another model"):
+        api.recover(trained, other, signs, run / "recover", imgsz=64)
     assert seen == [run / "recover"]
     assert {path.name for path in run.iterdir()} == {"folder.json", ".lock", "recover", "notes"}
 

@@ -49,3 +49,15 @@ def test_forms_of_a_description(copied: Path) -> None:
     copied.write_text(re.sub(r"^val:.*$", "val: val.txt", plain, flags=re.MULTILINE))
     with pytest.raises(SlimError, match=r"val\.txt is no list of images in UTF-8"):
         check_dataset(load_dataset(copied))
+
+
+def test_digest_of_missing_images(tmp_path: Path) -> None:
+    """A missing image is left to the data check, which names them all; the digest only notes that it is missing."""
+    (tmp_path / "images").mkdir()
+    image = tmp_path / "images" / "a.png"
+    image.write_bytes(b"image")
+    (tmp_path / "train.txt").write_text("./images/a.png\n./images/b.png\n")
+    (tmp_path / "data.yaml").write_text("train: train.txt\nval: train.txt\nnames: [x]\n")
+    before = load_dataset(tmp_path / "data.yaml").digest
+    image.unlink()
+    assert load_dataset(tmp_path / "data.yaml").digest != before

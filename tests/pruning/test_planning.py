@@ -14,6 +14,7 @@ from tests.helpers.plans import TWO_STEPS, with_row, with_settings
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.pruning.outputs import PruneOutputs
+from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.stages import plan, prune
 from yolo_slim.stages.context import Context
 
@@ -97,3 +98,13 @@ def test_edited_plan_is_not_overwritten(pruned: PruneOutputs, trained: Path, con
     with pytest.raises(SlimError, match="pruned by another plan"):
         plan.make(trained, TWO_STEPS.model_copy(update={"macs_removed": 0.2}), folder, context)
     assert sha256(path) == sha256(pruned.plan)
+
+
+def test_plan_from_before_a_setting_was_renamed(pruned: PruneOutputs, tmp_path: Path) -> None:
+    """A plan with the former names of settings is read, and means the same."""
+    values = json.loads(pruned.plan.read_text())
+    former = {"steps": "rounds", "head_rate": "head_gentleness", "block_costs": "sensitivity"}
+    values["settings"] = {former.get(key, key): value for key, value in values["settings"].items()}
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(values))
+    assert PrunePlan.load(path) == PrunePlan.load(pruned.plan)

@@ -18,7 +18,8 @@ from yolo_slim import api, pipeline
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256
 from yolo_slim.stages import prune
-from yolo_slim.training.replacement import contains_training
+from yolo_slim.training.replacement import contains_training, require_no_unfinished
+from yolo_slim.workspace.job import Job, Made
 
 KEPT = {"manifest.json", "job.json", "recovered.pt", "best.pt", "last.pt"}
 """Files that make up a finished recovery."""
@@ -189,3 +190,27 @@ def test_finished_one_is_recognised_without_torch(
 
     assert said(epochs=1) == "recover: up to date, skipped False"
     assert said(epochs=3) == "refused True"
+
+
+def test_pruning_of_an_unfinished_training_stays(tmp_path: Path) -> None:
+    """Another setting doesn't replace the pruning that an unfinished training started from; updates never ask to."""
+    recovery, pruning = tmp_path / "recover", tmp_path / "prune"
+
+    def job(amount: float, revision: int = 1) -> Job:
+        return Job(
+            stage="prune", folder=pruning, settings={"macs_removed": amount}, inputs={"model": "m"},
+            revision=revision, packages=(),
+        )  # fmt: skip
+
+    job(0.5).begin()
+    job(0.5).finish(Made(outputs=[]), seconds=1)
+    require_no_unfinished(recovery, job(0.6))
+    last = recovery / "train" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    require_no_unfinished(recovery, job(0.5, revision=2))
+    with pytest.raises(SlimError, match=r"unfinished training of the present pruned\.pt") as caught:
+        require_no_unfinished(recovery, job(0.6))
+    assert caught.value.culprits == ("macs_removed 0.5 -> 0.6",)
+    (recovery / "manifest.json").write_text("{}")
+    require_no_unfinished(recovery, job(0.6))

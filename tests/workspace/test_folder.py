@@ -138,3 +138,32 @@ def test_stage_whose_results_are_one_models(tmp_path: Path) -> None:
     assert caught.value.culprits == ("model_sha256: a there, b now",)
     with pytest.raises(SlimError, match="contains the results of another stage"), stage_claimed(tmp_path, "prune"):
         pass
+
+
+def test_loser_of_two_first_calls_leaves_the_folder(tmp_path: Path) -> None:
+    """A call that finds a new folder locked by another one doesn't remove what that one has just written."""
+    folder = tmp_path / "new"
+    with claimed(folder, MINE):
+        with pytest.raises(MachineError), claimed(folder, MINE):
+            pass
+        assert read_owner(folder) == MINE
+    assert read_owner(folder) == MINE
+
+
+@pytest.mark.parametrize("value", [{"schema": "2", "kind": RUN}, {"kind": RUN, "identity": []}, {"unknown": 1}])
+def test_claims_of_wrong_types(tmp_path: Path, value: dict[str, object]) -> None:
+    """A folder.json with values that none has is damaged, and no traceback."""
+    write_json(tmp_path / "folder.json", value)
+    with pytest.raises(SlimError, match="unknown whose folder this is"), claimed(tmp_path, MINE):
+        pass
+
+
+def test_stage_of_another_models_run(tmp_path: Path) -> None:
+    """A stage of a run is written for that run's model alone."""
+    with claimed(tmp_path, MINE):
+        pass
+    with stage_claimed(tmp_path / "prune", "prune", run_model="a"):
+        pass
+    with pytest.raises(SlimError, match="which is of another model") as caught:
+        stage_claimed(tmp_path / "prune", "prune", run_model="b").__enter__()
+    assert caught.value.culprits == ("model_sha256: a there, b now",)
