@@ -35,6 +35,10 @@ def show(path: Path, as_json: bool) -> None:
         _show_checkpoint(path, as_json=as_json)
     elif result is not None:
         _show_result(result, as_json=as_json)
+    elif (path / "run.json").is_file():
+        raise SlimError(
+            f"{path} was made by an earlier version of yolo_slim.", remedy="Show its result.json, or a bundle."
+        )
     elif (path / FOLDER_JSON).is_file():
         finished = sorted(str(p.parent.relative_to(path)) for p in path.rglob("manifest.json"))
         answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)

@@ -94,6 +94,8 @@ class Work:
     """Settings, as JSON values."""
     inputs: Mapping[str, str]
     """Role to SHA-256 of what it reads."""
+    is_trained_on: bool = False
+    """Trainings start from it, so an update of a package alone doesn't make it again."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def once(work: Work, outputs: Sequence[str], make: Callable[[], bool]) -> None:
         is_lasting = make()
         return Made(outputs=[work.folder / name for name in outputs], is_lasting=is_lasting)
 
-    run_once(job, made, _Quiet(), check=lambda: None)
+    run_once(job, made, _Quiet(), check=lambda: None, is_training=work.is_trained_on, can_retrain=False)
 
 
 def is_trained(folder: Path, cell: Cell) -> bool:

@@ -24,6 +24,7 @@ from yolo_slim.models.macs import measure
 from yolo_slim.pipeline import Run
 from yolo_slim.pruning.decisions import ROUND_TO
 from yolo_slim.stages import prune
+from yolo_slim.training.replacement import contains_training
 
 START, FACTS = "start.pt", "start.json"
 """Files of a start that is kept: the weights, and what made them."""
@@ -87,6 +88,12 @@ class Place:
         return self.setting.full_macs * (1 - self.removed)
 
 
+def _trained_on(start: Path) -> Path | None:
+    """Find a training that started from a start: beside it, or one folder a seed."""
+    places = [start.parent / "recover", *sorted(start.parent.glob("*/recover"))]
+    return next((place for place in places if contains_training(place)), None)
+
+
 def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | None = None) -> Start:
     """Run our own prune stage on the control with changed settings."""
     run = place.setting.run
@@ -96,6 +103,7 @@ def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | 
         config,
         folder or place.folder,
         replace(run.context, seed=seed),
+        recovery=_trained_on(folder or place.folder),
     )
     return Start(weights=outputs.weights, imgsz=run.config.imgsz, implementation=_described(config))
 
@@ -253,6 +261,7 @@ def _kept(place: Place, settings: dict[str, Any], make: Callable[[Path], str]) -
         write_json(folder / FACTS, {"implementation": make(folder / START)})
         return True
 
-    once(Work(stage="compare-start", folder=folder, decides=decides, inputs=inputs), [START, FACTS], write)
+    work = Work(stage="compare-start", folder=folder, decides=decides, inputs=inputs, is_trained_on=True)
+    once(work, [START, FACTS], write)
     implementation = read_json(folder / FACTS)["implementation"]
     return Start(weights=folder / START, imgsz=imgsz, implementation=implementation)

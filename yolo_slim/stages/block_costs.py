@@ -90,7 +90,8 @@ def run(inputs: BlockCostsInputs, config: BlockCostsConfig, folder: Path, contex
         _require_not_another(job)
         return block_meter(job, inputs.model, config, pruning, build, context)
 
-    run_once(job, _made, context, check=check)
+    another = "choose another folder (--out) to measure again"
+    run_once(job, _made, context, check=check, is_training=True, can_retrain=False, otherwise=another)
     return outputs_in(folder)
 
 

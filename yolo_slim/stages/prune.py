@@ -78,6 +78,7 @@ def run(
         check=lambda: _checked(job, inputs, config, context, recovery),
         is_training=is_trained_on or "training" in job.settings,
         can_retrain=not is_trained_on,
+        otherwise="the recovery starts from it" if is_trained_on else "--retrain trains again",
     )
     return outputs_in(folder)
 

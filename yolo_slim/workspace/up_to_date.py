@@ -49,6 +49,7 @@ def run_once(
     check: Callable[[], Checked],
     is_training: bool = False,
     can_retrain: bool = True,
+    otherwise: str = "--retrain trains again",
 ) -> Manifest:
     """Skip what is up to date, make the rest, and say in one line which of the two and why.
 
@@ -59,7 +60,8 @@ def run_once(
         check: refuses what can't work, while an earlier result is still in place.
         is_training: the result took so long that a new version alone doesn't throw it away: it is kept and named, and
             ``--retrain`` makes it again.
-        can_retrain: False: ``--retrain`` doesn't make it again, because a finished training starts from it.
+        can_retrain: False: ``--retrain`` doesn't make it again.
+        otherwise: what the line about a kept result ends with: why it is kept, or how it is made again.
 
     Raises:
         NotUpToDate: something would have to be made, and ``options.only_check`` is set.
@@ -71,8 +73,7 @@ def run_once(
         return found
     keeps = is_training and not (options.retrain and can_retrain)
     if found and keeps and are_versions(stale) and outputs_complete(job.folder, found):
-        why = "--retrain trains again" if can_retrain else "the recovery starts from it"
-        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; {why}")
+        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; {otherwise}")
         return found
     if options.only_check:
         raise NotUpToDate(job.stage)
