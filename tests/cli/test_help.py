@@ -14,6 +14,7 @@ import click
 import pytest
 
 from tests.helpers.cli import run_cli
+from tests.helpers.results import complete_result
 from yolo_slim import cli
 from yolo_slim.config import options
 from yolo_slim.files import read_json
@@ -112,6 +113,18 @@ def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -
     code, _, err = run_cli("show", str(tmp_path))
     assert code == 2
     assert "Not a bundle" in err
+
+
+def test_show_says_when_a_run_went_on(tmp_path: Path) -> None:
+    """A result whose run began again says which stages are unfinished; one of a finished run says nothing."""
+    for stage in ("prune", "recover", "validate"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "manifest.json").write_text("{}")
+    complete_result().save(tmp_path / "validate" / "result.json")
+    assert "earlier state" not in run_cli("show", str(tmp_path))[2]
+    (tmp_path / "prune" / "manifest.json").unlink()
+    code, _, err = run_cli("show", str(tmp_path))
+    assert (code, "Unfinished, or to be measured again: prune." in err) == (0, True)
 
 
 def test_plans_tell_edits(trained: Path, signs: Path, tmp_path: Path) -> None:

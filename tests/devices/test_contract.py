@@ -43,8 +43,10 @@ def test_put_reads_the_bundle(device: Device, bundle: Path, tmp_path: Path) -> N
 
 
 def test_build_of_a_bundle_without_an_engine(device: Device, bundle: Path) -> None:
-    """Nothing has to be built, so nothing fails."""
+    """Nothing has to be built, so nothing fails and no file is added."""
+    before = sorted(path.name for path in bundle.iterdir())
     device.build(device.put(bundle))
+    assert sorted(path.name for path in bundle.iterdir()) == before
 
 
 def test_check_passes(device: Device, bundle: Path) -> None:

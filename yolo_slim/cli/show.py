@@ -11,7 +11,8 @@ from yolo_slim.cli.answer import answer, as_yaml, in_columns
 from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import PATH, as_json, complete_target
 from yolo_slim.errors import SlimError
-from yolo_slim.workspace.folder import FOLDER_JSON
+from yolo_slim.workspace.folder import FOLDER_JSON, STAGES
+from yolo_slim.workspace.job import MANIFEST
 
 MODULES = (
     "torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "cv2",
@@ -35,6 +36,9 @@ def show(path: Path, as_json: bool) -> None:
         _show_checkpoint(path, as_json=as_json)
     elif result is not None:
         _show_result(result, as_json=as_json)
+        if unfinished := _unfinished(path):
+            state = "Note: this result is of an earlier state of the run."
+            click.echo(f"{state} Unfinished, or to be measured again: {unfinished}.", err=True)
     elif (path / "run.json").is_file():
         raise SlimError(
             f"{path} was made by an earlier version of yolo_slim.", remedy="Show its result.json, or a bundle."
@@ -44,6 +48,12 @@ def show(path: Path, as_json: bool) -> None:
         answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)
     else:
         _show_bundle(path, as_json=as_json)
+
+
+def _unfinished(run: Path) -> str:
+    """Name the stages of a run whose manifest was withdrawn: they began again after the result was written."""
+    stages = [stage for stage in STAGES if (run / stage).is_dir() and stage in ("prune", "recover", "validate")]
+    return ", ".join(stage for stage in stages if not (run / stage / MANIFEST).is_file())
 
 
 def _show_result(path: Path, *, as_json: bool) -> None:
