@@ -229,9 +229,7 @@ def test_interrupted_measurement_resumes(trained: Path, signs: Path, tmp_path: P
 
 
 @pytest.mark.usefixtures("quick_export")
-def test_complete_table_by_other_settings(
-    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_complete_table_by_other_settings(trained: Path, signs: Path, tmp_path: Path) -> None:
     """It is refused and kept, and what differs is named; an incomplete one is measured again."""
     device = CountingDevice()
     given = {"images": 4, "device": device}
@@ -239,13 +237,6 @@ def test_complete_table_by_other_settings(
     with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
         measure(trained, signs, tmp_path, only("model.0"), removed=0.25, **given)
     assert caught.value.culprits == ("removed 0.5 -> 0.25",)
-    with monkeypatch.context() as updated:
-        updated.setattr(block_costs, "REVISION", 99)
-        with pytest.raises(
-            SlimError, match="contains a complete table that was measured with other settings"
-        ) as caught:
-            measure(trained, signs, tmp_path, only("model.0"), **given)
-    assert caught.value.culprits == (f"this stage's own revision {block_costs.REVISION} -> 99",)
     other = CountingDevice()
     other.model = "Other Board"
     with pytest.raises(SlimError) as caught:
@@ -256,6 +247,24 @@ def test_complete_table_by_other_settings(
     (tmp_path / "manifest.json").unlink()
     measure(trained, signs, tmp_path, only("model.0"), removed=0.25, **given)
     assert device.timed == ["model.0", "model.0"]
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_complete_table_by_another_revision(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept and named; with other settings beside the revision, it is refused."""
+    device, log = CountingDevice(), Remembers()
+    given = {"images": 4, "device": device, "progress": log}
+    found = measure(trained, signs, tmp_path, only("model.0"), **given)
+    revision = f"this stage's own revision {block_costs.REVISION} -> 99"
+    monkeypatch.setattr(block_costs, "REVISION", 99)
+    assert measure(trained, signs, tmp_path, only("model.0"), **given) == found
+    assert f"block-costs: kept although {revision}; choose another folder (--out) to measure again" in log.said
+    with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
+        measure(trained, signs, tmp_path, only("model.0"), removed=0.25, **given)
+    assert set(caught.value.culprits) == {"removed 0.5 -> 0.25", revision}
+    assert device.timed == ["model.0"]
 
 
 @pytest.mark.usefixtures("quick_export")
