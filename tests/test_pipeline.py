@@ -133,7 +133,8 @@ def test_finished_run_asked_again(finished: Finished, signs: Path) -> None:
     command = arguments(finished.model, signs, folder.parent, folder.name, 2)
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
     assert done.returncode == finished.code, done.stderr
-    stages = ("prune", "recover", "export", "build", "export", "build", "validate")
+    networks = [f"{stage} ({network})" for network in ("control", "slim") for stage in ("export", "build")]
+    stages = ["prune", "recover", *networks, "validate"]
     assert done.stderr.splitlines() == [f"{stage}: up to date, skipped" for stage in stages]
     # yaml shows that what was imported is really listed.
     assert done.stdout.splitlines()[-1] == "['yaml']"
@@ -157,8 +158,8 @@ def test_after_an_update_of_a_package(
     trainings = [f"prune: {kept}; the recovery starts from it", f"recover: {kept}; --retrain trains again"]
     skipped = "up to date, skipped"
     assert said == [
-        *trainings, f"export: {stale}", f"build: {skipped}", f"export: {stale}", f"build: {skipped}",
-        f"validate: {stale}",
+        *trainings, f"export (control): {stale}", f"build (control): {skipped}", f"export (slim): {stale}",
+        f"build (slim): {skipped}", f"validate: {stale}",
     ]  # fmt: skip
     assert {path.split("/")[0] for path in changed(folder, before)} == {"export", "validate"}
     assert {path: sha256(folder / path) for path in STAGE_FILES} == {

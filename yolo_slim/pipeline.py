@@ -301,7 +301,7 @@ def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) ->
 
 def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Built:
     """Export, quantize and build one model's weights; all graphs of a run share one ``calibration``."""
-    config, folder, context = this.config, this.folder, this.context
+    config, folder, context = this.config, this.folder, replace(this.context, network=kind)
     exported = export.run(weights, config.export, folder / "export" / kind, context)
     quantized = None
     if precisions := precisions_needed(context.profile):

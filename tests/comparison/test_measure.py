@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.comparisons import prepared
 from yolo_slim import pipeline
-from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.device import Meter
 from yolo_slim.comparison.folder import owned
 from yolo_slim.comparison.measure import Measurements, training_of
 from yolo_slim.comparison.methods import METHODS
@@ -66,7 +66,7 @@ def measured(
         return found.failed
 
     with owned(tmp_path, {}):
-        measurements = Measurements(run, ("onnxruntime-fp32",), {}, Testbench.of(run))
+        measurements = Measurements(run, ("onnxruntime-fp32",), {}, Meter.of(run))
         yield measure
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import open_bundle
+from yolo_slim.config.profile import Budget, RuntimeChoice
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
@@ -30,6 +33,23 @@ def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> N
         digests.append([sha256(onnx), *[sha256(build.archive_of(folder)) for folder in built.bundles.values()]])
         assert all(check(open_bundle(folder)).is_passed for folder in built.bundles.values())
     assert digests[0] == digests[1]
+
+
+def test_what_a_bundle_contains_decides_it(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A gate of the profile leaves the bundles alone; threads, which every bundle contains, make them again."""
+    context, log = Context.load(signs, imgsz=64), Remembers()
+    inputs = build.BuildInputs(
+        onnx=export.run(trained, ExportConfig(parity_images=2), tmp_path / "export", context).onnx,
+        images=selfcheck_images(context.dataset),
+    )
+    profile = context.profile.model_copy(
+        update={"runtimes": [RuntimeChoice(runtime="onnxruntime", precisions=["fp32"])], "threads": 2}
+    )
+    for change in ({}, {"budget": Budget(min_fps=500)}, {"threads": 1}):
+        given = replace(context, profile=profile.model_copy(update=change), progress=log)
+        build.run(inputs, tmp_path / "build", given, name="t")
+    answers = [line for line in log.said.splitlines() if "up to date" in line or "stale" in line]
+    assert answers == ["build: up to date, skipped", "build: stale, made again: profile.threads 2 -> 1"]
 
 
 def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from yolo_slim.workspace.up_to_date import NotUpToDate, run_once
 class Options:
     """How a job is run, and what it said."""
 
+    network: str = ""
     retrain: bool = False
     only_check: bool = False
     said: list[str] = field(default_factory=list)
@@ -72,6 +73,7 @@ def test_up_to_date_is_skipped(work: Work) -> None:
     """The same job twice is made once, and the second call says so."""
     work.run(work.job(), Options())
     assert work.run(work.job(), Options()).said == ["export: up to date, skipped"]
+    assert work.run(work.job(), Options(network="slim")).said == ["export (slim): up to date, skipped"]
     assert work.calls == 1
 
 

@@ -57,13 +57,14 @@ def compare(
     """Compare pruning with every simpler method to reach as few MACs, with equal training; say which one won.
 
     \b
-    Methods: ours             yolo_slim's pruning by the settings given
-             uniform-l2       torch-pruning: L2 magnitude, the same fraction of every layer
-             random           random channels
-             narrow, scratch  a narrower stock network, from trained or random weights
-             small-input      the unpruned network at a smaller input
-             control-trained  the unpruned network, trained further (a reference)
-             control          the unpruned network (a reference, always included)
+    ours             yolo_slim's pruning, by the settings given.
+    uniform-l2       torch-pruning's L2 magnitude, the same fraction of every layer.
+    random           Random channels, about the same fraction of every layer.
+    narrow           A narrower stock network, from the trained weights.
+    scratch          The same narrower network, from random weights.
+    small-input      The unpruned network at a smaller input.
+    control-trained  The unpruned network, trained further. A reference: it can't win.
+    control          The unpruned network as given. A reference, always included.
 
     Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the same command again to resume, or
     with more methods, sizes or seeds to add them. The exit code is 0 whichever method won; the verdict is printed.

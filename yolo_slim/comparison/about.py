@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.device import Meter
 from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
 from yolo_slim.config.run import RunConfig
 from yolo_slim.files import JsonObject, flat, sha256
-from yolo_slim.machine import describe_machine
 from yolo_slim.pipeline import Run
 
 
@@ -24,20 +23,20 @@ def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     return {"model_sha256": sha256(Path(config.model)), "data_digest": data_digest, **flat(settings)}
 
 
-def about(run: Run, settings: JsonObject, runtimes: tuple[str, ...], testbench: Testbench) -> About:
+def about(run: Run, settings: JsonObject, runtimes: tuple[str, ...], meter: Meter) -> About:
     """Describe a comparison."""
-    images, profile = testbench.images, run.context.profile
+    images, profile = meter.images, run.context.profile
     return About(
         name=run.folder.name,
         command=run.context.command,
         model=ModelFile(file=run.model.name, sha256=settings["model_sha256"]),
-        target=Target(name=profile.name, description=profile.description, is_this_machine=testbench.is_target),
+        target=Target(name=profile.name, description=profile.description, is_this_machine=meter.is_target),
         data=Scored(yaml=Path(run.config.data).name, split=images.split, images=len(images.paths)),
         settings=settings,
         imgsz=run.config.imgsz,
         training=_training(run, len(run.context.dataset.splits["train"])),
         runtimes=runtimes,
-        machine=describe_machine(),
+        machine=run.context.device.facts().to_json(),
     )
 
 

@@ -23,14 +23,14 @@ TIMING_SCHEMA = 3
 
 
 @dataclass(frozen=True)
-class Testbench:
+class Meter:
     """The device, and the images that it scores and times with."""
 
     run: Run
     images: ScoredImages
 
     @classmethod
-    def of(cls, run: Run) -> Testbench:
+    def of(cls, run: Run) -> Meter:
         """Make ready to measure in a run's folder."""
         return cls(run, scored_images(run.context.dataset, run.config.validate_, run.folder / "data"))
 

@@ -103,6 +103,7 @@ class _Quiet:
     """The small parts of a comparison say nothing when they are up to date."""
 
     progress: Progress = field(default_factory=Silent)
+    network: str = ""
     retrain: bool = False
     only_check: bool = False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from yolo_slim import pipeline
 from yolo_slim.build_key import BuildName
 from yolo_slim.comparison import folder as folders
-from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.device import Meter
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.comparison.imported import Imported
 from yolo_slim.comparison.methods import CONTROL, METHODS, Method
@@ -30,9 +30,9 @@ class Measurements:
     """The measurements of one call, in the comparison's folder."""
 
     def __init__(
-        self, run: pipeline.Run, runtimes: tuple[str, ...], imported: Mapping[Cell, Imported], testbench: Testbench
+        self, run: pipeline.Run, runtimes: tuple[str, ...], imported: Mapping[Cell, Imported], meter: Meter
     ) -> None:
-        self.run, self.runtimes, self.imported, self.testbench = run, runtimes, imported, testbench
+        self.run, self.runtimes, self.imported, self.meter = run, runtimes, imported, meter
         self.setting = Setting(run)
 
     def require_sizes(self, cells: Sequence[Cell]) -> None:
@@ -100,7 +100,7 @@ class Measurements:
             params=size.params,
             widths=(start.imgsz, *conv_widths(model).values()),
             bundles=bundles,
-            scores=known.scores if known else self.testbench.score_all(bundles, folder),
+            scores=known.scores if known else self.meter.score_all(bundles, folder),
             made=known.made if known else made,
             imported=known is not None,
             trained_macs=known.macs if known else size.macs,

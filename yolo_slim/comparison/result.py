@@ -81,7 +81,7 @@ class About:
     runtimes: tuple[str, ...]
     """Builds that are compared; the first one decides the verdict."""
     machine: Mapping[str, Any]
-    """Where everything was measured."""
+    """The device that scored and timed the bundles."""
 
 
 @dataclass(frozen=True, kw_only=True)

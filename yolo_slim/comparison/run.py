@@ -13,7 +13,7 @@ from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison import imported
 from yolo_slim.comparison.about import about, settings_of
 from yolo_slim.comparison.builds import choices
-from yolo_slim.comparison.device import Testbench
+from yolo_slim.comparison.device import Meter
 from yolo_slim.comparison.measure import Measurements
 from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
@@ -42,9 +42,9 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))
-        testbench = Testbench.of(this)
-        measurements = Measurements(this, runtimes, joined, testbench)
+        meter = Meter.of(this)
+        measurements = Measurements(this, runtimes, joined, meter)
         measurements.require_sizes(cells)
         found = measurements.measure_all(cells)
-        result = summarize(about(this, settings, runtimes, testbench), found, testbench.time_all(found))
+        result = summarize(about(this, settings, runtimes, meter), found, meter.time_all(found))
         return write(folder, result)

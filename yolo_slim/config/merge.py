@@ -55,6 +55,8 @@ def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -
     values |= {"model": str(model), "data": str(data)}
     short = {name: value for name, value in options.items() if value is not None and name not in options_in(Sources)}
     chosen = sources.settings | _by_key(short)
+    known = options_in(RunConfig)
+    given = {known[name].key: name for name in short if name in known}
     if problems := [problem for key, value in chosen.items() if (problem := _put(values, key, value))]:
         raise SlimError(
             "Some keys are inside a key that is not a section.",
@@ -63,7 +65,7 @@ def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -
         )
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
-    return parse(RunConfig, values, sources.config or "settings")
+    return parse(RunConfig, values, sources.config or "settings", given)
 
 
 def _by_key(options: Mapping[str, object]) -> dict[str, object]:

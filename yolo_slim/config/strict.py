@@ -29,6 +29,8 @@ Percent = Annotated[float, Field(ge=0, le=1)]
 
 Positive = Annotated[int, Field(gt=0)]
 
+NO_OPTIONS: Mapping[str, str] = {}
+
 
 class Frozen(BaseModel):
     """Immutable configuration: unknown keys and wrong types are errors, nothing is converted silently."""
@@ -50,8 +52,16 @@ def hint(word: str, known: Sequence[str], renamed: Mapping[str, str]) -> str:
     return f" It is now called '{renamed[word]}'." if word in renamed else did_you_mean(word, known)
 
 
-def parse(kind: type[Model], values: Mapping[str, object], source: str) -> Model:
+def parse(
+    kind: type[Model], values: Mapping[str, object], source: str, options: Mapping[str, str] = NO_OPTIONS
+) -> Model:
     """Check ``values`` and make a ``kind`` of them.
+
+    Args:
+        kind: class of the configuration.
+        values: nested values by key.
+        source: where they come from, for the message.
+        options: dotted key to the short option that gave its value, which the message names too.
 
     Raises:
         SlimError: every unknown key, wrong type and impossible value of ``source``, all at once.
@@ -59,7 +69,7 @@ def parse(kind: type[Model], values: Mapping[str, object], source: str) -> Model
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        culprits = [_explain(kind, problem) for problem in error.errors()]
+        culprits = [_explain(kind, problem, options) for problem in error.errors()]
         raise SlimError(
             f"{source}: {len(culprits)} {'value is' if len(culprits) == 1 else 'values are'} not valid.",
             culprits=culprits,
@@ -84,11 +94,12 @@ def read_yaml(path: Path) -> JsonObject:
     return values
 
 
-def _explain(kind: type[Frozen], problem: ErrorDetails) -> str:
+def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, str]) -> str:
     """One line for one of pydantic's problems: the key, what was given, what was expected."""
     location = [str(part) for part in problem["loc"]]
     key, last = ".".join(location), "".join(location[-1:])
     owner = _kind_at(kind, location[:-1])
+    key += f" (option {options[key]})" if key in options else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed)}"
     if problem["type"] == "missing":

@@ -32,8 +32,8 @@ def load(target: str) -> Profile:
     path = Path(target) if own else profiles_folder() / f"{target}.yaml"
     if not path.is_file():
         raise SlimError(
-            f"Unknown target '{target}'.{did_you_mean(target, names())}",
-            remedy=f"Known targets: {', '.join(names())}; or give the path of your own profile (.yaml).",
+            f"File not found: {path}" if own else f"Unknown target '{target}'.{did_you_mean(target, names())}",
+            remedy=f"Give the path of your own profile (.yaml), or a name: {', '.join(names())}.",
         )
     profile = parse(Profile, read_yaml(path), str(path))
     if profile.name != path.stem:

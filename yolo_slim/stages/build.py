@@ -20,6 +20,9 @@ REVISION = 3
 PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
 
+NOT_IN_BUNDLES = {"description", "imgsz", "channel_multiple", "budget", "rungs", "thermal"}
+"""Keys of a profile that no bundle contains: they set defaults, decide the widths, judge and time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildInputs:
@@ -69,13 +72,13 @@ def run(inputs: BuildInputs, folder: Path, context: Context, *, name: str) -> Bu
 
 
 def _job(inputs: BuildInputs, folder: Path, context: Context, name: str) -> Job:
-    """Say what decides the bundles: every graph that is given for one, the images, and all of the profile."""
+    """Say what decides the bundles: their graphs, their images, and what they contain of the profile."""
     needed = {graph_of(build) for build in context.profile.builds}
     graphs = sorted({FLOAT_GRAPH, *(graph for graph in needed if graph in inputs.graphs)})
     return Job(
         stage="build",
         folder=folder,
-        settings={"profile": context.profile.model_dump(), "name": name},
+        settings={"profile": context.profile.model_dump(exclude=NOT_IN_BUNDLES), "name": name},
         inputs={
             **{graph: content(inputs.graph(graph)) for graph in graphs},
             "images": sha256_json([content(path) for path in inputs.images]),

@@ -33,6 +33,8 @@ class Context:
     progress: Progress = field(default_factory=Silent)
     device: Device = field(default_factory=LocalDevice)
     """Runs and times the bundles."""
+    network: str = ""
+    """Whose files a stage makes, for messages, where it runs for several networks: control, slim."""
     retrain: bool = False
     """Train again what only an update of a package made stale."""
     only_check: bool = False

@@ -29,6 +29,10 @@ class RunOptions(Protocol):
         """Listener."""
 
     @property
+    def network(self) -> str:
+        """Whose result it is, for messages, where a stage runs for several networks; empty: there is one."""
+
+    @property
     def retrain(self) -> bool:
         """Make a finished training again that only a version made stale."""
 
@@ -68,18 +72,19 @@ def run_once(
     """
     found = read_manifest(job.folder)
     stale = why_stale(job, found) if found else []
+    title = f"{job.stage} ({options.network})" if options.network else job.stage
     if found and not stale:
-        options.progress.say(f"{job.stage}: up to date, skipped")
+        options.progress.say(f"{title}: up to date, skipped")
         return found
     keeps = is_training and not (options.retrain and can_retrain)
     if found and keeps and are_versions(stale) and outputs_complete(job.folder, found):
-        options.progress.say(f"{job.stage}: kept although {_listed(stale)}; {otherwise}")
+        options.progress.say(f"{title}: kept although {_listed(stale)}; {otherwise}")
         return found
     if options.only_check:
         raise NotUpToDate(job.stage)
     checked = check()
     if found:
-        options.progress.say(f"{job.stage}: stale, made again: {_listed(stale)}")
+        options.progress.say(f"{title}: stale, made again: {_listed(stale)}")
     started = time.monotonic()
     job.begin()
     made = make(checked)
