@@ -20,8 +20,8 @@ from yolo_slim.devices.local import LocalDevice
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import read_truth, score
 from yolo_slim.models.ultralytics import prepare_ultralytics
-from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export
+from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 

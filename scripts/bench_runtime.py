@@ -27,11 +27,11 @@ from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.machine import cores, device_model
 from yolo_slim.models.ultralytics import prepare_ultralytics
-from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.sources import read_image
 from yolo_slim.stages import build, export
+from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 

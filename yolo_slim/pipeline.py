@@ -6,31 +6,23 @@ interrupted run resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from yolo_slim.build_key import BuildKey, BuildName
-from yolo_slim.config import targets
-from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import PruneConfig, RunConfig
-from yolo_slim.datasets.description import Dataset, load_dataset
-from yolo_slim.datasets.labels import has_labels
-from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of, precisions_needed
-from yolo_slim.progress import Progress, Silent
+from yolo_slim.config.run import RunConfig
+from yolo_slim.errors import os_errors_explained
+from yolo_slim.export.builds import archive_of, precisions_needed
+from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
+from yolo_slim.preparation import Run, default_name, owner_of, prepared
+from yolo_slim.progress import Progress
 from yolo_slim.stages import build, export, prune, quantize, recover, validate
-from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import teacher_of
-from yolo_slim.workspace.folder import RUN, Owner, claimed
-from yolo_slim.workspace.job import content
-from yolo_slim.workspace.up_to_date import NotUpToDate
+from yolo_slim.workspace.folder import claimed
 
-Answer = TypeVar("Answer")
 Value = TypeVar("Value")
-DETECTION = ("detect",)
-"""Tasks that the whole chain handles; pruning, recovery and export handle all of Ultralytics'."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,148 +38,6 @@ class Outcome:
     """``report.html``."""
     bundle: Path | None
     """The winning bundle's .tar.gz; None when no build is inside the accuracy budget."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A configuration, with the folder and the context that its stages share."""
-
-    config: RunConfig
-    folder: Path
-    context: Context
-
-    @property
-    def model(self) -> Path:
-        """The user's checkpoint."""
-        return Path(self.config.model)
-
-
-def default_name(config: RunConfig) -> str:
-    """Name a run after what decides it: weights, target, input side and the share removed."""
-    stem = Path(config.model).stem
-    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
-
-
-def _amount(config: PruneConfig) -> str:
-    """Say what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
-    budget, value = config.budget
-    percent = f"{value * 100:g}"
-    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
-
-
-def resolved(config: RunConfig, profile: Profile) -> RunConfig:
-    """Fill in what the target decides: the multiple that widths are rounded to.
-
-    Raises:
-        SlimError: a multiple that the device's runtimes don't compute in.
-    """
-    round_to = config.prune.round_to or profile.channel_multiple
-    if round_to % profile.channel_multiple:
-        raise SlimError(
-            f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "
-            f"{profile.channel_multiple}.",
-            remedy=f"Set prune.round_to to {profile.channel_multiple}, or change the profile.",
-        )
-    return config.model_copy(update={"prune": config.prune.model_copy(update={"round_to": round_to})})
-
-
-def prepared(
-    config: RunConfig,
-    folder: Path,
-    *,
-    command: str = "",
-    progress: Progress | None = None,
-    retrain: bool = False,
-) -> Run:
-    """Read the target and the data set's description; no network is loaded and nothing is written."""
-    profile = targets.load(config.target)
-    config = resolved(config, profile)
-    context = Context(
-        dataset=load_dataset(Path(config.data)),
-        profile=profile,
-        imgsz=config.imgsz,
-        seed=config.seed,
-        end2end=config.export.end2end,
-        command=command,
-        progress=progress or Silent(),
-        retrain=retrain,
-    )
-    return Run(config=config, folder=folder, context=context)
-
-
-def checked(this: Run, tasks: Sequence[str] = DETECTION) -> None:
-    """Check every input at once: model, stride, training arguments, data set.
-
-    Args:
-        this: the run.
-        tasks: Ultralytics' tasks that the caller's stages handle.
-
-    Raises:
-        SlimError: anything wrong with the inputs.
-    """
-    from yolo_slim.datasets.check import check_dataset
-    from yolo_slim.models import checkpoint
-    from yolo_slim.training.arguments import check_overrides, check_teacher, require_device
-
-    config, context = this.config, this.context
-    loaded = checkpoint.load(this.model, tasks)
-    checkpoint.require_float(loaded)
-    checkpoint.require_imgsz(loaded, config.imgsz)
-    checkpoint.require_end2end(loaded, asked=config.export.end2end)
-    check_overrides(config.recover.overrides)
-    require_device(config.recover.device)
-    check_teacher(config.recover, loaded)
-    check_dataset(
-        context.dataset,
-        model_names=loaded.names,
-        task=loaded.task,
-        progress=lambda done, total: context.progress.step("check the data", done, total),
-    )
-    validate.choose_split(context.dataset, config.validate_)
-
-
-@dataclass
-class _Recorder:
-    """A listener that keeps the facts until it is clear whether they are all there is to say."""
-
-    facts: list[str] = field(default_factory=list)
-
-    def step(self, text: str, done: int, total: int) -> None:
-        """Ignore."""
-
-    def say(self, text: str) -> None:
-        """Keep a fact."""
-        self.facts.append(text)
-
-
-def check_then_make(context: Context, call: Callable[[Context], Answer], check: Callable[[], None]) -> Answer:
-    """Answer from what is up to date, without loading a network; otherwise check the inputs and make the rest.
-
-    Args:
-        context: of the call.
-        call: runs one stage or all of them.
-        check: refuses bad inputs, before anything is made.
-    """
-    recorder = _Recorder()
-    try:
-        answer = call(replace(context, only_check=True, progress=recorder))
-    except NotUpToDate:
-        check()
-        return call(context)
-    for fact in recorder.facts:
-        context.progress.say(fact)
-    return answer
-
-
-def owner_of(config: RunConfig, command: str = "") -> Owner:
-    """Say whose a run's folder is: results of another model, data set or target don't belong there."""
-    identity = {
-        "model_sha256": content(Path(config.model)),
-        "data": str(Path(config.data).resolve()),
-        "target": targets.load(config.target).name,
-    }
-    record = {"config": config.model_dump(by_alias=True), "command": command}
-    return Owner(kind=RUN, identity=identity, record=record)
 
 
 def run(
@@ -208,22 +58,11 @@ def run(
     this = prepared(config, folder, command=command, progress=progress, retrain=retrain)
 
     def check() -> None:
-        checked(this)
-        _require_calibration(this)
+        require_good_inputs(this)
+        require_calibration(this)
 
     with claimed(folder, owner_of(config, command)), os_errors_explained(folder):
         return check_then_make(this.context, lambda context: _chain(replace(this, context=context)), check)
-
-
-def _require_calibration(this: Run) -> None:
-    """Refuse data that int8 can't be calibrated on: better now than after hours of training."""
-    from yolo_slim.quantization import calibration
-
-    if "int8" in precisions_needed(this.context.profile):
-        config, wanted = this.config, this.config.quantize
-        calibration.choose(
-            this.context.dataset, count=wanted.images, check=wanted.check_images, imgsz=config.imgsz, seed=config.seed
-        )
 
 
 def _chain(this: Run) -> Outcome:
@@ -311,7 +150,7 @@ def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Bui
     built = build.run(
         build.BuildInputs(
             onnx=exported.onnx,
-            images=selfcheck_images(context.dataset),
+            images=build.selfcheck_images(context.dataset),
             graphs=quantized.graphs if quantized else {},
         ),
         folder / "build" / kind,
@@ -327,20 +166,3 @@ def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Bui
         skipped=built.skipped,
         preflight=built.preflight,
     )
-
-
-def selfcheck_images(dataset: Dataset) -> list[Path]:
-    """Choose the validation images of the self-check: the first with labels.
-
-    Raises:
-        SlimError: there are none.
-    """
-    images = dataset.splits.get("val", [])
-    if not images:
-        raise SlimError(
-            f"{dataset.yaml}: no validation images for the bundle's self-check.",
-            culprits=dataset.problems.get("val", ()),
-            remedy="Add a split 'val'.",
-        )
-    labelled = [path for path in images[:200] if has_labels(path)]
-    return (labelled or images)[:SELFCHECK_IMAGES]

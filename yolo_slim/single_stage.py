@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from yolo_slim import pipeline
+from yolo_slim import preparation
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.pipeline import check_then_make, checked, default_name, owner_of, selfcheck_images
+from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
+from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import block_costs, build, export, plan, prune, quantize, recover, validate
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
@@ -37,9 +38,9 @@ class Call:
     progress: Progress = field(default_factory=Silent)
     retrain: bool = False
 
-    def prepared(self, folder: Path) -> pipeline.Run:
+    def prepared(self, folder: Path) -> Run:
         """Read target and data set."""
-        return pipeline.prepared(
+        return preparation.prepared(
             self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain
         )
 
@@ -64,7 +65,7 @@ def _run(
     call: Call,
     folder: Path,
     stage: str,
-    make: Callable[[pipeline.Run], Answer],
+    make: Callable[[Run], Answer],
     *,
     tasks: Sequence[str] = TASKS,
     model_sha256: str | None = None,
@@ -76,14 +77,14 @@ def _run(
     this = call.prepared(folder)
     with call.claimed(folder, stage, model_sha256=model_sha256):
         return check_then_make(
-            this.context, lambda context: make(replace(this, context=context)), lambda: checked(this, tasks)
+            this.context, lambda context: make(replace(this, context=context)), lambda: require_good_inputs(this, tasks)
         )
 
 
 def run_prune(call: Call) -> PruneOutputs:
     """Prune a checkpoint."""
 
-    def make(this: pipeline.Run) -> PruneOutputs:
+    def make(this: Run) -> PruneOutputs:
         inputs = prune.PruneInputs(model=this.model, training=this.config.recover)
         of_run = run_of(this.folder)
         recovery = of_run / "recover" if of_run else None
@@ -98,21 +99,21 @@ def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     name = f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}-block-costs"
     folder = call.out or RUNS / name
 
-    def make(this: pipeline.Run) -> block_costs.BlockCostsOutputs:
+    def make(this: Run) -> block_costs.BlockCostsOutputs:
         inputs = block_costs.BlockCostsInputs(model=this.model, pruning=this.config.prune)
         return block_costs.run(inputs, this.config.block_costs, folder, this.context)
 
     # A table takes an hour, so another model's isn't replaced.
     model_sha256 = content(Path(config.model))
     call = replace(call, out=folder)
-    return _run(call, folder, "block-costs", make, tasks=pipeline.DETECTION, model_sha256=model_sha256)
+    return _run(call, folder, "block-costs", make, tasks=DETECTION, model_sha256=model_sha256)
 
 
 def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:
     """Write the plan that :func:`run_prune` would make, without weights."""
     this = call.prepared(folder)
     with stage_claimed(folder, "prune"):
-        checked(this, TASKS)
+        require_good_inputs(this, TASKS)
         return plan.make(this.model, this.config.prune, folder, this.context)
 
 
@@ -126,7 +127,7 @@ def apply_plan(call: Call, plan_path: Path, folder: Path) -> PruneOutputs:
         return plan.apply(plan_path, this.model, folder, context)
 
 
-def _require_good_data(this: pipeline.Run) -> None:
+def _require_good_data(this: Run) -> None:
     """Check the data set against the model that it is for."""
     from yolo_slim.datasets.check import check_dataset
     from yolo_slim.models import checkpoint
@@ -147,7 +148,7 @@ def run_recover(call: Call, weights: Path) -> recover.RecoverOutputs:
     inputs = recover.RecoverInputs(weights=weights, teacher=teacher)
     is_named = call.out is not None
 
-    def make(this: pipeline.Run) -> recover.RecoverOutputs:
+    def make(this: Run) -> recover.RecoverOutputs:
         return recover.run(inputs, this.config.recover, folder, this.context, replace=is_named)
 
     return _run(replace(call, out=folder), folder, "recover", make)
@@ -227,7 +228,7 @@ def run_build(call: Call, onnx: Path, quantized: Path | None) -> build.BuildOutp
     this = call.prepared(folder)
     inputs = build.BuildInputs(
         onnx=onnx,
-        images=selfcheck_images(this.context.dataset),
+        images=build.selfcheck_images(this.context.dataset),
         graphs=quantize.finished_in(quantized).graphs if quantized else {},
     )
     with call.claimed(folder, "build"):
@@ -238,7 +239,7 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
     """Measure bundles and weights, and judge them by a target's gates."""
     folder = call.place("validate")
 
-    def make(this: pipeline.Run) -> validate.ValidateOutputs:
+    def make(this: Run) -> validate.ValidateOutputs:
         return validate.run(inputs, this.config.validate_, folder, this.context, name=folder.name)
 
-    return _run(call, folder, "validate", make, tasks=pipeline.DETECTION)
+    return _run(call, folder, "validate", make, tasks=DETECTION)

@@ -11,7 +11,7 @@ from tests.helpers.cli import refused, run_cli
 from yolo_slim import api
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.pipeline import default_name
+from yolo_slim.preparation import default_name
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from yolo_slim import api
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
-from yolo_slim.pipeline import owner_of
+from yolo_slim.preparation import owner_of
 from yolo_slim.stages import export, recover
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import COMPARISON, RUN, Owner, claimed

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim import pipeline
+from yolo_slim import preparation
 from yolo_slim.api import make_config
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.networks import NOTHING_RANDOM, Cell, Network, timed_key
@@ -45,11 +45,11 @@ def entries(folder: Path) -> dict[str, Entry]:
     return {entry.method: entry for entry in load(folder / "compare.json").methods}
 
 
-def prepared(model: Path, data: Path, folder: Path, **settings: Any) -> pipeline.Run:
+def prepared(model: Path, data: Path, folder: Path, **settings: Any) -> preparation.Run:
     """Return a checked run at 64 px with few images for the statistics."""
     quick = {"prune.bn_images": 8, "prune.images": 8, "prune.round_to": 16, **settings}
     config = make_config(model, data, imgsz=64, target="host", settings=quick)
-    return pipeline.prepared(config, folder, progress=Silent())
+    return preparation.prepared(config, folder, progress=Silent())
 
 
 def score(map50_95: float) -> Score:

@@ -23,6 +23,8 @@ LAYERS = (
     ("reporting",),
     ("pruning", "training", "export", "quantization"),
     ("stages",),
+    ("preparation",),
+    ("input_check",),
     ("pipeline",),
     ("single_stage",),
     ("sweep",),

@@ -16,9 +16,9 @@ from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
 from yolo_slim.models.exported import layout_of
-from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.runtime.selfcheck import check
 from yolo_slim.stages import build, export
+from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
 
 

@@ -15,8 +15,8 @@ from yolo_slim.config import targets
 from yolo_slim.config.profile import Budget, RuntimeChoice
 from yolo_slim.config.run import ExportConfig, QuantizeConfig, ValidateConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, quantize, validate
+from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.result import Result
 

@@ -14,8 +14,8 @@ from tests.helpers.devices import FakeDevice
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
-from yolo_slim.pipeline import selfcheck_images
 from yolo_slim.stages import build, export, validate
+from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.result import Result
 

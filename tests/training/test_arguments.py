@@ -12,7 +12,7 @@ from ultralytics.cfg import get_cfg
 
 from tests.helpers import tiny_data
 from tests.helpers.trainings import QUICK, Recover, training_in
-from yolo_slim import api, pipeline
+from yolo_slim import api, pipeline, preparation
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
@@ -139,7 +139,7 @@ def test_every_caller_asks_for_the_exported_head(
     monkeypatch.setattr(recover, "run", noted)
     monkeypatch.setattr(prune, "run", lambda *_, **__: outputs_in(tmp_path))
     config = api.make_config(weights, signs, imgsz=64, settings={"export.end2end": True})
-    this = pipeline.prepared(config, tmp_path / "run")
+    this = preparation.prepared(config, tmp_path / "run")
     for start in (
         lambda: api.recover(weights, weights, signs, tmp_path / "r", imgsz=64, settings={"export.end2end": True}),
         lambda: pipeline.trained_and_built(this, weights, "slim", seed=0),

@@ -8,7 +8,7 @@ from yolo_slim.comparison.device import Meter
 from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
 from yolo_slim.config.run import RunConfig
 from yolo_slim.files import JsonObject, flat, sha256
-from yolo_slim.pipeline import Run
+from yolo_slim.preparation import Run
 
 
 def settings_of(config: RunConfig, data_digest: str) -> JsonObject:

@@ -16,7 +16,7 @@ from yolo_slim.files import JsonObject, read_json, sha256, write_json
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.measuring.rounds import time_in_rounds
-from yolo_slim.pipeline import Run
+from yolo_slim.preparation import Run
 
 TIMING_SCHEMA = 3
 """Of timing.json; one of another is measured again."""

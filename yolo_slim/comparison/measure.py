@@ -19,6 +19,7 @@ from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import conv_widths, measure
+from yolo_slim.preparation import Run
 from yolo_slim.sweep.executors import Finished, run_here
 
 
@@ -29,9 +30,7 @@ class NotPossible(SlimError):
 class Measurements:
     """The measurements of one call, in the comparison's folder."""
 
-    def __init__(
-        self, run: pipeline.Run, runtimes: tuple[str, ...], imported: Mapping[Cell, Imported], meter: Meter
-    ) -> None:
+    def __init__(self, run: Run, runtimes: tuple[str, ...], imported: Mapping[Cell, Imported], meter: Meter) -> None:
         self.run, self.runtimes, self.imported, self.meter = run, runtimes, imported, meter
         self.setting = Setting(run)
 

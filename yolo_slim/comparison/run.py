@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from yolo_slim import pipeline
+from yolo_slim import preparation
 from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison import imported
 from yolo_slim.comparison.about import about, settings_of
@@ -19,6 +19,7 @@ from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
 from yolo_slim.comparison.request import CompareRequest, checked
 from yolo_slim.comparison.summary import summarize
+from yolo_slim.input_check import require_good_inputs
 from yolo_slim.progress import Progress
 from yolo_slim.sweep.grid import merged
 
@@ -31,8 +32,8 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
     """
     asked = checked(request)
     folder = asked.folder
-    this = pipeline.prepared(asked.config, folder, command=asked.command, progress=progress)
-    pipeline.checked(this)
+    this = preparation.prepared(asked.config, folder, command=asked.command, progress=progress)
+    require_good_inputs(this)
     wanted = cells_of(asked.methods, asked.removed, asked.seeds)
     settings = settings_of(this.config, this.context.dataset.digest)
     with folders.owned(folder, settings) as known:

@@ -21,7 +21,7 @@ from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import measure
-from yolo_slim.pipeline import Run
+from yolo_slim.preparation import Run
 from yolo_slim.pruning.decisions import ROUND_TO
 from yolo_slim.stages import prune
 from yolo_slim.training.replacement import contains_training

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.errors import os_errors_explained
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.datasets.labels import has_labels
+from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export import device_wheel
-from yolo_slim.export.builds import FLOAT_GRAPH, ExpectedBuilds, archive_of, graph_of
+from yolo_slim.export.builds import FLOAT_GRAPH, SELFCHECK_IMAGES, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
@@ -151,3 +153,20 @@ def _made(inputs: BuildInputs, found: _Checked, folder: Path, context: Context, 
 def _by_name(values: Mapping[BuildName, str]) -> dict[str, str]:
     """Write builds as the manifest names them."""
     return {str(build): value for build, value in values.items()}
+
+
+def selfcheck_images(dataset: Dataset) -> list[Path]:
+    """Choose the validation images of the self-check: the first with labels.
+
+    Raises:
+        SlimError: there are none.
+    """
+    images = dataset.splits.get("val", [])
+    if not images:
+        raise SlimError(
+            f"{dataset.yaml}: no validation images for the bundle's self-check.",
+            culprits=dataset.problems.get("val", ()),
+            remedy="Add a split 'val'.",
+        )
+    labelled = [path for path in images[:200] if has_labels(path)]
+    return (labelled or images)[:SELFCHECK_IMAGES]

@@ -1,0 +1,94 @@
+"""A run before its first stage: its name, its folder's owner, and the context that its stages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yolo_slim.config import targets
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import PruneConfig, RunConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.folder import RUN, Owner
+from yolo_slim.workspace.job import content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A configuration, with the folder and the context that its stages share."""
+
+    config: RunConfig
+    folder: Path
+    context: Context
+
+    @property
+    def model(self) -> Path:
+        """The user's checkpoint."""
+        return Path(self.config.model)
+
+
+def default_name(config: RunConfig) -> str:
+    """Name a run after what decides it: weights, target, input side and the share removed."""
+    stem = Path(config.model).stem
+    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+
+
+def _amount(config: PruneConfig) -> str:
+    """Say what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
+    budget, value = config.budget
+    percent = f"{value * 100:g}"
+    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
+
+
+def resolved(config: RunConfig, profile: Profile) -> RunConfig:
+    """Fill in what the target decides: the multiple that widths are rounded to.
+
+    Raises:
+        SlimError: a multiple that the device's runtimes don't compute in.
+    """
+    round_to = config.prune.round_to or profile.channel_multiple
+    if round_to % profile.channel_multiple:
+        raise SlimError(
+            f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "
+            f"{profile.channel_multiple}.",
+            remedy=f"Set prune.round_to to {profile.channel_multiple}, or change the profile.",
+        )
+    return config.model_copy(update={"prune": config.prune.model_copy(update={"round_to": round_to})})
+
+
+def prepared(
+    config: RunConfig,
+    folder: Path,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+    retrain: bool = False,
+) -> Run:
+    """Read the target and the data set's description; no network is loaded and nothing is written."""
+    profile = targets.load(config.target)
+    config = resolved(config, profile)
+    context = Context(
+        dataset=load_dataset(Path(config.data)),
+        profile=profile,
+        imgsz=config.imgsz,
+        seed=config.seed,
+        end2end=config.export.end2end,
+        command=command,
+        progress=progress or Silent(),
+        retrain=retrain,
+    )
+    return Run(config=config, folder=folder, context=context)
+
+
+def owner_of(config: RunConfig, command: str = "") -> Owner:
+    """Say whose a run's folder is: results of another model, data set or target don't belong there."""
+    identity = {
+        "model_sha256": content(Path(config.model)),
+        "data": str(Path(config.data).resolve()),
+        "target": targets.load(config.target).name,
+    }
+    record = {"config": config.model_dump(by_alias=True), "command": command}
+    return Owner(kind=RUN, identity=identity, record=record)
