@@ -36,6 +36,7 @@ def load(target: str) -> Profile:
             remedy=f"Known targets: {', '.join(names())}; or give the path of your own profile (.yaml).",
         )
     profile = parse(Profile, read_yaml(path), str(path))
+    # names() and load() know a profile by its file's name alone.
     if profile.name != path.stem:
         raise SlimError(
             f"{path}: the profile is named '{profile.name}' but its file '{path.stem}'.",
