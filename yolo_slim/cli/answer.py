@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import yaml
 
+# 2 is missing: it means bad input, as in click.
 VERDICT_EXIT = {"pass": 0, "fail": 1, "unproven": 3}
 
 
@@ -24,6 +25,7 @@ def answer(values: Mapping[str, object], *, as_json: bool, text: str = "") -> No
 
 def as_yaml(values: Mapping[str, object]) -> str:
     """Nested values for people: YAML, whose short lists and mappings take one line."""
+    # safe_dump refuses paths and other objects; JSON turns them into text.
     plain = json.loads(json.dumps(values, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None).rstrip()
 

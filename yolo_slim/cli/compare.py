@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class CompareCommand(Command):
     """A command that explains how several values are given."""
 
+    # Otherwise click refuses the extra words before parse_args can explain them.
     allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -30,6 +31,7 @@ class CompareCommand(Command):
             click.UsageError: words that belong to no option, such as the 1 and 2 of ``--seeds 0 1 2``.
         """
         left = super().parse_args(ctx, args)
+        # Shell completion parses unfinished lines, where nothing is an error.
         if left and not ctx.resilient_parsing:
             raise click.UsageError(
                 f"Unexpected: {' '.join(left)}. Separate several values with commas: --seeds 0,1,2 --prune 0.3,0.5; "

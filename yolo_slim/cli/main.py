@@ -15,6 +15,7 @@ from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explai
 COMMANDS = (chain, stages, block_costs, compare, plans, show)
 """Importing these modules adds their commands to the group."""
 
+# 128 + SIGINT (2), as shells report it.
 EXIT_INTERRUPTED = 130
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     # Ultralytics would install missing packages by itself.
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
+        # Otherwise click would end the process itself, with code 1 for Ctrl-C.
         code = cli.main(prog_name="yolo-slim", standalone_mode=False)
     except SlimError as error:
         code = _refused(error)

@@ -131,6 +131,7 @@ def _listed(
     """A reader of values with commas, such as ``0,1,2``; ``one``: a single one without a comma is no list."""
 
     def read(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> Any:
+        # click takes the next option for the value in `--seeds --quiet`; -1 may be a value.
         if any(not text.strip() or re.match(r"-[^\d.]", text) for text in values):
             # An empty shell variable must not start everything that the default stands for.
             raise click.BadOptionUsage(option.opts[0], f"Option '{option.opts[0]}' requires an argument.", ctx)

@@ -36,6 +36,7 @@ class Listener:
         if self._bars is None:
             click.echo(text, err=True)
         else:
+            # By the bars' own console: other output would break the live display.
             self._bars.console.print(text, highlight=False)
 
 

@@ -37,6 +37,7 @@ def show(path: Path, as_json: bool) -> None:
     elif result is not None:
         _show_result(result, as_json=as_json)
         if unfinished := _unfinished(path):
+            # To standard error: with --json, standard output must stay JSON alone.
             state = "Note: this result is of an earlier state of the run."
             click.echo(f"{state} Unfinished, or to be measured again: {unfinished}.", err=True)
     elif (path / "run.json").is_file():

@@ -156,6 +156,7 @@ def validate(
     keys = {str(BuildKey("slim", BuildName.of(one.spec))): one.folder for one in opened}
     if len(keys) < len(opened):
         raise SlimError("Two bundles have the same runtime and precision.", remedy="Validate them one after the other.")
+    # Not the target's default: bundles have a fixed input side.
     options["imgsz"] = options.get("imgsz") or opened[0].spec.imgsz[0]
     with listening(quiet=quiet) as listener:
         outputs = api.validate(keys, control, data, out, command=command_line(), progress=listener, **options)

@@ -81,6 +81,7 @@ TAKES = {
     "compare": Takes(("target", "imgsz", "epochs", "device", "train"), CompareConfig),
     "prune": Takes(("target", "imgsz", "prune")),
     "block_costs": Takes(("target", "imgsz", "removed", "runtime", "images")),
+    # Without `teacher`, which the command and the API function require as an argument of their own.
     "recover": Takes(("target", "imgsz", "epochs", "device", "train")),
     "export": Takes(("target", "imgsz")),
     "quantize": Takes((), QuantizeFiles),

@@ -82,6 +82,7 @@ def alternatives(annotation: object) -> list[object]:
     """The types that an annotation such as ``Annotated[float, ...] | None`` allows, none aside."""
     if get_origin(annotation) is Annotated:
         return alternatives(get_args(annotation)[0])
+    # ``str | None`` makes a UnionType, ``Annotated[...] | None`` a Union.
     if get_origin(annotation) in (Union, UnionType):
         return [found for part in get_args(annotation) for found in alternatives(part)]
     return [] if annotation is NoneType else [annotation]

@@ -63,6 +63,7 @@ def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -
             culprits=problems,
             remedy="Correct the file or the option; docs/configuration.md lists the sections and their keys.",
         )
+    # This default depends on another setting, so the field itself can't have it.
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
     return parse(RunConfig, values, sources.config or "settings", given)
@@ -87,6 +88,7 @@ def _plain(value: object, types: Sequence[object] = ()) -> object:
         return dict(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
+    # The strict check takes no path for text, and no tuple for a list.
     plain = str(value) if isinstance(value, Path) else value
     return [plain] if types and all(get_origin(kind) is list for kind in types) else plain
 
@@ -111,6 +113,7 @@ def _put(values: dict[str, Any], dotted: str, value: object) -> str:
         inner = values.get(part)
         if inner is not None and not isinstance(inner, Mapping):
             return f"{dotted}: {'.'.join(parents[:depth])} is {inner!r}, not a section"
+        # A copy: the mapping may be the caller's own (settings=...).
         values[part] = inner = dict(inner or {})
         values = inner
     values[last] = value

@@ -150,6 +150,7 @@ class Profile(Frozen):
     @classmethod
     def _knows_the_power_mode(cls, value: Jetson | None, info: ValidationInfo) -> Jetson | None:
         """Refuse a power mode that the module doesn't have: no timing could ever be in it."""
+        # info.data has the fields declared before this one, so power_mode must stand above jetson.
         mode = info.data.get("power_mode")
         if value is not None and mode is not None and mode not in value.power_modes:
             raise PydanticCustomError("mode", "power_modes with power_mode {mode} among them", {"mode": mode})

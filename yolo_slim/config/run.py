@@ -30,6 +30,7 @@ class PruneConfig(Frozen):
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     params_removed: Fraction | None = None
     """Budget in place of ``macs_removed``: the fraction of the fused network's parameters to remove."""
+    # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
     max_size_mb: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
     """Budget in place of ``macs_removed``: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
     head_rate: Percent = 0.8
@@ -43,6 +44,7 @@ class PruneConfig(Frozen):
     scope: Literal["global", "uniform", "isomorphic", "block_costs"] = "global"
     """Rank all channels together, remove the same fraction of every layer, rank within each kind of layer, or follow
     the table ``block_costs``."""
+    # validate_default: a scope without its table must be refused too.
     block_costs: str | None = Field(default=None, validate_default=True)
     """Table of block costs (JSON) that `yolo-slim block-costs` wrote for this model, for scope ``block_costs``."""
     steps: Annotated[int, Field(ge=1, le=20)] = 3
@@ -69,6 +71,7 @@ class PruneConfig(Frozen):
     """Number of training images that re-estimate batch-normalisation statistics after the cut; 0: the statistics stay
     as they are; none: 64 to 256."""
 
+    # Before: a checked value no longer shows whether it was given or is the default.
     @model_validator(mode="before")
     @classmethod
     def _another_budget(cls, values: Any) -> Any:
@@ -81,6 +84,7 @@ class PruneConfig(Frozen):
     @classmethod
     def _one_budget(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a second budget, and none at all."""
+        # info.data has the budgets declared above this one, so each pair is compared once.
         others = [key for key in BUDGETS if info.data.get(key) is not None]
         if value is not None and others:
             raise conflict(f"conflicts with {others[0]}; set only one budget")
@@ -104,6 +108,7 @@ class PruneConfig(Frozen):
     def _table_for_scope(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a table that nothing reads, and a scope without its table."""
         scope = info.data.get("scope")
+        # None: the scope failed its own check, which is reported already.
         if value is not None and scope not in (None, "block_costs"):
             raise conflict(f"conflicts with scope {scope}; set scope to block_costs, or leave block_costs out")
         if value is None and scope == "block_costs":

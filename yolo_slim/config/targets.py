@@ -36,6 +36,7 @@ def load(target: str) -> Profile:
             remedy=f"Give the path of your own profile (.yaml), or a name: {', '.join(names())}.",
         )
     profile = parse(Profile, read_yaml(path), str(path))
+    # names() and load() know a profile by its file's name alone.
     if profile.name != path.stem:
         raise SlimError(
             f"{path}: the profile is named '{profile.name}' but its file '{path.stem}'.",

@@ -132,6 +132,7 @@ def _class_folders(folder: Path) -> Dataset:
     found = {split: next((folder / name for name in names if (folder / name).is_dir()), None)
              for split, names in FOLDER_NAMES.items()}  # fmt: skip
     train = found["train"]
+    # Ultralytics numbers the classes in the order of the training folders' names.
     classes = sorted(path.name for path in train.iterdir() if path.is_dir()) if train else []
     if not classes:
         raise SlimError(
@@ -216,6 +217,7 @@ def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Pat
     if split == "test" and images and not any(image.is_file() for image in images):
         problems.append(f"test: none of its {len(images)} images exists")
         return []
+    # By text, as Ultralytics sorts: paths compare part by part, which puts a/ before a-b/.
     return sorted(images, key=str)
 
 

@@ -40,7 +40,7 @@ def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray
     if keypoints:
         rows = [_without_keypoints(number, row, keypoints) for number, row in enumerate(rows, 1)]
     boxes = np.array([_row_to_box(number, row) for number, row in enumerate(rows, 1)])
-    # np.unique also sorts the rows, as in Ultralytics.
+    # np.unique also sorts the rows; Ultralytics sorts them only where some repeat.
     return np.asarray(np.unique(boxes, axis=0))
 
 
@@ -71,6 +71,7 @@ def _without_keypoints(number: int, row: list[str], shape: tuple[int, int]) -> l
     if len(row) != 5 + points * values:
         raise ValueError(f"row {number} has {len(row)} columns; expected {5 + points * values} for kpt_shape {shape}")
     try:
+        # A third value of a point is its visibility (0 to 2), not a coordinate.
         outside = [word for i, word in enumerate(row[5:]) if i % values < 2 and not _inside(float(word))]
     except ValueError:
         raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
@@ -84,6 +85,7 @@ def _row_to_box(number: int, row: list[str]) -> list[float]:
         values = [float(word) for word in row]
     except ValueError:
         raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
+    # A polygon has at least three points: 7 columns, and always an odd number.
     if len(values) < 5 or (len(values) > 5 and (len(values) < 7 or len(values) % 2 == 0)):
         raise ValueError(f"row {number} has {len(values)} columns; expected 5 (class x y width height)")
     if not values[0].is_integer() or values[0] < 0:

@@ -38,6 +38,7 @@ def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
 def _link_classes(folder: Path, split: str, images: list[Path]) -> None:
     """Link a split's files into folders named after their classes."""
     for number, image in enumerate(images):
+        # The number comes first: sorted by name, the links have the order of the images again (training/batches.py).
         link = folder / split / image.parent.name / f"{number:06d}_{image.name}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(image.absolute())
@@ -50,6 +51,7 @@ def _link_split(folder: Path, split: str, images: list[Path]) -> None:
     for number, image in enumerate(images):
         # The number keeps Ultralytics' order, and keeps files with equal names in different folders apart.
         name = f"{number:06d}_{image.stem}"
+        # Absolute, because a relative target counts from the link's folder.
         (folder / "images" / split / f"{name}{image.suffix}").symlink_to(image.absolute())
         label = label_path(image)
         if label.is_file():

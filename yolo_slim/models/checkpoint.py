@@ -47,6 +47,7 @@ MOVED_NAMES = {
     "ultralytics.nn.tasks.YOLOv10DetectionModel": "ultralytics.nn.tasks.DetectionModel",
     "ultralytics.utils.loss.v10DetectLoss": "ultralytics.utils.loss.E2EDetectLoss",
     "pathlib.WindowsPath": "pathlib.PosixPath",
+    # Python 3.13 pickles paths under pathlib._local, a module that earlier versions don't have.
     **({"pathlib._local.WindowsPath": "pathlib.PosixPath"} if sys.version_info >= (3, 13) else {}),
 }
 """Names in older checkpoints (yolov9e, yolov10, trained on Windows) and what ``YOLO()`` reads instead of them.
@@ -178,6 +179,7 @@ def require_end2end(checkpoint: Checkpoint, *, asked: bool) -> None:
 def require_modelopt(fact: str) -> None:
     """Raise, with what needs it as the fact, unless NVIDIA ModelOpt is installed: Ultralytics' int8 is built on it."""
     # find_spec, because importing ModelOpt takes seconds.
+    # ModelOpt imports huggingface_hub without requiring it.
     if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
         raise SlimError(
             f"{fact}, which needs NVIDIA ModelOpt.",
@@ -276,6 +278,7 @@ def _unpickle(path: Path, data: bytes) -> dict[str, object]:
 
     try:
         with temporary_modules(MOVED_MODULES, MOVED_NAMES):
+            # Ultralytics pickles the network itself; weights_only refuses its classes.
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from None

@@ -54,6 +54,7 @@ def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
     """The task and the layout that Ultralytics' metadata describe."""
     import ast
 
+    # Ultralytics writes values by str(): Python literals, not JSON.
     height, width = ast.literal_eval(metadata["imgsz"])
     names = {int(key): str(value) for key, value in ast.literal_eval(metadata["names"]).items()}
     layout = "end2end" if metadata.get("end2end") == "True" else "one2many"

@@ -34,6 +34,7 @@ def fused(model: nn.Module, *, end2end: bool) -> nn.Module:
         # A training leaves its own limits in the head; the exporter sets its defaults, which are the class's.
         for key in ("max_det", "agnostic_nms"):
             vars(copied.model[-1]).pop(key, None)  # type: ignore[index]
+    # After ``end2end`` is set: fusing drops the head that it doesn't name.
     fuse = copied.fuse
     fuse(verbose=False)  # type: ignore[operator]
     return copied

@@ -72,6 +72,7 @@ def allocate_global(problem: Problem, *, per_mac: float, value: CostModel | None
         gone = [slot.width - int(k) for slot, k in pairs]
         loss = np.array([_loss(c, g, int(d)) for c, g, d in zip(cumulated, gone, step, strict=True)])
         # Steps that save nothing are never taken: they would cost score and bring the target no closer.
+        # np.where computes both branches, so the divisor mustn't be 0 where nothing is saved.
         rank = np.where((step > 0) & (saved > 0), loss / np.maximum(saved, 1.0) ** per_mac, np.inf)
         best = int(rank.argmin())
         if not np.isfinite(rank[best]):
@@ -220,6 +221,7 @@ def allocate_apart(allocate: Allocate, problem: Problem, *, head_rows: np.ndarra
     keep = full
     for _ in range(MOST_PASSES):
         before = keep
+        # Each turn starts from full widths: allocation only removes, and a narrower neck lets the head keep more.
         keep = allocate(replace(head, start=np.where(in_head, full, keep)))
         keep = allocate(replace(rest, start=np.where(in_head, keep, full)))
         if np.array_equal(before, keep):

@@ -55,6 +55,7 @@ def _area_attention(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor:
 
 def _project(module: Any, x: torch.Tensor, values: Labels) -> torch.Tensor:
     """The output of an attention block whose values have these labels."""
+    # Attention mixes positions and never channels, so its result has the labels of the values.
     mixed = label(torch.zeros(len(x), len(values), *x.shape[2:], device=x.device), values)
     projected = module.proj(mixed + module.pe(mixed))
     return projected if isinstance(projected, torch.Tensor) else x
@@ -69,6 +70,7 @@ def _scaled_residual(trace: Trace, module: Any, x: torch.Tensor) -> torch.Tensor
         return out
     labels = labels_of(out)
     assert labels is not None
+    # gamma has no labels, so a product with it would freeze the channels; only the sum is followed.
     trace.norms[f"{trace.name_of(module)}.gamma"] = labels
     return x + out
 
@@ -90,6 +92,7 @@ def _several_outputs(trace: Trace, module: Any, x: torch.Tensor) -> tuple[torch.
 
 def _sum_of_levels(_: Trace, module: Any, xs: Sequence[Any]) -> torch.Tensor:
     """CBFuse (yolov9): the sum of resized outputs of several CBLinear."""
+    # The forward sums torch.stack(...), which would freeze its inputs; additions merge their labels instead.
     total: torch.Tensor = xs[-1]
     for chosen, x in zip(module.idx, xs[:-1], strict=False):
         total = functional.interpolate(x[chosen], size=xs[-1].shape[2:], mode="nearest") + total
@@ -116,6 +119,7 @@ def update_attributes(module: Any, kept: Sequence[int] | None) -> None:
         module: any module; other classes than these blocks have nothing to set.
         kept: outputs that stay of a CBLinear's convolution, in channels before the cut.
     """
+    # Subclasses too (C3k2, C2fCIB, ELAN1), which inherit these attributes. The exporter splits a C2f by ``c``.
     if isinstance(module, (block.C2f, block.C2, block.PSA, block.C2PSA, block.RepNCSPELAN4)):
         module.c = module.cv1.conv.out_channels // 2
     elif isinstance(module, (block.ADown, block.SPPELAN)):
@@ -127,6 +131,7 @@ def update_attributes(module: Any, kept: Sequence[int] | None) -> None:
         module.num_heads = module.qkv.conv.out_channels // (3 * module.head_dim)
         module.all_head_dim = module.num_heads * module.head_dim
     elif isinstance(module, conv.RepConv):
+        # Fusing makes the kernel of the identity branch from ``c1``.
         module.c1, module.c2 = module.conv1.conv.in_channels, module.conv1.conv.out_channels
     elif isinstance(module, block.RepVGGDW):
         module.dim = module.conv.conv.out_channels

@@ -33,6 +33,7 @@ def make_goal(config: PruneConfig, before: Size, model: Path, onnx_bytes: OnnxBy
     if budget == "params_removed":
         return Goal(removed=value, what="parameters", setting="prune.params_removed")
     size = onnx_bytes(model)
+    # A cut removes fp32 weights of 4 bytes; the rest (graph, names, metadata) is taken as constant.
     wanted, rest = value * 1e6, size - 4 * before.params
     if size <= wanted:
         raise SlimError(
@@ -68,6 +69,7 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
             remedy=f"Remove more ({goal.setting}), or lower prune.round_to as far as the target's "
             "channel_multiple allows.",
         )
+    # Measured on the fused graph, so an error of the cost model that planned the cut shows here too.
     if abs(got - goal.removed) > MAX_ERROR:
         raise SlimError(
             f"Asked to remove {goal.removed:.1%} of the {goal.what}, but this removes {got:.1%}: more than "
@@ -82,6 +84,7 @@ def require_size(config: PruneConfig, weights: Path, onnx_bytes: OnnxBytes) -> N
     if config.max_size_mb is None:
         return
     size = onnx_bytes(weights) / 1e6
+    # The file is size - max_size_mb too large, so the remedy asks for that much less.
     if size > config.max_size_mb:
         raise SlimError(
             f"The pruned ONNX file has {size:.3f} MB, above prune.max_size_mb {config.max_size_mb:g}.",

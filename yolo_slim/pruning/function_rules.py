@@ -139,6 +139,7 @@ def _follow_conv(trace: Trace, module: str, call: Call) -> torch.Tensor:
     """Record a convolution; a depthwise one writes the labels that it reads, any other writes new ones."""
     image, weight = call.args[:2]
     transposed = call.name != "conv2d"
+    # Position 6 in both functions: conv_transpose2d has output_padding before groups, and dilation after it.
     groups = int(call.argument("groups", 6, 1))
     inputs = trace.known(image, image.shape[1])
     depthwise = groups > 1 and groups == image.shape[1] == call.result.shape[1]
@@ -190,6 +191,7 @@ def _follow_elementwise(trace: Trace, operands: Sequence[Any], result: torch.Ten
     """Merge the labels of two operands; a number or a single channel leaves the other's labels alone."""
     tensors = [a for a in operands if isinstance(a, torch.Tensor) and a.ndim > 0]
     wide = [a for a in tensors if a.ndim == result.ndim and a.shape[1:2] == result.shape[1:2]]
+    # By identity: `in` would compare the tensors element by element.
     single = [a for a in tensors if all(a is not w for w in wide)]
     # A factor for every channel (ConvNeXt's layer scale) is a parameter that the cut wouldn't narrow.
     if any(_channels(a, result.ndim) != 1 for a in single):

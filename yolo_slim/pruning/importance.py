@@ -67,6 +67,7 @@ def with_criterion(model: nn.Module, *, end2end: bool = False) -> Iterator[None]
     saved = model.__dict__.get("args")
     known = saved if isinstance(saved, dict) else getattr(saved, "__dict__", {})
     model.args = get_cfg(overrides={key: known[key] for key in LOSS_ARGUMENTS if key in known})
+    # Ultralytics makes a criterion only where there is none; an existing one would keep its own gains.
     model.criterion = None  # type: ignore[assignment]
     if end2end:
         # A fresh criterion weighs the one-to-one head's loss a quarter of the other's, which alone reaches the
@@ -130,6 +131,7 @@ def _fisher(model: nn.Module, graph: ChannelGraph, batches: Iterable[Batch]) -> 
             loss.backward()  # type: ignore[no-untyped-call]
             of_images = np.zeros((count, size))
             for name, gradient in gates.items():
+                # Not `+=`: it would count a repeated label (an attention head's) once.
                 np.add.at(of_images.T, graph.convs[name].inputs, gradient.T)
             total += (of_images**2).sum(axis=0)
             images += count
@@ -145,6 +147,7 @@ def _gate_hooks(model: nn.Module, graph: ChannelGraph, gates: dict[str, np.ndarr
         def forward(_: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             activation = args[0].detach()
             # A view of its own, so that the gradient is of this reader and not the sum over all readers.
+            # Weights have no gradients here, so the graph begins at the image's gate.
             own = args[0].view_as(args[0]) if args[0].requires_grad else args[0].detach().requires_grad_(True)
 
             def backward(gradient: torch.Tensor) -> None:

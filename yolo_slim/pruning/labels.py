@@ -80,6 +80,7 @@ class Call:
         return int(self.argument("dim", position, default)) % max(ndim, 1)
 
 
+# A global of the module: torch calls __torch_function__ on the class, so a trace can't be an argument.
 _FOLLOWERS: list[Callable[[Call], Any]] = []
 
 
@@ -109,6 +110,7 @@ class LabelledTensor(torch.Tensor):
         """Run ``func`` on plain tensors, then move the labels as it moves channels."""
         with torch._C.DisableTorchFunctionSubclass():
             result = func(*args, **(kwargs or {}))
+            # Inside the block too: the follower's own calls on tensors must not be followed.
             return _FOLLOWERS[-1](Call(getattr(func, "__name__", str(func)), args, kwargs or {}, result))
 
 

@@ -114,8 +114,10 @@ def summed(
     for name, value in values.items():
         # In double precision: the order of summation must not decide between channels.
         site, by_writer = graph.convs[name], value.double()
+        # A depthwise transposed weight, (C, 1, kh, kw), begins with the output channels already.
         if site.transposed and site.groups == 1:
             by_writer = by_writer.transpose(0, 1)
+        # Not `+=`: it would count a repeated label (an attention head's) once.
         np.add.at(scores, site.outputs, rate(by_writer.flatten(1)).numpy())
         # The weights of a depthwise convolution have one input channel, which is the output's.
         if site.groups == 1:

@@ -261,6 +261,7 @@ def ranks_of(graph: ChannelGraph, scores: np.ndarray) -> dict[str, tuple[int, ..
             place.update({int(label): rank for rank, label in enumerate(order.tolist())})
     # A depthwise layer keeps what its input keeps, so it has no ranks of its own.
     return {
+        # Frozen channels have no place; they get 0, the dearest.
         name: tuple(place.get(label, 0) for label in site.outputs.tolist())
         for name, site in graph.convs.items()
         if not site.depthwise and any(label in place for label in site.outputs.tolist())

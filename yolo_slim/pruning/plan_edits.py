@@ -85,6 +85,7 @@ def load_for(path: Path, model: nn.Module, model_sha256: str) -> tuple[PrunePlan
     exported = exported_layers(model, end2end=plan.settings["end2end"])
     terms = make_terms(model, graph, config_of(plan), exported, {})
     checked = resolve(graph, terms, plan, edits)
+    # Edits change the lists of coupled layers too, so only an unedited file must have the lists that follow.
     if not edits:
         _require_same_lists(path, plan, checked)
     return checked, edits
@@ -211,6 +212,7 @@ def resolve(graph: ChannelGraph, terms: Terms, plan: PrunePlan, edits: Edits) ->
         raise SlimError("The plan asks for impossible widths.", culprits=problems, remedy=REMEDY)
     kept = set(np.flatnonzero(work.kept).tolist())
     edited = plan.edited or bool(edits)
+    # Ranks are kept, so that the result can be edited again.
     return replace(make_plan(graph, kept, plan.model_sha256, plan.settings), ranks=plan.ranks, edited=edited)
 
 

@@ -64,6 +64,7 @@ class Pruner:
         """Measure the unpruned network, of which ``graph`` is the trace."""
         if self.task.config.block_costs is not None:
             path = Path(self.task.config.block_costs)
+            # The table names the user's checkpoint, also where sparse training has made another file of it.
             self.allocation.costs = load_block_costs(path, self.task.source_sha256, self.task.imgsz)
             measured_on = self.allocation.costs.measured_on or "a runtime that the table doesn't name"
             self.progress.say(f"prune: uses the milliseconds measured on {measured_on}")

@@ -77,6 +77,7 @@ def _slot_at_full_width(graph: ChannelGraph, members: list[int], scores: np.ndar
         spaces=tuple(members),
         width=width,
         floor=width,
+        # A slot without scores is closed by make_slots; NaN would spoil the sums that it is in.
         unit_scores=np.zeros(width) if np.isnan(lost).any() else lost,
         kind=kind,
         unit=max(space.unit for space in spaces),

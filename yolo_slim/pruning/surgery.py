@@ -32,6 +32,7 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> None:
             # Not a normalisation but a parameter with one value a channel: the ``gamma`` of A2C2f.
             owner, _, attribute = name.rpartition(".")
             setattr(modules[owner], attribute, _kept(getattr(modules[owner], attribute), _rows(cut.outputs)))
+    # After all cuts: a block's attributes follow from the widths of convolutions inside it.
     for name, module in modules.items():
         inner = plan.layers.get(f"{name}.conv")
         update_attributes(module, None if inner is None else inner.outputs)

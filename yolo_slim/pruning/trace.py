@@ -126,5 +126,6 @@ class Trace:
             return site
         self.labels.merge(before.inputs, site.inputs)
         self.labels.merge(before.outputs, site.outputs)
+        # Both runs cost MACs, so the positions of both count.
         before.output_pixels += site.output_pixels
         return before

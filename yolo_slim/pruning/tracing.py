@@ -49,6 +49,7 @@ def trace_model(model: nn.Module, imgsz: int, rules: BlockRules) -> Trace:
 def _trace_on(device: torch.device, model: nn.Module, imgsz: int, rules: BlockRules) -> Trace:
     layers = list(model.model)  # type: ignore[arg-type]
     channels = int(getattr(model, "yaml", {}).get("channels", 3))
+    # Weights are found by identity, so their names are made here, where the twins are in place.
     trace = Trace(names=_weight_names(model), head=f"model.{len(layers) - 1}", splitters=rules.splitters)
     image = label(torch.zeros(1, channels, imgsz, imgsz, device=device), trace.labels.new(channels))
     trace.freeze(image, IMAGE)
@@ -61,6 +62,7 @@ def _trace_on(device: torch.device, model: nn.Module, imgsz: int, rules: BlockRu
             follow_calls(partial(follow, trace)),
             _modules_noted(model, trace),
             _ruled(model, trace, rules.forwards),
+            # The head alone: in training mode it answers with raw outputs and decodes no boxes.
             training_branches(layers[-1]),
         ):
             trace.freeze(_answers(model(image)), ANSWER)
@@ -147,6 +149,7 @@ def _leave(trace: Trace, module: nn.Module, args: Any, kwargs: Any, output: Any)
 @contextmanager
 def _ruled(model: nn.Module, trace: Trace, forwards: Mapping[type[nn.Module], Rule]) -> Iterator[None]:
     """Let blocks of exactly the ruled classes run by their rule; a subclass may have another forward."""
+    # An instance with a forward of its own doesn't run the class's, and the clean-up below would delete it.
     ruled = [m for m in model.modules() if type(m) in forwards and "forward" not in vars(m)]
     for module in ruled:
         module.forward = partial(forwards[type(module)], trace, module)

@@ -105,6 +105,7 @@ def training_arguments(training: Training, config: RecoverConfig) -> dict[str, A
 
     gpu = torch.cuda.is_available() and config.device not in ("cpu", "mps")
     # Ultralytics lets float16 be tried by a network that it downloads; bfloat16 needs no trial.
+    # By default torch also counts bfloat16 that a GPU only emulates.
     amp: bool | str = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else gpu
     given = {
         "model": str(training.weights.absolute()),
@@ -112,6 +113,7 @@ def training_arguments(training: Training, config: RecoverConfig) -> dict[str, A
         "imgsz": training.imgsz,
         "epochs": config.epochs,
         "batch": config.batch,
+        # Ultralytics accumulates gradients up to nbs images (64 by default); equal to the batch, every batch is a step.
         "nbs": config.batch,
         "patience": config.patience,
         "device": config.device or (None if gpu else "cpu"),
@@ -121,9 +123,11 @@ def training_arguments(training: Training, config: RecoverConfig) -> dict[str, A
         "workers": min(8, cores()),
         "project": str(training.folder.absolute()),
         "name": "train",
+        # Otherwise a second start would train in train-2/, where nothing looks for last.pt.
         "exist_ok": True,
     }
     if training.end2end:
+        # While it trains, Ultralytics validates the one-to-one head only if nms is False.
         given["nms"] = False
     if config.distill > 0:
         given |= {"distill_model": str(training.teacher.absolute()), "dis": config.distill}

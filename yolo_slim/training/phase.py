@@ -46,6 +46,7 @@ class Phase:
     def save_model(self) -> bool:
         """Save the float32 state, and then the checkpoints: a kill in between only repeats the epoch."""
         # Under a penalty the first epochs score best, because it has pulled the scales least by then.
+        # Without one, the kept epoch is the one that Ultralytics writes to best.pt.
         if self.l1 or self.best_fitness == self.fitness:
             # Ultralytics' feature distillation trains a pair of student and teacher.
             network = getattr(self.ema.ema, "student_model", self.ema.ema)

@@ -66,6 +66,7 @@ class PruneTrainings:
             try:
                 job = self._expected(folder, found["settings"], found["inputs"])
             except (ValueError, KeyError, TypeError):
+                # A record of another shape: resumable() judges it when the training begins.
                 continue
             if {key: found.get(key) for key in ("settings", "inputs")} != _request_of(job):
                 raise another_training(found, job)
@@ -122,6 +123,7 @@ class PruneTrainings:
             folder = self.folder / "steps" / str(index + 1)
             job = self.step_job(folder, index + 1, base=base.sha256, previous=previous)
             self._step(pruner, base, model, plan, index, job)
+            # Read back even if it was just made: after a skipped or resumed step there are only the files.
             plan = PrunePlan.load(folder / "plan.json")
             pruner.prices = read_json(folder / "state.json")["prices"]
             model = checkpoint.load(folder / "recovered.pt", (base.task,)).model

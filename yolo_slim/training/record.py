@@ -46,6 +46,7 @@ def resumable(job: Job, progress: Progress) -> Path | None:
     if last is not None and not (finished and finished.stage == job.stage):
         found = begun(job.folder)
         differing = _differing(found, job)
+        # Without a record nothing differs by name; are_versions() is false then, so the training is refused.
         if not are_versions(differing):
             raise another_training(found, job)
         progress.say(f"{job.stage}: resumes although {', '.join(map(str, differing))}")

@@ -42,6 +42,7 @@ def move_back(folder: Path) -> None:
         return
     with os_errors_explained(folder):
         shutil.rmtree(folder / "train", ignore_errors=True)
+        # train/ comes last: once it is in its place, another call moves nothing more.
         for name in reversed(MOVED):
             if (folder / BEFORE / name).exists():
                 (folder / BEFORE / name).replace(folder / name)

@@ -60,6 +60,7 @@ def train_guarded(trainer: Any) -> None:
     except NotImplementedError as error:
         raise _unsupported(error, "Correct the argument after --train.") from error
     except (MemoryError, RuntimeError) as error:
+        # A plain RuntimeError of Ultralytics, which only its text tells apart.
         if "froze the entire model" in str(error):
             raise _unsupported(error, "Freeze fewer layers.") from error
         if is_worker_lost(error):

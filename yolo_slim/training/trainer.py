@@ -86,6 +86,7 @@ class KeepsWidths:
             # Ultralytics would wrap student and teacher in one model, and save the pair.
             self.args.distill_model = None
         super()._setup_train()  # type: ignore[misc]
+        # Put back for the checkpoints, which record the arguments.
         self.args.distill_model = teacher
         if self.start_epoch:
             self._seed_resumed()
@@ -174,12 +175,14 @@ class KeepsWidths:
         # Ultralytics writes them in place, and a kill while it writes would leave half a file.
         last, best = Path(self.last), Path(self.best)
         self.last, self.best = _partial(last), _partial(best)
+        # What a kill has left would be taken for this epoch's best.pt.
         for left in (self.last, self.best):
             left.unlink(missing_ok=True)
         try:
             saved = bool(super().save_model())  # type: ignore[misc]
         finally:
             self.last, self.best = last, best
+        # best.pt first: a kill in between repeats the epoch from the old last.pt, and loses no best epoch.
         for final in (best, last):
             if _partial(final).exists():
                 _put_in_place(final)

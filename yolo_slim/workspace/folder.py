@@ -53,6 +53,7 @@ def read_owner(folder: Path) -> Owner | None:
         return None
     try:
         owner = Owner(**read_json(path))
+        # A dataclass checks no types, and JSON may have any.
         if not (isinstance(owner.schema, int) and isinstance(owner.identity, dict) and isinstance(owner.record, dict)):
             raise TypeError(path)
     except (ValueError, TypeError):
@@ -176,6 +177,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         MachineError: another process has the lock.
     """
+    # Not "w", which would erase the pid of the process that has the lock.
     with os_errors_explained(folder), (folder / LOCK).open("a+") as stream:
         _lock(stream, folder)
         yield
@@ -248,6 +250,7 @@ def stage_claimed(
             culprits=differences(of_run.identity, {**of_run.identity, "model_sha256": run_model}),
             remedy="Choose a folder of its own (--out).",
         )
+    # The run's own lock, because `yolo-slim run` writes all stages under that one.
     with locked(run):
         yield
 

@@ -106,6 +106,7 @@ class Job:
         """Make the folder and withdraw the manifest of an earlier job."""
         with os_errors_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Before the work: a stage that dies must leave no manifest beside half-made outputs.
             (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def finish(self, made: Made, seconds: float) -> Manifest:
@@ -114,6 +115,7 @@ class Job:
             stage=self.stage,
             fingerprint=self.fingerprint,
             **self.identity,
+            # Relative, so that a folder may be moved.
             outputs={path.relative_to(self.folder).as_posix(): sha256(path) for path in made.outputs},
             facts=dict(made.facts),
             seconds=round(seconds, 2),
@@ -133,6 +135,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         value = read_json(folder / MANIFEST)
     except (OSError, ValueError):
         return None
+    # A key that this version doesn't know may decide the result, so such a manifest proves nothing.
     known = {item.name for item in fields(Manifest)}
     if not isinstance(value, dict) or value.get("schema") != MANIFEST_SCHEMA or not known >= set(value):
         return None

@@ -77,9 +77,11 @@ def run_once(
         options.progress.say(f"{title}: up to date, skipped")
         return found
     keeps = is_training and not (options.retrain and can_retrain)
+    # why_stale() looks at outputs only where the identities are equal, so they are checked here.
     if found and keeps and are_versions(stale) and outputs_complete(job.folder, found):
         options.progress.say(f"{title}: kept although {_listed(stale)}; {otherwise}")
         return found
+    # Before check(), which may load torch.
     if options.only_check:
         raise NotUpToDate(job.stage)
     checked = check()

@@ -18,6 +18,7 @@ GENERATOR_VERSION = 1
 """Raised whenever the same seed draws other pixels or labels."""
 DEFAULT_COUNTS = {"train": 560, "val": 120, "test": 120}
 MODEL = Path(__file__).parents[2] / "assets" / "quickstart-yolo11n.pt"
+# Ultralytics leaves .npy files beside images and .cache files beside labels; they don't make a folder the user's.
 FILE_PATTERN = re.compile(
     r"data\.yaml|dataset\.json|images/(train|val|test)/\d{5}\.(jpg|npy)|labels/(train|val|test)(/\d{5}\.txt|\.cache)"
 )

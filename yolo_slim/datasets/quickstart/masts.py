@@ -60,6 +60,7 @@ def _hang(scene: Scene, name: str, centre: Points, size_px: float) -> bool:
     x1, y1 = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 2, scene.size)
     if x1 - x0 < 4 or y1 - y0 < 4:
         return False
+    # OpenCV's coordinates are pixel centres, so the first pixel's corner is at -0.5.
     source = np.array([(0, 0), (shrunk, 0), (shrunk, shrunk), (0, shrunk)], dtype=np.float32) - 0.5
     matrix = cv2.getPerspectiveTransform(source, (quad - (x0, y0)).astype(np.float32))
     warped = np.asarray(cv2.warpPerspective(face, matrix, (int(x1 - x0), int(y1 - y0))), np.uint8)

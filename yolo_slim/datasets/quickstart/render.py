@@ -15,6 +15,7 @@ from yolo_slim.datasets.quickstart.weather import add_weather, light, photograph
 
 def render(seed: int, split: str, index: int, imgsz: int) -> tuple[Image, str, int]:
     """Draw one image; return the (imgsz, imgsz, 3) uint8 BGR picture, its YOLO label text and a JPEG quality."""
+    # A generator for each image: the first images stay the same whatever the counts are.
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     size = imgsz * SUPERSAMPLE
     horizon = int(rng.uniform(0.4, 0.7) * size)

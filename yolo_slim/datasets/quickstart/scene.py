@@ -54,6 +54,7 @@ class Scene:
     def paste(self, face: Image, where: tuple[slice, slice], class_id: int | None, area_px: float) -> bool:
         """Blend an (h, w, 4) face into the canvas as a sign (or as a distractor, without class)."""
         solid = face[..., 3] > 127
+        # The face is cropped at the border, so a sign that is mostly outside has too few solid pixels.
         if np.count_nonzero(solid) < MIN_VISIBLE * area_px or self.hides_too_much(solid, where):
             return False
         alpha = face[..., 3:].astype(np.float32) / 255
