@@ -122,6 +122,7 @@ def on_frontier(points: Sequence[Point]) -> list[bool]:
     timed = [(p.mean, p.latency_ms) if p.rounds_ms else None for p in points]
 
     def beaten(own: tuple[float, float]) -> bool:
+        # Equal figures don't beat each other: both points are on the frontier.
         return any(o and o != own and o[0] >= own[0] and o[1] <= own[1] for o in timed)
 
     return [own is not None and not beaten(own) for own in timed]
@@ -170,6 +171,7 @@ def _by_latency(ours: Sequence[Point], other: Point) -> Judgement:
     orders = {id(point): speed_order(point, other) for point in ours}
     no_slower = [
         (point, order)
+        # Nearest first, so that the reason names the size that is closest to the rival.
         for point in sorted(ours, key=lambda point: abs(point.latency_ms - other.latency_ms))
         if (order := orders[id(point)]) is not None and order >= 0
     ]
@@ -196,6 +198,7 @@ def _nearest(timed: Sequence[Point], other: Point, orders: dict[int, int | None]
         between = interpolated(*ends, other.latency_ms)
         known = all(point.has_spread for point in ends) and len(between) > 1
         return _decide(between, known, other, 0, f"at {other.latency_ms:.2f} ms, between two sizes of ours")
+    # No order is None any more: ``or 0`` is for the type checker.
     return _against(near[0], other, orders[id(near[0])] or 0)
 
 

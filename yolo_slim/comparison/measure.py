@@ -97,6 +97,7 @@ class Measurements:
             implementation=start.implementation,
             macs=size.macs,
             params=size.params,
+            # With the input side, which decides the speed as the widths do.
             widths=(start.imgsz, *conv_widths(model).values()),
             bundles=bundles,
             scores=known.scores if known else self.meter.score_all(bundles, folder),

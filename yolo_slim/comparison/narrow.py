@@ -44,6 +44,7 @@ def stock_yaml(model: nn.Module, width: float | None = None) -> tuple[dict[str, 
     if not scales:
         own = float(described.get("width_multiple", 1.0))
         return {**described, "width_multiple": own if width is None else width}, own
+    # As in Ultralytics, the first scale counts where the yaml names none.
     scale = scale or next(iter(scales))
     depth, own, most = scales[scale]
     described |= {"scale": scale, "scales": {scale: [depth, own if width is None else width, most]}}
@@ -82,6 +83,7 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
     width = nearest(cost, macs, low=before / 16, high=before, steps=STEPS)
     if failed:
         # Blocks whose heads have a fixed size (yolo12's) can be built at few widths only, with gaps in between.
+        # The widths begin at a 16th, as those of the search above.
         found = {before * part / PARTS: cost(before * part / PARTS) for part in range(PARTS // 16, PARTS)}
         possible = {width: macs for width, macs in found.items() if macs is not None}
         width = min(possible, key=lambda width: abs(possible[width] - macs), default=before)
@@ -161,6 +163,7 @@ def take_leading(source: nn.Module, target: nn.Module, stride: int) -> None:
     for name, into in state.items():
         owner = name.rpartition(".")[0]
         taken = values[name]
+        # Scalars, such as num_batches_tracked, have no channels and are copied whole.
         if owner in rows and into.ndim:
             taken = _cut(taken, rows[owner], columns.get(owner), source.get_submodule(owner))
         elif (key := name if name in norms else owner) in norms and into.ndim:
@@ -193,6 +196,7 @@ def leading(
         theirs = wide.convs[name]
         own = np.array(list(_leading_rows(name, source, target, in_halves=name in halved)))
         if site.depthwise:
+            # It writes the channels that it reads, so it can't choose its own.
             own = _positions(site.outputs, theirs.outputs, partner)
         rows[name] = own
         for label, row in zip(site.outputs.tolist(), own.tolist(), strict=True):
@@ -241,6 +245,7 @@ def _leading_rows(name: str, source: nn.Module, target: nn.Module, *, in_halves:
 
 def _attention_rows(wide: Any, slim: Any) -> Iterator[int]:
     """Yield the rows of an attention's first queries, keys and values, counted over all heads."""
+    # Ultralytics' qkv has the rows of one head after the other, in each the queries, keys and values.
     for head in range(slim.num_heads):
         for part in range(3):
             size, before = ((a.head_dim if part == 2 else a.key_dim) for a in (slim, wide))

@@ -66,6 +66,7 @@ def checked(request: CompareRequest) -> CompareRequest:
     require_runtimes(request.runtimes)
     config = fair(request.config)
     if config.prune.block_costs:
+        # Read only to refuse a table of another model before the first training.
         load_block_costs(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
     return replace(request, methods=methods, config=config)
 
@@ -83,6 +84,7 @@ def fair(config: RunConfig) -> RunConfig:
         )
     # Early stopping would give some methods fewer epochs.
     recover = config.recover.model_copy(update={"patience": config.recover.epochs})
+    # Every size sets its own share, and all sizes are one comparison.
     prune = config.prune.model_copy(update={"macs_removed": None})
     return config.model_copy(update={"recover": recover, "prune": prune})
 
@@ -106,5 +108,6 @@ def _unfair_training(config: RunConfig) -> Iterator[str]:
     if overrides.get("freeze"):
         yield "--train freeze: the layers of a network from random weights would stay random"
     fraction = overrides.get("fraction", 1.0)
+    # True is an int in Python, and would pass as all images.
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
         yield f"--train fraction: {fraction}; expected a fraction of the images, above 0 and at most 1"

@@ -40,6 +40,7 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
         networks = [one for path in asked.measured for one in imported.read(path, settings)]
         joined = imported.join(folder, networks)
         cells = merged(known.cells, [*wanted, *joined], table_order)
+        # Known ones first: the first runtime of the first call decides the verdict.
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))

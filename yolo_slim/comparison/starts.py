@@ -217,6 +217,7 @@ def _stock(place: Place, fill: Callable[[nn.Module], str], decides: dict[str, An
         imgsz = setting.run.config.imgsz
         setting.run.context.progress.say("compare: search the width of a stock network")
         width = narrow.find_width(setting.control, place.macs, imgsz=imgsz, end2end=setting.end2end)
+        # Matters for random weights alone: where ``fill`` replaces them all, seeds share the start.
         torch.manual_seed(place.seed)
         model = narrow.stock_model(setting.control, width)
         weights = fill(model)

@@ -180,6 +180,7 @@ def _figures(networks: Sequence[Network], key: str, measured: Measured) -> Runti
 def _typical(timed: Sequence[Timing]) -> Timing | None:
     """Choose the timing with the median latency; seeds of one shape share one, so there are rarely several."""
     ranked = sorted(timed, key=lambda timing: timing.p50_ms)
+    # Of two in the middle the faster one: their mean would be no timing, and have no rounds.
     return ranked[(len(ranked) - 1) // 2] if ranked else None
 
 

@@ -88,6 +88,7 @@ def run_apart(task: PlainTask, *, seconds: float = SECONDS, memory_gb: float = M
                 f"torch-pruning had too little memory ({memory_gb:g} GB at most): {last[:200]}", remedy=AGAIN
             )
         raise SlimError(f"torch-pruning failed on this network: {last[:200]}")
+    # Only the last line is ours: libraries may print before it.
     return float(json.loads(done.stdout.strip().splitlines()[-1])["ratio"])
 
 
@@ -104,6 +105,7 @@ def cut(task: PlainTask) -> float:
     def macs(kept: float) -> float:
         return measure(pruned(kept), task.imgsz, end2end=task.end2end).macs
 
+    # Searched by the share that is kept: nearest() needs a cost that grows.
     kept = nearest(macs, task.macs, low=1 - MAX_RATIO, high=1.0, steps=STEPS)
     checkpoint.save(Path(task.out), loaded, pruned(kept))
     return 1 - kept
@@ -135,6 +137,7 @@ def prune(model: Any, ratio: float, round_to: int, stride: int) -> None:
         )
         pruner.step()
         model.requires_grad_(False)
+    # Blocks keep counts of channels in attributes, which torch-pruning doesn't know.
     for module in model.modules():
         update_attributes(module, None)
 
@@ -191,6 +194,7 @@ def taken_apart(model: nn.Module) -> Iterator[list[nn.Module]]:
     try:
         yield kept
     finally:
+        # Blocks first: an attention that is a block's own child (PSA's) has to go back into the stock block.
         for name, module in [*blocks, *attentions]:
             _put(model, name, module)
     for name, module in blocks:

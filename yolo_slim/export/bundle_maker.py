@@ -39,6 +39,7 @@ def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path
     """Make the bundle of one build from its graph, in ``folder`` and as .tar.gz beside it."""
     with fresh_folder(folder) as temporary:
         spec = _built(source, build, onnx, temporary)
+        # Not open_bundle: bundle.json is written last, because it contains the hashes of the self-check too.
         with Detector(Bundle(folder=temporary, spec=_runnable_here(spec))) as detector:
             make_selfcheck(temporary, source.images[:SELFCHECK_IMAGES], detector)
         device_wheel.write(temporary)
@@ -87,6 +88,7 @@ def _provenance(exported: Path, onnx: Path) -> JsonObject:
     found: dict[str, Any] = {"onnx_sha256": sha256(onnx), "versions": versions()}
     if onnx != exported:
         found["exported_onnx_sha256"] = sha256(exported)
+        # The fp16 graph lies beside the same calibration, but doesn't depend on it.
         if "int8" in onnx.stem and calibration.is_file():
             found["calibration_sha256"] = sha256(calibration)
     return found

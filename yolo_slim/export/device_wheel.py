@@ -33,6 +33,8 @@ def write(folder: Path) -> Path:
 
     path = folder / f"yolo_slim-{__version__}-py3-none-any.whl"
     info = f"yolo_slim-{__version__}.dist-info"
+    # OpenCV isn't required here: the system's own one, usual on a Pi or a Jetson, has no pip metadata, and pip would
+    # install another one beside it.
     metadata = (
         f"Metadata-Version: 2.1\nName: yolo-slim\nVersion: {__version__}\n"
         "Summary: The device half of yolo_slim.\nLicense: AGPL-3.0-only\n"
@@ -40,6 +42,7 @@ def write(folder: Path) -> Path:
     )
     tags = "Wheel-Version: 1.0\nGenerator: yolo_slim\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     # The wheel library stamps its entries with this; without it two builds differ.
+    # The value is 1980-01-01, the earliest date that a zip archive can store.
     with patch.dict(os.environ, {"SOURCE_DATE_EPOCH": "315532800"}), WheelFile(str(path), "w") as wheel:
         for file in code_files():
             wheel.writestr(f"yolo_slim/{file.relative_to(PACKAGE).as_posix()}", file.read_bytes())

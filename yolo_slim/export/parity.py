@@ -134,4 +134,5 @@ def _box_px(got: np.ndarray, wanted: np.ndarray, imgsz: int) -> np.ndarray:
 
 def _share(got: np.ndarray, wanted: np.ndarray) -> float:
     """The largest difference as a share of the largest value, 0 where there is nothing."""
+    # At least 1, because an empty tensor has no largest value to divide by.
     return float(np.abs(got - wanted).max(initial=0.0) / max(np.abs(wanted).max(initial=0.0), 1.0))

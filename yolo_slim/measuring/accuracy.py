@@ -39,11 +39,13 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
 
     matches = [_match(truth, found) for truth, found in zip(truths, detections, strict=True)]
     target_classes = np.concatenate([truth.class_ids for truth in truths])
+    # Without labels ap_per_class has no class to average over, and its mean is NaN.
     if not len(target_classes) or not sum(map(len, detections)):
         return Accuracy(map50_95=0.0, map50=0.0, per_class={})
     scores = np.concatenate([found.scores for found in detections])
     classes = np.concatenate([found.class_ids for found in detections])
     result = ap_per_class(np.concatenate(matches), scores, classes, target_classes, names=names)
+    # Two of its twelve values: AP (classes, IoU thresholds), and the classes that have labels.
     ap, present = result[5], result[6].astype(int)
     per_class = {
         names[c]: {"ap50_95": float(ap[i].mean()), "ap50": float(ap[i, 0])} for i, c in enumerate(present.tolist())
@@ -60,6 +62,7 @@ def _match(truth: Truth, found: Detections) -> NDArray[np.bool_]:
     if not len(found) or not len(truth.class_ids):
         return np.zeros((len(found), IOU_THRESHOLDS), dtype=bool)
     iou = box_iou(torch.from_numpy(truth.boxes).float(), torch.from_numpy(found.boxes))
+    # match_predictions reads nothing else of a validator.
     matcher: Any = SimpleNamespace(iouv=torch.linspace(LOWEST_IOU, HIGHEST_IOU, IOU_THRESHOLDS))
     correct = BaseValidator.match_predictions(
         matcher, torch.from_numpy(found.class_ids), torch.from_numpy(truth.class_ids), iou

@@ -22,6 +22,7 @@ Answers = list[Detections]
 
 def detect_rungs(networks: Networks, setup: Setup) -> dict[str, Answers]:
     """Run the weights in PyTorch and the graph in ONNX Runtime, by the names of their rungs."""
+    # Imported late, here and below: it loads torch, which an up-to-date run doesn't need.
     from yolo_slim.measuring.predict import onnx_infer, torch_infer
 
     found = {

@@ -48,6 +48,7 @@ def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> Scored
     return ScoredImages(
         split=split,
         paths=paths,
+        # The links are numbered, so a device's answers, sorted by file name, are in the order of ``paths``.
         folder=links.with_name("data_links") / "images" / split,
         truths=[read_truth(path) for path in paths],
         notes=passed_over(dataset, split) if config.split == "auto" else [],

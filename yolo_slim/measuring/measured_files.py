@@ -48,4 +48,5 @@ class MeasuredFiles:
     def read_block(self, name: str) -> MeasuredBlock | None:
         """Read a block's measurement, unless its timing doesn't count."""
         found = self.read(MeasuredBlock, name)
+        # Measured again when the measurement resumes: the machine may be cooler then.
         return None if found is None or found.invalid_reasons else found

@@ -38,6 +38,7 @@ class Networks:
     onnx: Path | None = None
     """The exported graph of the slim model."""
 
+    # cached_property writes to __dict__, which a frozen dataclass doesn't prevent.
     @cached_property
     def weights(self) -> dict[str, Checkpoint]:
         """The checkpoints by the names of their rungs, each loaded once."""

@@ -28,6 +28,7 @@ def torch_infer(model: nn.Module, *, end2end: bool) -> Infer:
     def infer(blob: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():
             output = network(torch.from_numpy(blob))
+        # In evaluation mode Ultralytics' head also returns its undecoded predictions.
         raw = output[0] if isinstance(output, (tuple, list)) else output
         return np.asarray(raw.numpy(), dtype=np.float32)
 

@@ -45,6 +45,7 @@ def time_in_rounds(
     found: dict[Key, list[Bench]] = {key: [] for key in keys}
     total = len(keys) * rounds
     for index in range(rounds):
+        # In one order only, a drift inside the rounds would always favour the same builds.
         for key in keys if index % 2 else reversed(keys):
             step(sum(map(len, found.values())), total)
             found[key].append(bench(key))
@@ -93,6 +94,7 @@ def round_ratios(control_ms: Sequence[float], build_ms: Sequence[float], *, vali
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """The edges of the middle half of some values, and their median between."""
+    # Before Python 3.13 statistics.quantiles refuses a single value.
     if len(values) == 1:
         return (values[0],) * 3
     low, middle, high = quantiles(values, n=4, method="inclusive")

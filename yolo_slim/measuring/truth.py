@@ -24,6 +24,7 @@ class Truth:
 
 def read_truth(image: Path) -> Truth:
     """Read an image's labels, converted to its own pixels."""
+    # Decoded, because labels mean the image as its EXIF orientation turns it, and read_image applies that.
     height, width = read_image(image, convert_channels=True).shape[:2]
     rows = read_labels(label_path(image))
     centre, half = rows[:, 1:3] * (width, height), rows[:, 3:5] * (width, height) / 2

@@ -50,5 +50,6 @@ class ValidationImages:
         """Link those that networks are timed on into a new folder, in their order."""
         folder.mkdir()
         for number, path in enumerate(self.paths[:IMAGES]):
+            # One digit keeps the order of sorted names: there are at most IMAGES (8).
             (folder / f"{number}_{path.name}").symlink_to(path.absolute())
         return folder

@@ -32,6 +32,7 @@ class InputMeans:
         rounded = np.clip(np.rint(flat / self._step), -INT8_MAX - 1, INT8_MAX) * self._step
         self._sums = self._sums + np.stack([flat.mean(axis=1), rounded.mean(axis=1)])
         self._images += 1
+        # Equal for all images, because the graph has a fixed input size.
         self.size_hw = (values.shape[2], values.shape[3])
 
     def means(self) -> Floats:

@@ -89,6 +89,7 @@ def load(path: Path, dataset: Dataset, *, imgsz: int) -> Calibration:
             culprits=problems,
             remedy="Restore them, or leave the file out, and a new one is made.",
         )
+    # pathlib keeps an absolute entry as it is: images outside the data set's root are listed so.
     files = [dataset.root / entry.image for entry in listed]
     _refuse_judged(path, dataset, files)
     count = len(content.images)

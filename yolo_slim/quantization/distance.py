@@ -26,6 +26,7 @@ def output_error(expected: Blob, got: Blob, *, layout: str) -> float:
         layout: ``one2many`` or ``end2end``.
     """
     if layout == "end2end":
+        # Both directions: one alone would miss what the other output invents.
         return (_rows_error(expected[0], got[0]) + _rows_error(got[0], expected[0])) / 2
     # Boxes of the background move a lot and mean nothing, so only candidates with a score count.
     scores = np.maximum(expected[0, 4:], got[0, 4:]).max(axis=0)
@@ -50,6 +51,7 @@ def _rows_error(expected: Blob, got: Blob) -> float:
     iou = np.where(same, _iou(rows[:, None, :4], got[None, :, :4]), 0.0)
     best = iou.argmax(axis=1)
     overlap = iou[np.arange(len(rows)), best]
+    # A lost object counts as if its score had fallen to 0.
     moved = np.where(overlap > 0, np.abs(rows[:, 4] - got[best, 4]), rows[:, 4])
     return float(np.average(moved + 1 - overlap, weights=rows[:, 4]))
 

@@ -85,6 +85,7 @@ class _Casts:
         value = graphs.array_of(self._weights[name])
         if value.dtype != np.float32:
             return name
+        # A copy, because the tail may read the same weight in float32.
         halved = f"{name}_float16"
         if halved not in self._weights:
             largest = float(np.abs(value).max(initial=0))

@@ -74,6 +74,7 @@ def parts(model: Any) -> Parts:
     Raises:
         SlimError: no convolution, or a node without a name.
     """
+    # Layers and tail are sets of names, so every node needs one.
     if any(not node.name for node in model.graph.node):
         raise SlimError("The graph has nodes without names.", remedy="Make it with `yolo-slim export`.")
     last, tail = _head_end(model)

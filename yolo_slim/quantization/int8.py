@@ -59,6 +59,7 @@ class Int8Writer:
             made = quantize(layers, outputs=outputs)
             qdq.require_portable(made)
             graphs.save(made, paths[name])
+        # Not of TensorRT's graph: without Q/DQ pairs after the convolutions ONNX Runtime runs none as integers.
         require_integer(paths[INT8], len(layers))
 
     def _trained(self) -> tuple[Sequence[str], Quantize]:
@@ -75,6 +76,7 @@ class Int8Writer:
         means = input_means(self.model, layers, ranges)
         self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
         shifts = bias_shifts(self.model, layers, means)
+        # With the corrected biases, so that layer errors and trials are those of the graphs that are written.
         quantize = partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
         kept = self._float_layers(layers, quantize, errors_file)
         return tuple(layer for layer in layers if layer not in kept), quantize
@@ -94,6 +96,7 @@ class Int8Writer:
             self.model,
             layers,
             quantize,
+            # The blobs share one buffer.
             [blob.copy() for blob in blobs(images, self.calibration.imgsz)],
             layout=self.layout,
             tick=self._tick("quantize: each layer's own error", len(layers)),

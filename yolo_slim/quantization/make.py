@@ -119,6 +119,7 @@ def make_graphs(
             progress=progress,
         ).write(paths, errors_file)
     if files.FP16 in paths:
+        # From the float graph also after quantization-aware training: fp16 has no use for ranges.
         graphs.save(fp16.convert(checked.model), paths[files.FP16])
     report = measure_graphs(sources.onnx, paths, checked.images, layout=checked.layout, imgsz=imgsz)
     progress.say(f"quantize: distance to fp32: {report}")

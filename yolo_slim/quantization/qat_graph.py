@@ -168,6 +168,7 @@ def _symmetric_limit(node: Any, constants: Constants) -> Floats:
         )
     span = np.iinfo(zero.dtype)
     if not zero.any() and zero.dtype == np.int8:
+        # 127 steps, not 128: quantizing anew then gives exactly the scale of the training.
         return np.array([float(scale.ravel()[0]) * INT8_MAX])
     ends = (np.array([span.min, span.max]) - int(zero.ravel()[0])) * float(scale.ravel()[0])
     return np.array([np.abs(ends).max()])
@@ -220,6 +221,7 @@ def _folded(node: Any, nodes: _Nodes) -> NDArray[np.float32] | None:
 
 def _broadcast(node: Any, constants: Constants, dimensions: int) -> tuple[Floats, Floats]:
     """A Q/DQ node's scale and zero point, shaped to fit its tensor."""
+    # 1 is ONNX's default.
     axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
     scale, zero = constants[node.input[1]].astype(np.float64), _zero_point(node, constants).astype(np.float64)
     if scale.size > 1:

@@ -76,6 +76,7 @@ def blockers(model: Any) -> list[str]:
     found = []
     for node in (node for node in model.graph.node if node.op_type in graphs.QUANTIZED_OPS):
         zero = stored.get(node.input[2]) if len(node.input) > 2 else None
+        # ONNX reads a missing zero point as uint8.
         if zero is None or zero.data_type != TensorProto.INT8:
             found.append(f"{node.name}: codes that aren't int8")
         elif graphs.array_of(zero).any():
@@ -163,6 +164,7 @@ def _dequantize_channels(model: Any, tensor: str, factors: Floats) -> None:
     values = [(scale * factors).astype(np.float32), np.zeros(len(factors), np.int8)]
     model.graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, names, strict=True))
     for node in model.graph.node:
+        # The QuantizeLinear keeps its one scale, which is all that an integer convolution can write.
         if node.op_type == graphs.DEQUANTIZE and node.input[0] == quantizer.output[0]:
             node.input[1:] = names
             node.attribute.append(helper.make_attribute("axis", 1))
@@ -177,5 +179,6 @@ def _fix_weight_scale(quantized: Any, name: str, weight: NDArray[Any], scale: Fl
     stored = graphs.initializers(quantized)
     readers = [node for node in quantized.graph.node if node.op_type == graphs.DEQUANTIZE]
     pair = next(node for node in readers if node.input[0] == f"{name}_quantized")
+    # The third input, the zero point, is 0 already: these codes are symmetric too.
     for constant, array in zip(pair.input, (codes, scale.astype(np.float32)), strict=False):
         stored[constant].CopyFrom(numpy_helper.from_array(array, constant))

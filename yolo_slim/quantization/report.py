@@ -53,6 +53,7 @@ def measure_graphs(
     onnx: Path, others: Mapping[str, Path], images: Sequence[Path], *, layout: str, imgsz: int
 ) -> GraphsReport:
     """Compare every other graph with the float one on the same images, and count the int8 graph's convolutions."""
+    # The blobs share one buffer, and every graph gets all of them.
     inputs = [blob.copy() for blob in blobs(images, imgsz)]
     expected = raw_outputs(graphs.load(onnx), inputs)
     found = {}

@@ -34,6 +34,7 @@ def open_with_outputs(model: Any, tensors: Iterable[str]) -> Any:
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     there = {item.name for item in copied.graph.output}
+    # A name is enough: ONNX Runtime infers type and shape.
     copied.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in tensors if tensor not in there)
     return open_session(copied)
 

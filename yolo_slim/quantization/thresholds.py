@@ -29,6 +29,7 @@ class Histogram:
         """Count the values of one image."""
         self.largest = max(self.largest, float(values.max()), -float(values.min()))
         while self.largest > self.limit:
+            # Exact: at twice the limit every new bin is a pair of old ones.
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.pad(merged, BINS // 4)
             self.limit *= 2
@@ -77,6 +78,7 @@ def by_entropy(histogram: Histogram) -> float:
     The method of TensorRT's entropy calibrator (Migacz, "8-bit inference with TensorRT", GTC 2017).
     """
     folded, width = histogram.folded().astype(float), histogram.limit / (BINS / 2)
+    # As in that method, the smallest candidate has as many bins as there are codes.
     used = max(int(np.ceil(histogram.largest / width)), INT8_MAX + 1)
     ends = sorted({max(INT8_MAX + 1, round(used * k / CANDIDATES)) for k in range(1, CANDIDATES + 1)})
     return min(min(ends, key=lambda end: _divergence(folded, end)) * width, histogram.largest)

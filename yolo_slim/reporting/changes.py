@@ -63,6 +63,7 @@ def _speed(result: Result) -> Change:
         why = facts.timing_remark(best) if best else "no build won"
         return Change(name="FPS", before=_fps(before), after=UNPROVEN, change="", note=why)
     gain = result.speedup(best)
+    # The ratio of the rounds comes first: a machine that slows down between two timings doesn't disturb it.
     ratio = gain.ratio if gain else after.fps / before.fps if before else None
     note = "end to end: pre + infer + post, median"
     if not result.target.is_measured:

@@ -59,6 +59,7 @@ def _drawn(images: ScoredImages, index: int, answers: Answers, names: Mapping[in
 
 def _one_class_per_box(found: Detections) -> Detections:
     """Keep the detections above the threshold, without second classes of the same box."""
+    # Detections for mAP list a box once for every class that scores, the best score first.
     kept: list[int] = []
     for i in np.flatnonzero(found.scores > MIN_SCORE).tolist():
         if not any(np.array_equal(found.boxes[i], found.boxes[j]) for j in kept):

@@ -57,6 +57,7 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         gate_meaning=_gate_meaning,
         sign=facts.STATUS_SIGN,
         tiles=changes.tiles(result),
+        # Never 0, because the template divides by it.
         highest=max([rung.map50_95 for rung in result.ladder], default=0.0) or 1.0,
         speed_machine=speed_machine(result),
         scatter=_scatter(result),

@@ -41,6 +41,7 @@ class Axis:
         rough = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+        # The tolerances keep ticks that float arithmetic puts just outside the axis.
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(i * step, 10) for i in range(first, last + 1)]
 
@@ -71,6 +72,7 @@ def accuracy_vs_latency(marks: Sequence[Mark]) -> Markup | None:
     height = 420
     xs = [edge for mark in marks for edge in (*mark.x_range, mark.x)]
     ys = [edge for mark in marks for edge in mark.y_range]
+    # Never 0: equal accuracies would give an axis without length.
     pad = max(0.12 * (max(ys) - min(ys)), 0.005)
     x = Axis(low=0, high=max(xs) * 1.08, start=LEFT, end=RIGHT)
     y = Axis(low=max(0.0, min(ys) - pad), high=max(ys) + pad, start=height - 52, end=30)
@@ -172,6 +174,7 @@ def latency_histogram(builds: Sequence[Build]) -> Markup:
     """
     series = [(build.key, np.asarray(build.bench.samples_ms.total)) for build in builds if build.bench]
     fastest = min(float(samples.min()) for _, samples in series)
+    # Up to p99.5 only, because one slow frame would squeeze all other bars together.
     cut = max(float(np.percentile(samples, 99.5)) for _, samples in series) * 1.08
     panel, top = 132, 28
     bottom = top + panel * len(series)
@@ -235,6 +238,7 @@ def _shape(kind: str, px: float, py: float, *, ringed: bool, hollow: bool) -> Ma
 
 def _labels(names: Sequence[str], points: Sequence[tuple[float, float]]) -> list[Markup]:
     """The markers' labels, each at the first of several places where it covers nothing; a far one has a line."""
+    # The ring around a mark has a radius of 12.5 px.
     taken = [(px - 13, py - 13, px + 13, py + 13) for px, py in points]
     labels = []
     for name, (px, py) in sorted(zip(names, points, strict=True), key=lambda item: item[1][1]):

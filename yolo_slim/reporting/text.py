@@ -75,6 +75,7 @@ def wrapped(text: str, prefix: str = "") -> list[str]:
     """Break a text into lines of the terminal's width; an empty text has none."""
     if not text:
         return []
+    # Not at hyphens, so that names of builds, such as ncnn-fp16, stay whole.
     return textwrap.wrap(text, COLUMNS, initial_indent=prefix, subsequent_indent="    ", break_on_hyphens=False)
 
 

@@ -171,6 +171,7 @@ def _progress_line(args: argparse.Namespace) -> Callable[[str], object]:
 
 def _say(args: argparse.Namespace, text: str) -> None:
     """Print a line for people unless standard output is JSON."""
+    # infer has no --json: its answer is the file of --out.
     if not args.quiet and getattr(args, "json", None) != "-":
         print(text)
 

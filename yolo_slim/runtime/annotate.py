@@ -60,6 +60,7 @@ def new_folder(base: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        # A run that fails before its first frame leaves no folder, so the next run gets the same name.
         if not any(folder.iterdir()):
             folder.rmdir()
 
@@ -92,8 +93,10 @@ def _writer(source: Path, out: Path) -> Iterator[Writer]:
 
 
 def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    # A single file may have any suffix; OpenCV chooses the format by it and refuses one that it doesn't know.
     suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ".png"
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Not cv2.imwrite: where a path can't be written it only answers False, and write_bytes raises the reason.
     path.with_suffix(suffix).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
 
 
@@ -110,6 +113,7 @@ class _VideoFile:
         if self._writer is None:
             size = (image.shape[1], image.shape[0])
             self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        # OpenCV raises nothing for a video that it can't open: write() would drop every frame.
         if not self._writer.isOpened():
             remedy = "Extract the video's frames into a folder and give that, or use an OpenCV build with FFmpeg."
             raise SlimError(f"OpenCV {cv2.__version__} can't write the video {self._path}.", remedy=remedy)

@@ -161,6 +161,7 @@ def bench_images(bundle: Bundle, source: Path | None) -> list[NDArray[np.uint8]]
     images: list[NDArray[np.uint8]] = []
     for _, image in islice(frames(source or bundle.folder / FOLDER, convert_channels=True), MAX_BENCH_IMAGES):
         images.append(image)
+        # Checked after an image is added, so that one image above the limit can still be timed.
         if sum(one.nbytes for one in images) >= MAX_IMAGE_BYTES:
             break
     return images

@@ -71,6 +71,7 @@ _Selected = tuple["NDArray[np.float32]", "NDArray[np.float32]", "NDArray[np.int6
 
 
 def _select_end2end(raw: NDArray[np.float32], thresholds: Thresholds) -> _Selected:
+    # Not sorted here: the graph's top-k already gives the best score first.
     # float32, because torch compares a float32 tensor with a number in float32.
     rows = raw[raw[:, 4] > np.float32(thresholds.conf)][: thresholds.max_det]
     # Copies: the runtime reuses its output buffer for the next frame.
@@ -91,6 +92,7 @@ def _select_one2many(raw: NDArray[np.float32], thresholds: Thresholds) -> _Selec
         columns, class_ids, scores = columns[top], class_ids[top], scores[top]
     boxes = _xyxy(candidates[:4])[columns]
     # One NMS for all classes: each class is moved to a place of its own, so that only boxes of one class overlap.
+    # The float32 sum rounds coordinates (to 1/16 px from class 69 on). Ultralytics' NMS rounds them alike.
     offsets = (class_ids * CLASS_OFFSET).astype(np.float32)[:, None]
     kept = nms(boxes + offsets, scores, thresholds.iou, thresholds.max_det)
     return boxes[kept], scores[kept], class_ids[kept]

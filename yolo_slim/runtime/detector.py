@@ -44,6 +44,7 @@ class Detector:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         spec = self.bundle.spec
         self.threads = spec.threads if threads is None else threads
+        # ONNX Runtime reads 0 as its own choice, so a result would state a number of threads that didn't run.
         if self.threads < 1:
             raise SlimError(f"threads must be at least 1, got {self.threads}.", remedy="Give the number of cores.")
         self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads)

@@ -147,6 +147,7 @@ def _examine_bundle(bundle: Bundle, cores: int | None) -> BundleReport:
     try:
         provider = _try_out(bundle).provider
     except (SlimError, ImportError) as error:
+        # The detector imports OpenCV, and doctor has to answer where that is missing.
         problem = str(error)
     return BundleReport(
         name=spec.name,

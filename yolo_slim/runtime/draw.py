@@ -28,6 +28,7 @@ def draw(image_bgr: NDArray[np.uint8], detections: Detections, names: Mapping[in
         names: class id to class name; an unknown id is drawn as a number.
     """
     canvas: NDArray[np.uint8] = image_bgr.copy()
+    # Ultralytics' formula for the width of lines, but thinner (1 px) in small images.
     width = max(round(sum(canvas.shape[:2]) / 2 * 0.003), 1)
     for index in reversed(range(len(detections))):
         class_id = int(detections.class_ids[index])

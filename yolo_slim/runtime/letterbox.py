@@ -53,6 +53,7 @@ class Geometry:
 def fit(image_hw: tuple[int, int], imgsz: tuple[int, int]) -> Geometry:
     """Where an image of a size lies inside an input of size ``imgsz`` (height, width)."""
     ratio = min(imgsz[0] / image_hw[0], imgsz[1] / image_hw[1])
+    # At least 1 px: a very long image would be rounded to a side of 0, which cv2.resize refuses.
     height, width = max(round(image_hw[0] * ratio), 1), max(round(image_hw[1] * ratio), 1)
     # -0.1 as in Ultralytics: of an odd padding, the smaller half is above and on the left.
     top, left = round((imgsz[0] - height) / 2 - 0.1), round((imgsz[1] - width) / 2 - 0.1)
@@ -104,6 +105,7 @@ class Letterbox:
         height, width = geometry.resized_hw
         rows, columns = slice(geometry.top, geometry.top + height), slice(geometry.left, geometry.left + width)
         self._blob.fill(_TO_UNIT[PAD_VALUE])
+        # Shape and type must fit exactly: otherwise OpenCV returns a new array and leaves the given one as it is.
         self._targets = [self._blob[0, channel, rows, columns] for channel in range(3)]
         self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
         self._resized = np.empty((height, width, 3), np.uint8)

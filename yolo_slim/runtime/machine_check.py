@@ -114,6 +114,7 @@ def _comparison(name: str, wanted: str, found: str | None, is_met: bool) -> Comp
 
 def _is_jetson_linux(wanted: dict[str, str], found: str | None) -> bool:
     """A profile names one release of a JetPack; its later releases (36.5 of JetPack 6.2) serve as well."""
+    # A release may stand for two JetPacks: 36.4 is "6.1 or 6.2".
     same_jetpack = set((jetpack_of(found) or "").split(" or ")) & set(wanted.values())
     return bool(same_jetpack) or any(is_release(found, release) for release in wanted)
 

@@ -58,6 +58,7 @@ def _overlaps(a: NDArray[np.float32], b: NDArray[np.float32], threshold: np.floa
     width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
     height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
     inter = np.maximum(width, 0) * np.maximum(height, 0)
+    # torchvision's order of operations: another order rounds differently, and boxes at the threshold flip.
     union = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - inter
     with np.errstate(divide="ignore", invalid="ignore"):
         above: NDArray[np.bool_] = inter / union > threshold

@@ -64,6 +64,7 @@ class Paired:
     def to_json(self) -> dict[str, object]:
         """The median, smallest and largest gain, and the rounds behind them."""
         return {
+            # The keys of a row of block_costs.json, where the control is timed against a cut.
             "ms_gain": self.ms_gain,
             "ms_gain_lowest": float(self.gains.min()),
             "ms_gain_highest": float(self.gains.max()),
@@ -154,6 +155,7 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
     start = read_state()
     medians: dict[int, list[float]] = {0: [], 1: []}
     for index in range(rounds):
+        # If one network always ran second, a drift inside the rounds would count as its gain or loss.
         for which in (0, 1) if index % 2 == 0 else (1, 0):
             medians[which].append(_median_ms((before, after)[which], blobs, frames))
     reasons = throttle_reasons(start, read_state())

@@ -97,6 +97,7 @@ def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> 
         # PNG is lossless: the device sees the very pixels that the expected detections come from.
         (target / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         entries.append({"file": f"{number}.png", **_to_json(detector.detect(image))})
+    # The threshold is stored, because the check has to detect with the one that these detections were made with.
     write_json(target / EXPECTED, {"conf": detector.bundle.spec.conf, "images": entries})
 
 
@@ -107,6 +108,7 @@ def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
         SlimError: the bundle has no self-check, or can't be loaded.
     """
     folder = bundle.folder / FOLDER
+    # Looked up in bundle.json, not on the disk: only the files that it lists were verified.
     if f"{FOLDER}/{EXPECTED}" not in bundle.spec.files:
         raise SlimError(f"The bundle {bundle.folder} has no self-check.", remedy="Build the bundle again.")
     expected = read_json(folder / EXPECTED)

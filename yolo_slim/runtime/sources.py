@@ -96,6 +96,7 @@ def is_readable(path: Path) -> bool:
 def video_fps(source: Path) -> float:
     """A video's frame rate; 25 where the file doesn't say."""
     fps = float(cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS))
+    # OpenCV answers 0 or -1 where it knows no rate, and can't write a video at such a rate.
     return fps if 0 < fps <= 1000 else 25.0
 
 
@@ -109,6 +110,7 @@ def _read_bytes(path: Path) -> NDArray[np.uint8]:
 def _decode(data: NDArray[np.uint8], flags: int) -> Any:
     try:
         return cv2.imdecode(data, flags) if data.size else None
+    # imdecode answers damage with None, but raises for an empty file and for more pixels than OpenCV's limit.
     except cv2.error:
         return None
 
@@ -141,6 +143,7 @@ def _video_frames(source: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     try:
         while True:
             is_frame, image = capture.read()
+            # OpenCV answers the end and a damaged frame alike, so a video that was cut off only ends early.
             if not is_frame:
                 break
             index += 1

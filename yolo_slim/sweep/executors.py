@@ -56,6 +56,7 @@ def _finish(cell: C, work: Callable[[C], R], required: Callable[[C], bool]) -> F
     """Run one cell; its own error becomes part of the answer."""
     try:
         return Finished(cell=cell, result=work(cell))
+    # Before SlimError, of which it is a kind.
     except MachineError:
         raise
     except SlimError as error:

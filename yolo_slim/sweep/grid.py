@@ -46,6 +46,7 @@ class Store:
     def once(self, name: str, measure: Callable[[], Any]) -> Any:
         """Give the figures of a name; they are measured only where they aren't known."""
         if name not in self.figures:
+            # Measured before the lock is taken: other processes don't wait for it.
             # The file is read again while it is locked, because another process may have added figures.
             self.figures = merge_json(self.path, {name: measure()})
         return self.figures[name]

@@ -101,6 +101,7 @@ class SettingsCell:
     @property
     def training_digest(self) -> str:
         """Digest of what decides its recovery."""
+        # Whether a training is in bfloat16 depends on the processor, and changes the weights.
         defaults = {**RecoverConfig().model_dump(), **DEFAULTS, "bfloat16": has_bfloat16()}
         return _digest({"defaults": defaults, **self.training})
 
@@ -204,6 +205,7 @@ class SettingsGrid:
         folder = self.request.out / "grid" / cell.folder
         weights = self.recipe.prune(cell, folder / "prune")
         if cell.epochs:
+            # Trainings from one cut lie side by side, so the name says what decides them.
             out = folder / f"recover-{cell.epochs_left}-{cell.training_digest}"
             weights = self.recipe.recover(cell, weights, out)
         return self._score(weights)

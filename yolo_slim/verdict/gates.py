@@ -48,6 +48,7 @@ def worst_class(before: Mapping[str, ClassAccuracy], after: Mapping[str, ClassAc
 
 def rung_budget(rung: str, build: BuildName | None, budgets: RungBudgets) -> float | None:
     """Look up the largest drop of a rung, by its name or by its bundle's precision."""
+    # Rungs without a field in RungBudgets, such as the untrained cut, aren't judged.
     found: float | None = getattr(budgets, build.precision if build else rung, None)
     return found
 
@@ -65,6 +66,7 @@ def device_gates(budget: Budget, build: Build | None, drop: float | None, missin
         ("min_fps", budget.min_fps, bench.fps if bench else None, "FPS", True, why),
         ("max_p99_ms", budget.max_p99_ms, p99, "ms", False, why),
         ("max_memory_mb", budget.max_memory_mb, memory, "MB", False, why),
+        # Size doesn't depend on the machine, and accuracy hardly does: both are judged without the target too.
         ("max_size_mb", budget.max_size_mb, build.size_mb if build else None, "MB", False, NO_BUILD),
         ("max_map50_95_drop", budget.max_map50_95_drop, drop, "mAP50-95", False, NO_BUILD),
     ]
@@ -93,6 +95,7 @@ def winner(
     slim = [build for build in builds if build.key.is_slim and build.key.build not in failed]
     inside = [build for build in slim if _drop(build, control) <= max_drop]
     if on_target:
+        # The sort is stable: builds without a valid timing keep the profile's order.
         inside.sort(key=lambda build: build.valid_bench.fps if build.valid_bench else 0.0, reverse=True)
     return inside[0].key if inside else None
 

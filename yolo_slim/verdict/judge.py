@@ -115,6 +115,7 @@ def _others(builds: Sequence[Build], winner: BuildKey | None) -> set[BuildName]:
 
 def _drop(builds: Sequence[Build], best: Build | None, control: float) -> float | None:
     """How much the winner lost; without one, how much the most accurate slim build did."""
+    # Without a winner the gate shows by how much even the best build is off.
     chosen = [best] if best else [build for build in builds if build.key.is_slim]
     return min((control - build.map50_95 for build in chosen if build.map50_95 is not None), default=None)
 

@@ -170,6 +170,7 @@ def _io_names(param: Path, output: str) -> tuple[str, str]:
     """The names of the only input and the only output of a .param file."""
     lines = param.read_text(encoding="utf-8").splitlines()
     layers = [line.split() for line in lines[2:] if line.strip()]
+    # The second line counts the layers: with fewer of them the file was cut off.
     if len(lines) < 3 or lines[0] != PARAM_MAGIC or len(layers) != int(lines[1].split()[0]):
         raise SlimError("pnnx wrote an incomplete .param file.", culprits=_tail(output), remedy=_OTHER_PNNX)
     produced = [name for layer in layers for name in _blobs(layer)[1]]
@@ -192,6 +193,7 @@ def _try_out(folder: Path, names: tuple[str, str], imgsz: tuple[int, int]) -> No
     """Load and run the new model once."""
     # In a process of its own: some pnnx releases write graphs that crash NCNN, and this process with it.
     code = "import sys; from yolo_slim.backends import ncnn; ncnn.run_once(*sys.argv[1:])"
+    # The child must import this very yolo_slim, not another one that is installed.
     root = str(Path(__file__).resolve().parents[3])
     command = [sys.executable, "-c", code, str(folder), *names, str(imgsz[0]), str(imgsz[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}

@@ -36,6 +36,7 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     import onnx as onnx_package
 
     require_precision(NAME, precision, PRECISIONS)
+    # Opened here first, so that a graph which ONNX Runtime refuses isn't found on the device.
     session = _load(onnx, threads=1)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _require_one_image(onnx, inputs, outputs, imgsz)

@@ -71,6 +71,7 @@ def _rewrite(graph: Any, transpose: Any, softmax: Any, conv: Any) -> None:
         node.attribute.append(helper.make_attribute(name, value))
     weight = next(item for item in graph.initializer if item.name == conv.input[1])
     column = numpy_helper.to_array(weight).reshape(-1, 1)
+    # A new name, because another head may still read the weight in its old shape.
     mean = f"{conv.input[1]}.column"
     graph.initializer.append(numpy_helper.from_array(column, mean))
     product = helper.make_node("MatMul", [softmax.output[0], mean], list(conv.output), name=conv.name)

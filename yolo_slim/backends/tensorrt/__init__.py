@@ -119,6 +119,7 @@ def _require_graph(path: Path, precision: str, imgsz: tuple[int, int]) -> tuple[
         model = onnx.load(path)
     except Exception as error:  # protobuf's exception classes share no public base
         raise SlimError(f"{path} isn't a readable ONNX file: {error}", remedy="Export it again.") from None
+    # Before IR version 4, ONNX lists constants among the inputs too.
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     outputs = list(model.graph.output)

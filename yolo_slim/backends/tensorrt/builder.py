@@ -99,6 +99,7 @@ def choose_flags(trt: Any, precision: str, settings: Settings) -> tuple[list[str
     wants_flags = has_flags and (precision == "int8" or settings.dla_core is not None)
     is_strong = offered(kinds, "STRONGLY_TYPED") is not None and not wants_flags
     network_flags = ["STRONGLY_TYPED"] if is_strong else []
+    # TensorRT 8.6 parses ONNX only into networks with this flag; TensorRT 11 no longer has it.
     if not is_strong and offered(kinds, "EXPLICIT_BATCH") is not None:
         network_flags = ["EXPLICIT_BATCH"]
     builder_flags = [] if is_strong or not has_flags else list(PRECISION_FLAGS[precision])
@@ -181,6 +182,7 @@ def _monitor(trt: Any, on_step: OnStep) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             on_step(f"{phase_name}: {step + 1} of {self._steps.get(phase_name, step + 1)}")
+            # False would stop the build.
             return True
 
         def phase_finish(self, phase_name: str) -> None:

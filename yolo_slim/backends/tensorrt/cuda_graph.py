@@ -42,6 +42,7 @@ class CudaGraph:
         try:
             self._call("cuGraphInstantiateWithFlags", ctypes.byref(self._executable), graph, ctypes.c_ulonglong(0))
         finally:
+            # The executable graph doesn't need the captured one.
             self._call("cuGraphDestroy", graph)
 
     def launch(self) -> None:
@@ -57,6 +58,7 @@ class CudaGraph:
     def _captured(self, enqueue: Callable[[], None]) -> ctypes.c_void_p:
         # A stream whose capture doesn't end is unusable, so capturing ends on every path.
         graph = ctypes.c_void_p()
+        # cuda.h maps cuStreamBeginCapture to this name by a macro, which ctypes doesn't see.
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(THREAD_LOCAL))
         try:
             enqueue()

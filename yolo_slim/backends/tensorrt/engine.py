@@ -211,6 +211,7 @@ def _setting_problems(value: JsonObject) -> list[str]:
 
 
 def _is_integer(value: Any, low: int, high: int) -> bool:
+    # True is an int in Python.
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 

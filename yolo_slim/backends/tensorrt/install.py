@@ -68,4 +68,5 @@ def install_script(spec: BundleSpec) -> str:
     """The script's text for one bundle."""
     # A name is the user's: whatever a shell would interpret is replaced.
     name = "".join(letter if letter.isalnum() or letter in " ._-" else "_" for letter in spec.name)
+    # Not str.format: the script is full of the shell's own braces.
     return _SCRIPT.replace("@PYCUDA@", PYCUDA).replace("@NAME@", name).replace("@PRECISION@", spec.precision)

@@ -88,6 +88,7 @@ def gpu_facts(cuda: Any) -> Gpu:
     """The facts of the first GPU."""
     device = cuda.Device(0)
     major, minor = device.compute_capability()
+    # CUDA writes 12.6 as 12060.
     version = int(cuda.get_driver_version())
     return Gpu(
         device=str(device.name()),
@@ -111,6 +112,7 @@ def offered(kind: Any, name: str) -> Any:
 
 def out_of_memory(text: str) -> bool:
     """Whether a message of TensorRT or CUDA is about memory that ran out."""
+    # The libraries spell it differently: OutOfMemory, OUT_OF_MEMORY, "out of memory".
     low = text.lower().replace(" ", "").replace("_", "")
     return any(part in low for part in ("outofmemory", "insufficientmemory", "cudaerrormemoryallocation"))
 

@@ -40,6 +40,7 @@ class TensorRtSession:
         self._gpu_ms: deque[float] = deque(maxlen=GPU_TIMES_KEPT)
         self._graph: CudaGraph | None = None
         self._messages: list[str] = []
+        # All names exist from the start, because close() also runs after a step below that failed.
         self._logger: Any = None
         self._runtime: Any = None
         self._engine: Any = None
@@ -159,6 +160,7 @@ class TensorRtSession:
         self._require_io(inputs, outputs)
         self._host_input = self._pinned(inputs[0])
         self._host_output = self._pinned(outputs[0])
+        # Once for all frames: a captured CUDA graph keeps these addresses.
         self._device_input = cuda.mem_alloc(self._host_input.nbytes)
         self._device_output = cuda.mem_alloc(self._host_output.nbytes)
         context.set_tensor_address(inputs[0], int(self._device_input))

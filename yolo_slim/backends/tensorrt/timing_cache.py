@@ -26,8 +26,10 @@ def load_cache(config: Any, path: Path) -> tuple[Any, str]:
     """
     content = path.read_bytes() if path.is_file() else b""
     cache, reason = _created(config, content)
+    # False: TensorRT refuses the times of another device.
     if cache is not None and config.set_timing_cache(cache, False):
         return cache, "reused" if content else "new"
+    # From no bytes TensorRT makes a new cache.
     cache, _ = _created(config, b"")
     config.set_timing_cache(cache, False)
     return cache, f"new ({path.name} {reason or 'belongs to another device or TensorRT'})"

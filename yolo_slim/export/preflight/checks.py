@@ -79,6 +79,7 @@ def check_dla(graph: CheckedGraph) -> Answer:
         cores = 0 if jetson is None else jetson.dla_cores
         found = f"{graph.profile.name} has {cores}"
         return Answer("fail", f"DLA core {core} asked for; {found}: set tensorrt.dla_core: null")
+    # Two parts of the version: patch releases of 10.7 still have a DLA.
     blocked = [
         pack for pack in graph.jetpacks if _version(pack)[:2] > LAST_WITH_DLA and _version(pack) < FIRST_WITH_DLA_AGAIN
     ]
@@ -135,6 +136,7 @@ def check_operators(graph: CheckedGraph) -> Answer:
     unknown = [
         f"{_name(node)} ({node.domain + '.' if node.domain else ''}{node.op_type})"
         for node in graph.model.graph.node
+        # Both names mean ONNX's own domain.
         if node.domain not in ("", "ai.onnx") or node.op_type in QUANTIZED_OPS
     ]
     kinds = len({node.op_type for node in graph.model.graph.node})

@@ -31,6 +31,7 @@ def _build(onnx: Path, precision: str, timeout_s: float) -> Answer:
         return Answer("skipped", "TensorRT-RTX isn't installed: pip install 'yolo-slim[jetson]'")
     # In a process of its own: a crash there is an answer, and doesn't end this one.
     code = "import sys; from yolo_slim.export.preflight.rtx import print_answer; print_answer(*sys.argv[1:])"
+    # The child must import this very yolo_slim, not another one that is installed.
     root = str(Path(__file__).resolve().parents[3])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", code, str(onnx), precision]
@@ -44,6 +45,7 @@ def _build(onnx: Path, precision: str, timeout_s: float) -> Answer:
 def _read_answer(done: subprocess.CompletedProcess[str]) -> Answer:
     """What the process printed last, or how it ended."""
     try:
+        # Only the last line is ours: TensorRT may print before it.
         return Answer(**json.loads(done.stdout.strip().splitlines()[-1]))
     except (ValueError, IndexError, TypeError):
         # Linux kills the largest process when memory runs out: that says nothing of the graph.
