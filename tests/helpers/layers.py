@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = "yolo_slim"
 LAYERS = (
-    ("errors", "files", "progress", "requirements", "version"),
+    ("child_process", "errors", "files", "progress", "requirements", "version"),
     ("machine", "bundle", "build_key"),
     ("backends",),
     ("runtime",),

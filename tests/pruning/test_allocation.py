@@ -99,6 +99,21 @@ def test_isomorphic_ranks_within_a_kind() -> None:
     assert globally[:2].sum() < globally[2:].sum()
 
 
+@pytest.mark.parametrize("allocate", [allocate_uniform, allocate_isomorphic])
+def test_share_of_the_head_holds_at_the_floor(allocate: Callable[..., np.ndarray]) -> None:
+    """The head keeps its share of the cut, also where everything else is at its floor; less can't be reached."""
+    slots, cost = chain([64, 64], [[1.0] * 64] * 2, floor=8)
+    slots[1] = replace(slots[1], head=True)
+
+    def share(slot: Slot) -> float:
+        return 0.5 if slot.head else 1.0
+
+    least = cost.total(np.array([8, 32]))
+    assert allocate(problem(slots, cost, least), share).tolist() == [8, 32]
+    with pytest.raises(SlimError):
+        allocate(problem(slots, cost, 0.9 * least), share)
+
+
 def test_structures_tell_kinds_apart(untrained: Callable[[str], Path]) -> None:
     """Bottlenecks of equal make share a kind whatever their width, and a block's last layer has another."""
     graph, slots = slots_of(untrained("yolov8n"), PruneConfig())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from yolo_slim.backends import RuntimeFacts
+from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.paired import WARMUP, Paired, precision_of, time_paired
+from yolo_slim.runtime.paired import WARMUP, Paired, pair_bundles, precision_of, time_paired
 
 
 class _Named:
@@ -45,6 +48,15 @@ def test_gain_ignores_a_machine_that_slows_down() -> None:
     found = Paired(before=(10.0, 10.0, 31.0), after=(9.0, 9.0, 30.0), threads=1).to_json()
     assert (found["ms_gain"], found["ms_gain_lowest"], found["ms_gain_highest"]) == (1.0, 1.0, 1.0)
     assert np.mean([10.0, 10.0, 31.0]) - np.median([9.0, 9.0, 30.0]) > 7
+
+
+@pytest.mark.parametrize("change", [{"threads": 3}, {"imgsz": (32, 32)}])
+def test_unequal_bundles_are_refused(own_bundle: Path, change: dict[str, Any]) -> None:
+    """Two bundles with other threads or another input differ in more than their network."""
+    bundle = open_bundle(own_bundle)
+    other = replace(bundle, spec=replace(bundle.spec, **change))
+    with pytest.raises(SlimError, match="different"):
+        pair_bundles(bundle, other, [np.zeros((8, 8, 3), np.uint8)], rounds=1, frames=1)
 
 
 def test_runtimes_that_can_be_timed() -> None:

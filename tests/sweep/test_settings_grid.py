@@ -57,7 +57,18 @@ def test_names(request_: GridRequest) -> None:
     assert defaults.name != off.name
     assert by_row["uniform", 0].folder != defaults.folder
     assert replace(defaults, seed=1).folder != defaults.folder
-    assert (defaults.epochs_left, by_row["between", 5].epochs_left) == (5, 3)
+    between = by_row["between", 5]
+    assert (defaults.epochs_left, between.epochs_left) == (5, 3)
+    assert replace(between, settings={**between.settings, "prune.steps": 5}).epochs_left == 1
+
+
+def test_trainings_between_steps_decide_the_cut(request_: GridRequest) -> None:
+    """A cut with trainings depends on how they train; a cut without them doesn't."""
+    by_row = {cell.row: cell for cell in grid(replace(request_, epochs=5)).cells()}
+    for row, is_equal in (("defaults", True), ("between", False)):
+        cell = by_row[row]
+        trained_otherwise = replace(cell, settings={**cell.settings, "recover.distill": 0.5})
+        assert (trained_otherwise.cut_digest == cell.cut_digest) == is_equal
 
 
 def test_growing(request_: GridRequest, trained: Path) -> None:

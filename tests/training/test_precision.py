@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def test_criterion_computes_in_float32() -> None:
     assert found["one2many"]["boxes"].dtype == found["feats"][0].dtype == product.dtype == torch.float32
     assert batch == {"img": 1}
     assert as_float32((torch.ones(1, dtype=torch.int64), "a"))[0].dtype == torch.int64
+    # A network is copied with its criterion.
+    assert copy.deepcopy(Float32Criterion(criterion)).criterion is criterion
 
 
 @pytest.mark.parametrize("amp", [True, "bf16", False])

@@ -102,8 +102,8 @@ def test_damaged_claim(tmp_path: Path) -> None:
 
 
 def test_newer_claim(tmp_path: Path) -> None:
-    """A folder of a newer yolo_slim is refused as such."""
-    write_json(tmp_path / "folder.json", {"schema": 99, "kind": RUN})
+    """A folder of a newer yolo_slim is refused as such, also where its keys are unknown here."""
+    write_json(tmp_path / "folder.json", {"schema": 99, "kind": RUN, "devices": []})
     with pytest.raises(SlimError, match="made by a newer yolo_slim"), claimed(tmp_path, MINE):
         pass
 

@@ -37,7 +37,7 @@ class Listener:
             click.echo(text, err=True)
         else:
             # By the bars' own console: other output would break the live display.
-            self._bars.console.print(text, highlight=False)
+            self._bars.console.print(text, markup=False, highlight=False)
 
 
 @contextmanager
@@ -50,6 +50,6 @@ def listening(*, quiet: bool) -> Iterator[Listener]:
     if quiet or not console.is_terminal:
         yield Listener(None, quiet=quiet)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bars:
         yield Listener(bars, quiet=quiet)

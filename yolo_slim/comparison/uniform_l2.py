@@ -26,8 +26,8 @@ import torch_pruning
 from torch import nn
 from ultralytics.nn.modules import block
 
+from yolo_slim.child_process import own_environment
 from yolo_slim.comparison.narrow import HALVED, nearest
-from yolo_slim.devices.local import own_environment
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import measure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shlex
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolo_slim.bundle import read_spec
+from yolo_slim.child_process import own_environment
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
@@ -82,14 +82,6 @@ class LocalDevice:
 
     def close(self) -> None:
         """Do nothing: the bundles are the user's own."""
-
-
-def own_environment() -> dict[str, str]:
-    """The environment of a process of its own that imports this very yolo_slim and may use every core."""
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    environment.pop("OMP_NUM_THREADS", None)
-    return environment
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from yolo_slim.backends import backend, engine_builder, extra_files
 from yolo_slim.build_key import BuildName
-from yolo_slim.bundle import Bundle, BundleSpec, open_bundle, pack, write_bundle_json
+from yolo_slim.bundle import Bundle, BundleSpec, pack, write_bundle_json
 from yolo_slim.config.profile import Profile
 from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of
@@ -46,7 +46,6 @@ def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path
         for file, text in extra_files(spec).items():
             (temporary / file).write_text(text, encoding="utf-8")
         write_bundle_json(temporary, spec)
-    open_bundle(folder)
     pack(folder, archive_of(folder))
 
 

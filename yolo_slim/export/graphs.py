@@ -40,9 +40,11 @@ def _export_without_ranges(loaded: Checkpoint, config: ExportConfig, imgsz: int,
 
     # Ultralytics exports Q/DQ nodes whenever the checkpoint has ranges; this copy has none.
     plain = onnx.with_name("float.pt.tmp")
-    checkpoint.save(plain, loaded, loaded.model)
-    write_atomic(onnx, lambda path: export_onnx(plain, config, imgsz, path))
-    plain.unlink()
+    try:
+        checkpoint.save(plain, loaded, loaded.model)
+        write_atomic(onnx, lambda path: export_onnx(plain, config, imgsz, path))
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 def _name_qat_graph(float_onnx: Path, qat_onnx: Path) -> None:

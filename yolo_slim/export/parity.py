@@ -86,7 +86,8 @@ def _require_equal_shapes(got: list[np.ndarray], wanted: list[np.ndarray]) -> No
 
 
 def _require_small(box_px: float, score: float, rest: float) -> None:
-    if box_px > MAX_BOX_PX or score > MAX_SCORE or rest > MAX_REST:
+    # Not `any(>)`: every comparison with NaN is false, and NaN must be refused.
+    if not (box_px <= MAX_BOX_PX and score <= MAX_SCORE and rest <= MAX_REST):
         raise SlimError(
             "The ONNX graph and the PyTorch model disagree.",
             culprits=[

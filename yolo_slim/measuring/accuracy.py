@@ -40,7 +40,7 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
     matches = [_match(truth, found) for truth, found in zip(truths, detections, strict=True)]
     target_classes = np.concatenate([truth.class_ids for truth in truths])
     # Without labels ap_per_class has no class to average over, and its mean is NaN.
-    if not len(target_classes) or not sum(map(len, detections)):
+    if not len(target_classes):
         return Accuracy(map50_95=0.0, map50=0.0, per_class={})
     scores = np.concatenate([found.scores for found in detections])
     classes = np.concatenate([found.class_ids for found in detections])

@@ -155,10 +155,12 @@ def allocate_isomorphic(problem: Problem, share: Share) -> np.ndarray:
         keep = widths_of(slots)
         for key, members in kinds.items():
             # Channels of this kind that may still go.
-            allowed = ratio * share(slots[members[0]]) * sum(slots[i].width for i in members)
+            part = ratio * share(slots[members[0]])
+            allowed = part * sum(slots[i].width for i in members)
             for _, i, step in queues[key]:
                 allowed -= step
-                if allowed < 0 and ratio < 1:
+                # All of them: floors and steps end it, because rounding would leave some over.
+                if allowed < 0 and part < 1:
                     break
                 keep[i] -= step
         return keep

@@ -266,13 +266,18 @@ class _Cut:
     macs: float
 
 
+def cut_of(width: int, removed: float) -> int:
+    """How many of ``width`` channels go when a block alone loses the share ``removed``; one at least stays."""
+    return min(round(width * removed), width - 1)
+
+
 def _cut_alone(removed: float, slots: list[Slot], members: list[int], cost: CostModel) -> _Cut:
     """The scores and MACs that go when these slots alone lose the share ``removed`` of their channels."""
     keep = widths_of(slots)
     full = cost.total(keep)
     lost = 0.0
     for i in members:
-        gone = round(slots[i].width * removed)
+        gone = cut_of(slots[i].width, removed)
         keep[i] -= gone
         lost += float(slots[i].unit_scores[:gone].sum())
     # Not 0, by which prices divide: random or equal scores may be, and a cut may save no MACs.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from yolo_slim.pruning.block_costs import cut_of
 from yolo_slim.pruning.decisions import Terms, decide
 from yolo_slim.pruning.plan import kept_labels, make_plan
 from yolo_slim.pruning.pruner import Ranked
@@ -69,12 +70,11 @@ def _open_slots(slots: list[Slot], terms: Terms) -> dict[str, list[int]]:
 def kept_in(ranked: Ranked, block: Block, removed: float) -> np.ndarray:
     """Kept channels of every slot, shape (slots,), when a block alone loses a share of its own.
 
-    Each slot loses as many as :func:`~yolo_slim.pruning.block_costs.prices` assumes; one at least stays.
+    Each slot loses as many as :func:`~yolo_slim.pruning.block_costs.prices` assumes.
     """
     keep = widths_of(ranked.slots)
     for i in block.slots:
-        width = ranked.slots[i].width
-        keep[i] -= min(round(width * removed), width - 1)
+        keep[i] -= cut_of(ranked.slots[i].width, removed)
     return keep
 
 

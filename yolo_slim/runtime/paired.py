@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -118,22 +119,23 @@ def pair_bundles(
     """Time the inference of two bundles in the same rounds, on the first :data:`IMAGES` images.
 
     Raises:
-        SlimError: inputs of different size, no image, or a bundle that can't be loaded.
+        SlimError: inputs or threads that differ, no image, or a bundle that can't be loaded.
     """
     if before.spec.imgsz != after.spec.imgsz:
         raise SlimError(
             f"The two bundles have inputs of different size: {before.spec.imgsz} and {after.spec.imgsz}.",
             remedy="Give two bundles that were exported with the same imgsz.",
         )
+    if before.spec.threads != after.spec.threads:
+        raise SlimError(
+            f"The two bundles run with different numbers of threads: {before.spec.threads} and {after.spec.threads}.",
+            remedy="Give two bundles that were built for the same target.",
+        )
     blobs = [letterbox(image, before.spec.imgsz)[0] for image in islice(images, IMAGES)]
     if not blobs:
         raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
-    first, second = (_opened(bundle) for bundle in (before, after))
-    try:
+    with closing(_opened(before)) as first, closing(_opened(after)) as second:
         return time_paired(first, second, blobs, rounds=rounds, frames=frames)
-    finally:
-        first.close()
-        second.close()
 
 
 def _opened(bundle: Bundle) -> Session:

@@ -24,7 +24,7 @@ from yolo_slim.training.precision import has_bfloat16
 
 Settings = Mapping[str, Any]
 """Dotted keys of docs/configuration.md and their values."""
-BETWEEN = "prune.recover_epochs_between"
+BETWEEN, STEPS = "prune.recover_epochs_between", "prune.steps"
 TRAINING = ("recover.", BETWEEN)
 """Settings that change nothing about a cut without training."""
 
@@ -96,7 +96,8 @@ class SettingsCell:
     @property
     def cut_digest(self) -> str:
         """Digest of what decides the pruned network; the defaults are part of it, because they may change."""
-        return _digest({"defaults": PruneConfig().model_dump(), **self.cut})
+        training = self.training if self.settings.get(BETWEEN) else {}
+        return _digest({"defaults": PruneConfig().model_dump(), **training, **self.cut})
 
     @property
     def training_digest(self) -> str:
@@ -109,7 +110,8 @@ class SettingsCell:
     def epochs_left(self) -> int:
         """Epochs after the last cut; those between the steps count too, so that all rows train equally long."""
         between = self.settings.get(BETWEEN, 0)
-        return self.epochs - between * (PruneConfig().steps - 1) if self.epochs else 0
+        steps = self.settings.get(STEPS, PruneConfig().steps)
+        return self.epochs - between * (steps - 1) if self.epochs else 0
 
     def _section(self, start: str) -> Settings:
         return {**{key: value for key, value in self.settings.items() if key.startswith(start)}, "seed": self.seed}

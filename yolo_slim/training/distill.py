@@ -72,7 +72,10 @@ class _WithTeacher:
 
     def __getattr__(self, name: str) -> Any:
         """Look up in the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
-        return getattr(self.__dict__["criterion"], name)
+        # copy and pickle ask before there is a criterion, and expect AttributeError.
+        if name == "criterion":
+            raise AttributeError(name)
+        return getattr(self.criterion, name)
 
 
 class DistillationLoss(_WithTeacher):

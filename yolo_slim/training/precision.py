@@ -47,7 +47,10 @@ class Float32Criterion:
 
     def __getattr__(self, name: str) -> Any:
         """Look up in the wrapped criterion, whose ``update`` the trainer calls after each epoch where it exists."""
-        return getattr(self.__dict__["criterion"], name)
+        # copy and pickle ask before there is a criterion, and expect AttributeError.
+        if name == "criterion":
+            raise AttributeError(name)
+        return getattr(self.criterion, name)
 
     def __call__(self, preds: Any, batch: Mapping[str, object]) -> Any:
         """Call the criterion outside of mixed precision."""

@@ -52,17 +52,21 @@ def read_owner(folder: Path) -> Owner | None:
     if not path.is_file():
         return None
     try:
-        owner = Owner(**read_json(path))
+        found = read_json(path)
+        # Before the keys are read, because a newer version may have others.
+        if isinstance(schema := found["schema"], int) and schema > FOLDER_SCHEMA:
+            raise SlimError(
+                f"{folder} was made by a newer yolo_slim.", remedy="Update yolo_slim, or choose another NAME."
+            )
+        owner = Owner(**found)
         # A dataclass checks no types, and JSON may have any.
         if not (isinstance(owner.schema, int) and isinstance(owner.identity, dict) and isinstance(owner.record, dict)):
             raise TypeError(path)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         raise SlimError(
             f"{path} is damaged, so it is unknown whose folder this is.",
             remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
         ) from None
-    if owner.schema > FOLDER_SCHEMA:
-        raise SlimError(f"{folder} was made by a newer yolo_slim.", remedy="Update yolo_slim, or choose another NAME.")
     return owner
 
 

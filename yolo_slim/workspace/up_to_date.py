@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as version
 from typing import Any, Protocol, TypeVar
 
 from yolo_slim.files import JsonObject, flat, sha256

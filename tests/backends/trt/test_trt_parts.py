@@ -165,6 +165,26 @@ def test_graph_that_fails_is_reported(
     session.close()
 
 
+def test_graph_that_fails_later(make_bundle: Make, fakes: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launch that fails after opening is a message with a remedy, and a graph that can't be freed stops nothing."""
+    fakes()
+    folder = make_bundle()
+    bundle = open_bundle(folder)
+    tensorrt.build_engine(folder, bundle.spec, lambda _: None)
+    import pycuda.driver
+
+    driver = pycuda.driver.Driver()
+    monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: driver)
+    session = tensorrt.open(folder, bundle.spec, 1)
+    driver.broken = "cuGraphLaunch"
+    with pytest.raises(SlimError, match="cuGraphLaunch failed with CUDA error 900") as caught:
+        session.infer(letterbox(scene(64, 64), IMGSZ)[0])
+    assert "tensorrt.cuda_graph" in caught.value.remedy
+    driver.broken = "cuGraphExecDestroy"
+    session.close()
+    assert driver.calls[-1] == "cuGraphExecDestroy"
+
+
 def test_graph_switched_off(make_bundle: Make, fakes: Install) -> None:
     """The bundle's setting turns graphs off and the answer says so."""
     fakes()

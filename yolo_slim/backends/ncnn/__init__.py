@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolo_slim.backends import Built, RuntimeFacts, require_precision
+from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 
 if TYPE_CHECKING:
@@ -193,13 +194,12 @@ def _try_out(folder: Path, names: tuple[str, str], imgsz: tuple[int, int]) -> No
     """Load and run the new model once."""
     # In a process of its own: some pnnx releases write graphs that crash NCNN, and this process with it.
     code = "import sys; from yolo_slim.backends import ncnn; ncnn.run_once(*sys.argv[1:])"
-    # The child must import this very yolo_slim, not another one that is installed.
-    root = str(Path(__file__).resolve().parents[3])
     command = [sys.executable, "-c", code, str(folder), *names, str(imgsz[0]), str(imgsz[1])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
-    )
+    given: dict[str, Any] = {"env": own_environment(), "capture_output": True, "text": True}
+    try:
+        done = subprocess.run(command, **given, timeout=BUILD_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise SlimError(f"NCNN didn't run the model within {BUILD_TIMEOUT_S} s.", remedy=_OTHER_PNNX) from None
     if done.returncode != 0:
         fact = f"The model that pnnx {_pnnx_version()} wrote doesn't run in NCNN (status {done.returncode})."
         raise SlimError(fact, culprits=_tail(done.stdout + done.stderr), remedy=_OTHER_PNNX)

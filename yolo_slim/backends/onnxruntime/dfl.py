@@ -73,7 +73,8 @@ def _rewrite(graph: Any, transpose: Any, softmax: Any, conv: Any) -> None:
     column = numpy_helper.to_array(weight).reshape(-1, 1)
     # A new name, because another head may still read the weight in its old shape.
     mean = f"{conv.input[1]}.column"
-    graph.initializer.append(numpy_helper.from_array(column, mean))
+    if all(item.name != mean for item in graph.initializer):
+        graph.initializer.append(numpy_helper.from_array(column, mean))
     product = helper.make_node("MatMul", [softmax.output[0], mean], list(conv.output), name=conv.name)
     index = next(i for i, node in enumerate(graph.node) if node.name == conv.name)
     graph.node.remove(conv)

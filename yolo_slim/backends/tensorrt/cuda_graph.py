@@ -9,13 +9,18 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+from yolo_slim.errors import SlimError
+
 LIBRARY = "libcuda.so.1"
 THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads of the program may still allocate during a capture."""
 
 
-class GraphUnavailable(Exception):
-    """Why there is no graph; the caller runs without one and reports it."""
+class GraphUnavailable(SlimError):
+    """Why there is no graph, or why it stopped to work; while a session opens, the caller runs without one."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(fact, remedy="Set tensorrt.cuda_graph to false in the device profile, and build again.")
 
 
 def load_driver() -> Any:
@@ -52,13 +57,14 @@ class CudaGraph:
     def close(self) -> None:
         """Free the graph."""
         if self._executable:
-            self._call("cuGraphExecDestroy", self._executable)
+            # Its status doesn't matter: what the driver doesn't free now, it frees with the process.
+            self._driver.cuGraphExecDestroy(self._executable)
             self._executable = ctypes.c_void_p()
 
     def _captured(self, enqueue: Callable[[], None]) -> ctypes.c_void_p:
         # A stream whose capture doesn't end is unusable, so capturing ends on every path.
         graph = ctypes.c_void_p()
-        # cuda.h maps cuStreamBeginCapture to this name by a macro, which ctypes doesn't see.
+        # cuda.h maps the name without _v2 to this one by a macro, which ctypes doesn't see.
         self._call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(THREAD_LOCAL))
         try:
             enqueue()

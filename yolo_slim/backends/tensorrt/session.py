@@ -210,7 +210,7 @@ class TensorRtSession:
             self._graph = CudaGraph(self._stream.handle, self._enqueue)
             self._graph.launch()
         except GraphUnavailable as error:
-            return self._without_graph(str(error))
+            return self._without_graph(error.fact)
         self._stream.synchronize()
         if not np.allclose(plain, self._host_output, REPLAY_TOLERANCE, REPLAY_TOLERANCE, equal_nan=True):
             return self._without_graph("a frame that ran as a graph gave other outputs than one that ran without it")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 from yolo_slim.export.preflight.check import Answer, Check
 
@@ -31,12 +31,11 @@ def _build(onnx: Path, precision: str, timeout_s: float) -> Answer:
         return Answer("skipped", "TensorRT-RTX isn't installed: pip install 'yolo-slim[jetson]'")
     # In a process of its own: a crash there is an answer, and doesn't end this one.
     code = "import sys; from yolo_slim.export.preflight.rtx import print_answer; print_answer(*sys.argv[1:])"
-    # The child must import this very yolo_slim, not another one that is installed.
-    root = str(Path(__file__).resolve().parents[3])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-c", code, str(onnx), precision]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, env=own_environment(), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired:
         return Answer("unproven", f"TensorRT-RTX didn't finish within {timeout_s:g} s")
     return _read_answer(done)
