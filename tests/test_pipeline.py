@@ -24,7 +24,7 @@ import torch
 
 from tests.helpers.cli import run_cli
 from tests.helpers.constants import QUICK
-from yolo_slim import pipeline
+from yolo_slim import preparation
 from yolo_slim.datasets import description
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.files import read_json, sha256
@@ -77,7 +77,7 @@ def finished(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactor
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "load", counting_load)
-        for module in (description, pipeline, context):
+        for module in (description, preparation, context):
             patch.setattr(module, "load_dataset", counting_load_dataset)
         code, _, _ = run_cli(*arguments(model, signs, project, "whole", 2))
     return Finished(model=model, folder=project / "whole", code=code, loads=loads, described=described)

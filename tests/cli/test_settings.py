@@ -18,8 +18,8 @@ from yolo_slim.preparation import default_name
     ("options", "message"),
     [
         (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
-        (["--prune", "1.5"], "prune.macs_removed (option prune): got 1.5"),
-        (["--prune", "0"], "prune.macs_removed (option prune): got 0"),
+        (["--prune", "1.5"], "prune.macs_removed (--prune): got 1.5"),
+        (["--prune", "0"], "prune.macs_removed (--prune): got 0"),
         (["--prune", "0.99", "--set", "prune.criterion=l2"], "below their floor"),
         (["--set", "prune.macs_removed=2"], "prune.macs_removed: got 2"),
         (["--target", "rpi55"], "Did you mean 'rpi5'?"),
@@ -86,7 +86,7 @@ def test_settings_that_exclude_each_other(trained: Path, signs: Path, tmp_path: 
     """A conflict names both settings and what to do; with it come all other problems."""
     message = refused(trained, signs, tmp_path, "--prune", "0.3", "--set", "prune.params_removed=0.4", "--epochs", "0")
     assert "prune.params_removed: conflicts with macs_removed; set only one budget" in message
-    assert "recover.epochs (option epochs): got 0" in message
+    assert "recover.epochs (--epochs): got 0" in message
 
 
 def test_settings_under_a_value_are_named(tmp_path: Path) -> None:

@@ -346,9 +346,9 @@ def test_table_of_an_earlier_version(measured: Path, idle: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--removed", "0"], "block_costs.removed: got 0.0; expected: greater than 0"),
-        (["--removed", "1"], "block_costs.removed: got 1.0; expected: less than 1"),
-        (["--images", "-1"], "block_costs.images: got -1"),
+        (["--removed", "0"], "block_costs.removed (--removed): got 0.0; expected: greater than 0"),
+        (["--removed", "1"], "block_costs.removed (--removed): got 1.0; expected: less than 1"),
+        (["--images", "-1"], "block_costs.images (--images): got -1"),
         (["--runtime", "onnxruntim"], "Unknown runtime 'onnxruntim'. Did you mean 'onnxruntime'?"),
         (["--runtime", "tensorrt"], "builds its engines on the device"),
         (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),

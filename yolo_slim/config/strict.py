@@ -99,7 +99,7 @@ def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, st
     location = [str(part) for part in problem["loc"]]
     key, last = ".".join(location), "".join(location[-1:])
     owner = _kind_at(kind, location[:-1])
-    key += f" (option {options[key]})" if key in options else ""
+    key += f" (--{options[key]})" if key in options else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed)}"
     if problem["type"] == "missing":
