@@ -18,7 +18,7 @@ from yolo_slim.export.builds import archive_of, precisions_needed
 from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
-from yolo_slim.stages import build, export, prune, quantize, recover, validate
+from yolo_slim.stages import build, control, export, prune, quantize, recover, validate
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -68,6 +68,7 @@ def run(
 def _chain(this: Run) -> Outcome:
     """Run the stages in order."""
     config, folder, context = this.config, this.folder, this.context
+    control_check = control.run(this.model, config.validate_, folder / "control", context)
     pruned = prune.run(
         prune.PruneInputs(model=this.model, training=config.recover),
         config.prune,
@@ -81,17 +82,18 @@ def _chain(this: Run) -> Outcome:
         folder / "recover",
         context,
     )
-    control = _built(this, "control", this.model, None)
-    slim = _built(this, "slim", recovered.weights, control.calibration)
+    unpruned = _built(this, "control", this.model, None)
+    slim = _built(this, "slim", recovered.weights, unpruned.calibration)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
+            control_check=control_check,
             pruned=pruned.weights,
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles=_by_model(control.bundles, slim.bundles),
-            skipped=_by_model(control.skipped, slim.skipped),
+            bundles=_by_model(unpruned.bundles, slim.bundles),
+            skipped=_by_model(unpruned.skipped, slim.skipped),
             preflight=slim.preflight,
         ),
         config.validate_,

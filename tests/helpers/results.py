@@ -80,7 +80,7 @@ def make_bench(center_ms: float, seed: int, **changes: Any) -> Bench:
 def make_rung(rung: str, label: str, value: float, against: str | None, drop: float | None) -> Rung:
     """Return a rung with three classes; only rungs after the pruned one have a budget."""
     budget = None if rung in ("control", "pruned") else 0.01 if rung == "recovered" else 0.003
-    classes = {"head": 0.02, "helmet": 0.06, "person": -0.08}
+    classes = {0: 0.02, 1: 0.06, 2: -0.08}
     return Rung(
         rung=rung,
         build=BuildName.parse(rung) if "-" in rung else None,
@@ -93,7 +93,7 @@ def make_rung(rung: str, label: str, value: float, against: str | None, drop: fl
         budget=budget,
         status="info" if budget is None or drop is None else "pass" if drop <= budget else "fail",
         per_class={k: ClassAccuracy(ap50_95=value + d, ap50=value + 0.28 + d) for k, d in classes.items()},
-        worst_class=None if against is None else WorstClass(name="person", drop=0.0123),
+        worst_class=None if against is None else WorstClass(class_id=2, drop=0.0123),
     )
 
 

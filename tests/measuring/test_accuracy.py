@@ -34,7 +34,7 @@ def test_perfect_shifted_and_missing() -> None:
     shifted = score(truth, [found([[0, 0, 100, 62]], [0.9], [0])], NAMES)
     assert shifted.map50_95 == pytest.approx(0.3 * 0.995, abs=1e-3)
     nothing = score(truth, [found([], [], [])], NAMES)
-    assert (nothing.map50_95, nothing.per_class) == (0, {"a": {"ap50_95": 0, "ap50": 0}})
+    assert (nothing.map50_95, nothing.per_class) == (0, {0: {"ap50_95": 0, "ap50": 0}})
     assert score(truth, [found([[0, 0, 100, 100]], [0.9], [1])], NAMES).map50_95 == 0
 
 

@@ -21,6 +21,7 @@ from yolo_slim.comparison.request import CompareRequest, checked
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.input_check import require_good_inputs
 from yolo_slim.progress import Progress
+from yolo_slim.stages import control
 from yolo_slim.sweep.grid import merged
 
 
@@ -44,6 +45,7 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))
+        control.run(this.model, this.config.validate_, folder / "control", this.context)
         meter = Meter.of(this)
         measurements = Measurements(this, runtimes, joined, meter)
         measurements.require_sizes(cells)

@@ -35,7 +35,7 @@ class SplitReport:
     boxes: int
     duplicates: int
     """Label rows that repeat another and are ignored."""
-    boxes_per_class: dict[str, int]
+    boxes_per_class: dict[int, int]
 
 
 def check_dataset(
@@ -206,7 +206,7 @@ def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:
         backgrounds=sum(finding.classes.size == 0 for finding in findings),
         boxes=sum(counts.values()),
         duplicates=sum(finding.duplicates for finding in findings),
-        boxes_per_class={name: counts[i] for i, name in dataset.names.items()},
+        boxes_per_class={i: counts[i] for i in dataset.names},
     )
 
 

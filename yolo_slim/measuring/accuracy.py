@@ -26,8 +26,8 @@ class Accuracy:
     """Mean over IoU .50 to .95 and over the classes that occur."""
     map50: float
     """The same at IoU .50."""
-    per_class: dict[str, dict[str, float]]
-    """Class name to ``ap50_95`` and ``ap50``; classes that don't occur are left out."""
+    per_class: dict[int, dict[str, float]]
+    """Class id to ``ap50_95`` and ``ap50``; classes that don't occur are left out."""
 
 
 def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict[int, str]) -> Accuracy:
@@ -47,9 +47,7 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
     result = ap_per_class(np.concatenate(matches), scores, classes, target_classes, names=names)
     # Two of its twelve values: AP (classes, IoU thresholds), and the classes that have labels.
     ap, present = result[5], result[6].astype(int)
-    per_class = {
-        names[c]: {"ap50_95": float(ap[i].mean()), "ap50": float(ap[i, 0])} for i, c in enumerate(present.tolist())
-    }
+    per_class = {c: {"ap50_95": float(ap[i].mean()), "ap50": float(ap[i, 0])} for i, c in enumerate(present.tolist())}
     return Accuracy(map50_95=float(ap.mean()), map50=float(ap[:, 0].mean()), per_class=per_class)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_slim.config.run import ValidateConfig
@@ -42,7 +42,7 @@ def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> Scored
     """
     split = choose_split(dataset, config)
     paths = dataset.splits[split][: config.max_images or None]
-    chosen = Dataset(yaml=dataset.yaml, root=dataset.root, names=dataset.names, splits={split: paths})
+    chosen = replace(dataset, splits={split: paths}, problems={})
     out.mkdir(parents=True, exist_ok=True)
     links = write_absolute_yaml(chosen, out / "data.yaml")
     return ScoredImages(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.measuring.accuracy import Accuracy, score
@@ -27,6 +27,8 @@ class Measured:
     """What the control detects, image by image."""
     slim: Answers
     """What the last weights of the chain detect."""
+    trained: Mapping[str, float] = field(default_factory=dict)
+    """Rung of weights to the mAP50-95 that the checkpoint records of its own training."""
 
 
 def measure(networks: Networks, config: ValidateConfig, setup: Setup) -> Measured:
@@ -51,4 +53,5 @@ def measure(networks: Networks, config: ValidateConfig, setup: Setup) -> Measure
         builds=measure_builds(networks, accuracies, placed, config, setup),
         control=rungs["control"],
         slim=rungs[list(networks.weights)[-1]],
+        trained={name: one.trained_map50_95 for name, one in networks.weights.items() if one.trained_map50_95},
     )

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import importlib.util
 import io
+import math
 import pickle
 import sys
 import zipfile
@@ -98,6 +99,13 @@ class Checkpoint:
         Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
         """
         return self.metadata.get("modelopt") or None
+
+    @property
+    def trained_map50_95(self) -> float | None:
+        """mAP50-95 that the file records of its own training, None where it records none."""
+        metrics = self.metadata.get("train_metrics")
+        found = metrics.get("metrics/mAP50-95(B)") if isinstance(metrics, Mapping) else None
+        return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else None
 
     @property
     def dual_head(self) -> bool:

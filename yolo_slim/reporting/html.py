@@ -17,6 +17,7 @@ from yolo_slim.reporting.pages import data_uri
 from yolo_slim.reporting.pages import environment as environment
 from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, latency_histogram
 from yolo_slim.reporting.text import speed_machine
+from yolo_slim.verdict.control import CONTROL_GATE
 from yolo_slim.verdict.result import Build, ClassAccuracy, Gate, Result
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -29,6 +30,7 @@ GATES = {
     "max_map50_95_drop": "mAP50-95 lost against the control, at most",
     "max_size_mb": "model file, at most",
     "max_memory_mb": "peak memory, at most",
+    CONTROL_GATE: "mAP50-95 of the control, at least",
 }
 """Gate to its meaning."""
 STAGES = {"pre": "pre-processing", "infer": "inference", "post": "post-processing", "total": "end to end"}
@@ -38,6 +40,7 @@ STAGES = {"pre": "pre-processing", "infer": "inference", "post": "post-processin
 class ClassRow:
     """One class's average precision, before and after; None: not measured."""
 
+    class_id: int
     name: str
     before: ClassAccuracy | None
     after: ClassAccuracy | None
@@ -117,5 +120,6 @@ def _classes(result: Result) -> list[ClassRow]:
     control, slim = result.control_rung, result.slim_rung
     before, after = control.per_class if control else {}, slim.per_class if slim else {}
     return [
-        ClassRow(name=name, before=before.get(name), after=after.get(name)) for name in dict.fromkeys([*before, *after])
+        ClassRow(class_id=key, name=result.data.names[key], before=before.get(key), after=after.get(key))
+        for key in dict.fromkeys([*before, *after])
     ]

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey, BuildName
+from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.export import device_wheel
-from yolo_slim.files import sha256_json
+from yolo_slim.files import read_json, sha256_json
+from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
 from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
-from yolo_slim.verdict.result import Result
+from yolo_slim.verdict.result import MEASURE_AGAIN, Result
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
@@ -25,6 +27,8 @@ from yolo_slim.workspace.up_to_date import run_once
 class ValidateInputs(Networks):
     """What the stage reads."""
 
+    control_check: Path | None = None
+    """``control.json`` of the control stage."""
     layer_errors: Path | None = None
     """``layer_errors.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     skipped: Mapping[BuildKey, str] = field(default_factory=dict)
@@ -47,8 +51,8 @@ class ValidateOutputs:
     """The winning bundle."""
 
 
-REVISION = 2
-"""Raised when equal inputs are scored, timed or judged otherwise; 2: result.json has schema 2."""
+REVISION = 3
+"""Raised when equal inputs are scored, timed or judged otherwise; 3: result.json has schema 3."""
 PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
@@ -79,7 +83,7 @@ def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: 
     device, profile = context.device, context.profile
     here = {"machine": device.facts().model, "is_target": device.is_target(profile)}
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
-    files["layer_errors"] = inputs.layer_errors
+    files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors}
     digests = {key: content(path) for key, path in files.items() if path}
     digests |= {str(key): content(bundle / "bundle.json") for key, bundle in inputs.bundles.items()}
     return Job(
@@ -112,10 +116,15 @@ def _measured(inputs: ValidateInputs, config: ValidateConfig, report: Path, cont
     )  # fmt: skip
     about = About(
         name=name, command=context.command, data=context.dataset.yaml.name,
-        skipped=inputs.skipped, preflight=inputs.preflight,
+        skipped=inputs.skipped, preflight=inputs.preflight, control_check=_control_check(inputs.control_check),
         bad_layer=first_bad_layer(inputs.layer_errors) if inputs.layer_errors else None,
     )  # fmt: skip
     measured = measure(inputs, config, setup)
     result = assemble(measured, inputs, setup, about)
     write_report(report, result, examples(setup.images, measured.control, measured.slim, measured.names))
     return result
+
+
+def _control_check(path: Path | None) -> ControlCheck | None:
+    """Read what the control stage wrote."""
+    return read_record(ControlCheck, read_json(path), str(path), MEASURE_AGAIN) if path else None

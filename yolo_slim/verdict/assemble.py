@@ -10,6 +10,7 @@ from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.machine import describe_machine
+from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
@@ -42,6 +43,8 @@ class About:
     """Builds that weren't possible, with the reason."""
     preflight: Mapping[BuildName, object]
     """What was checked ahead of builds that only the device can finish, as JSON values."""
+    control_check: ControlCheck | None
+    """How the control was checked; None: it wasn't."""
     bad_layer: str | None
     """The layer of the int8 graph to look at first."""
 
@@ -50,6 +53,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
     """Judge by the profile and put everything together."""
     profile, images = setup.profile, setup.images
     on_target = setup.device.is_target(profile)
+    data = _data(about.data, images, measured.names)
     judged = judge(measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer)
     return Result(
         name=about.name,
@@ -57,7 +61,8 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         command=about.command,
         target=TargetFacts(name=profile.name, description=profile.description, is_measured=on_target),
         imgsz=setup.imgsz,
-        data=_data(about.data, images, measured.names),
+        data=data,
+        control_check=about.control_check,
         verdict=judged.verdict,
         winner=judged.winner,
         size=_sizes(networks, setup.imgsz),
@@ -71,12 +76,26 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         },
         machine=read_record(DeviceFacts, describe_machine(), "machine", ""),
         versions=versions(),
-        notes=(*not_built(about.skipped), *images.notes, *judged.notes),
+        notes=(*not_built(about.skipped), *images.notes, *_unlabelled_note(data), *judged.notes),
     )
 
 
 def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
-    return DataFacts(yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names)
+    labelled = {int(class_id) for truth in images.truths for class_id in truth.class_ids}
+    return DataFacts(
+        yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names,
+        unlabelled_classes=tuple(class_id for class_id in names if class_id not in labelled),
+    )  # fmt: skip
+
+
+def _unlabelled_note(data: DataFacts) -> list[str]:
+    """Say for which classes nothing is proven."""
+    if not data.unlabelled_classes:
+        return []
+    named = [f"{class_id} {data.names[class_id]}" for class_id in data.unlabelled_classes]
+    shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
+    share = f"{len(named)} of {len(data.names)} classes"
+    return [f"no {data.split} image has a label of {share} ({shown}): their accuracy is unproven"]
 
 
 def _sizes(networks: Networks, imgsz: int) -> Sizes:

@@ -37,13 +37,13 @@ def rung_gates(ladder: Iterable[Rung], others: Collection[BuildName] = ()) -> li
     ]
 
 
-def worst_class(before: Mapping[str, ClassAccuracy], after: Mapping[str, ClassAccuracy]) -> WorstClass | None:
+def worst_class(before: Mapping[int, ClassAccuracy], after: Mapping[int, ClassAccuracy]) -> WorstClass | None:
     """Find the class that lost most AP50-95, None where no class is in both."""
-    drops = {name: before[name].ap50_95 - after[name].ap50_95 for name in before if name in after}
+    drops = {key: before[key].ap50_95 - after[key].ap50_95 for key in before if key in after}
     if not drops:
         return None
-    name = max(drops, key=lambda key: drops[key])
-    return WorstClass(name=name, drop=drops[name])
+    worst = max(drops, key=lambda key: drops[key])
+    return WorstClass(class_id=worst, drop=drops[worst])
 
 
 def rung_budget(rung: str, build: BuildName | None, budgets: RungBudgets) -> float | None:

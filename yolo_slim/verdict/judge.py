@@ -13,6 +13,7 @@ from yolo_slim.measuring.ladder import ScoredRung
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.rounds import ratios
 from yolo_slim.verdict import gates
+from yolo_slim.verdict.control import control_gate
 from yolo_slim.verdict.remarks import remarks
 from yolo_slim.verdict.result import Build, ClassAccuracy, Rung, SpeedUp, Verdict
 
@@ -50,7 +51,8 @@ def judge(
     )
     best = next((build for build in builds if build.key == winner), None)
     missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
-    found = gates.rung_gates(ladder, _others(builds, winner))
+    largest = max([budget.max_map50_95_drop, *(rung.budget for rung in ladder if rung.budget is not None)])
+    found = [control_gate(control, largest), *gates.rung_gates(ladder, _others(builds, winner))]
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"
     return Judgement(
@@ -93,8 +95,8 @@ def _rung(scored: ScoredRung, before: Accuracy | None, budgets: RungBudgets) -> 
     )
 
 
-def _classes(accuracy: Accuracy) -> dict[str, ClassAccuracy]:
-    return {name: ClassAccuracy(**found) for name, found in accuracy.per_class.items()}
+def _classes(accuracy: Accuracy) -> dict[int, ClassAccuracy]:
+    return {class_id: ClassAccuracy(**found) for class_id, found in accuracy.per_class.items()}
 
 
 def _build(measured: MeasuredBuild) -> Build:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.measuring.measure import Measured
+from yolo_slim.verdict.control import far_from_training
 from yolo_slim.verdict.result import PRUNED, RECOVERED, Rung
 
 INT8_FUSED_ON = "aarch64"
@@ -21,8 +22,13 @@ def remarks(measured: Measured, ladder: Sequence[Rung], bad_layer: str | None) -
         bad_layer: the layer of the int8 graph to look at first.
     """
     scores = {rung.rung: rung.map50_95 for rung in ladder}
-    found = lost_by_recovery(scores.get(PRUNED), scores.get(RECOVERED))
-    found += [_why_out(rung, bad_layer) for rung in ladder if rung.status == "fail" and rung.build]
+    found = [
+        note
+        for rung in ladder
+        for note in far_from_training(rung.label, rung.map50_95, measured.trained.get(rung.rung))
+    ]
+    found += lost_by_recovery(scores.get(PRUNED), scores.get(RECOVERED))
+    found += [_why_out(rung, bad_layer, measured.names) for rung in ladder if rung.status == "fail" and rung.build]
     absent = sorted({build.key.build.runtime for build in measured.builds if not build.on_device})
     found += [
         f"accuracy of {runtime} builds is that of their graph in ONNX Runtime; the engine's own is unproven"
@@ -49,11 +55,11 @@ def not_built(skipped: Mapping[BuildKey, str]) -> list[str]:
     return [f"{key} was not built: {reason}" for key, reason in skipped.items()]
 
 
-def _why_out(rung: Rung, bad_layer: str | None) -> str:
+def _why_out(rung: Rung, bad_layer: str | None, names: Mapping[int, str]) -> str:
     """Say why a build is out, with the class that lost most and, for int8, the layer to look at first."""
     text = f"{rung.rung} can't win: it lost {rung.drop:.4f} against {rung.against}, {rung.budget:.4f} allowed"
     if rung.worst_class:
-        text += f"; most in class {rung.worst_class.name} ({rung.worst_class.drop:+.4f})"
+        text += f"; most in class {names[rung.worst_class.class_id]} ({rung.worst_class.drop:+.4f})"
     if bad_layer and rung.build and rung.build.precision == "int8":
         text += f"; the first layer to look at is {bad_layer}"
     return text

@@ -13,9 +13,10 @@ from yolo_slim.config.record import BuildKeyText, BuildNameText, Record, read_re
 from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
+from yolo_slim.measuring.control_check import ControlCheck
 
-RESULT_SCHEMA = 2
-"""Version of result.json. 2: builds have a ``key``, the winner stands beside them; ``target.is_measured``."""
+RESULT_SCHEMA = 3
+"""Version of result.json. 3: classes are keyed by id, and the check of the control is recorded."""
 MEASURE_AGAIN = "Run `yolo-slim run` or `yolo-slim validate` again."
 OTHER_FILES = "Give the result.json of a run. `yolo-slim plan show` shows plans; a comparison's page is compare.html."
 KEYS = ("ladder", "builds", "verdict")
@@ -51,6 +52,8 @@ class DataFacts(Record):
     """Number of labelled objects in them."""
     names: dict[int, str]
     """The name of every class id; JSON writes the id as text."""
+    unlabelled_classes: tuple[int, ...] = ()
+    """Ids of classes without a label in these images: their accuracy is unproven."""
 
 
 class Gate(Record):
@@ -122,8 +125,8 @@ class ClassAccuracy(Record):
 class WorstClass(Record):
     """The class that lost most."""
 
-    name: str
-    """Its name."""
+    class_id: int
+    """Its id, a key of ``data.names``."""
     drop: float
     """How much AP50-95 it lost; negative: every class got better."""
 
@@ -151,8 +154,8 @@ class Rung(Record):
     """Largest drop allowed; null: not judged."""
     status: Literal["pass", "fail", "info"]
     """``info``: there is no budget, so it isn't judged."""
-    per_class: dict[str, ClassAccuracy]
-    """Accuracy of every class by name; classes without a label in the images are left out."""
+    per_class: dict[int, ClassAccuracy]
+    """Accuracy of every class by id; classes without a label in the images are left out."""
     worst_class: WorstClass | None
     """The class that lost most against that rung; null for the control."""
 
@@ -240,6 +243,8 @@ class Result(Record):
     """Input side in pixels."""
     data: DataFacts
     """What accuracy was measured on."""
+    control_check: ControlCheck | None = None
+    """How the control was checked before anything was made of it; null: it wasn't."""
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None

@@ -1,0 +1,127 @@
+"""A wrong truth or wrong weights end the run or are told, before anything is made of them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.errors import SlimError
+from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, check_control
+from yolo_slim.models import checkpoint
+from yolo_slim.progress import Silent
+from yolo_slim.verdict.control import control_gate, far_from_training
+
+IMGSZ = 320
+Rows = list[list[str]]
+
+
+def checked(model: Path, data: Path) -> ControlCheck:
+    """Check a model on a data set's validation images."""
+    return check_control(
+        checkpoint.load(model), load_dataset(data), ValidateConfig(split="val"),
+        imgsz=IMGSZ, end2end=False, progress=Silent(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recorded(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the trained model with a record of its mAP, as a training writes it."""
+    found = checked(trained, signs)
+    content = torch.load(trained, weights_only=False)
+    path = tmp_path_factory.mktemp("recorded") / "it's best.pt"
+    torch.save({**content, "train_metrics": {"metrics/mAP50-95(B)": found.map50_95}}, path)
+    return path
+
+
+def told(model: Path, data: Path) -> str:
+    """Return what a user is told of a control: the refusal, the gate's reason and the note; empty: nothing."""
+    try:
+        found = checked(model, data)
+    except SlimError as error:
+        return str(error)
+    gate = control_gate(found.map50_95, 0.02)
+    return " ".join([gate.reason, *far_from_training("control", found.map50_95, found.trained_map50_95)]).strip()
+
+
+def test_right_data_and_weights(recorded: Path, signs: Path) -> None:
+    """Our mAP is Ultralytics', the training's record is read, and nothing is told."""
+    found = checked(recorded, signs)
+    assert found.map50_95 > 0.3
+    assert found.trained_map50_95 == pytest.approx(found.map50_95)
+    assert abs(found.map50_95 - found.ultralytics_map50_95) < MOST_DIFFERENCE
+    assert told(recorded, signs) == ""
+
+
+def test_without_a_record(trained: Path, signs: Path) -> None:
+    """A checkpoint that records no mAP is compared with Ultralytics' validator alone."""
+    assert checked(trained, signs).trained_map50_95 is None
+
+
+def shuffled(files: list[Rows]) -> list[Rows]:
+    """Give every image the labels of another one."""
+    return [*files[1:], files[0]]
+
+
+def shifted(files: list[Rows]) -> list[Rows]:
+    """Move every box by a twentieth of the image."""
+    return [[[c, f"{min(float(x) + 0.05, 1)}", y, w, h] for c, x, y, w, h in rows] for rows in files]
+
+
+def swapped(files: list[Rows]) -> list[Rows]:
+    """Give every object the next class."""
+    return [[[str((int(c) + 1) % 3), *box] for c, *box in rows] for rows in files]
+
+
+def halved(files: list[Rows]) -> list[Rows]:
+    """Delete half of the labels."""
+    chance = random.Random(0)
+    return [[row for row in rows if chance.random() < 0.5] for rows in files]
+
+
+@pytest.mark.parametrize("change", [shuffled, shifted, swapped, halved])
+def test_wrong_truth(recorded: Path, signs: Path, tmp_path: Path, change: Callable[[list[Rows]], list[Rows]]) -> None:
+    """Labels that aren't those of the training's images are never scored without a word."""
+    data = tmp_path / "data"
+    shutil.copytree(signs.parent, data)
+    labels = sorted((data / "labels" / "val").glob("*.txt"))
+    rows = [[line.split() for line in path.read_text().splitlines()] for path in labels]
+    for path, changed in zip(labels, change(rows), strict=True):
+        path.write_text("".join(f"{' '.join(row)}\n" for row in changed))
+    assert told(recorded, data / signs.name)
+
+
+def test_zeroed_layer(recorded: Path, signs: Path, tmp_path: Path) -> None:
+    """One layer of zeros is told by the training's record, or ends the run."""
+    content = torch.load(recorded, weights_only=False)
+    content["model"].model[4].cv2.conv.weight.data.zero_()
+    torch.save(content, tmp_path / "zeroed.pt")
+    assert told(tmp_path / "zeroed.pt", signs)
+
+
+def test_another_models_weights(untrained: Callable[[str], Path], signs: Path) -> None:
+    """Weights that find nothing end the run, with what to give instead."""
+    with pytest.raises(SlimError, match=r"finds almost nothing: mAP50-95 0\.0\d+ on \d+ val images") as caught:
+        checked(untrained("yolov8n"), signs)
+    assert "the data that it was trained on" in caught.value.remedy
+
+
+def test_truth_that_is_read_another_way(trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: a reader of labels that loses every other box doesn't get past Ultralytics' validator."""
+    from yolo_slim.measuring import images
+
+    read = images.read_truth
+
+    def half_read(*given: object) -> object:
+        truth = read(*given)
+        return type(truth)(boxes=truth.boxes[::2], class_ids=truth.class_ids[::2])
+
+    monkeypatch.setattr(images, "read_truth", half_read)
+    with pytest.raises(SlimError, match="score the same weights differently"):
+        checked(trained, signs)

@@ -1,0 +1,50 @@
+"""best.pt -> control.json: whether the unpruned model is worth comparing with, before anything is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.files import write_json
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
+
+REVISION = 1
+"""Raised when equal inputs are checked otherwise."""
+PACKAGES = ("torch", "ultralytics", "numpy", "opencv-python")
+"""Packages that run the network and compute its mAP."""
+
+
+def run(model: Path, config: ValidateConfig, folder: Path, context: Context) -> Path:
+    """Check the control, and return the file that says how (:class:`~yolo_slim.measuring.control_check.ControlCheck`).
+
+    Raises:
+        SlimError: the control finds almost nothing, or Ultralytics measures another mAP on the same images.
+    """
+    path = folder / "control.json"
+    job = Job(
+        stage="control",
+        folder=folder,
+        settings={
+            "imgsz": context.imgsz, "end2end": context.end2end, "split": config.split, "max_images": config.max_images,
+        },
+        inputs={"model": content(model), "data": context.dataset.digest},
+        revision=REVISION,
+        packages=PACKAGES,
+    )  # fmt: skip
+
+    def make(_: None) -> Made:
+        from yolo_slim.measuring.control_check import check_control
+        from yolo_slim.models import checkpoint
+
+        found = check_control(
+            checkpoint.load(model), context.dataset, config,
+            imgsz=context.imgsz, end2end=context.end2end, progress=context.progress,
+        )  # fmt: skip
+        context.progress.say(found.as_text())
+        write_json(path, found.to_json())
+        return Made(outputs=[path])
+
+    run_once(job, make, context, check=lambda: None)
+    return path
