@@ -67,7 +67,7 @@ def test_check(cli: Cli, tiny_bundle: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "1.png: 2 of 2 expected, 2 found, ok",
-        "2.png: 2 of 2 expected, 2 found, ok",
+        "2.jpg: 2 of 2 expected, 2 found, ok",
         "self-check passed (IoU at least 0.9, score within 0.05)",
     ]
 
