@@ -73,6 +73,7 @@ def test_orientation_of_a_jpeg(tmp_path: Path) -> None:
     assert "a JPEG named .tif" in image_problem(written(tmp_path, "a.tif", turned), on_device=True)
     assert image_problem(written(tmp_path, "b.tif", encoded("JPEG")), on_device=True) == ""
     assert "XMP" in image_problem(with_xmp_orientation(tmp_path / "c.jpg"), on_device=True)
+    assert cv2.imread(str(tmp_path / "c.jpg")).shape[:2] == (64, 96)
 
 
 def test_the_rule_is_true_of_ultralytics(tmp_path: Path) -> None:

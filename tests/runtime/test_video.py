@@ -48,6 +48,15 @@ def test_whole_video(tmp_path: Path, suffix: str, codec: str) -> None:
     assert read(write_video(tmp_path / f"a{suffix}", codec)) == (list(range(1, FRAMES + 1)), [])
 
 
+def test_video_of_any_name(tmp_path: Path) -> None:
+    """A file that contains a video is one, also when it is named like an image; in a folder of images it is refused."""
+    path = write_video(tmp_path / "a.mp4", "mp4v").rename(tmp_path / "a.jpg")
+    assert len(read(path)[0]) == FRAMES
+    with pytest.raises(SlimError) as caught:
+        read(tmp_path)
+    assert "a.jpg contains MP4 video" in caught.value.culprits[0]
+
+
 @pytest.mark.parametrize("bad", [[0], [16], [16, 17, 20], list(range(5, 30))])
 def test_damaged_frames(tmp_path: Path, bad: list[int]) -> None:
     """Frames that can't be decoded are passed over, counted, and keep their numbers."""

@@ -44,7 +44,9 @@ _BRANDS = {
 }
 """Brands of the ISO container (ISO/IEC 14496-12); any other one is a video."""
 _PROSE = {"": "an empty file", "HTML": "HTML text", "text": "text", "Git LFS pointer": "a Git LFS pointer"}
+_VIDEOS = ("MP4 video", "MKV video", "AVI video")
 _REMEDIES = {
+    **dict.fromkeys(_VIDEOS, "Give the video by itself."),
     "Git LFS pointer": "Fetch the files with git lfs pull.",
     "GIF": "Convert it to .png; an animation is a video: name it .gif and give it by itself.",
     "animated WebP": "Convert it to a video, such as .mp4.",
@@ -71,6 +73,14 @@ def read_head(path: Path) -> bytes:
     """
     with path.open("rb") as stream:
         return stream.read(HEAD_BYTES)
+
+
+def has_video(path: Path) -> bool:
+    """Whether a file contains a video in MP4, MKV or AVI, whatever its suffix; false where it can't be read."""
+    try:
+        return format_of(read_head(path)) in _VIDEOS
+    except OSError:
+        return False
 
 
 def prose_of(head: bytes) -> str | None:

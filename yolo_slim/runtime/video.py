@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.content import prose_of, read_head
+from yolo_slim.runtime.content import has_video, prose_of, read_head
 from yolo_slim.runtime.folders import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _MAX_TICKS = 65535
 
 
 def is_video(source: Path) -> bool:
-    """Whether a path names a video file, by its suffix."""
-    return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
+    """Whether a path names a video file, by its suffix or its content."""
+    return not source.is_dir() and (source.suffix.lower() in VIDEO_SUFFIXES or has_video(source))
 
 
 def video_frames(source: Path, unreadable: list[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
