@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.runtime.content import explain_content, format_of, read_head
+from yolo_slim.runtime.content import UNKNOWN, explain_content, format_of, read_head
 
 MIN_SIDE_PX = 10
 """Ultralytics drops smaller images."""
@@ -29,6 +29,9 @@ def image_problem(image: Path, *, on_device: bool) -> str:
 def _content_problem(image: Path, on_device: bool) -> str:
     """Content of another kind, whatever the suffix says; checked first, because decoders give no reason."""
     head = read_head(image)
+    # Not left to Pillow: Ultralytics lets it look for a plug-in for every file that it doesn't know.
+    if format_of(head) == UNKNOWN:
+        return f"{image}: can't be decoded, the file is damaged or no image"
     problem = explain_content(image, head)
     if problem is None or (not on_device and image.suffix.lower() in _BY_PILLOW.get(format_of(head), ())):
         return ""
@@ -50,7 +53,7 @@ def _pixel_problem(image: Path) -> str:
             # Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
             opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
             opened.load()
-    except ModuleNotFoundError as error:  # Ultralytics lets Pillow import a plug-in for what it doesn't know
+    except ModuleNotFoundError as error:  # HEIC, for which Ultralytics lets Pillow import a plug-in
         return f"{image}: can't be decoded without the package {error.name}; convert it to .jpg or .png"
     except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
         return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"

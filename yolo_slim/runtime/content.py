@@ -6,6 +6,8 @@ from pathlib import Path
 
 from yolo_slim.errors import SlimError
 
+UNKNOWN = "?"
+"""Format of a file that isn't recognised: damaged, or of a kind that nothing here reads."""
 IMAGE_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WebP")
 """Formats that every supported OpenCV decodes to the same picture."""
 REPLACE = "Replace or remove the file."
@@ -54,7 +56,7 @@ _REMEDIES = {
 
 
 def format_of(head: bytes) -> str:
-    """The format of a file from its first :data:`HEAD_BYTES`; empty for an empty file, ``?`` for an unknown one."""
+    """The format of a file from its first :data:`HEAD_BYTES`; empty for an empty file."""
     if not head:
         return ""
     if head[4:8] == b"ftyp":
@@ -91,7 +93,7 @@ def prose_of(head: bytes) -> str | None:
 def explain_content(path: Path, head: bytes) -> SlimError | None:
     """Say why a file is no image for a device; None where it is one, or is too damaged to tell."""
     found = format_of(head)
-    if found in IMAGE_FORMATS or found == "?":
+    if found in IMAGE_FORMATS or found == UNKNOWN:
         return None
     prose = prose_of(head)
     if prose:
@@ -115,7 +117,7 @@ def _text(head: bytes) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
         return "HTML"
-    return "text" if _is_text(head) else "?"
+    return "text" if _is_text(head) else UNKNOWN
 
 
 def _is_text(head: bytes) -> bool:
