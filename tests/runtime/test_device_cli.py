@@ -184,12 +184,22 @@ def test_detect_damaged_video(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> No
 
 
 def test_detect_overwrites_nothing(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
-    """Images whose names differ in the suffix alone all get an annotated copy."""
-    for name in ("a.JPG", "a.jpg", "a.png", "a.Png"):
+    """Images whose names differ in the suffix alone all get an annotated copy of their name."""
+    names = ["a.JPG", "a.Png", "a.jpg", "a.png"]
+    for name in names:
         save_scene(tmp_path / "in" / name)
     assert cli("detect", tiny_bundle, "in", "--out", "out").returncode == 0
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["a-2.jpg", "a-2.png", "a.jpg", "a.png", "detections.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "detections.json"]
+
+
+def test_disk_that_ignores_case(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output's disk takes two names for one file, the second picture gets a number."""
+    for name in ("a.JPG", "a.jpg"):
+        save_scene(tmp_path / "in" / name)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: exists(self) or exists(self.with_suffix(self.suffix.upper())))
+    assert device.main(["detect", str(tiny_bundle), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.jpg", "a.JPG", "detections.json"]
 
 
 @pytest.mark.parametrize("source", ["rtsp://127.0.0.1/a", "http://127.0.0.1/a.jpg", "0", "/dev/video0"])
@@ -199,6 +209,7 @@ def test_streams_and_cameras(cli: Cli, tiny_bundle: Path, source: str) -> None:
         done = cli(*command)
         assert done.returncode == 2
         assert f"{source} is a stream or a camera, expected a file or a folder." in done.stderr
+        assert f"ffmpeg -i {'/dev/video0' if source == '0' else source} -t" in done.stderr
 
 
 def test_a_file_may_be_called_0(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -97,14 +97,14 @@ def _writer(source: Path, out: Path) -> Iterator[Writer]:
 
 def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
     # A single file may have any suffix; OpenCV chooses the format by it and refuses one that it doesn't know.
-    suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ".png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    named = path if path.suffix.lower() in IMAGE_SUFFIXES else path.with_suffix(".png")
+    named.parent.mkdir(parents=True, exist_ok=True)
     # Not cv2.imwrite: where a path can't be written it only answers False, and write_bytes raises the reason.
-    _free(path.with_suffix(suffix)).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    _free(named).write_bytes(cv2.imencode(named.suffix.lower(), image)[1].tobytes())
 
 
 def _free(path: Path) -> Path:
-    """A path, or where a.JPG and a.jpg would become one file, the first free of ``a-2.jpg``, ``a-3.jpg``, ..."""
+    """A path, or where the disk takes a.JPG and a.jpg for one file, the first free of ``a-2.jpg``, ``a-3.jpg``, ..."""
     others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
     return path if not path.exists() else next(other for other in others if not other.exists())
 

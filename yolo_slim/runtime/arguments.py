@@ -110,7 +110,8 @@ def _source(text: str) -> Path:
     # Checked as text, because a Path turns rtsp://host into rtsp:/host.
     is_live = "://" in text or text.startswith("/dev/video") or (text.isdigit() and not Path(text).exists())
     if is_live:
-        remedy = f"Record a part of it first, for example: ffmpeg -i {text} -t 60 clip.mp4"
+        address = f"/dev/video{text}" if text.isdigit() else text
+        remedy = f"Record a part of it first, for example: ffmpeg -i {address} -t 60 clip.mp4"
         raise argparse.ArgumentTypeError(f"{text} is a stream or a camera, expected a file or a folder. {remedy}")
     return Path(text)
 
