@@ -10,7 +10,7 @@ import pytest
 HEAVY = ("torch", "ultralytics", "onnx", "onnxruntime", "cv2")
 LIGHT = (
     *("yolo_slim.datasets.description", "yolo_slim.datasets.labels", "yolo_slim.datasets.links"),
-    *("yolo_slim.datasets.check", "yolo_slim.datasets.quickstart"),
+    *("yolo_slim.datasets.check", "yolo_slim.datasets.images", "yolo_slim.datasets.quickstart"),
     *("yolo_slim.quantization.files", "yolo_slim.quantization.graph", "yolo_slim.quantization.calibration"),
     *("yolo_slim.quantization.calibration_file", "yolo_slim.quantization.qat_graph", "yolo_slim.export.graphs"),
 )

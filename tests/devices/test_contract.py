@@ -12,8 +12,8 @@ from yolo_slim.config import targets
 from yolo_slim.devices.base import BenchSettings, Device
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
-from yolo_slim.runtime.sources import image_paths
 
 SHORT = BenchSettings(seconds=0.05, queries=6)
 
@@ -60,7 +60,7 @@ def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images
     """The detections are those of the detector in this process, to the last digit."""
     answers = device.infer(device.put(bundle), images)
     with Detector(bundle) as detector:
-        expected = infer_folder(detector, image_paths(images), "val", images)
+        expected = infer_folder(detector, find_images(images).images, "val", images)
     assert [answer.file for answer in answers] == ["0.png", "1.png", "2.png"]
     for answer, own in zip(answers, expected, strict=True):
         assert answer.detections.boxes.tolist() == own.detections.boxes.tolist()

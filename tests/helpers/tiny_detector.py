@@ -63,6 +63,13 @@ def scene(height: int = 64, width: int = 64) -> np.ndarray:
     return image
 
 
+def save_scene(path: Path) -> Path:
+    """Write a scene in a folder that needn't exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), scene())
+    return path
+
+
 def build_bundle(onnx_path: Path, folder: Path, runtime: str) -> Bundle:
     """Write a whole bundle with a self-check of two images into ``folder``."""
     folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.tiny_detector import scene
+from tests.helpers.tiny_detector import save_scene, scene
 from yolo_slim.bundle import pack
 from yolo_slim.runtime import __main__ as device
 from yolo_slim.runtime.bench import BenchResult
@@ -67,7 +67,7 @@ def test_check(cli: Cli, tiny_bundle: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "1.png: 2 of 2 expected, 2 found, ok",
-        "2.png: 2 of 2 expected, 2 found, ok",
+        "2.jpg: 2 of 2 expected, 2 found, ok",
         "self-check passed (IoU at least 0.9, score within 0.05)",
     ]
 
@@ -144,6 +144,91 @@ def test_detect_video(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
     images = load_detections(tmp_path / "out/detections.json")
     assert [image.file for image in images] == [f"clip_{index:06d}" for index in range(1, 6)]
     assert all(len(image.detections) >= 2 for image in images)
+
+
+def test_detect_names_what_it_skips(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    """A damaged image doesn't stop the others: it is named on the terminal and in the JSON, and the exit code is 1."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        save_scene(tmp_path / "in" / name)
+    (tmp_path / "in/d.heic").write_bytes(b"")
+    left_out = ".heic files: 1 (d.heic)"
+    done = cli("detect", tiny_bundle, "in", "--out", "whole")
+    assert (done.returncode, done.stderr) == (0, f"left out: {left_out}\n")
+    (tmp_path / "in/b.jpg").write_bytes(b"")
+    unreadable = "in/b.jpg is an empty file, not an image. Replace or remove the file."
+    done = cli("detect", tiny_bundle, "in", "--out", "out", "--json", "-")
+    assert (done.returncode, done.stderr) == (1, f"left out: {left_out}\nUNREADABLE: {unreadable}\n")
+    value = json.loads(done.stdout)
+    assert [image["file"] for image in value["images"]] == ["a.jpg", "c.jpg"]
+    assert (value["left_out"], value["unreadable"]) == ([left_out], [unreadable])
+    quiet = cli("detect", tiny_bundle, "in", "--out", "quiet", "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (1, "", f"UNREADABLE: {unreadable}\n")
+
+
+def test_detect_damaged_video(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    """A video with lost frames is annotated past them, and the exit code is 1."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 211.222, (96, 64))
+    for _ in range(9):
+        writer.write(scene(64, 96))
+    writer.release()
+    content = bytearray((tmp_path / "clip.avi").read_bytes())
+    frame = content.index(b"\xff\xd8", len(content) // 2)
+    end = content.index(b"00dc", frame)
+    content[frame:end] = bytes(end - frame)
+    (tmp_path / "clip.avi").write_bytes(content)
+    done = cli("detect", tiny_bundle, "clip.avi", "--out", "out")
+    assert done.returncode == 1
+    assert done.stderr.startswith("UNREADABLE: clip.avi: 1 of 9 frames can't be read")
+    capture = cv2.VideoCapture(str(tmp_path / "out/clip.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), round(capture.get(cv2.CAP_PROP_FPS), 2)) == (8, 211.22)
+
+
+def test_detect_overwrites_nothing(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Images whose names differ in the suffix alone all get an annotated copy of their name."""
+    names = ["a.JPG", "a.Png", "a.jpg", "a.png"]
+    for name in names:
+        save_scene(tmp_path / "in" / name)
+    assert cli("detect", tiny_bundle, "in", "--out", "out").returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "detections.json"]
+
+
+def test_disk_that_ignores_case(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the output's disk takes two names for one file, the second picture gets a number."""
+    for name in ("a.JPG", "a.jpg"):
+        save_scene(tmp_path / "in" / name)
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: exists(self) or exists(self.with_suffix(self.suffix.upper())))
+    assert device.main(["detect", str(tiny_bundle), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.jpg", "a.JPG", "detections.json"]
+
+
+@pytest.mark.parametrize("source", ["rtsp://127.0.0.1/a", "http://127.0.0.1/a.jpg", "0", "/dev/video0"])
+def test_streams_and_cameras(cli: Cli, tiny_bundle: Path, source: str) -> None:
+    """An address or a camera as a source is refused as what it is, spelled as it was given."""
+    for command in (["detect", tiny_bundle, source], ["bench", tiny_bundle, "--images", source]):
+        done = cli(*command)
+        assert done.returncode == 2
+        assert f"{source} is a stream or a camera, expected a file or a folder." in done.stderr
+        assert f"ffmpeg -i {'/dev/video0' if source == '0' else source} -t" in done.stderr
+
+
+def test_a_file_may_be_called_0(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Negative control: a number that is the name of a folder is that folder."""
+    save_scene(tmp_path / "0/a.png")
+    assert cli("detect", tiny_bundle, "0").returncode == 0
+
+
+def test_other_commands_name_what_they_leave_out(cli: Cli, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Commands infer, bench and pair walk through folders as detect does, and say what they leave out."""
+    save_scene(tmp_path / "in/a.png")
+    (tmp_path / "in/._a.png").write_bytes(b"")
+    for command in (
+        ["infer", tiny_bundle, "in", "--out", "a.json"],
+        ["bench", tiny_bundle, "--images", "in", "--seconds", "0.01", "--queries", "2"],
+        ["pair", tiny_bundle, tiny_bundle, "--images", "in", "--rounds", "1"],
+    ):
+        done = cli(*command)
+        assert (done.returncode, done.stderr) == (0, "left out: hidden files and folders: 1 (._a.png)\n")
 
 
 def test_infer(cli: Cli, tiny_bundle: Path, photo: Path, tmp_path: Path) -> None:

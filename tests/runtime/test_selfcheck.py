@@ -1,21 +1,43 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
+from tests.helpers.tiny_detector import scene
 from yolo_slim.bundle import open_bundle, read_spec, write_bundle_json
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import selfcheck
 from yolo_slim.runtime.decode import Detections
-from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare
+from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare, make_selfcheck
+from yolo_slim.runtime.sources import read_image
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
     """Return detections for rows of x1, y1, x2, y2, score, class."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Detections(boxes=table[:, :4], scores=table[:, 4], class_ids=table[:, 5].astype(np.int64))
+
+
+def remake(bundle: Path, images: list[np.ndarray], count: int = 3) -> int:
+    """Give a bundle a self-check that is chosen from images; return how many detections it compares."""
+    spec = read_spec(bundle)
+    shutil.rmtree(bundle / FOLDER)
+    paths = [bundle.parent / f"candidate-{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        cv2.imwrite(str(path), image)
+    write_bundle_json(bundle, spec)
+    with Detector(bundle) as detector:
+        compared = make_selfcheck(bundle, paths, detector, count)
+    write_bundle_json(bundle, spec)
+    return compared
 
 
 SEEN = detections((0, 0, 100, 100, 0.9, 0), (200, 200, 300, 300, 0.6, 1))
@@ -26,6 +48,74 @@ def test_fresh_bundle_passes(tiny_bundle: Path) -> None:
     report = check(open_bundle(tiny_bundle))
     assert report.is_passed
     assert [(image.expected, image.matched) for image in report.images] == [(2, 2), (2, 2)]
+
+
+def test_pictures(tiny_bundle: Path) -> None:
+    """A self-check has a PNG and a JPEG that is stored turned, and shows the same scene when it is read."""
+    assert sorted(path.name for path in (tiny_bundle / FOLDER).iterdir()) == ["1.png", "2.jpg", EXPECTED]
+    jpeg = tiny_bundle / FOLDER / "2.jpg"
+    stored = cv2.imread(str(jpeg), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    np.testing.assert_array_equal(cv2.rotate(stored, cv2.ROTATE_90_CLOCKWISE), cv2.imread(str(jpeg)))
+    assert np.abs(cv2.imread(str(jpeg)).astype(int) - scene(128, 128)).max() < 10
+    with Image.open(jpeg) as opened:
+        assert ImageOps.exif_transpose(opened).getpixel((5, 5))[0] > 200
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+def test_device_that_ignores_exif_fails(
+    own_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    """An OpenCV that doesn't turn images fails the self-check, on square pictures by what is found in them."""
+    remake(own_bundle, [scene(*size)])
+    assert check(open_bundle(own_bundle)).is_passed
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: decode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION))
+    report = check(open_bundle(own_bundle))
+    assert [bool(image.problems) for image in report.images] == [False, True]
+    assert ("read as 64x96 px: OpenCV" in report.as_text()) == (size == (64, 96))
+
+
+def test_other_jpeg_decoder_passes(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two grey levels of difference, as between decoders, don't fail the self-check; a darker picture does."""
+    levels = np.random.default_rng(0)
+
+    def noisy(path: Path) -> np.ndarray:
+        return np.clip(read_image(path) + levels.integers(-2, 3, read_image(path).shape), 0, 255).astype(np.uint8)
+
+    monkeypatch.setattr(selfcheck, "read_image", noisy)
+    assert check(open_bundle(tiny_bundle)).is_passed
+    monkeypatch.setattr(selfcheck, "read_image", lambda path: read_image(path) // 2)
+    assert not check(open_bundle(tiny_bundle)).is_passed
+
+
+def test_images_with_detections_are_chosen(own_bundle: Path) -> None:
+    """Images in which nothing is found are passed over, and no more are kept than asked for."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    assert remake(own_bundle, [black, scene(), black, scene(), scene()], count=2) == 4
+    report = check(open_bundle(own_bundle))
+    assert [(image.file, image.expected) for image in report.images] == [("1.png", 2), ("2.jpg", 2)]
+    assert (report.is_passed, report.compared) == (True, 4)
+
+
+def test_nothing_expected_is_no_pass(own_bundle: Path) -> None:
+    """A self-check with nothing to find fails and says that nothing was compared."""
+    assert remake(own_bundle, [np.zeros((64, 64, 3), np.uint8)]) == 0
+    report = check(open_bundle(own_bundle))
+    assert not any(image.problems for image in report.images)
+    assert not report.is_passed
+    assert report.to_json()["passed"] is False
+    assert report.as_text().splitlines()[-2].startswith("NOTHING WAS COMPARED")
+    assert "self-check FAILED" in report.as_text()
+
+
+def test_weak_model_is_compared_at_a_lower_threshold(own_bundle: Path) -> None:
+    """Where no score is surely above the bundle's threshold, the self-check has one that the best score passes."""
+    strict = replace(read_spec(own_bundle), conf=0.99)
+    write_bundle_json(own_bundle, strict)
+    assert remake(own_bundle, [scene()]) == 4
+    report = check(open_bundle(own_bundle))
+    assert report.is_passed
+    assert json.loads((own_bundle / FOLDER / EXPECTED).read_text())["conf"] < 0.95
 
 
 def test_other_expectation_fails(own_bundle: Path) -> None:

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.pictures import TURNED, encoded
 from tests.helpers.tiny_detector import scene
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.sources import frames, image_paths, read_image
+from yolo_slim.runtime.sources import Skipped, frames, read_image
 
 
 def save(path: Path, image: np.ndarray) -> Path:
@@ -51,21 +52,47 @@ def test_cut_off_image(tmp_path: Path, suffix: str, share: float) -> None:
     path = save(tmp_path / f"image{suffix}", noise)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(SlimError, match="damaged or cut off"):
+    with pytest.raises(SlimError, match="damaged or cut off" if share else "empty file, not an image"):
         read_image(path)
 
 
 def test_folder(tmp_path: Path) -> None:
-    """A folder gives its images, sorted and recursive, and nothing else."""
+    """One unreadable image doesn't hide the others; it is noted, as is what isn't an image."""
     for name in ("b.png", "a.PNG", "sub/c.jpg"):
         save(tmp_path / name, scene())
     (tmp_path / "notes.txt").write_text("no image")
-    assert [name for name, _ in frames(tmp_path)] == ["a.PNG", "b.png", "sub/c.jpg"]
+    (tmp_path / "b.png").write_bytes(b"<html>")
+    skipped = Skipped()
+    assert [name for name, _ in frames(tmp_path, skipped)] == ["a.PNG", "sub/c.jpg"]
+    assert skipped.left_out == [".txt files: 1 (notes.txt)"]
+    assert skipped.unreadable == [f"{tmp_path / 'b.png'} is HTML text, not an image. Replace or remove the file."]
+    assert [line.split(":")[0] for line in skipped.lines()] == ["left out", "UNREADABLE"]
+    assert [line.split(":")[0] for line in skipped.lines(is_quiet=True)] == ["UNREADABLE"]
 
 
-def test_nothing_there(tmp_path: Path) -> None:
-    """A missing path and a folder without images are errors."""
-    with pytest.raises(SlimError, match="not found"):
-        image_paths(tmp_path / "nothing")
-    with pytest.raises(SlimError, match="No image"):
-        image_paths(tmp_path)
+def test_folder_without_a_readable_image(tmp_path: Path) -> None:
+    """Nothing readable at all is an error with every reason."""
+    save(tmp_path / "grey.png", np.zeros((8, 8, 1), np.uint8))
+    with pytest.raises(SlimError, match="No image of") as caught:
+        list(frames(tmp_path, Skipped()))
+    assert "--convert-channels" in caught.value.culprits[0]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "AVIF", "PPM", "JPEG2000"])
+def test_formats_that_some_devices_read(tmp_path: Path, kind: str) -> None:
+    """What only some builds of OpenCV can read is refused by all, whatever the file's name."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(kind))
+    with pytest.raises(SlimError, match="images of BMP, JPEG, PNG, TIFF and WebP are read"):
+        read_image(path)
+    path.write_bytes(encoded("PNG"))
+    assert read_image(path).shape == (64, 96, 3)
+
+
+def test_turned_by_exif(tmp_path: Path) -> None:
+    """A JPEG is turned by its EXIF orientation."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("JPEG", orientation=TURNED))
+    image = read_image(path)
+    assert image.shape == (96, 64, 3)
+    assert image[10, 50, 2] > 200 > 50 > image[10, 10, 2]

@@ -14,6 +14,7 @@ from yolo_slim.machine import MachineState, throttle_reasons
 from yolo_slim.runtime import bench as timing
 from yolo_slim.runtime.bench import STAGES, BenchResult, bench, summarize
 from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.sources import Skipped
 
 
 def run(bundle: Path, **options: float) -> BenchResult:
@@ -62,7 +63,7 @@ def test_few_large_images_are_enough(tiny_bundle: Path, tmp_path: Path, monkeypa
     bundle = open_bundle(tiny_bundle)
     for most, count in ((1, 1), (2 * 64 * 96 * 3, 2), (2**20, 3)):
         monkeypatch.setattr(timing, "MAX_IMAGE_BYTES", most)
-        assert len(timing.bench_images(bundle, tmp_path)) == count
+        assert len(timing.bench_images(bundle, tmp_path, Skipped())) == count
 
 
 def test_nothing_to_time(tiny_bundle: Path) -> None:

@@ -24,11 +24,13 @@ from yolo_slim.stages.context import Context
 
 def test_export_and_build_twice(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Two exports and two builds in different folders are equal, byte by byte; the self-check passes."""
-    context, digests = Context.load(signs, imgsz=128), []
+    log, digests = Remembers(), []
+    context = Context.load(signs, imgsz=128, progress=log)
     images = selfcheck_images(context.dataset)
     for name in ("a", "b"):
         onnx = export.run(trained, ExportConfig(parity_images=2), tmp_path / name / "export", context).onnx
         built = build.run(build.BuildInputs(onnx=onnx, images=images), tmp_path / name / "build", context, name="t")
+        assert "WARNING" not in log.said
         assert set(map(str, built.bundles)) == {"onnxruntime-fp32", "ncnn-fp16"}
         digests.append([sha256(onnx), *[sha256(build.archive_of(folder)) for folder in built.bundles.values()]])
         assert all(check(open_bundle(folder)).is_passed for folder in built.bundles.values())
@@ -54,12 +56,16 @@ def test_what_a_bundle_contains_decides_it(trained: Path, signs: Path, tmp_path:
 
 def test_end2end(untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
     """yolo26 exports end2end; ONNX Runtime gets a bundle, NCNN is skipped with the reason; yolov8 is refused."""
-    context, config = Context.load(signs, imgsz=64), ExportConfig(parity_images=2, end2end=True)
+    log = Remembers()
+    context, config = Context.load(signs, imgsz=64, progress=log), ExportConfig(parity_images=2, end2end=True)
     onnx = export.run(untrained("yolo26n"), config, tmp_path / "export", context).onnx
     assert layout_of(onnx).layout == "end2end"
     inputs = build.BuildInputs(onnx=onnx, images=selfcheck_images(context.dataset))
     built = build.run(inputs, tmp_path / "build", context, name="t")
     assert set(map(str, built.bundles)) == {"onnxruntime-fp32"}
     assert "end2end" in built.skipped[BuildName("ncnn", "fp16")]
+    # Random weights find nothing: that is said, and the check of such a bundle compares nothing and fails.
+    assert "onnxruntime-fp32: WARNING: the model finds nothing in the 16 images" in log.said
+    assert not check(open_bundle(next(iter(built.bundles.values())))).is_passed
     with pytest.raises(SlimError, match="no one-to-one head"):
         export.run(untrained("yolov8n"), ExportConfig(end2end=True), tmp_path / "x", context)

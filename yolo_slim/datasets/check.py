@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.datasets.description import SPLITS, Dataset
+from yolo_slim.datasets.images import image_problem
 from yolo_slim.datasets.labels import label_path, label_rows, read_labels
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime.folders import IMAGE_SUFFIXES as READ_ON_DEVICES
 
 Progress = Callable[[int, int], None]
 """Called with (images checked, images in all)."""
-MIN_SIDE_PX = 10
-"""Ultralytics drops smaller images."""
-DEEP = re.compile(r"^[IF]\b|;16[BLNS]\b")
-"""Matches Pillow's description of images with more than 8 bits per channel, which devices can't read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,8 @@ def check_dataset(
         need: splits that must have images.
         model_names: the class names of the model; None skips the comparison.
         task: Ultralytics' name of the task, which decides the format of labels.
-        deep: also decode every image, which finds truncated and corrupt files.
+        deep: also read every image, which finds other content than its name says, damage, and orientations that
+            programs apply differently.
         progress: called after every image.
 
     Raises:
@@ -63,10 +61,9 @@ def check_dataset(
     problems = [problem for split in need for problem in _split_problems(dataset, split)]
     problems += _name_problems(dataset.names, model_names)
     problems += _task_problems(dataset, task)
-    problems += _format_problems(dataset, task)
     checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
     images = [image for split in checked for image in dataset.splits[split]]
-    inspect = partial(_inspect, dataset=dataset, task=task, deep=deep)
+    inspect = partial(_inspect, dataset=dataset, task=task, deep=deep, scored=_scored(dataset, task))
     findings = dict(zip(images, _inspect_all(images, inspect, progress), strict=True))
     problems += [problem for image in images for problem in findings[image].problems]
     reports = {split: _report(dataset, [findings[image] for image in dataset.splits[split]]) for split in checked}
@@ -78,19 +75,6 @@ def check_dataset(
             remedy="Correct or remove these files and run the command again; nothing was changed.",
         )
     return reports
-
-
-def _format_problems(dataset: Dataset, task: str) -> list[str]:
-    """Images that Ultralytics would validate on, but that devices can't read."""
-    from yolo_slim.runtime.sources import IMAGE_SUFFIXES as READ_ON_DEVICES
-
-    # Devices are scored on detection only, and on these splits.
-    scored = [image for split in ("val", "test") for image in dataset.splits.get(split, [])] if task == "detect" else []
-    return [
-        f"{image}: devices can't read {image.suffix}; convert it to .png or .jpg"
-        for image in scored
-        if image.suffix.lower() not in READ_ON_DEVICES
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +127,10 @@ def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progre
     return findings
 
 
-def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Finding:
-    problem = f"{image}: listed, but there is no such file" if not image.is_file() else ""
+def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool, scored: frozenset[Path]) -> _Finding:
+    problem = _file_problem(image, is_scored=image in scored)
     if deep and not problem:
-        problem = _image_problem(image, on_device=task == "detect")
+        problem = image_problem(image, on_device=task == "detect")
     problems = [problem] if problem else []
     if task == "classify":
         return _class_finding(image, dataset, problems)
@@ -164,39 +148,27 @@ def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool) -> _Findin
     return _Finding(problems=problems, classes=ids, duplicates=len(rows) - len(boxes))
 
 
+def _scored(dataset: Dataset, task: str) -> frozenset[Path]:
+    """Images that devices are scored on: of these splits, and for detection only."""
+    splits = ("val", "test") if task == "detect" else ()
+    return frozenset(image for split in splits for image in dataset.splits.get(split, []))
+
+
+def _file_problem(image: Path, *, is_scored: bool) -> str:
+    """What is wrong with a file, as far as its name shows."""
+    if not image.is_file():
+        return f"{image}: listed, but there is no such file"
+    if is_scored and image.suffix.lower() not in READ_ON_DEVICES:
+        return f"{image}: devices can't read {image.suffix}; convert it to .png or .jpg"
+    return ""
+
+
 def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Finding:
     """An image in a class folder counts as one object of that class."""
     ids = [i for i, name in dataset.names.items() if name == image.parent.name]
     if not ids:
         problems = [*problems, f"{image}: {image.parent.name} is no class of the training images"]
     return _Finding(problems=problems, classes=np.array(ids, np.int64), duplicates=0)
-
-
-def _image_problem(image: Path, *, on_device: bool) -> str:
-    """What is wrong with an image file, or an empty string; ``on_device``: also whether devices can decode it."""
-    from PIL import Image, ImageFile
-
-    from yolo_slim.runtime.sources import is_readable
-
-    # A flag of the process: with True, which other code may set, half an image passes.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-            # Pillow reduces 16-bit colour to 8 bits without a word; only the tile's raw mode shows it.
-            stored = f"{opened.mode} {opened.tile}"
-            # Decoding at an eighth of the size still reads every byte of a JPEG, in about half the time.
-            opened.draft("RGB", (max(width // 8, 1), max(height // 8, 1)))
-            opened.load()
-    except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
-        return f"{image}: can't be decoded, the file is corrupt or truncated ({error})"
-    if min(width, height) < MIN_SIDE_PX:
-        return f"{image}: {width}x{height} px; each side must have at least {MIN_SIDE_PX} px"
-    if DEEP.search(stored):
-        return f"{image}: more than 8 bits per channel; convert it to 8"
-    if on_device and not is_readable(image):
-        return f"{image}: OpenCV, which devices use, can't read it or finds it truncated; save it again as .png"
-    return ""
 
 
 def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:

@@ -13,6 +13,8 @@ from yolo_slim.quantization.files import FP16, INT8, TENSORRT_INT8
 
 SELFCHECK_IMAGES = 3
 """Images of a bundle's self-check."""
+SELFCHECK_CANDIDATES = 50
+"""Images that are tried for it: the model must find something in them."""
 FLOAT_GRAPH = "fp32"
 """Name of the graph as it was exported."""
 GRAPHS = {

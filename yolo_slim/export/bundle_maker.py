@@ -31,22 +31,27 @@ class BundleSource:
     """The graph as it was exported."""
     layout: GraphLayout
     images: Sequence[Path] = ()
-    """Images of the self-check."""
+    """Images to choose the self-check's from."""
     profile: Profile
 
 
-def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> None:
-    """Make the bundle of one build from its graph, in ``folder`` and as .tar.gz beside it."""
+def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> int:
+    """Make the bundle of one build from its graph, in ``folder`` and as .tar.gz beside it.
+
+    Returns:
+        How many detections its self-check compares.
+    """
     with fresh_folder(folder) as temporary:
         spec = _built(source, build, onnx, temporary)
         # Not open_bundle: bundle.json is written last, because it contains the hashes of the self-check too.
         with Detector(Bundle(folder=temporary, spec=_runnable_here(spec))) as detector:
-            make_selfcheck(temporary, source.images[:SELFCHECK_IMAGES], detector)
+            compared = make_selfcheck(temporary, source.images, detector, SELFCHECK_IMAGES)
         device_wheel.write(temporary)
         for file, text in extra_files(spec).items():
             (temporary / file).write_text(text, encoding="utf-8")
         write_bundle_json(temporary, spec)
     pack(folder, archive_of(folder))
+    return compared
 
 
 def make_timed_bundle(source: BundleSource, build: BuildName, folder: Path) -> None:

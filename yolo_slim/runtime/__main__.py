@@ -10,12 +10,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
 from yolo_slim.files import write_json
 from yolo_slim.runtime.arguments import make_parser
+
+if TYPE_CHECKING:
+    from yolo_slim.runtime.sources import Skipped
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
@@ -80,9 +85,11 @@ def bench(args: argparse.Namespace) -> int:
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
     from yolo_slim.runtime.detector import Detector
+    from yolo_slim.runtime.sources import Skipped
 
-    bundle = open_bundle(args.bundle)
-    images = timing.bench_images(bundle, args.images)
+    bundle, skipped = open_bundle(args.bundle), Skipped()
+    images = timing.bench_images(bundle, args.images, skipped)
+    _warn(args, skipped)
     with Detector(bundle, args.threads) as detector:
         result = timing.bench(
             detector, images, min_queries=args.queries, min_seconds=args.seconds, max_celsius=args.max_celsius
@@ -92,37 +99,43 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def detect(args: argparse.Namespace) -> int:
-    """Write annotated images or an annotated video, and the detections as JSON."""
+    """Write annotated images or an annotated video, and the detections as JSON. Exit code 1: some can't be read."""
     from yolo_slim.runtime.annotate import annotate, new_folder
     from yolo_slim.runtime.detector import Detector
     from yolo_slim.runtime.infer import detections_to_json
+    from yolo_slim.runtime.sources import Skipped
 
+    options = {"conf": args.conf, "iou": args.iou, "convert_channels": args.convert_channels}
+    skipped = Skipped()
     with Detector(args.bundle, args.threads) as detector, new_folder(args.out) as out:
         images = []
-        for image in annotate(
-            detector, args.source, out, conf=args.conf, iou=args.iou, convert_channels=args.convert_channels
-        ):
+        for image in annotate(detector, args.source, out, skipped, **options):
             images.append(image)
             _say(args, f"{image.file}: {len(image.detections)} detections, {image.times.total_ms:.1f} ms")
         thresholds = detector.thresholds(args.conf, args.iou)
-        value = detections_to_json(images, detector, "predict", thresholds)
+        value = {**detections_to_json(images, detector, "predict", thresholds), **asdict(skipped)}
         write_json(out / "detections.json", value)
     found = sum(len(image.detections) for image in images)
     _answer(args, value, f"{found} detections in {len(images)} frames, written to {out}")
-    return EXIT_OK
+    _warn(args, skipped)
+    return EXIT_FAIL if skipped.unreadable else EXIT_OK
 
 
 def infer(args: argparse.Namespace) -> int:
     """Write the detections of many images to one file. The workstation computes mAP from it."""
     from yolo_slim.runtime.detector import Detector
+    from yolo_slim.runtime.folders import find_images
     from yolo_slim.runtime.infer import infer_folder, save_detections
-    from yolo_slim.runtime.sources import image_paths, is_video
+    from yolo_slim.runtime.sources import Skipped
+    from yolo_slim.runtime.video import is_video
 
     if is_video(args.source):
         raise SlimError(f"infer takes images, not a video: {args.source}", remedy="Use detect for a video.")
     root = args.source if args.source.is_dir() else args.source.parent
+    found = find_images(args.source)
+    _warn(args, Skipped(left_out=list(found.left_out)))
     with Detector(args.bundle, args.threads) as detector:
-        images = infer_folder(detector, image_paths(args.source), args.mode, root)
+        images = infer_folder(detector, found.images, args.mode, root)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_detections(args.out, images, detector, args.mode)
     _say(args, f"{sum(len(image.detections) for image in images)} detections in {len(images)} images: {args.out}")
@@ -133,11 +146,12 @@ def pair(args: argparse.Namespace) -> int:
     """Time the inference of two bundles round by round, in one process. Exit code 1: the timing doesn't count."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime.paired import pair_bundles
-    from yolo_slim.runtime.sources import frames
+    from yolo_slim.runtime.sources import Skipped, frames
 
-    before, after = open_bundle(args.bundle), open_bundle(args.other)
-    images = (image for _, image in frames(args.images, convert_channels=True))
+    before, after, skipped = open_bundle(args.bundle), open_bundle(args.other), Skipped()
+    images = (image for _, image in frames(args.images, skipped, convert_channels=True))
     found = pair_bundles(before, after, images, rounds=args.rounds, frames=args.frames)
+    _warn(args, skipped)
     gains = sorted(found.gains.tolist())
     text = f"{median(gains):+.3f} ms saved per frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in single rounds"
     _answer(args, found.to_json(), "\n".join([text, *[f"INVALID: {reason}" for reason in found.invalid_reasons]]))
@@ -174,6 +188,12 @@ def _say(args: argparse.Namespace, text: str) -> None:
     # infer has no --json: its answer is the file of --out.
     if not args.quiet and getattr(args, "json", None) != "-":
         print(text)
+
+
+def _warn(args: argparse.Namespace, skipped: Skipped) -> None:
+    """Print what was skipped to standard error, where it isn't mixed with the JSON of ``--json -``."""
+    for line in skipped.lines(is_quiet=args.quiet):
+        print(line, file=sys.stderr)
 
 
 def _report(error: SlimError) -> int:

@@ -12,8 +12,10 @@ import cv2
 
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.draw import draw
+from yolo_slim.runtime.folders import IMAGE_SUFFIXES
 from yolo_slim.runtime.infer import ImageDetections
-from yolo_slim.runtime.sources import IMAGE_SUFFIXES, frames, is_video, video_fps
+from yolo_slim.runtime.sources import Skipped, frames
+from yolo_slim.runtime.video import is_video, video_fps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,21 +31,22 @@ def annotate(
     detector: Detector,
     source: Path,
     out: Path,
+    skipped: Skipped,
     *,
     conf: float | None = None,
     iou: float | None = None,
     convert_channels: bool = False,
 ) -> Iterator[ImageDetections]:
-    """Write every annotated frame below ``out`` and yield its detections.
+    """Write every annotated frame below ``out``, yield its detections, and note in ``skipped`` what has none.
 
     Images keep their relative paths; a video becomes ``NAME.mp4``.
 
     Raises:
-        SlimError: nothing there, an unreadable frame, or a video that can't be written.
+        SlimError: nothing there, nothing readable in it, or a video that can't be written.
     """
     names = detector.bundle.spec.names
     with _writer(source, out) as write:
-        for name, image in frames(source, convert_channels=convert_channels):
+        for name, image in frames(source, skipped, convert_channels=convert_channels):
             detections, times = detector.timed(image, conf, iou)
             write(name, draw(image, detections, names))
             size = (image.shape[0], image.shape[1])
@@ -94,10 +97,16 @@ def _writer(source: Path, out: Path) -> Iterator[Writer]:
 
 def _write_image(path: Path, image: NDArray[np.uint8]) -> None:
     # A single file may have any suffix; OpenCV chooses the format by it and refuses one that it doesn't know.
-    suffix = path.suffix.lower() if path.suffix.lower() in IMAGE_SUFFIXES else ".png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    named = path if path.suffix.lower() in IMAGE_SUFFIXES else path.with_suffix(".png")
+    named.parent.mkdir(parents=True, exist_ok=True)
     # Not cv2.imwrite: where a path can't be written it only answers False, and write_bytes raises the reason.
-    path.with_suffix(suffix).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    _free(named).write_bytes(cv2.imencode(named.suffix.lower(), image)[1].tobytes())
+
+
+def _free(path: Path) -> Path:
+    """A path, or where the disk takes a.JPG and a.jpg for one file, the first free of ``a-2.jpg``, ``a-3.jpg``, ..."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in count(2))
+    return path if not path.exists() else next(other for other in others if not other.exists())
 
 
 class _VideoFile:

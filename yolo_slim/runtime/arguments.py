@@ -60,7 +60,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     _check(parser)
     first = f"of which the first {MAX_BENCH_IMAGES} frames are used"
     images = f"image, folder or video, {first} (default: the bundle's self-check images)"
-    parser.add_argument("--images", metavar="SRC", type=Path, help=images)
+    parser.add_argument("--images", metavar="SRC", type=_source, help=images)
     parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
     parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
@@ -68,7 +68,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 def _detect(parser: argparse.ArgumentParser) -> None:
     _check(parser)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="image, folder or video")
+    parser.add_argument("source", metavar="SOURCE", type=_source, help="image, folder or video")
     out = Path("runs/detect")
     parser.add_argument("--out", metavar="DIR", type=Path, default=out, help=f"new folder (default: {out}; then DIR-2)")
     parser.add_argument("--conf", type=_share, help="score threshold (default: the bundle's)")
@@ -79,7 +79,7 @@ def _detect(parser: argparse.ArgumentParser) -> None:
 def _infer(parser: argparse.ArgumentParser) -> None:
     _add_bundle(parser)
     _add_threads(parser)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="image or folder of images")
+    parser.add_argument("source", metavar="SOURCE", type=_source, help="image or folder of images")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON file to write")
     mode = "val: every class of a box with a score above .001, as mAP needs it (default); predict: as detect"
     parser.add_argument("--mode", choices=("val", "predict"), default="val", help=mode)
@@ -89,7 +89,7 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BEFORE", type=Path, help="the bundle that the other is compared with")
     parser.add_argument("other", metavar="AFTER", type=Path, help="the other bundle")
     _add_json(parser)
-    parser.add_argument("--images", metavar="SRC", type=Path, required=True, help="image, folder or video")
+    parser.add_argument("--images", metavar="SRC", type=_source, required=True, help="image, folder or video")
     rounds, frames = "rounds; each times both bundles (default: 25)", "timed frames per bundle and round (default: 6)"
     parser.add_argument("--rounds", type=_count, default=25, metavar="N", help=rounds)
     parser.add_argument("--frames", type=_count, default=6, metavar="N", help=frames)
@@ -104,6 +104,16 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "infer": _infer,
     "pair": _pair,
 }
+
+
+def _source(text: str) -> Path:
+    # Checked as text, because a Path turns rtsp://host into rtsp:/host.
+    is_live = "://" in text or text.startswith("/dev/video") or (text.isdigit() and not Path(text).exists())
+    if is_live:
+        address = f"/dev/video{text}" if text.isdigit() else text
+        remedy = f"Record a part of it first, for example: ffmpeg -i {address} -t 60 clip.mp4"
+        raise argparse.ArgumentTypeError(f"{text} is a stream or a camera, expected a file or a folder. {remedy}")
+    return Path(text)
 
 
 def _count(text: str) -> int:

@@ -23,7 +23,7 @@ from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, re
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
 from yolo_slim.runtime.machine_check import unmet
 from yolo_slim.runtime.selfcheck import FOLDER
-from yolo_slim.runtime.sources import frames
+from yolo_slim.runtime.sources import Skipped, frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,16 +150,18 @@ def bench(
     )
 
 
-def bench_images(bundle: Bundle, source: Path | None) -> list[NDArray[np.uint8]]:
+def bench_images(bundle: Bundle, source: Path | None, skipped: Skipped) -> list[NDArray[np.uint8]]:
     """The frames to time: the first of an image, folder or video, else the bundle's self-check images.
 
     Raises:
-        SlimError: nothing there, or an image that can't be read.
+        SlimError: nothing there, or nothing readable in it.
     """
     if source is None and not (bundle.folder / FOLDER).is_dir():
         raise SlimError("The bundle has no self-check images to time.", remedy="Give images with --images.")
     images: list[NDArray[np.uint8]] = []
-    for _, image in islice(frames(source or bundle.folder / FOLDER, convert_channels=True), MAX_BENCH_IMAGES):
+    # The self-check's other files belong there, so they aren't noted.
+    found = frames(source, skipped, convert_channels=True) if source else frames(bundle.folder / FOLDER, Skipped())
+    for _, image in islice(found, MAX_BENCH_IMAGES):
         images.append(image)
         # Checked after an image is added, so that one image above the limit can still be timed.
         if sum(one.nbytes for one in images) >= MAX_IMAGE_BYTES:

@@ -14,7 +14,7 @@ from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, read_json, write_json
-from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.decode import VAL, Detections
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.machine_check import unmet
 from yolo_slim.runtime.sources import read_image
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FOLDER = "selfcheck"
 EXPECTED = "expected.json"
+_TURN_BACK = bytes.fromhex("ffe10022 457869660000 4d4d002a00000008 0001 0112 0003 00000001 00060000 00000000")
+"""JPEG segment APP1 with EXIF data that has one tag: orientation 6, to be turned by 90 degrees clockwise."""
 MIN_IOU = 0.9
 """A detection is the expected one from this IoU on: fp16 moves a box by a few pixels at most."""
 MAX_SCORE_DIFFERENCE = 0.05
@@ -54,6 +56,8 @@ class CheckReport:
     """What really ran."""
     images: tuple[ImageCheck, ...]
     """One per image."""
+    compared: int
+    """Detections that had to be found."""
     min_iou: float = MIN_IOU
     """Tolerance."""
     max_score_difference: float = MAX_SCORE_DIFFERENCE
@@ -63,8 +67,8 @@ class CheckReport:
 
     @property
     def is_passed(self) -> bool:
-        """Whether no image has a problem."""
-        return not any(image.problems for image in self.images)
+        """Whether something was compared, and no image has a problem."""
+        return self.compared > 0 and not any(image.problems for image in self.images)
 
     def to_json(self) -> dict[str, object]:
         """The answer of ``check --json``."""
@@ -78,27 +82,84 @@ class CheckReport:
             lines.append(f"{image.file}: {image.matched} of {image.expected} expected, {image.found} found, {verdict}")
             lines += [f"  - {problem}" for problem in image.problems]
         lines += [f"NOT AS REQUIRED: {line}" for line in self.unmet_requirements]
+        if not self.compared:
+            lines.append("NOTHING WAS COMPARED: the model found nothing in these images when the bundle was built")
         tolerance = f"IoU at least {self.min_iou}, score within {self.max_score_difference}"
         return "\n".join([*lines, f"self-check {'passed' if self.is_passed else 'FAILED'} ({tolerance})"])
 
 
-def make_selfcheck(folder: Path, images: Sequence[Path], detector: Detector) -> None:
-    """Write ``selfcheck/`` into a bundle folder: the images as PNG and what ``detector`` finds in them.
+def make_selfcheck(folder: Path, candidates: Sequence[Path], detector: Detector, count: int = 3) -> int:
+    """Write ``selfcheck/`` into a bundle folder: pictures, and what ``detector`` finds in them.
 
     Call :func:`yolo_slim.bundle.write_bundle_json` afterwards, so that the new files are listed.
+
+    Args:
+        folder: the bundle's folder.
+        candidates: images to try, until something is found in ``count`` of them.
+        detector: the bundle's detector.
+        count: most images to keep.
+
+    Returns:
+        How many detections a device must find; 0: nothing is found in any candidate, and :func:`check` will fail.
     """
-    if not images:
+    if not candidates:
         raise SlimError("A self-check needs at least one image.", remedy="Give images of the validation split.")
     target = folder / FOLDER
     target.mkdir(exist_ok=True)
-    entries = []
-    for number, path in enumerate(images, start=1):
-        image = read_image(path, convert_channels=True)
-        # PNG is lossless: the device sees the very pixels that the expected detections come from.
-        (target / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-        entries.append({"file": f"{number}.png", **_to_json(detector.detect(image))})
+    chosen, conf = _choose(candidates, detector, count)
+    pictures = chosen if len(chosen) > 1 else chosen * 2
+    # The last one is turned: a device whose OpenCV ignores EXIF data must not pass.
+    names = [f"{number}{'.jpg' if number == len(pictures) else '.png'}" for number in range(1, len(pictures) + 1)]
+    entries = [_entry(path, target / name, detector, conf) for path, name in zip(pictures, names, strict=True)]
     # The threshold is stored, because the check has to detect with the one that these detections were made with.
-    write_json(target / EXPECTED, {"conf": detector.bundle.spec.conf, "images": entries})
+    write_json(target / EXPECTED, {"conf": conf, "images": entries})
+    return _compared(entries, conf)
+
+
+def _entry(source: Path, file: Path, detector: Detector, conf: float) -> JsonObject:
+    """Write one picture, and say what is expected in it."""
+    image = read_image(source, convert_channels=True)
+    content = _turned_jpeg(image) if file.suffix == ".jpg" else cv2.imencode(".png", image)[1].tobytes()
+    file.write_bytes(content)
+    # PNG is lossless. Decoders of JPEG may differ by a grey level, which moves a score by .005 (yolo11n), a tenth of
+    # MAX_SCORE_DIFFERENCE. What the encoder lost is lost on both sides, because the written file is read here.
+    found = detector.detect(read_image(file), conf=conf)
+    return {"file": file.name, "image_hw": list(image.shape[:2]), **_to_json(found)}
+
+
+def _choose(candidates: Sequence[Path], detector: Detector, count: int) -> tuple[list[Path], float]:
+    """The first images in which something is surely found, and the score threshold that it is found with.
+
+    The threshold is the bundle's. For a weak model, whose best score isn't surely above it, it is lowered until the
+    best detection is. Otherwise nothing would be compared.
+    """
+    usual = detector.bundle.spec.conf
+    best: dict[Path, float] = {}
+    sure: list[Path] = []
+    for path in candidates:
+        found = detector.detect(read_image(path, convert_channels=True), conf=min(usual, VAL.conf))
+        best[path] = float(found.scores[0]) if len(found) else 0.0
+        sure += [path] if best[path] > usual + MAX_SCORE_DIFFERENCE else []
+        if len(sure) == count:
+            break
+    if sure:
+        return sure, usual
+    weak = sorted(best, key=lambda path: -best[path])[:count]
+    return weak, min(usual, max(best[weak[0]] - 2 * MAX_SCORE_DIFFERENCE, VAL.conf))
+
+
+def _compared(entries: Sequence[JsonObject], conf: float) -> int:
+    """How many expected detections a device must find: those whose scores are surely above the threshold."""
+    return sum(score > conf + MAX_SCORE_DIFFERENCE for entry in entries for score in entry["scores"])
+
+
+def _turned_jpeg(image: NDArray[np.uint8]) -> bytes:
+    """A JPEG that is stored turned by 90 degrees, with the EXIF orientation that turns it back."""
+    stored = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    # Colours of full resolution, because decoders differ most in how they scale colours up.
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    jpeg = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 95, *sampling])[1].tobytes()
+    return jpeg[:2] + _TURN_BACK + jpeg[2:]
 
 
 def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
@@ -113,13 +174,22 @@ def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
         raise SlimError(f"The bundle {bundle.folder} has no self-check.", remedy="Build the bundle again.")
     expected = read_json(folder / EXPECTED)
     with Detector(bundle, threads) as detector:
-        checks = [_check_image(detector, folder, entry, expected["conf"]) for entry in expected["images"]]
-        return CheckReport(runtime=detector.describe(), images=tuple(checks), unmet_requirements=unmet(bundle.spec))
+        return CheckReport(
+            images=tuple(_check_image(detector, folder, entry, expected["conf"]) for entry in expected["images"]),
+            compared=_compared(expected["images"], expected["conf"]),
+            runtime=detector.describe(),
+            unmet_requirements=unmet(bundle.spec),
+        )
 
 
 def _check_image(detector: Detector, folder: Path, entry: JsonObject, conf: float) -> ImageCheck:
-    found = detector.detect(read_image(folder / entry["file"]), conf=conf)
-    return compare(entry["file"], _from_json(entry), found, conf)
+    image, file, wanted = read_image(folder / entry["file"]), entry["file"], _from_json(entry)
+    found = detector.detect(image, conf=conf)
+    size = list(image.shape[:2])
+    if size == entry.get("image_hw", size):  # bundles of earlier versions have no size
+        return compare(file, wanted, found, conf)
+    turned = f"read as {size[1]}x{size[0]} px: OpenCV {cv2.__version__} of this device turns images in another way"
+    return ImageCheck(file=file, expected=len(wanted), found=len(found), matched=0, problems=(turned,))
 
 
 def compare(file: str, expected: Detections, found: Detections, conf: float) -> ImageCheck:

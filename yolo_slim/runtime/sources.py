@@ -3,59 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import MAX_CULPRITS_SHOWN, SlimError
+from yolo_slim.runtime.content import HEAD_BYTES, REPLACE, explain_content
+from yolo_slim.runtime.folders import find_images
+from yolo_slim.runtime.video import is_video, video_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
-_REPLACE = "Replace or remove the file."
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """What a source contains and :func:`frames` doesn't yield; the lists grow while it is read."""
+
+    left_out: list[str] = field(default_factory=list)
+    """Files of a folder that aren't images: one line a reason, with their number."""
+    unreadable: list[str] = field(default_factory=list)
+    """Images, and frames of a video, that can't be read."""
+
+    def lines(self, *, is_quiet: bool = False) -> list[str]:
+        """What was skipped, for people; ``is_quiet``: only what is unreadable."""
+        left_out = [] if is_quiet else [f"left out: {line}" for line in self.left_out]
+        unreadable = [f"UNREADABLE: {line}" for line in self.unreadable[:MAX_CULPRITS_SHOWN]]
+        more = len(self.unreadable) - len(unreadable)
+        return [*left_out, *unreadable, *([f"UNREADABLE: {more} more"] if more else [])]
 
 
-def frames(source: Path, *, convert_channels: bool = False) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def frames(
+    source: Path, skipped: Skipped, *, convert_channels: bool = False
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield (name, image) of an image file, a folder (recursive) or a video; images are (H, W, 3) uint8 BGR.
 
     Names are paths relative to the folder, or ``VIDEO_000001`` for the first frame of a video.
 
+    Args:
+        source: image, folder or video.
+        skipped: notes what isn't yielded: one damaged file doesn't end the reading of the others.
+        convert_channels: as for :func:`read_image`.
+
     Raises:
-        SlimError: nothing there, an unreadable file, or an image that isn't 8-bit with 3 channels.
+        SlimError: nothing there, or nothing readable in it.
     """
     if is_video(source):
-        yield from _video_frames(source)
-        return
-    root = source if source.is_dir() else source.parent
-    for path in image_paths(source):
-        yield path.relative_to(root).as_posix(), read_image(path, convert_channels=convert_channels)
+        yield from video_frames(source, skipped.unreadable)
+    elif source.is_dir():
+        yield from _folder_images(source, skipped, convert_channels)
+    else:
+        (path,) = find_images(source).images
+        yield path.name, read_image(path, convert_channels=convert_channels)
 
 
-def is_video(source: Path) -> bool:
-    """Whether a path names a video file, by its suffix."""
-    return not source.is_dir() and source.suffix.lower() in VIDEO_SUFFIXES
-
-
-def image_paths(source: Path) -> list[Path]:
-    """The image files of a folder (recursive, sorted), or the one file given.
-
-    Raises:
-        SlimError: nothing there.
-    """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise SlimError(f"Source not found: {source}", remedy="Give an image, a folder of images or a video.")
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise SlimError(
-            f"No image in {source} or below it.", remedy=f"Known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
-    return paths
+def _folder_images(source: Path, skipped: Skipped, convert: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    found = find_images(source)
+    skipped.left_out.extend(found.left_out)
+    for path in found.images:
+        try:
+            image = read_image(path, convert_channels=convert)
+        except SlimError as error:
+            skipped.unreadable.append(f"{error.fact} {error.remedy}")
+        else:
+            yield path.relative_to(source).as_posix(), image
+    if len(skipped.unreadable) == len(found.images):
+        raise SlimError(f"No image of {source} can be read.", culprits=skipped.unreadable)
 
 
 def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint8]:
@@ -66,13 +82,14 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
         convert_channels: convert grey and transparent images as ``cv2.IMREAD_COLOR`` does.
 
     Raises:
-        SlimError: unreadable, cut off, not 8-bit, or not of 3 channels and conversion wasn't asked for.
+        SlimError: unreadable, cut off, no image of a format that devices read, not 8-bit, or not of 3 channels and
+            conversion wasn't asked for.
     """
     data = _read_bytes(path)
     # Decoded twice: UNCHANGED shows channels and bits as stored, COLOR turns the image by its EXIF orientation.
     stored = _decode(data, cv2.IMREAD_UNCHANGED)
     if stored is None or _is_cut_off(data):
-        raise SlimError(f"Not a readable image, damaged or cut off: {path}", remedy=_REPLACE)
+        raise SlimError(f"Not a readable image, damaged or cut off: {path}", remedy=REPLACE)
     if stored.dtype != np.uint8:
         bits = stored.dtype.itemsize * 8
         raise SlimError(f"{path} has {bits} bits per channel.", remedy="Convert it to 8 bits per channel.")
@@ -87,24 +104,26 @@ def read_image(path: Path, *, convert_channels: bool = False) -> NDArray[np.uint
 
 
 def is_readable(path: Path) -> bool:
-    """Whether :func:`read_image` can decode a file."""
+    """Whether :func:`read_image` can decode a file.
+
+    Raises:
+        SlimError: it contains something else, see :func:`yolo_slim.runtime.content.explain_content`.
+    """
     # At an eighth of the size where the format allows it, because that is much faster.
     data = _read_bytes(path)
     return _decode(data, cv2.IMREAD_REDUCED_COLOR_8) is not None and not _is_cut_off(data)
 
 
-def video_fps(source: Path) -> float:
-    """A video's frame rate; 25 where the file doesn't say."""
-    fps = float(cv2.VideoCapture(str(source)).get(cv2.CAP_PROP_FPS))
-    # OpenCV answers 0 or -1 where it knows no rate, and can't write a video at such a rate.
-    return fps if 0 < fps <= 1000 else 25.0
-
-
 def _read_bytes(path: Path) -> NDArray[np.uint8]:
+    """The content of a file that is an image of a known format, or is too damaged to tell."""
     try:  # not cv2.imread: it answers every failure with None, and can't open every name on Windows
-        return np.fromfile(path, np.uint8)
+        data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise SlimError(f"{path} can't be read: {error.strerror}.", remedy=_REPLACE) from None
+        raise SlimError(f"{path} can't be read: {error.strerror}.", remedy=REPLACE) from None
+    problem = explain_content(path, data[:HEAD_BYTES].tobytes())
+    if problem:
+        raise problem
+    return data
 
 
 def _decode(data: NDArray[np.uint8], flags: int) -> Any:
@@ -133,24 +152,3 @@ def _jpeg_scan_start(content: bytes) -> int:
         is_fill = content[position + 1] == 0xFF
         position += 1 if is_fill else 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     return position
-
-
-def _video_frames(source: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    if not source.is_file():
-        raise SlimError(f"Source not found: {source}", remedy="Give an image, a folder of images or a video.")
-    capture = cv2.VideoCapture(str(source))
-    index = 0
-    try:
-        while True:
-            is_frame, image = capture.read()
-            # OpenCV answers the end and a damaged frame alike, so a video that was cut off only ends early.
-            if not is_frame:
-                break
-            index += 1
-            yield f"{source.stem}_{index:06d}", image
-    finally:
-        capture.release()
-    if index == 0:
-        raise SlimError(
-            f"The video has no readable frame: {source}", remedy="Check that it plays, or convert it to mp4."
-        )

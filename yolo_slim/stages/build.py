@@ -11,17 +11,22 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export import device_wheel
-from yolo_slim.export.builds import FLOAT_GRAPH, SELFCHECK_IMAGES, ExpectedBuilds, archive_of, graph_of
+from yolo_slim.export.builds import FLOAT_GRAPH, SELFCHECK_CANDIDATES, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
-REVISION = 3
-"""Raised when bundles of equal inputs come out otherwise; 3: bundle.json has schema 2."""
+REVISION = 4
+"""Raised when bundles of equal inputs come out otherwise; 4: the self-check has images with detections, one turned."""
 PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
 
+NOTHING_FOUND = (
+    "WARNING: the model finds nothing in the {images} images that were tried for the self-check, so the bundle's check "
+    "will fail: train the model longer, or look at its mAP"
+)
+"""Said of a bundle whose self-check would compare nothing. It is built: what it is worth is the verdict's to say."""
 NOT_IN_BUNDLES = {"description", "imgsz", "channel_multiple", "budget", "rungs", "thermal"}
 """Keys of a profile that no bundle contains: they set defaults, decide the widths, judge and time."""
 
@@ -33,7 +38,7 @@ class BuildInputs:
     onnx: Path
     """Exported graph."""
     images: Sequence[Path]
-    """Images of the self-check."""
+    """Images to choose the self-check's from."""
     graphs: Mapping[str, Path] = field(default_factory=dict)
     """Graphs of other precisions from the quantize stage, by their names."""
 
@@ -142,7 +147,9 @@ def _made(inputs: BuildInputs, found: _Checked, folder: Path, context: Context, 
     for done, (build, bundle) in enumerate(zip(builds, folders, strict=True)):
         context.progress.step(f"build: {build}", done, len(builds))
         with os_errors_explained(folder):
-            make_bundle(source, build, inputs.graph(graph_of(build)), bundle)
+            compared = make_bundle(source, build, inputs.graph(graph_of(build)), bundle)
+        if not compared:
+            context.progress.say(f"build: {build}: {NOTHING_FOUND.format(images=len(inputs.images))}")
     context.progress.step("build", len(builds), len(builds))
     context.progress.say(f"build: {', '.join(map(str, builds))} in {folder}")
     files = sorted(path for bundle in folders for path in bundle.rglob("*") if path.is_file())
@@ -156,7 +163,7 @@ def _by_name(values: Mapping[BuildName, str]) -> dict[str, str]:
 
 
 def selfcheck_images(dataset: Dataset) -> list[Path]:
-    """Choose the validation images of the self-check: the first with labels.
+    """Choose the validation images that are tried for the self-check: the first with labels.
 
     Raises:
         SlimError: there are none.
@@ -169,4 +176,4 @@ def selfcheck_images(dataset: Dataset) -> list[Path]:
             remedy="Add a split 'val'.",
         )
     labelled = [path for path in images[:200] if has_labels(path)]
-    return (labelled or images)[:SELFCHECK_IMAGES]
+    return (labelled or images)[:SELFCHECK_CANDIDATES]
