@@ -38,6 +38,14 @@ def test_perfect_shifted_and_missing() -> None:
     assert score(truth, [found([[0, 0, 100, 100]], [0.9], [1])], NAMES).map50_95 == 0
 
 
+def test_two_classes_of_one_name() -> None:
+    """Each keeps its own accuracy: tables are keyed by number."""
+    truth = [Truth(boxes=np.array([[0.0, 0, 10, 10], [50, 50, 90, 90]]), class_ids=np.array([0, 1]))]
+    scored = score(truth, [found([[0, 0, 10, 10]], [0.9], [0])], {0: "bolt", 1: "bolt"})
+    assert {key: round(value["ap50"], 2) for key, value in scored.per_class.items()} == {0: 0.99, 1: 0.0}
+    assert scored.map50 == pytest.approx(0.4975)
+
+
 def test_parity_with_yolo_val(trained: Path, signs: Path, tmp_path: Path) -> None:
     """On real weights and images our mAP is within .003 of `yolo val rect=False`."""
     from ultralytics import YOLO

@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.results import changed, with_build
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
+from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report
 from yolo_slim.reporting.plots import Axis
@@ -108,6 +109,25 @@ def test_names_are_escaped(result: Result, examples: Sequence[Example]) -> None:
     assert not {"u", "em"} & set(page.tags)
     assert "<td>&lt;b&gt;</td>" in part(text, "Per class")
     assert "<b>" not in part(text, "Per class")
+
+
+def test_two_classes_of_one_name(result: Result) -> None:
+    """Each has a row of its own, with its own accuracy."""
+    table = part(render(with_classes(result, ["bolt", "bolt", "nut"]), []), "Per class")
+    assert table.count("<td>bolt</td>") == 2 * 2
+    assert [ap in table for ap in ("0.500", "0.499", "0.498")] == [True] * 3
+
+
+def test_classes_without_labels_and_the_check_of_the_control(result: Result) -> None:
+    """What is unproven for want of labels is said, and how the control was checked."""
+    check = ControlCheck(
+        split="test", images=48, map50_95=0.51, ultralytics_map50_95=0.52, trained_map50_95=None
+    )  # fmt: skip
+    data = changed(result.data, names={**result.data.names, 3: "vest"}, unlabelled_classes=(3,))
+    page = Page(render(changed(result, control_check=check, data=data), [])).text
+    assert "3 of 4 classes occur in the data; the accuracy of the others is unproven" in page
+    assert "mAP50-95 0.5100 on 48 test images; by Ultralytics' validator 0.5200" in page
+    assert "check of the control" not in Page(render(result, [])).text
 
 
 def test_every_number_of_the_ladder_is_shown(result: Result) -> None:
