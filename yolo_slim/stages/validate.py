@@ -47,8 +47,8 @@ class ValidateOutputs:
     """The winning bundle."""
 
 
-REVISION = 2
-"""Raised when equal inputs are scored, timed or judged otherwise; 2: result.json has schema 2."""
+REVISION = 3
+"""Raised when equal inputs are scored, timed or judged otherwise; 3: labels are read as a training reads them."""
 PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
