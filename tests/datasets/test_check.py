@@ -105,3 +105,13 @@ def test_detector_on_poses(tmp_path: Path) -> None:
     data.write_text(data.read_text().replace("[4]", "[3, 4]"))
     with pytest.raises(SlimError, match=r"kpt_shape: got \[3, 4\]"):
         said(data, "pose")
+
+
+def test_more_objects_than_detections(copied: Path) -> None:
+    """An image with more objects than a device finds is warned of, whose limit `yolo val` raises."""
+    label = copied.parent / "labels/val/00003.txt"
+    rows = [f"0 {number / 301:.6f} .5 .1 .1" for number in range(301)]
+    label.write_text("\n".join(rows[:300]))
+    assert len(said(copied)) == 3
+    label.write_text("\n".join(rows))
+    assert said(copied)[2] == "val: WARNING: an image has 301 objects; mAP counts 300 detections an image"

@@ -92,7 +92,7 @@ def test_repeated_images_stay(source: str, copied: Path) -> None:
 
 
 def test_relative_path(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts at the working folder as in Ultralytics, or else, with a note, at the file; if both fit, it is refused."""
+    """It starts at the working folder as in Ultralytics, or else, with a note, at the file; not where both fit."""
     copied.write_text(f"path: data\n{re.sub('^path:.*$', '', copied.read_text(), flags=re.MULTILINE)}")
     monkeypatch.chdir(tmp_path)
     here = load_dataset(copied)

@@ -185,7 +185,7 @@ def _sources(folder: Path, images: Sequence[Path], layout: str, rng: Random) -> 
 
 
 def _write_yaml(folder: Path, form: str, sources: str | list[str], rng: Random) -> Path:
-    described = {"train": sources, "val": sources, "names": list(NAMES)}
+    described: dict[str, object] = {"train": sources, "val": sources, "names": list(NAMES)}
     described |= {"path": str(folder)} if rng.random() < 0.5 else {}
     described |= {"kpt_shape": KEYPOINTS[form]} if form in KEYPOINTS else {}
     (folder / "data.yaml").write_text(yaml.safe_dump(described))

@@ -41,6 +41,8 @@ class SplitReport:
     """Label rows that repeat another and are ignored."""
     repeats: int
     """Images that the split lists again: they count again."""
+    most: int
+    """Boxes of the image that has the most."""
     boxes_per_class: dict[str, int]
 
     def __str__(self) -> str:
@@ -99,7 +101,9 @@ def check_dataset(
 
 
 def _summary(dataset: Dataset, reports: Mapping[str, SplitReport]) -> Iterator[str]:
-    """What the splits contain, and a warning where labels seem to be missing."""
+    """What the splits contain, with warnings where labels seem to be missing, or can't all be found."""
+    from yolo_slim.runtime.decode import VAL
+
     for split, report in reports.items():
         yield f"{split}: {report}"
         if report.backgrounds > MAX_BACKGROUNDS * report.images:
@@ -110,6 +114,9 @@ def _summary(dataset: Dataset, reports: Mapping[str, SplitReport]) -> Iterator[s
                 f"{split}: WARNING: {report.backgrounds} of {report.images} images have no labels and count as "
                 f"background; labels are expected in {where}"
             )
+        # Ultralytics' validation raises its own limit to the number of objects.
+        if report.most > VAL.max_det:
+            yield f"{split}: WARNING: an image has {report.most} objects; mAP counts {VAL.max_det} detections an image"
 
 
 def _format_problems(dataset: Dataset, task: str) -> list[str]:
@@ -235,6 +242,7 @@ def _report(dataset: Dataset, images: Sequence[Path], found: Mapping[Path, _Find
         boxes=sum(counts.values()),
         duplicates=sum(finding.duplicates for finding in findings),
         repeats=len(images) - len(set(images)),
+        most=max((finding.classes.size for finding in findings), default=0),
         boxes_per_class={name: counts[i] for i, name in dataset.names.items()},
     )
 
