@@ -26,7 +26,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.files import read_json
 from yolo_slim.machine import device_model
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.measuring.block_costs import BlockCostTable, RoundMs
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models.exported import layout_of
@@ -46,7 +46,7 @@ def accuracies(onnx: Path, images: Sequence[Path], seen: int, dataset: Dataset) 
     found = detect_all(
         images, onnx_infer(onnx), layout=layout.layout, imgsz=layout.imgsz[0], progress=Silent(), text=""
     )
-    truths = [read_truth(path) for path in images]
+    truths = read_truths(images, dataset.label_format())
     parts = [0, seen] if seen < len(images) else [0]
     return [score(truths[start:], found[start:], dataset.names).map50_95 for start in parts]
 

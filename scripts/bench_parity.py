@@ -18,7 +18,7 @@ from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.machine import cores, device_model
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.stages import build, export
 from yolo_slim.stages.build import selfcheck_images
@@ -39,7 +39,7 @@ def main() -> None:
 
     dataset = load_dataset(options.data)
     images = dataset.splits[options.split]
-    truths = [read_truth(path) for path in images]
+    truths = read_truths(images, dataset.label_format())
     print("| weights | yolo val rect=False | onnxruntime-fp32 | difference | ncnn-fp16 | difference |")
     print("|---|---|---|---|---|---|")
     for weights in options.models:

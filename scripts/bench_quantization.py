@@ -20,7 +20,7 @@ from yolo_slim.config.run import ExportConfig, QuantizeConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.files import merge_json, read_json, sha256
 from yolo_slim.machine import cores, device_model
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
 from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
 from yolo_slim.progress import Silent
@@ -88,7 +88,7 @@ class _Bench:
         found = detect_all(
             images, onnx_infer(path), layout=self.layout, imgsz=self.options.imgsz, progress=Silent(), text=""
         )
-        accuracy = score([read_truth(image) for image in images], found, self.dataset.names)
+        accuracy = score(read_truths(images, self.dataset.label_format()), found, self.dataset.names)
         count = integer_convolutions(path)
         print(f"{self.name} {row}: {accuracy.map50_95:.4f}", file=sys.stderr, flush=True)
         return {

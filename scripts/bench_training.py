@@ -36,7 +36,8 @@ def steps(student: Path, teacher: Path, data: Path, imgsz: int) -> dict[str, Cal
     from yolo_slim.training.distill import distilled
     from yolo_slim.training.precision import Float32Criterion, fused
 
-    batch = next(batches(choose(load_dataset(data).splits["train"], 16, 0), imgsz, 16))
+    dataset = load_dataset(data)
+    batch = next(batches(choose(dataset.splits["train"], 16, 0), imgsz, 16, dataset.label_format()))
 
     def step(*, last: bool, mixed: bool) -> Callable[[], None]:
         model: Any = checkpoint.load(student).model.float().train().requires_grad_(True)

@@ -76,7 +76,7 @@ def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
         context.dataset,
         model_names=loaded.names,
         task=loaded.task,
-        progress=lambda done, total: context.progress.step("check the data", done, total),
+        progress=context.progress,
     )
     choose_split(context.dataset, config.validate_)
 

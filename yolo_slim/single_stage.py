@@ -133,7 +133,8 @@ def _require_good_data(this: Run) -> None:
     from yolo_slim.models import checkpoint
 
     loaded = checkpoint.load(this.model, TASKS)
-    check_dataset(this.context.dataset, model_names=loaded.names, task=loaded.task)
+    context = this.context
+    check_dataset(context.dataset, model_names=loaded.names, task=loaded.task, progress=context.progress)
 
 
 def run_recover(call: Call, weights: Path) -> recover.RecoverOutputs:
@@ -217,7 +218,8 @@ def run_quantize(call: Call, inputs: quantize.QuantizeInputs, precisions: Sequen
     folder = call.place("quantize")
     this = call.prepared(folder)
     if "int8" in precisions:
-        check_dataset(this.context.dataset, need=() if inputs.calibration else ("train",), deep=False)
+        need = () if inputs.calibration else ("train",)
+        check_dataset(this.context.dataset, need=need, deep=False, progress=call.progress)
     with call.claimed(folder, "quantize"):
         return quantize.run(inputs, call.config.quantize, folder, this.context, precisions=precisions)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,52 @@ def test_digest_of_missing_images(tmp_path: Path) -> None:
     before = load_dataset(tmp_path / "data.yaml").digest
     image.unlink()
     assert load_dataset(tmp_path / "data.yaml").digest != before
+
+
+def images_of(data: Path) -> list[str]:
+    """Return what Ultralytics reads as the images of val, or an error."""
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.data.utils import check_det_dataset
+
+    described = check_det_dataset(str(data))
+    return YOLODataset(img_path=described["val"], data=described, imgsz=64, augment=False).im_files
+
+
+@pytest.mark.parametrize("source", ["[images/val, images/val]", "val.txt", "[val.txt, images/val, val.txt]"])
+def test_repeated_images_stay(source: str, copied: Path) -> None:
+    """Images that a list repeats or that several sources have are there again, in Ultralytics' order, and change the
+    digest.
+    """
+    first = load_dataset(copied)
+    root = copied.parent
+    lines = [f"./images/val/{number:05}.jpg" for number in (3, 1, 3, 2)] + [f"{root}/images/val/00001.jpg"]
+    (root / "val.txt").write_text("\n".join([*lines, "./images/val/00000.jpg ", "README"]) + "\n")
+    copied.write_text(re.sub(r"^val:.*$", f"val: {source}", copied.read_text(), flags=re.MULTILINE))
+    dataset = load_dataset(copied)
+    assert list(map(str, dataset.splits["val"])) == images_of(copied)
+    assert len(dataset.splits["val"]) > len(set(dataset.splits["val"]))
+    assert dataset.digest != first.digest
+    compared = dataset.comparison_images(4)
+    assert len(set(compared)) == len(compared)
+
+
+def test_relative_path(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts at the working folder as in Ultralytics, or else, with a note, at the file; not where both fit."""
+    copied.write_text(f"path: data\n{re.sub('^path:.*$', '', copied.read_text(), flags=re.MULTILINE)}")
+    monkeypatch.chdir(tmp_path)
+    here = load_dataset(copied)
+    assert (here.root, here.notes) == (tmp_path / "data", [])
+    assert list(map(str, here.splits["val"])) == images_of(copied)
+    inner = copied.parent / "data.d"
+    inner.mkdir()
+    elsewhere = copied.rename(tmp_path / "data.yaml")
+    monkeypatch.chdir(inner)
+    (note,) = load_dataset(elsewhere).notes
+    assert note.startswith(
+        f"path: 'data' is read as {tmp_path / 'data'}, from data.yaml; Ultralytics reads it from the"
+    )
+    shutil.copytree(tmp_path / "data" / "images", inner / "data" / "images")
+    with pytest.raises(SlimError, match="two folders fit its path: 'data'") as caught:
+        load_dataset(elsewhere)
+    assert caught.value.culprits[0].startswith(f"{inner / 'data'}, from the working folder")
+    assert caught.value.culprits[1].startswith(f"{tmp_path / 'data'}, from the file")

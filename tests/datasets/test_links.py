@@ -19,6 +19,6 @@ def test_users_folder_stays(copied: Path, tmp_path: Path) -> None:
     data = check_det_dataset(str(write_absolute_yaml(dataset, tmp_path / "out.yaml")))
     loaded = YOLODataset(img_path=data["val"], data=data, imgsz=64, augment=False)
     assert len(loaded) == len(dataset.splits["val"])
-    boxes = [len(read_labels(label_path(path))) for path in dataset.splits["val"]]
+    boxes = [len(read_labels(label_path(path), dataset.label_format()).rows) for path in dataset.splits["val"]]
     assert [len(label["cls"]) for label in loaded.labels] == boxes
     assert {path: path.stat().st_mtime_ns for path in copied.parent.rglob("*")} == before

@@ -9,6 +9,7 @@ import numpy as np
 from tests.helpers.results import make_bench
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
+from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.measuring.truth import read_truth
@@ -76,7 +77,7 @@ class FakeDevice:
 
 
 def _seen(image: Path) -> ImageDetections:
-    truth = read_truth(image)
+    truth = read_truth(image, LabelFormat(task="detect", classes=1000))
     found = Detections(
         boxes=truth.boxes.astype(np.float32),
         scores=np.full(len(truth.class_ids), 0.9, np.float32),

@@ -9,7 +9,7 @@ import pytest
 
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.links import write_absolute_yaml
-from yolo_slim.measuring.accuracy import Truth, read_truth, score
+from yolo_slim.measuring.accuracy import Truth, read_truths, score
 from yolo_slim.measuring.predict import detect_all, torch_infer
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
@@ -54,7 +54,7 @@ def test_parity_with_yolo_val(trained: Path, signs: Path, tmp_path: Path) -> Non
     images = dataset.splits["train"]
     infer = torch_infer(checkpoint.load(trained).model, end2end=False)
     detections = detect_all(images, infer, layout="one2many", imgsz=128, progress=Silent(), text="")
-    ours = score([read_truth(path) for path in images], detections, dataset.names).map50_95
+    ours = score(read_truths(images, dataset.label_format()), detections, dataset.names).map50_95
     data = write_absolute_yaml(dataset, tmp_path / "data.yaml")
     arguments = {"imgsz": 128, "rect": False, "plots": False, "workers": 0, "project": str(tmp_path)}
     theirs = YOLO(trained).val(data=str(data), split="train", batch=8, verbose=False, **arguments).box.map

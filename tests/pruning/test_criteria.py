@@ -16,6 +16,8 @@ from torch import nn
 from tests.helpers import plans
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.datasets.description import load_dataset
+from yolo_slim.datasets.labels import LabelFormat
+from yolo_slim.datasets.quickstart.signs import NAMES
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
@@ -28,6 +30,7 @@ from yolo_slim.training.phase import Phase, add_l1_gradient
 
 ROOTS = ("model.0.conv", "model.2.cv1.conv", "model.4.m.0.cv1.conv", "model.8.cv3.conv", "model.13.cv2.conv")
 """Convolutions of yolov5n whose groups are small and large, with and without shortcut and concatenation."""
+LABELS = LabelFormat(task="detect", classes=len(NAMES))
 WEIGHTS = [nn.modules.conv._ConvNd, nn.Linear]
 
 
@@ -73,9 +76,9 @@ def test_gradients_equal_torch_prunings(
     rates = {"taylor": tp.importance.GroupTaylorImportance, "hessian": tp.importance.GroupHessianImportance}
     rate = rates[criterion](group_reduction="sum", normalizer=None, target_types=WEIGHTS)
     with with_criterion(model):
-        ours = score(model, graph, criterion, lambda: batches(images, 64, 4), 0)
+        ours = score(model, graph, criterion, lambda: batches(images, 64, 4, LABELS), 0)
         with gradients_enabled(model, weights=True):
-            for loss, _ in losses(model, batches(images, 64, 4)):
+            for loss, _ in losses(model, batches(images, 64, 4, LABELS)):
                 loss.backward()  # type: ignore[no-untyped-call]
             for parameter in model.parameters():
                 if criterion == "hessian" and parameter.grad is not None:
@@ -94,10 +97,10 @@ def test_fisher_is_the_squared_gradient_of_gates(family: str, untrained: Callabl
     images = load_dataset(signs).splits["train"][:3]
     modules = dict(model.named_modules())
     with with_criterion(model):
-        ours = score(model, graph, "fisher", lambda: batches(images, 64, 2), 0)
+        ours = score(model, graph, "fisher", lambda: batches(images, 64, 2, LABELS), 0)
         wanted, batch_scores = np.zeros(label_count(graph)), 0.0
         with gradients_enabled(model, weights=False):
-            for batch in batches(images, 64, 2):
+            for batch in batches(images, 64, 2, LABELS):
                 gate = torch.ones(len(batch["img"]), label_count(graph), dtype=torch.double, requires_grad=True)
 
                 def gated(name: str, gate: torch.Tensor = gate) -> Callable[..., Any]:
@@ -133,7 +136,7 @@ def test_head_that_is_exported_counts_like_the_rest(untrained: Callable[[str], P
     found = []
     for end2end in (False, True):
         with with_criterion(model, end2end=end2end):
-            found.append(score(model, graph, "fisher", lambda: batches(images, 64, 4), 0))
+            found.append(score(model, graph, "fisher", lambda: batches(images, 64, 4, LABELS), 0))
     for name, factor in (("model.23.one2one_cv2.0.0.conv", 1 / 0.2), ("model.2.cv1.conv", 1 / 0.8)):
         before, after = (scores[graph.convs[name].outputs] for scores in found)
         assert (before > 0).any()

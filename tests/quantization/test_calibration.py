@@ -53,6 +53,17 @@ def test_small_split(tmp_path: Path) -> None:
     assert (len(found.images), len(found.check)) == (32, 1)
 
 
+def test_repeated_images_count_once(tmp_path: Path) -> None:
+    """An image that the training split lists again is chosen once, and doesn't make up for one that is missing."""
+    dataset = make_data(tmp_path)
+    once = chosen(dataset)
+    dataset.splits["train"] = sorted(dataset.splits["train"] * 3, key=str)
+    assert chosen(dataset) == once
+    dataset.splits["train"] = dataset.splits["train"][: 31 * 3]
+    with pytest.raises(SlimError, match=r"31 training images .* it lists 62 again, which count once"):
+        chosen(dataset)
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     """What was saved is loaded, and the file names no folder of this machine."""
     dataset = make_data(tmp_path / "data")

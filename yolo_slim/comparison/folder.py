@@ -22,8 +22,8 @@ from yolo_slim.workspace.folder import COMPARISON, Owner, claimed, differences, 
 from yolo_slim.workspace.job import RECORDED, Job, Made, read_manifest, require_manifest
 from yolo_slim.workspace.up_to_date import run_once
 
-REVISION = 1
-"""Raised when starts, scores or timings of equal inputs come out otherwise."""
+REVISION = 2
+"""Raised when starts, scores or timings of equal inputs come out otherwise; 2: labels are read as a training does."""
 RESULT, REPORT, TABLE = "compare.json", "compare.html", "compare.md"
 IMPORTED = "imported.json"
 """Networks that earlier calls imported."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 
 from yolo_slim.datasets.description import SPLITS, Dataset
 from yolo_slim.datasets.images import image_problem
-from yolo_slim.datasets.labels import label_path, label_rows, read_labels
+from yolo_slim.datasets.labels import label_path, read_labels
 from yolo_slim.errors import SlimError
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.runtime.decode import VAL
 from yolo_slim.runtime.folders import IMAGE_SUFFIXES as READ_ON_DEVICES
 
-Progress = Callable[[int, int], None]
-"""Called with (images checked, images in all)."""
+MAX_BACKGROUNDS = 0.5
+"""Largest share of images without labels that needs no warning: COCO has .01, Ultralytics advises up to .1.
+
+Few data sets are meant to have more than half. Usually the labels are in another folder.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +37,20 @@ class SplitReport:
     boxes: int
     duplicates: int
     """Label rows that repeat another and are ignored."""
+    repeats: int
+    """Images that the split lists again: they count again."""
+    most: int
+    """Boxes of the image that has the most."""
     boxes_per_class: dict[int, int]
+
+    def __str__(self) -> str:
+        """Write the counts, those that are 0 left out."""
+        counts = {
+            "without labels": self.backgrounds,
+            "duplicate rows dropped": self.duplicates,
+            "images repeated": self.repeats,
+        }
+        return ", ".join([f"{self.images} images", *[f"{count} {what}" for what, count in counts.items() if count]])
 
 
 def check_dataset(
@@ -53,20 +71,21 @@ def check_dataset(
         task: Ultralytics' name of the task, which decides the format of labels.
         deep: also read every image, which finds other content than its name says, damage, and orientations that
             programs apply differently.
-        progress: called after every image.
+        progress: is told of every image, and in the end what the splits contain.
 
     Raises:
         SlimError: every problem that was found, at once.
     """
+    progress = progress or Silent()
     problems = [problem for split in need for problem in _split_problems(dataset, split)]
     problems += _name_problems(dataset.names, model_names)
     problems += _task_problems(dataset, task)
     checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
     images = [image for split in checked for image in dataset.splits[split]]
     inspect = partial(_inspect, dataset=dataset, task=task, deep=deep, scored=_scored(dataset, task))
-    findings = dict(zip(images, _inspect_all(images, inspect, progress), strict=True))
-    problems += [problem for image in images for problem in findings[image].problems]
-    reports = {split: _report(dataset, [findings[image] for image in dataset.splits[split]]) for split in checked}
+    findings = _inspect_all(list(dict.fromkeys(images)), inspect, progress)
+    problems += [problem for finding in findings.values() for problem in finding.problems]
+    reports = {split: _report(dataset, dataset.splits[split], findings) for split in checked}
     problems += [problem for split in need if split in reports for problem in _no_boxes(dataset, split, reports[split])]
     if problems:
         raise SlimError(
@@ -74,7 +93,26 @@ def check_dataset(
             culprits=problems,
             remedy="Correct or remove these files and run the command again; nothing was changed.",
         )
+    for line in [*dataset.notes, *_summary(dataset, reports)]:
+        progress.say(line)
     return reports
+
+
+def _summary(dataset: Dataset, reports: Mapping[str, SplitReport]) -> Iterator[str]:
+    """What the splits contain, with warnings where labels seem to be missing, or can't all be found."""
+    for split, report in reports.items():
+        yield f"{split}: {report}"
+        if report.backgrounds > MAX_BACKGROUNDS * report.images:
+            # The folder of a file that isn't there says more than that of a blank one.
+            labels = [label_path(image) for image in dataset.splits[split]]
+            where = next((label for label in labels if not label.is_file()), labels[0]).parent
+            yield (
+                f"{split}: WARNING: {report.backgrounds} of {report.images} images have no labels and count as "
+                f"background; labels are expected in {where}"
+            )
+        # Ultralytics' validation raises its own limit to the number of objects.
+        if report.most > VAL.max_det:
+            yield f"{split}: WARNING: an image has {report.most} objects; mAP counts {VAL.max_det} detections an image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +145,10 @@ def _task_problems(dataset: Dataset, task: str) -> list[str]:
     if dataset.in_class_folders != (task == "classify"):
         wanted = "a folder of class folders" if task == "classify" else "a data.yaml"
         return [f"a {task} model needs {wanted}, this is {dataset.yaml}"]
-    if task == "pose" and dataset.keypoint_shape is None:
+    points, values = dataset.keypoint_shape or (0, 0)
+    # Ultralytics reads the key for every task that has label files.
+    is_wrong = "kpt_shape" in dataset.extra and dataset.keypoint_shape is None
+    if (task == "pose" and (points < 1 or values not in (2, 3))) or (task != "classify" and is_wrong):
         return [f"kpt_shape: got {dataset.extra.get('kpt_shape')!r}; expected [points, 2 or 3]"]
     return []
 
@@ -116,14 +157,13 @@ def _shortened(words: list[str], most: int = 20) -> str:
     return ", ".join(words[:most]) + (f", ... {len(words) - most} more" if len(words) > most else "")
 
 
-def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progress: Progress | None) -> list[_Finding]:
-    findings = []
+def _inspect_all(images: list[Path], inspect: Callable[[Path], _Finding], progress: Progress) -> dict[Path, _Finding]:
+    findings = {}
     # Threads are enough: image decoders release the interpreter lock.
     with ThreadPoolExecutor() as pool:
-        for done, finding in enumerate(pool.map(inspect, images), 1):
-            findings.append(finding)
-            if progress:
-                progress(done, len(images))
+        for done, (image, finding) in enumerate(zip(images, pool.map(inspect, images), strict=True), 1):
+            findings[image] = finding
+            progress.step("check the data", done, len(images))
     return findings
 
 
@@ -134,18 +174,11 @@ def _inspect(image: Path, *, dataset: Dataset, task: str, deep: bool, scored: fr
     problems = [problem] if problem else []
     if task == "classify":
         return _class_finding(image, dataset, problems)
-    label = label_path(image)
     try:
-        rows = label_rows(label)
-        boxes = read_labels(label, dataset.keypoint_shape if task == "pose" else None)
-        if task in ("segment", "obb") and rows and len(rows[0]) == 5:
-            raise ValueError(f"rows have 5 columns; a {task} data set needs polygons (class x1 y1 x2 y2 x3 y3 ...)")
-    except (ValueError, OSError) as error:
-        return _Finding(problems=[*problems, f"{label}: {error}"], classes=np.zeros(0, np.int64), duplicates=0)
-    ids, classes = boxes[:, 0].astype(np.int64), len(dataset.names)
-    if ids.size and ids.max() >= classes:
-        problems.append(f"{label}: class {ids.max()} is out of range; the data has {classes} (0 to {classes - 1})")
-    return _Finding(problems=problems, classes=ids, duplicates=len(rows) - len(boxes))
+        labels = read_labels(label_path(image), dataset.label_format(task))
+    except SlimError as error:
+        return _Finding(problems=[*problems, error.fact], classes=np.zeros(0, np.int64), duplicates=0)
+    return _Finding(problems=problems, classes=labels.class_ids, duplicates=labels.duplicates)
 
 
 def _scored(dataset: Dataset, task: str) -> frozenset[Path]:
@@ -171,13 +204,16 @@ def _class_finding(image: Path, dataset: Dataset, problems: list[str]) -> _Findi
     return _Finding(problems=problems, classes=np.array(ids, np.int64), duplicates=0)
 
 
-def _report(dataset: Dataset, findings: list[_Finding]) -> SplitReport:
+def _report(dataset: Dataset, images: Sequence[Path], found: Mapping[Path, _Finding]) -> SplitReport:
+    findings = [found[image] for image in images]
     counts = Counter(int(i) for finding in findings for i in finding.classes)
     return SplitReport(
-        images=len(findings),
+        images=len(images),
         backgrounds=sum(finding.classes.size == 0 for finding in findings),
         boxes=sum(counts.values()),
         duplicates=sum(finding.duplicates for finding in findings),
+        repeats=len(images) - len(set(images)),
+        most=max((finding.classes.size for finding in findings), default=0),
         boxes_per_class={i: counts[i] for i in dataset.names},
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.config.strict import read_yaml
-from yolo_slim.datasets.labels import label_path
+from yolo_slim.datasets.labels import LabelFormat, label_path
 from yolo_slim.errors import SlimError
 
 SPLITS = ("train", "val", "test")
@@ -42,11 +42,16 @@ class Dataset:
     names: dict[int, str]
     """Class id to name, ids 0 to n-1."""
     splits: dict[str, list[Path]]
-    """Image files of each declared split, sorted as Ultralytics sorts them."""
+    """Image files of each declared split, sorted as Ultralytics sorts them.
+
+    An image that is listed twice, or lies in two folders of a split, is there twice, as in a training.
+    """
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Missing folders and unreadable lists of each split."""
     extra: dict[str, Any] = field(default_factory=dict)
     """The description's values of :data:`EXTRA_KEYS`."""
+    notes: list[str] = field(default_factory=list)
+    """What the reader must know of how the description was read."""
 
     @property
     def in_class_folders(self) -> bool:
@@ -55,11 +60,15 @@ class Dataset:
 
     @property
     def keypoint_shape(self) -> tuple[int, int] | None:
-        """Points of a pose label and values of each; None where the description has none, or has other values."""
+        """Key points of a label and values of each; None where the description has none, or has no two numbers."""
         match self.extra.get("kpt_shape"):
-            case [int(points), 2 | 3 as values]:
+            case [int(points), int(values)]:
                 return points, values
         return None
+
+    def label_format(self, task: str = "detect") -> LabelFormat:
+        """Say how a task reads this data set's labels."""
+        return LabelFormat(task=task, classes=len(self.names), keypoints=self.keypoint_shape)
 
     @cached_property
     def digest(self) -> str:
@@ -83,8 +92,12 @@ class Dataset:
         return bool(self.splits.get(split))
 
     def comparison_images(self, count: int) -> list[Path]:
-        """Up to ``count`` images to compare two graphs on: of validation, or of training where that has none."""
-        return (self.splits.get("val") or self.splits.get("train") or [])[:count]
+        """Up to ``count`` images, no two the same, to compare two graphs on.
+
+        They are of validation, or of training where that has none.
+        """
+        images = self.splits.get("val") or self.splits.get("train") or []
+        return list(dict.fromkeys(images))[:count]
 
     def _content(self, image: Path) -> bytes:
         label = label_path(image)
@@ -98,10 +111,12 @@ class Dataset:
 def load_dataset(data_yaml: Path) -> Dataset:
     """Read a ``data.yaml`` or a folder of class folders, and find the images of every split.
 
-    A relative ``path`` starts at the file itself (then at the working folder), never at Ultralytics' ``datasets_dir``.
+    A relative ``path`` starts at the working folder, as in Ultralytics, or else at the file itself; it never starts at
+    Ultralytics' ``datasets_dir``.
 
     Raises:
-        SlimError: the file isn't readable, or its names and splits aren't valid; all at once.
+        SlimError: the file isn't readable, its names and splits aren't valid (all at once), or a relative ``path`` fits
+            two folders.
     """
     if data_yaml.is_dir():
         return _class_folders(data_yaml)
@@ -118,8 +133,7 @@ def load_dataset(data_yaml: Path) -> Dataset:
             culprits=problems,
             remedy="Correct the file and run the command again.",
         )
-    root = _root(data_yaml, values.get("path"))
-    return _with_images(data_yaml, root, names, values)
+    return _with_images(data_yaml, names, values)
 
 
 def _class_folders(folder: Path) -> Dataset:
@@ -139,7 +153,11 @@ def _class_folders(folder: Path) -> Dataset:
             f"{folder}: no class folders in {folder / 'train'}.",
             remedy="Classification needs train/CLASS/image and val/CLASS/image; other tasks need a data.yaml.",
         )
-    splits = {split: sorted(set(_images_in(path)), key=str) for split, path in found.items() if path}
+    splits = {
+        split: [Path(name) for name in sorted(filter(_is_image, _listed(path)))]
+        for split, path in found.items()
+        if path
+    }
     return Dataset(
         yaml=folder,
         root=folder,
@@ -185,40 +203,76 @@ def _is_source(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value))
 
 
-def _root(data_yaml: Path, path: Any) -> Path:
-    beside = (data_yaml.parent / str(path or ".")).resolve()
-    from_here = Path(str(path or ".")).resolve()
-    # Ultralytics itself starts a relative path at the working folder: such files keep working.
-    return from_here if path and not beside.exists() and from_here.exists() else beside
+def _root(data_yaml: Path, values: Values) -> tuple[Path, list[str]]:
+    """The folder that splits start from, and what to say of it.
+
+    Raises:
+        SlimError: a relative ``path`` leads to the data from the working folder, and to others from the file's folder.
+    """
+    path = str(values.get("path") or "")
+    beside, here = (data_yaml.parent / path).resolve(), Path(path).resolve()
+    if not path or beside == here:
+        return beside, []
+    is_beside = _leads_to_data(beside, values)
+    if _leads_to_data(here, values):
+        if is_beside:
+            raise SlimError(
+                f"{data_yaml}: two folders fit its path: {path!r}.",
+                culprits=[f"{here}, from the working folder (Ultralytics reads this one)", f"{beside}, from the file"],
+                remedy="Write an absolute path.",
+            )
+        return here, []
+    note = (
+        f"path: {path!r} is read as {beside}, from {data_yaml.name}; Ultralytics reads it from the working folder, or "
+        "from its datasets_dir. An absolute path is the same for both"
+    )
+    return beside if beside.exists() else here, [note] if is_beside else []
 
 
-def _with_images(data_yaml: Path, root: Path, names: dict[int, str], values: Values) -> Dataset:
+def _leads_to_data(root: Path, values: Values) -> bool:
+    """Whether a source of a split is below a folder."""
+    sources = [source for split in SPLITS for source in _sources(values, split)]
+    return any(_resolve(root, source).exists() for source in sources if not Path(source).is_absolute())
+
+
+def _sources(values: Values, split: str) -> list[str]:
+    """What the description names for a split."""
+    given = values.get(split) or values.get(ALIASES.get(split, split)) or []
+    return [given] if isinstance(given, str) else given
+
+
+def _with_images(data_yaml: Path, names: dict[int, str], values: Values) -> Dataset:
     splits: dict[str, list[Path]] = {}
     problems: dict[str, list[str]] = {}
+    root, notes = _root(data_yaml, values)
     for split in SPLITS:
-        given = values.get(split) or values.get(ALIASES.get(split, split))
-        if given:
-            sources = [_resolve(root, source) for source in ([given] if isinstance(given, str) else given)]
+        if sources := [_resolve(root, source) for source in _sources(values, split)]:
             problems[split] = [f"{split}: {source} does not exist" for source in sources if not source.exists()]
-            splits[split] = _found(split, sources, problems[split])
+            splits[split] = _found(split, sources, problems[split], notes)
     extra = {key: values[key] for key in EXTRA_KEYS if key in values}
-    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, extra=extra)
+    return Dataset(yaml=data_yaml, root=root, names=names, splits=splits, problems=problems, extra=extra, notes=notes)
 
 
-def _found(split: str, sources: Iterable[Path], problems: list[str]) -> list[Path]:
-    """The images of a split in Ultralytics' order; unreadable lists are added to ``problems``."""
-    images: set[Path] = set()
+def _found(split: str, sources: Iterable[Path], problems: list[str], notes: list[str]) -> list[Path]:
+    """The images of a split in Ultralytics' order; adds unreadable lists to problems, lines passed over to notes."""
+    found: list[str] = []
     for source in sources:
         try:
-            images.update(_images_in(source))
+            listed = _listed(source)
         except UnicodeDecodeError:
             problems.append(f"{split}: {source} is no list of images in UTF-8")
+            continue
+        images = [name for name in listed if _is_image(name)]
+        # A folder has other files too, a list shouldn't: a space at a line's end makes Ultralytics pass it over.
+        if source.is_file() and (others := [name for name in listed if name.strip() and not _is_image(name)]):
+            notes.append(f"{split}: {source} has lines that name no image, {len(others)} passed over: {others[0]!r}")
+        found += images
     # COCO's test list names images that nobody downloads, because their labels are secret: then there is no such split.
-    if split == "test" and images and not any(image.is_file() for image in images):
-        problems.append(f"test: none of its {len(images)} images exists")
+    if split == "test" and found and not any(Path(name).is_file() for name in found):
+        problems.append(f"test: none of its {len(found)} images exists")
         return []
     # By text, as Ultralytics sorts: paths compare part by part, which puts a/ before a-b/.
-    return sorted(images, key=str)
+    return [Path(name) for name in sorted(found)]
 
 
 def _resolve(root: Path, source: str) -> Path:
@@ -229,21 +283,20 @@ def _resolve(root: Path, source: str) -> Path:
     return path
 
 
-def _images_in(source: Path) -> Iterable[Path]:
+def _listed(source: Path) -> list[str]:
+    """The files in a folder and below, or the lines of a list."""
     if source.is_dir():
         # The same pattern as Ultralytics': it skips hidden folders and names without a dot in the same way.
-        found = glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207  (Ultralytics' own order)
-    elif source.is_file():
-        # utf-8-sig: Windows editors write a byte order mark before the first path.
-        found = [_listed(line, source.parent) for line in source.read_text(encoding="utf-8-sig").split("\n")]
-    else:
-        found = []
-    return [Path(name) for name in found if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES]
+        return glob.glob(str(Path(glob.escape(str(source))) / "**" / "*.*"), recursive=True)  # noqa: PTH207  (Ultralytics' own order)
+    if not source.is_file():
+        return []
+    # utf-8-sig: Windows editors write a byte order mark before the first path.
+    lines = source.read_text(encoding="utf-8-sig").strip().splitlines()
+    return [f"{source.parent}/{line[2:]}" if line.startswith("./") else line for line in lines]
 
 
-def _listed(line: str, folder: Path) -> str:
-    line = line.strip()
-    return f"{folder}/{line[2:]}" if line.startswith("./") else line
+def _is_image(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
 
 
 def _ends(path: Path) -> bytes:

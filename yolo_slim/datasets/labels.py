@@ -1,14 +1,67 @@
-"""Label files, read as Ultralytics reads them."""
+"""Label files, read as Ultralytics' ``verify_image_label`` reads them: for checks, scores, batches and calibration.
+
+What Ultralytics takes for corrupt, and then trains without its image, is an error here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_slim.errors import SlimError
+
 TOLERANCE = 0.01
 """Ultralytics accepts coordinates this far outside [0, 1]: rounding of boxes at the border."""
+BOX_COLUMNS = 5
+"""Class, centre x, centre y, width, height."""
+WITH_POLYGONS = ("segment", "obb")
+"""Tasks whose labels are polygons; the others' may be, and become boxes."""
+
+Floats = NDArray[np.float32]
+Words = list[list[str]]
+"""The words of every row of a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFormat:
+    """What a data set and a task say of the rows of label files."""
+
+    task: str
+    """Ultralytics' name."""
+    classes: int
+    """Number of classes."""
+    keypoints: tuple[int, int] | None = None
+    """``kpt_shape``: points after the box and values of each."""
+
+    @property
+    def pose_columns(self) -> int:
+        """Columns of a row with key points; 0 where the data set has none."""
+        points, values = self.keypoints or (0, 0)
+        return BOX_COLUMNS + points * values if points else 0
+
+    @property
+    def reads_keypoints(self) -> bool:
+        """Whether key points are part of a row, instead of being cut off."""
+        return self.task == "pose"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The objects that a label file lists."""
+
+    rows: Floats
+    """(N, 5) class, centre x, centre y, width, height; coordinates in [0, 1]."""
+    duplicates: int = 0
+    """Rows that repeat another and were dropped."""
+
+    @property
+    def class_ids(self) -> NDArray[np.int64]:
+        """(N,)."""
+        return self.rows[:, 0].astype(np.int64)
 
 
 def label_path(image: Path) -> Path:
@@ -20,91 +73,139 @@ def label_path(image: Path) -> Path:
 
 
 def has_labels(image: Path) -> bool:
-    """Whether an image has a label file that isn't empty."""
+    """Whether an image has a label file that isn't blank."""
     label = label_path(image)
-    return label.is_file() and label.stat().st_size > 0
+    return label.is_file() and bool(label.read_bytes().strip())
 
 
-def read_labels(path: Path, keypoints: tuple[int, int] | None = None) -> NDArray[np.float64]:
-    """Read the boxes of a label file, ``(N, 5)``: class, centre x, centre y, width, height in [0, 1].
+def read_labels(path: Path, label_format: LabelFormat) -> Labels:
+    """Read a label file; a missing or blank one means an image without objects.
 
-    As in Ultralytics, polygons become their boxes, repeated rows are dropped and a missing file means a background.
-    ``keypoints`` is the ``kpt_shape`` of a pose data set, whose rows have keypoints after the box.
-
-    Raises:
-        ValueError: a row that Ultralytics wouldn't accept.
-    """
-    rows = label_rows(path)
-    if not rows:
-        return np.zeros((0, 5))
-    if keypoints:
-        rows = [_without_keypoints(number, row, keypoints) for number, row in enumerate(rows, 1)]
-    boxes = np.array([_row_to_box(number, row) for number, row in enumerate(rows, 1)])
-    # np.unique also sorts the rows; Ultralytics sorts them only where some repeat.
-    return np.asarray(np.unique(boxes, axis=0))
-
-
-def label_rows(path: Path) -> list[list[str]]:
-    """The words of every row of a label file, none where there is no file.
+    Numbers are float32, polygons become their boxes, key points that the task doesn't read are cut off, and of equal
+    rows one stays. The order is the file's; where rows repeat, Ultralytics sorts them, and so does this.
 
     Raises:
-        ValueError: boxes and polygons in one file.
+        SlimError: a file that Ultralytics wouldn't accept.
     """
+    try:
+        words = _words(path)
+        if not words:
+            return Labels(rows=np.zeros((0, BOX_COLUMNS), np.float32))
+        rows, polygons = _numbers(words, label_format)
+        _require_valid(rows, label_format)
+    except (ValueError, OSError) as error:
+        raise SlimError(f"{path}: {error}", remedy="Correct or remove this file.") from None
+    kept = _distinct(rows, polygons)
+    return Labels(rows=rows[kept, :BOX_COLUMNS], duplicates=len(rows) - len(kept))
+
+
+def _words(path: Path) -> Words:
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8-sig")
-    rows = [line.split() for line in text.splitlines() if line.strip()]
-    # Ultralytics takes such a file for corrupt, and trains without its image.
-    if len({len(row) == 5 for row in rows}) > 1:
-        odd = next(number for number, row in enumerate(rows, 1) if len(row) != 5)
-        raise ValueError(f"row {odd} has {len(rows[odd - 1])} columns; expected 5 (class x y width height)")
-    return rows
+    lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+    return [line.split() for line in lines if line.strip()]
 
 
-def _without_keypoints(number: int, row: list[str], shape: tuple[int, int]) -> list[str]:
-    """A pose row's class and box.
+def _numbers(words: Words, label_format: LabelFormat) -> tuple[Floats, list[Floats]]:
+    """A file's rows, (N, columns), and their polygons, (points, 2) each; none where the rows are boxes.
 
     Raises:
-        ValueError: a number of columns that doesn't fit the data set's ``kpt_shape``, or points outside the image.
+        ValueError: rows of other columns than expected, or words that aren't numbers.
     """
-    points, values = shape
-    if len(row) != 5 + points * values:
-        raise ValueError(f"row {number} has {len(row)} columns; expected {5 + points * values} for kpt_shape {shape}")
+    if label_format.reads_keypoints:
+        columns = label_format.pose_columns
+        _require_columns(words, columns, f"{columns} for kpt_shape {label_format.keypoints}")
+        return _as_floats(words), []
+    words = [row[:BOX_COLUMNS] if len(row) == label_format.pose_columns else row for row in words]
+    if any(len(row) > BOX_COLUMNS + 1 for row in words):
+        return _polygon_rows(words)
+    if label_format.task in WITH_POLYGONS:
+        raise ValueError(
+            f"rows have {len(words[0])} columns; a {label_format.task} data set needs polygons "
+            "(class x1 y1 x2 y2 x3 y3 ...)"
+        )
+    _require_columns(words, BOX_COLUMNS, "5 (class x y width height)")
+    return _as_floats(words), []
+
+
+def _polygon_rows(words: Words) -> tuple[Floats, list[Floats]]:
+    """The boxes of polygons, (N, 5), and the polygons."""
+    for number, row in enumerate(words, 1):
+        if len(row) == BOX_COLUMNS:
+            raise ValueError(f"row {number} is a box and others are polygons; expected one kind in a file")
+        if len(row) < 3 or len(row) % 2 == 0:
+            raise ValueError(f"row {number} has {len(row)} columns; expected a class and pairs of x and y")
+    numbers = [_as_floats([row], number)[0] for number, row in enumerate(words, 1)]
+    classes, polygons = np.array([row[:1] for row in numbers]), [row[1:].reshape(-1, 2) for row in numbers]
+    low, high = (np.array([side(polygon, axis=0) for polygon in polygons]) for side in (np.min, np.max))
+    return np.concatenate([classes, (low + high) / 2, high - low], axis=1), polygons
+
+
+def _require_columns(words: Words, columns: int, expected: str) -> None:
+    for number, row in enumerate(words, 1):
+        if len(row) != columns:
+            raise ValueError(f"row {number} has {len(row)} columns; expected {expected}")
+
+
+def _as_floats(words: Words, first: int = 1) -> Floats:
+    """Rows of equal length as (N, columns); ``first`` is the number of the first one."""
     try:
-        # A third value of a point is its visibility (0 to 2), not a coordinate.
-        outside = [word for i, word in enumerate(row[5:]) if i % values < 2 and not _inside(float(word))]
+        return np.array(words, dtype=np.float32)
     except ValueError:
+        number, row = next((n, row) for n, row in enumerate(words, first) if not all(map(_is_number, row)))
         raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
-    if outside:
-        raise ValueError(f"row {number} lies outside the image: {', '.join(outside[:4])}; expected 0 to 1")
-    return row[:5]
 
 
-def _row_to_box(number: int, row: list[str]) -> list[float]:
+def _is_number(word: str) -> bool:
     try:
-        values = [float(word) for word in row]
+        np.array(word, dtype=np.float32)
     except ValueError:
-        raise ValueError(f"row {number} isn't numbers: {' '.join(row)[:60]}") from None
-    # A polygon has at least three points: 7 columns, and always an odd number.
-    if len(values) < 5 or (len(values) > 5 and (len(values) < 7 or len(values) % 2 == 0)):
-        raise ValueError(f"row {number} has {len(values)} columns; expected 5 (class x y width height)")
-    if not values[0].is_integer() or values[0] < 0:
-        raise ValueError(f"row {number}: class {row[0]} isn't a class id")
-    outside = [word for word, value in zip(row[1:], values[1:], strict=True) if not _inside(value)]
-    if outside:
-        raise ValueError(f"row {number} lies outside the image: {', '.join(outside[:4])}; expected 0 to 1")
-    if len(values) > 5:
-        return [values[0], *_polygon_box(np.array(values[1:]).reshape(-1, 2))]
-    if min(values[3:]) < 0:
-        raise ValueError(f"row {number} has a negative width or height")
-    return values
+        return False
+    return True
 
 
-def _inside(value: float) -> bool:
-    # Written so that not-a-number is outside.
-    return -TOLERANCE <= value <= 1 + TOLERANCE
+def _require_valid(rows: Floats, label_format: LabelFormat) -> None:
+    """Refuse what Ultralytics refuses, (N, columns).
+
+    Raises:
+        ValueError: a class that the data set doesn't have, or coordinates outside the image.
+    """
+    classes, points, sizes = rows[:, :1], _points(rows, label_format), rows[:, 3:BOX_COLUMNS]
+    last, outside = label_format.classes - 1, "{} lies outside the image; expected 0 to 1"
+    # Written so that not-a-number is refused.
+    _refuse(classes, ~((classes % 1 == 0) & (classes >= 0)), "class {} isn't a class id")
+    _refuse(classes, classes > last, f"class {{}} is out of range; the data has {last + 1} (0 to {last})")
+    _refuse(points, ~(points <= 1 + TOLERANCE), outside)
+    _refuse(rows, ~(rows >= -TOLERANCE), outside)
+    _refuse(sizes, sizes < 0, "{} is a negative width or height")
 
 
-def _polygon_box(points: NDArray[np.float64]) -> list[float]:
-    low, high = points.min(0), points.max(0)
-    return [*((low + high) / 2).tolist(), *(high - low).tolist()]
+def _points(rows: Floats, label_format: LabelFormat) -> Floats:
+    """The values that may not lie right of the image or below it, (N, values); Ultralytics tests no box of a pose."""
+    if not (label_format.reads_keypoints and label_format.keypoints):
+        return rows[:, 1:]
+    points, values = label_format.keypoints
+    # A third value of a point is its visibility, not a coordinate.
+    return rows[:, BOX_COLUMNS:].reshape(-1, points, values)[..., :2].reshape(len(rows), -1)
+
+
+def _refuse(values: Floats, bad: NDArray[np.bool_], problem: str) -> None:
+    """Raise for the first row with bad values, both (N, columns); ``problem`` has a place for them.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if bad.any():
+        row = int(bad.any(axis=1).argmax())
+        shown = [f"{value:g}" for value in values[row][bad[row]]]
+        raise ValueError(f"row {row + 1}: {problem.format(', '.join(shown[:4]))}")
+
+
+def _distinct(rows: Floats, polygons: Sequence[Floats]) -> NDArray[np.intp]:
+    """Which rows stay, so that none repeats another."""
+    _, first = np.unique(rows, axis=0, return_index=True)
+    if len(first) < len(rows) and polygons:
+        # Different polygons can have one box.
+        whole = [row[:1].tobytes() + polygon.tobytes() for row, polygon in zip(rows, polygons, strict=True)]
+        _, first = np.unique(np.array(whole, dtype=object), return_index=True)
+    return first if len(first) < len(rows) else np.arange(len(rows))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from yolo_slim.measuring.truth import Truth as Truth
 from yolo_slim.measuring.truth import read_truth as read_truth
+from yolo_slim.measuring.truth import read_truths as read_truths
 from yolo_slim.runtime.decode import Detections
 
 LOWEST_IOU, HIGHEST_IOU, IOU_THRESHOLDS = 0.5, 0.95, 10

@@ -11,7 +11,7 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.truth import Truth, read_truth
+from yolo_slim.measuring.truth import Truth, read_truths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +42,14 @@ def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> Scored
     """
     split = choose_split(dataset, config)
     paths = dataset.splits[split][: config.max_images or None]
-    chosen = replace(dataset, splits={split: paths}, problems={})
     out.mkdir(parents=True, exist_ok=True)
-    links = write_absolute_yaml(chosen, out / "data.yaml")
+    links = write_absolute_yaml(replace(dataset, splits={split: paths}, problems={}), out / "data.yaml")
     return ScoredImages(
         split=split,
         paths=paths,
         # The links are numbered, so a device's answers, sorted by file name, are in the order of ``paths``.
         folder=links.with_name("data_links") / "images" / split,
-        truths=[read_truth(path) for path in paths],
+        truths=read_truths(paths, dataset.label_format()),
         notes=passed_over(dataset, split) if config.split == "auto" else [],
     )
 

@@ -10,7 +10,7 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.predict import detect_all, onnx_infer
-from yolo_slim.measuring.truth import Truth, read_truth
+from yolo_slim.measuring.truth import Truth, read_truths
 from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Silent
 from yolo_slim.runtime.paired import IMAGES
@@ -36,7 +36,7 @@ class ValidationImages:
         paths = dataset.splits.get(SPLIT, [])[: limit or None]
         if not paths:
             raise SlimError(f"{dataset.yaml}: the split '{SPLIT}' has no images.", remedy="Add validation images.")
-        return cls(paths=paths, truths=[read_truth(path) for path in paths], names=dataset.names)
+        return cls(paths=paths, truths=read_truths(paths, dataset.label_format()), names=dataset.names)
 
     def map50_95(self, onnx: Path) -> float:
         """Score an exported graph."""

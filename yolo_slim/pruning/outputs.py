@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-PRUNE_REVISION = 1
-"""Raised when equal inputs are pruned otherwise."""
+PRUNE_REVISION = 2
+"""Raised when equal inputs are pruned otherwise; 2: labels are read as a training reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)

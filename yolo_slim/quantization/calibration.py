@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from yolo_slim.datasets.description import Dataset
-from yolo_slim.datasets.labels import label_path, read_labels
+from yolo_slim.datasets.labels import LabelFormat, label_path, read_labels
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256
 
@@ -37,17 +37,19 @@ class Calibration:
 def choose(dataset: Dataset, *, count: int, check: int, imgsz: int, seed: int) -> Calibration:
     """Choose images of the training split that no judging split has: every class first, then at random.
 
+    An image that the split repeats counts once: the ranges of its activations are the same each time.
+
     Raises:
         SlimError: no training images, or fewer than :data:`MIN_IMAGES` are left.
     """
-    train = dataset.splits.get("train", [])
+    train = list(dict.fromkeys(dataset.splits.get("train", [])))
     shared = set(judged_images(dataset, train))
     free = [path for path in train if path not in shared]
     _require_enough(dataset, len(train), len(free))
     # Ranges need images more than the choice of float layers does, so at most a quarter is spared for that.
     spared = min(check, len(free) // 4, len(free) - MIN_IMAGES)
     order = [free[i] for i in np.random.default_rng(seed).permutation(len(free))]
-    ranked = _classes_first(order)
+    ranked = _classes_first(order, dataset.label_format())
     taken = min(count, len(free) - spared)
     # Sorted by path, so that equal choices give equal files.
     return Calibration(
@@ -77,12 +79,12 @@ def judged_images(dataset: Dataset, images: Sequence[Path]) -> dict[Path, str]:
     return found
 
 
-def _classes_first(images: list[Path]) -> list[Path]:
+def _classes_first(images: list[Path], label_format: LabelFormat) -> list[Path]:
     """All images, those first that give every class its :data:`MIN_PER_CLASS`, the rarest class in front."""
     images_of: dict[int, list[Path]] = {}
     classes: dict[Path, set[int]] = {}
     for image in images:
-        classes[image] = {int(row[0]) for row in read_labels(label_path(image))}
+        classes[image] = set(read_labels(label_path(image), label_format).class_ids.tolist())
         for class_id in classes[image]:
             images_of.setdefault(class_id, []).append(image)
     first: dict[Path, None] = {}
@@ -104,6 +106,8 @@ def _require_enough(dataset: Dataset, train: int, free: int) -> None:
             remedy=f"Declare a train split with at least {MIN_IMAGES} images, or build without int8.",
         )
     shared = f"; {train - free} of its {train} images are also in val or test" if train > free else ""
+    repeats = len(dataset.splits["train"]) - train
+    shared += f"; it lists {repeats} again, which count once" if repeats else ""
     raise SlimError(
         f"{dataset.yaml}: {free} training images to calibrate int8 on, at least {MIN_IMAGES} are needed{shared}.",
         remedy="Add training images that val and test don't have, or build without int8.",

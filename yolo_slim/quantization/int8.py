@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from yolo_slim.config.run import QuantizeConfig
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.progress import Progress
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization import layer_errors, qdq
@@ -41,8 +42,8 @@ class Int8Writer:
     """``ModelProto``: float, or with the Q/DQ nodes of quantization-aware training."""
     layout: str
     """``one2many`` or ``end2end``."""
-    names: dict[int, str]
-    """Class id to name."""
+    dataset: Dataset
+    """What the calibration images are of."""
     calibration: Calibration
     config: QuantizeConfig
     progress: Progress
@@ -120,7 +121,7 @@ class Int8Writer:
         if not images:
             return [], []
         self.progress.say(f"quantize: measuring mAP on {len(images)} training images outside the calibration")
-        judge = TrialMap(images, self.names, layout=self.layout, imgsz=self.calibration.imgsz)
+        judge = TrialMap(images, self.dataset, layout=self.layout, imgsz=self.calibration.imgsz)
         control = judge.map50_95(self.model)
 
         # Rounded, so that the budget is compared with the number that layer_errors.json shows.

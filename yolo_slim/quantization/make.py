@@ -113,7 +113,7 @@ def make_graphs(
         Int8Writer(
             model=checked.int8_model,
             layout=checked.layout,
-            names=dataset.names,
+            dataset=dataset,
             calibration=checked.calibration,
             config=checked.config,
             progress=progress,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.datasets.description import Dataset
+from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.quantization.session import raw_outputs
 from yolo_slim.runtime.decode import VAL, decode
 from yolo_slim.runtime.letterbox import Letterbox
@@ -16,15 +17,15 @@ from yolo_slim.runtime.sources import read_image
 class TrialMap:
     """Measures graphs one after another on the same images, which are read once."""
 
-    def __init__(self, images: Sequence[Path], names: dict[int, str], *, layout: str, imgsz: int) -> None:
+    def __init__(self, images: Sequence[Path], dataset: Dataset, *, layout: str, imgsz: int) -> None:
         letterbox = Letterbox((imgsz, imgsz))
         self._blobs, self._geometries = [], []
         for path in images:
             blob, geometry = letterbox(read_image(path, convert_channels=True))
             self._blobs.append(blob.copy())  # the letterbox reuses its buffer
             self._geometries.append(geometry)
-        self._truths = [read_truth(path) for path in images]
-        self._names, self._layout = names, layout
+        self._truths = read_truths(images, dataset.label_format())
+        self._names, self._layout = dataset.names, layout
 
     def map50_95(self, model: Any) -> float:
         """The mAP50-95 of a ``ModelProto``."""

@@ -30,8 +30,8 @@ READ_OF_PRUNE = (
     "images", "bn_images",
 )  # fmt: skip
 """Settings of prune that decide what a block loses; budgets, steps and trainings don't."""
-REVISION = 2
-"""Raised when equal inputs are measured otherwise; 2: each timing has a process of its own on the device."""
+REVISION = 3
+"""Raised when equal inputs are measured otherwise; 3: labels are read as a training reads them."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxruntime", "numpy", "opencv-python")
 """Packages that score, export and count mAP; the version of the runtime that is timed is among the settings."""
 

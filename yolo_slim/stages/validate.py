@@ -52,7 +52,7 @@ class ValidateOutputs:
 
 
 REVISION = 3
-"""Raised when equal inputs are scored, timed or judged otherwise; 3: result.json has schema 3."""
+"""Raised when equal inputs are scored, timed or judged otherwise; 3: labels are read as a training reads them."""
 PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 

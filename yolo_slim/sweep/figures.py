@@ -7,8 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.machine import cores, device_model
-from yolo_slim.measuring.accuracy import read_truth, score
+from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.measuring.predict import detect_all, torch_infer
 from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import measure
@@ -16,20 +17,20 @@ from yolo_slim.progress import Silent
 from yolo_slim.workspace.job import versions
 
 
-def figures_of(weights: Path, images: Sequence[Path], *, names: dict[int, str], imgsz: int) -> dict[str, Any]:
+def figures_of(weights: Path, images: Sequence[Path], *, dataset: Dataset, imgsz: int) -> dict[str, Any]:
     """Score the PyTorch weights, before any export: their differences are what a sweep compares.
 
     Args:
         weights: checkpoint; its one-to-many head is scored, which every family has.
         images: what scores, with labels beside them.
-        names: class number to name.
+        dataset: what they are of.
         imgsz: input side in pixels.
     """
     model = checkpoint.load(weights).model
     infer = torch_infer(model, end2end=False)
     found = detect_all(images, infer, layout="one2many", imgsz=imgsz, progress=Silent(), text="")
     size = measure(model, imgsz, end2end=False)
-    accuracy = score([read_truth(image) for image in images], found, names)
+    accuracy = score(read_truths(images, dataset.label_format()), found, dataset.names)
     made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", **versions()}
     return {"map50_95": accuracy.map50_95, "macs": size.macs, "params": size.params, "made": made}
 

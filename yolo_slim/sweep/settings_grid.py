@@ -214,7 +214,7 @@ class SettingsGrid:
 
     def _score(self, weights: Path) -> dict[str, Any]:
         """Figures of a checkpoint."""
-        return figures_of(weights, self.images, names=self.dataset.names, imgsz=self.request.imgsz)
+        return figures_of(weights, self.images, dataset=self.dataset, imgsz=self.request.imgsz)
 
 
 def require_split(data: Path, split: str) -> None:

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from yolo_slim.datasets.description import Dataset
-from yolo_slim.datasets.labels import label_path, read_labels
+from yolo_slim.datasets.labels import LabelFormat, label_path, read_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.models.ultralytics import prepare_ultralytics
 from yolo_slim.runtime.letterbox import Geometry, Letterbox
+from yolo_slim.runtime.sources import read_image
 
 Batch = dict[str, torch.Tensor]
 """An Ultralytics training batch: ``img`` (N, 3, H, W) float32 in [0, 1], ``cls``, ``bboxes``, ``batch_idx``."""
@@ -27,13 +27,16 @@ def choose(images: list[Path], count: int, seed: int) -> list[Path]:
     return [images[i] for i in order]
 
 
-def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[Batch]:
+def batches(images: list[Path], imgsz: int, batch: int, label_format: LabelFormat) -> Iterator[Batch]:
     """Ultralytics training batches: ``img`` (N, 3, imgsz, imgsz) float32 in [0, 1] RGB, ``cls`` (boxes, 1),
     ``bboxes`` (boxes, 4) xywh as shares of the input, ``batch_idx`` (boxes,).
+
+    Raises:
+        SlimError: an image or labels that can't be read.
     """
     letterbox = Letterbox((imgsz, imgsz))
     for start in range(0, len(images), batch):
-        loaded = [_load(path, letterbox, imgsz) for path in images[start : start + batch]]
+        loaded = [_load(path, letterbox, imgsz, label_format) for path in images[start : start + batch]]
         counts = [len(labels) for _, labels in loaded]
         labels = np.concatenate([labels for _, labels in loaded]).astype(np.float32)
         yield {
@@ -44,11 +47,11 @@ def batches(images: list[Path], imgsz: int, batch: int) -> Iterator[Batch]:
         }
 
 
-def _load(path: Path, letterbox: Letterbox, imgsz: int) -> tuple[np.ndarray, np.ndarray]:
+def _load(path: Path, letterbox: Letterbox, imgsz: int, label_format: LabelFormat) -> tuple[np.ndarray, np.ndarray]:
     """An image as (1, 3, imgsz, imgsz) and its labels (n, 5) as shares of that input."""
-    blob, geometry = letterbox(cv2.imread(str(path), cv2.IMREAD_COLOR))
+    blob, geometry = letterbox(read_image(path, convert_channels=True))
     # The letterbox fills the same array again for the next image.
-    return blob.copy(), _move(read_labels(label_path(path)), geometry, imgsz)
+    return blob.copy(), _move(read_labels(label_path(path), label_format).rows, geometry, imgsz)
 
 
 def _move(labels: np.ndarray, geometry: Geometry, imgsz: int) -> np.ndarray:
@@ -66,7 +69,7 @@ def loader(task: str, dataset: Dataset, imgsz: int, folder: Path) -> Callable[[l
     with whatever the task's loss reads; their links and caches go into ``folder``.
     """
     if task == "detect":
-        return lambda images, batch: batches(images, imgsz, batch)
+        return lambda images, batch: batches(images, imgsz, batch, dataset.label_format())
     return lambda images, batch: _task_batches(task, replace(dataset, splits={"train": images}), imgsz, batch, folder)
 
 
