@@ -41,7 +41,7 @@ def flat(values: Mapping[str, object], start: str = "") -> JsonObject:
 
 def fitted_name(text: str, *, before: str = "", after: str = "") -> str:
     """Return ``before``, as much of a user's ``text`` as fits into :data:`MOST_NAME_BYTES`, and ``after``."""
-    room = MOST_NAME_BYTES - len(os.fsencode(before + after))
+    room = max(MOST_NAME_BYTES - len(os.fsencode(before + after)), 0)
     encoded = os.fsencode(text)
     # A character of several bytes that doesn't fit is left out as a whole.
     return before + (text if len(encoded) <= room else encoded[:room].decode("utf-8", "ignore")) + after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,11 @@ def forget_stride(model: Any) -> None:
     del model.stride
 
 
+def list_stride(model: Any) -> None:
+    """Keep the strides in a list."""
+    model.stride = model.stride.tolist()
+
+
 def test_older_forms_are_read(trained: Path, tmp_path: Path) -> None:
     """A list of names, ids as text and a missing stride mean what Ultralytics takes them for."""
     plain = checkpoint.load(trained)
@@ -55,6 +61,7 @@ def test_older_forms_are_read(trained: Path, tmp_path: Path) -> None:
     assert (loaded.names, loaded.stride) == (plain.names, plain.stride)
     as_text = changed(trained, tmp_path / "text.pt", number_by_text)
     assert checkpoint.load(as_text).names == plain.names
+    assert checkpoint.load(changed(trained, tmp_path / "strides.pt", list_stride)).stride == plain.stride
     code, out, err = run_cli("show", str(tmp_path / "list.pt"), "--json")
     assert (code, '"0": "stop"' in out) == (0, True), err
 
@@ -173,6 +180,16 @@ def test_metrics_stay_with_their_weights(trained: Path, tmp_path: Path) -> None:
     recovered = checkpoint.load(tmp_path / "recovered.pt")
     assert recovered.metadata["train_metrics"] == {"metrics/mAP50-95(B)": 0.75}
     assert type(recovered.trained_map50_95) is float
+
+
+def test_metadata_of_any_kind(trained: Path, tmp_path: Path) -> None:
+    """Training arguments that aren't a mapping, as of older files, don't matter to the weights."""
+    for number, args in enumerate((None, [1], "epochs=3", argparse.Namespace(imgsz=160))):
+        torch.save({**torch.load(trained, weights_only=False), "train_args": args}, tmp_path / f"{number}.pt")
+        loaded = checkpoint.load(tmp_path / f"{number}.pt")
+        checkpoint.save(tmp_path / "saved.pt", loaded, loaded.model)
+        kept = checkpoint.load(tmp_path / "saved.pt").metadata["train_args"]
+        assert kept == ({"imgsz": 160} if number == 3 else {})
 
 
 @pytest.mark.parametrize("value", [{"model": torch.nn.Linear(2, 2)}, {"model": 3}, {"model": DetectionModel}, [1], {}])

@@ -255,7 +255,7 @@ def _write(content: Mapping[str, object], path: Path) -> None:
 def _train_args(checkpoint: Checkpoint) -> Mapping[str, object]:
     """Training arguments of the original; older Ultralytics stored them as an object."""
     args = checkpoint.metadata.get("train_args") or {}
-    return dict(args if isinstance(args, dict) else vars(args))
+    return args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
 
 
 @dataclass(frozen=True)

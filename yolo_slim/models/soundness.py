@@ -28,8 +28,9 @@ def modernise(model: nn.Module) -> None:
     if isinstance(names, Mapping) and all(str(key).isdecimal() for key in names):
         # As in Ultralytics: ids may be text, and names of other types become text.
         model.names = {int(key): str(name) for key, name in names.items()}  # type: ignore[assignment]
-    strides = _strides_of_head(_head(model))
-    if getattr(model, "stride", None) is None and strides:
+    stride = getattr(model, "stride", None)
+    strides = _strides(stride) or _strides_of_head(_head(model))
+    if strides and not isinstance(stride, torch.Tensor):
         model.stride = torch.tensor(strides)
 
 
