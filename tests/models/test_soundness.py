@@ -97,6 +97,7 @@ def set_variance(model: Any, value: float) -> None:
         (lambda m: set_stride(m, None), ["has no stride"]),
         (lambda m: m.names.pop(7), ["names lists 7 classes, the head has 8"]),
         (lambda m: m.names.update({8: "more"}), ["names lists 9 classes, the head has 8"]),
+        (lambda m: setattr(m.model[-1], "nc", 9), ["names lists 8 classes, the head has 9"]),
         (lambda m: m.names.update({3: " \t"}), [r"class 3 has the name ' \t'"]),
         (lambda m: m.names.update({3: "", 5: ""}), ["class 3 has the name ''", "class 5 has the name ''"]),
         (lambda m: setattr(m, "names", None), ["got None; expected a mapping"]),

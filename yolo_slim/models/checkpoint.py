@@ -100,7 +100,8 @@ class Checkpoint:
 
         Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
         """
-        return self.metadata.get("modelopt") or None
+        found = self.metadata.get("modelopt")
+        return found if isinstance(found, Mapping) and found else None
 
     @property
     def trained_map50_95(self) -> float | None:
@@ -254,7 +255,7 @@ def _write(content: Mapping[str, object], path: Path) -> None:
 
 def _train_args(checkpoint: Checkpoint) -> Mapping[str, object]:
     """Training arguments of the original; older Ultralytics stored them as an object."""
-    args = checkpoint.metadata.get("train_args") or {}
+    args = checkpoint.metadata.get("train_args")
     return args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
 
 
@@ -318,7 +319,8 @@ def _unpickle(path: Path, data: bytes) -> dict[str, object]:
 
 def _model_in(path: Path, content: Mapping[str, object]) -> nn.Module:
     """The network of a checkpoint's dictionary."""
-    model: Any = content.get("ema") or content.get("model")
+    networks = (content.get(key) for key in ("ema", "model"))
+    model: Any = next((network for network in networks if isinstance(network, nn.Module)), None)
     # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
     model = getattr(model, "student_model", model)
     # Every Ultralytics model has its yaml and its layers in `model`; a torch module of another origin hasn't.

@@ -80,7 +80,7 @@ def _require_three_channels(path: Path, model: nn.Module) -> None:
     described = getattr(model, "yaml", None)
     # The weights are the fact; Ultralytics' exporter believes the description (an earlier version called it `ch`).
     said = described.get("channels", first) if isinstance(described, Mapping) else first
-    channels = first if first != 3 else int(said)
+    channels = first if first != 3 else said
     if channels != 3:
         raise SlimError(
             f"{path} takes images of {channels} channel{'s' * (channels != 1)}; "
@@ -105,12 +105,12 @@ def _require_names(path: Path, model: nn.Module) -> None:
         )
 
 
-def _outputs(head: Any) -> list[int]:
+def _outputs(head: Any) -> list[Any]:
     """How many classes a head scores: what it says, and what its weights say where that differs."""
     linear, branches = getattr(head, "linear", None), getattr(head, "cv3", None)
     layers = [linear] if linear is not None else list(branches[0].modules()) if branches else []
     rows = [layer.weight.shape[0] for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)][-1:]
-    said = [int(head.nc)] if hasattr(head, "nc") else []
+    said = [head.nc] if hasattr(head, "nc") else []
     return list(dict.fromkeys(said + rows))
 
 
@@ -129,6 +129,8 @@ def _bad_values(model: nn.Module) -> Iterator[str]:
     for name, value in model.state_dict().items():
         if not value.is_floating_point() or not value.numel():
             continue
+        # In float32, as every stage computes.
+        value = value.float()
         # A NaN makes both of them NaN. Asking every value takes ten times as long.
         least, most = value.aminmax()
         if not torch.isfinite(torch.stack([least, most])).all():
