@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,6 @@ def test_older_forms_are_read(trained: Path, tmp_path: Path) -> None:
     as_text = changed(trained, tmp_path / "text.pt", number_by_text)
     assert checkpoint.load(as_text).names == plain.names
     assert checkpoint.load(changed(trained, tmp_path / "strides.pt", list_stride)).stride == plain.stride
-    code, out, err = run_cli("show", str(tmp_path / "list.pt"), "--json")
-    assert (code, '"0": "stop"' in out) == (0, True), err
 
 
 def test_classifier_without_stride(tmp_path: Path) -> None:
@@ -185,12 +184,11 @@ def test_metrics_stay_with_their_weights(trained: Path, tmp_path: Path) -> None:
 
 def test_metadata_of_any_kind(trained: Path, tmp_path: Path) -> None:
     """Training arguments that aren't a mapping, as of older files, don't matter to the weights."""
-    for number, args in enumerate((None, [1], "epochs=3", argparse.Namespace(imgsz=160))):
-        torch.save({**torch.load(trained, weights_only=False), "train_args": args}, tmp_path / f"{number}.pt")
-        loaded = checkpoint.load(tmp_path / f"{number}.pt")
-        checkpoint.save(tmp_path / "saved.pt", loaded, loaded.model)
-        kept = checkpoint.load(tmp_path / "saved.pt").metadata["train_args"]
-        assert kept == ({"imgsz": 160} if number == 3 else {})
+    loaded = checkpoint.load(trained)
+    for args, expected in ((torch.zeros(2), {}), ("epochs=3", {}), (argparse.Namespace(imgsz=160), {"imgsz": 160})):
+        older = replace(loaded, metadata={**loaded.metadata, "train_args": args})
+        checkpoint.save(tmp_path / "saved.pt", older, loaded.model)
+        assert checkpoint.load(tmp_path / "saved.pt").metadata["train_args"] == expected
 
 
 @pytest.mark.parametrize("value", [{"model": torch.nn.Linear(2, 2)}, {"model": 3}, {"model": DetectionModel}, [1], {}])
