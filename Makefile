@@ -49,7 +49,10 @@ help: ## Show this help
 
 install: $(READY) ## Make the environment (.venv)
 
+# Before anything is installed: what a fresh machine lacks is named with the line to type.
 $(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
+	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,qat,dev]'
 	touch $(READY)

@@ -59,7 +59,10 @@ def os_errors_explained(path: Path) -> Iterator[None]:
 
 
 def explain_os_error(error: OSError, path: Path) -> SlimError | None:
-    """Return the user's version of a full disk or a folder without write permission, None for any other error."""
+    """Return the user's version of a full disk, a folder without write permission or a name that is too long.
+
+    None for any other error.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
             f"The disk is full: writing to {error.filename or path} failed.",
@@ -70,6 +73,12 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
         return MachineError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
             remedy="Choose another folder (--project, --out), or change its permissions.",
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        shown = str(error.filename or path)
+        return SlimError(
+            f"A name is too long for the file system: {shown[:100]}{'...' * (len(shown) > 100)}",
+            remedy="Use shorter names: 255 bytes for a file or a folder at most, 4095 for the complete path.",
         )
     return None
 

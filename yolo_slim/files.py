@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST_NAME_BYTES = 200
+"""Bytes of a name that is made of a user's: file systems take 255, and temporary and derived files add to it."""
 JsonObject = dict[str, Any]
 """A JSON object; what its keys mean is said by whoever reads it."""
 
@@ -35,6 +37,14 @@ def flat(values: Mapping[str, object], start: str = "") -> JsonObject:
     for key, value in values.items():
         found |= flat(value, f"{start}{key}.") if isinstance(value, Mapping) else {f"{start}{key}": value}
     return found
+
+
+def fitted_name(text: str, *, before: str = "", after: str = "") -> str:
+    """Return ``before``, as much of a user's ``text`` as fits into :data:`MOST_NAME_BYTES`, and ``after``."""
+    room = max(MOST_NAME_BYTES - len(os.fsencode(before + after)), 0)
+    encoded = os.fsencode(text)
+    # A character of several bytes that doesn't fit is left out as a whole.
+    return before + (text if len(encoded) <= room else encoded[:room].decode("utf-8", "ignore")) + after
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:

@@ -10,6 +10,7 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig, RunConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
+from yolo_slim.files import fitted_name
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import RUN, Owner
@@ -32,8 +33,8 @@ class Run:
 
 def default_name(config: RunConfig) -> str:
     """Name a run after what decides it: weights, target, input side and the share removed."""
-    stem = Path(config.model).stem
-    return f"{stem}-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+    decided = f"-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+    return fitted_name(Path(config.model).stem, after=decided)
 
 
 def _amount(config: PruneConfig) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from yolo_slim import preparation
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import fitted_name
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
@@ -96,8 +97,7 @@ def run_prune(call: Call) -> PruneOutputs:
 def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     """Measure what each block costs and saves."""
     config = call.config
-    name = f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}-block-costs"
-    folder = call.out or RUNS / name
+    folder = call.out or RUNS / _named_after(Path(config.model), config, "block-costs")
 
     def make(this: Run) -> block_costs.BlockCostsOutputs:
         inputs = block_costs.BlockCostsInputs(model=this.model, pruning=this.config.prune)
@@ -171,7 +171,12 @@ def _recovery_place(weights: Path, config: RunConfig) -> Path:
     if owner and owner.kind == RUN and owner.identity["model_sha256"] == content(Path(config.model)):
         _require_same_data(run, owner.identity, owner.record, config)
         return run / "recover"
-    return RUNS / f"{weights.stem}-{Path(config.target).stem}-{config.imgsz}-recover"
+    return RUNS / _named_after(weights, config, "recover")
+
+
+def _named_after(weights: Path, config: RunConfig, stage: str) -> str:
+    """Name a stage's own folder after its weights, target and input side."""
+    return fitted_name(weights.stem, after=f"-{Path(config.target).stem}-{config.imgsz}-{stage}")
 
 
 def _require_same_data(

@@ -29,15 +29,6 @@ def test_bad_models(trained: Path, signs: Path, tmp_path: Path) -> None:
     assert "fused checkpoint" in refused(damaged, signs, tmp_path)
 
 
-def test_one_channel(untrained: Callable[[str], Path], tmp_path: Path) -> None:
-    """A network of grey images is refused by name: images are read with three channels everywhere."""
-    content = torch.load(untrained("yolov8n"), weights_only=False)
-    content["model"].yaml["channels"] = 1
-    torch.save(content, tmp_path / "grey.pt")
-    code, _, err = run_cli("show", str(tmp_path / "grey.pt"))
-    assert (code, "takes images of 1 channels" in err) == (2, True)
-
-
 def test_bad_data(trained: Path, copied: Path, tmp_path: Path) -> None:
     """All problems of a data set are reported at once, before anything is written."""
     root = copied.parent
@@ -57,6 +48,7 @@ def test_bad_data(trained: Path, copied: Path, tmp_path: Path) -> None:
         ({"train": "images/none"}, "does not exist"),
         ({"names": ["a", "b"]}, "class count differ"),
         ({"names": list("abcdefgh")}, "class names differ"),
+        ({"names": [*"abcdefg", " "]}, "names: class 7 has the name ' '"),
     ],
 )
 def test_bad_description(trained: Path, copied: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:

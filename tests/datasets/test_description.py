@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.cli import edit
 from yolo_slim.datasets.check import check_dataset
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
@@ -50,6 +51,17 @@ def test_forms_of_a_description(copied: Path) -> None:
     copied.write_text(re.sub(r"^val:.*$", "val: val.txt", plain, flags=re.MULTILINE))
     with pytest.raises(SlimError, match=r"val\.txt is no list of images in UTF-8"):
         check_dataset(load_dataset(copied))
+
+
+def test_names_of_classes(copied: Path) -> None:
+    """Empty and blank names are refused where they are given, all at once; a name with inner spaces is fine."""
+    names = ["stop sign", "", "  "]
+    for written in (names, dict(enumerate(names))):
+        edit(copied, names=written, nc=None)
+        with pytest.raises(SlimError, match=r"class 1 has the name ''\n.*class 2 has the name '  '"):
+            load_dataset(copied)
+    edit(copied, names=["stop sign", "a", "b"])
+    assert load_dataset(copied).names[0] == "stop sign"
 
 
 def test_digest_of_missing_images(tmp_path: Path) -> None:

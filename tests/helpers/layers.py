@@ -9,7 +9,8 @@ from pathlib import Path
 
 PACKAGE = "yolo_slim"
 LAYERS = (
-    ("child_process", "errors", "files", "progress", "requirements", "version"),
+    ("child_process", "errors", "files", "progress", "requirements", "system_libraries", "version"),
+    ("prerequisites",),
     ("machine", "bundle", "build_key"),
     ("backends",),
     ("runtime",),

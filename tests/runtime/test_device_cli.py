@@ -47,6 +47,8 @@ def test_doctor(cli: Cli, tiny_bundle: Path) -> None:
     done = cli("doctor", tiny_bundle)
     assert done.returncode == 0, done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert facts["fine"].startswith("opencv, onnxruntime")
+    assert "missing" not in facts
     assert facts["bundle"] == "tiny: onnxruntime fp32 64x64, built for host"
     assert done.stdout.splitlines()[-1].split() == ["would", "run", "yes,", "on", "CPUExecutionProvider"]
     assert {"machine", "memory", "versions", "clocks", "onnxruntime", "ncnn"} <= facts.keys()
@@ -59,6 +61,21 @@ def test_doctor_without_the_runtime(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert device.main(["doctor", str(tiny_bundle)]) == 1
     assert "would run    no: onnxruntime can't be imported" in capsys.readouterr().out
+
+
+def test_doctor_on_a_bare_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without OpenCV and any runtime doctor says what is missing and what to do, and exits 1; JSON has the same."""
+    for module in ("cv2", "onnxruntime", "ncnn", "tensorrt"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert device.main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["fine", "missing", "to", "missing", "to"]
+    assert lines[0].endswith("nothing that a bundle needs")
+    assert "cv2 isn't installed" in lines[1]
+    assert lines[2].endswith("pip install opencv-python-headless")
+    assert "pip install onnxruntime, or ncnn" in lines[4]
+    assert device.main(["doctor", "--json", "-"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 2
 
 
 def test_check(cli: Cli, tiny_bundle: Path) -> None:

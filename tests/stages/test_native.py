@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -54,6 +55,10 @@ def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: 
     training = RecoverConfig(epochs=1, device="cpu", overrides={"workers": 0})
     recovered = recover.run(inputs, training, tmp_path / "recover", context)
     assert widths(pruned.weights) == widths(recovered.weights) != widths(model)
+    (row,) = csv.DictReader(recovered.results.read_text().splitlines())
+    measured = float(row["metrics/mAP50-95(B)"])
+    assert checkpoint.load(recovered.weights).trained_map50_95 == pytest.approx(measured, abs=1e-5)
+    assert checkpoint.load(pruned.weights).trained_map50_95 is None
     bare(write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml"), pruned.weights, recovered.weights)
 
 

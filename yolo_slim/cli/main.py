@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from yolo_slim.cli import block_costs, chain, compare, plans, show, stages
+from yolo_slim.cli import block_costs, chain, compare, doctor, plans, show, stages
 from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
+from yolo_slim.system_libraries import explain_import
 
-COMMANDS = (chain, stages, block_costs, compare, plans, show)
+COMMANDS = (chain, stages, block_costs, compare, plans, show, doctor)
 """Importing these modules adds their commands to the group."""
 
 # 128 + SIGINT (2), as shells report it.
@@ -34,6 +35,11 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. Run the same command again to resume.", err=True)
         code = EXIT_INTERRUPTED
+    except ImportError as error:
+        missing = explain_import(error, install=doctor.INSTALL)
+        if missing is None:
+            raise
+        code = _refused(missing)
     except OSError as error:
         explained = explain_os_error(error, Path.cwd()) or explain_path(error)
         if explained is None:

@@ -1,8 +1,7 @@
-"""``yolo-slim show``, ``targets`` and ``doctor``: what is there."""
+"""``yolo-slim show`` and ``targets``: what is there."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import click
@@ -13,12 +12,6 @@ from yolo_slim.cli.options import PATH, as_json, complete_target
 from yolo_slim.errors import SlimError
 from yolo_slim.workspace.folder import FOLDER_JSON, STAGES
 from yolo_slim.workspace.job import MANIFEST
-
-MODULES = (
-    "torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "cv2",
-    "wheel", "jinja2",
-)  # fmt: skip
-"""What a workstation imports in the course of a run."""
 
 
 @cli.command()
@@ -101,24 +94,3 @@ def targets(name: str | None, as_json: bool) -> None:
         return
     found = {known: profiles.load(known).description for known in profiles.names()}
     answer(found, as_json=as_json, text=in_columns(found.items()))
-
-
-@cli.command()
-@as_json
-def doctor(as_json: bool) -> None:
-    """Check that this machine can prune and build: packages, versions, processor, memory and GPU."""
-    from yolo_slim.machine import describe_machine
-    from yolo_slim.workspace.job import versions
-
-    missing = [module for module in MODULES if importlib.util.find_spec(module) is None]
-    value = {**describe_machine(), **versions()}
-    text = as_yaml({key: found for key, found in value.items() if found is not None})
-    answer({**value, "missing": missing}, as_json=as_json, text=text)
-    if missing:
-        raise SlimError(
-            "Some packages that a workstation needs are missing.",
-            culprits=missing,
-            remedy="Install them: pip install -c constraints.txt 'yolo-slim[host]'",
-        )
-    if not as_json:
-        click.echo("Every package that a workstation needs is installed.")

@@ -10,7 +10,7 @@ from yolo_slim.comparison.builds import RUNTIMES, require_runtimes
 from yolo_slim.comparison.methods import DEFAULT_METHODS, require_methods
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256
+from yolo_slim.files import fitted_name, sha256
 from yolo_slim.pruning.block_costs import load_block_costs
 
 
@@ -41,7 +41,8 @@ class CompareRequest:
     def folder(self) -> Path:
         """Folder of this comparison."""
         config = self.config
-        return self.project / (self.name or f"{Path(config.model).stem}-{Path(config.target).stem}-{config.imgsz}")
+        given = f"-{Path(config.target).stem}-{config.imgsz}"
+        return self.project / (self.name or fitted_name(Path(config.model).stem, after=given))
 
 
 def checked(request: CompareRequest) -> CompareRequest:

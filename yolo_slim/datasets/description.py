@@ -13,6 +13,7 @@ from typing import Any
 from yolo_slim.config.strict import read_yaml
 from yolo_slim.datasets.labels import LabelFormat, label_path
 from yolo_slim.errors import SlimError
+from yolo_slim.models.class_names import name_problems
 
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset(
@@ -180,12 +181,7 @@ def _class_names(values: Values) -> tuple[dict[int, str], list[str]]:
         named = {int(key): str(value) for key, value in names.items()}
     except (AttributeError, ValueError):
         return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
-    problems = []
-    # Class ids are indices of the outputs of the network: a gap would leave one without a name.
-    if sorted(named) != list(range(len(named))) or not named:
-        problems.append(
-            f"names: the class ids are {sorted(named)}; expected 0 to {max(len(named) - 1, 0)} without gaps"
-        )
+    problems = name_problems(named)
     if count is not None and count != len(named):
         problems.append(f"nc: got {count!r}, but names lists {len(named)} classes")
     return dict(sorted(named.items())), problems

@@ -9,7 +9,7 @@ import yaml
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import label_path
 from yolo_slim.errors import os_errors_explained
-from yolo_slim.files import fresh_folder, write_text
+from yolo_slim.files import fitted_name, fresh_folder, write_text
 
 
 def write_absolute_yaml(dataset: Dataset, out: Path) -> Path:
@@ -39,9 +39,15 @@ def _link_classes(folder: Path, split: str, images: list[Path]) -> None:
     """Link a split's files into folders named after their classes."""
     for number, image in enumerate(images):
         # The number comes first: sorted by name, the links have the order of the images again (training/batches.py).
-        link = folder / split / image.parent.name / f"{number:06d}_{image.name}"
+        link = folder / split / image.parent.name / f"{_link_stem(number, image)}{image.suffix}"
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(image.absolute())
+
+
+def _link_stem(number: int, image: Path) -> str:
+    """The name that an image's link and its label's share, so that Ultralytics pairs them; a long one is shortened."""
+    # The number keeps Ultralytics' order, and keeps files with equal names in different folders apart.
+    return fitted_name(image.stem, before=f"{number:06d}_")
 
 
 def _link_split(folder: Path, split: str, images: list[Path]) -> None:
@@ -49,8 +55,7 @@ def _link_split(folder: Path, split: str, images: list[Path]) -> None:
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True)
     for number, image in enumerate(images):
-        # The number keeps Ultralytics' order, and keeps files with equal names in different folders apart.
-        name = f"{number:06d}_{image.stem}"
+        name = _link_stem(number, image)
         # Absolute, because a relative target counts from the link's folder.
         (folder / "images" / split / f"{name}{image.suffix}").symlink_to(image.absolute())
         label = label_path(image)

@@ -10,20 +10,20 @@ import hashlib
 import importlib.util
 import io
 import math
-import pickle
 import sys
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_atomic
+from yolo_slim.models.soundness import modernise, require_sound
 from yolo_slim.models.ultralytics import prepare_ultralytics
 
 # What YOLO() and its exporter read; the rest, with its paths, describes a training that isn't this one.
@@ -59,6 +59,8 @@ LEAST_STRIDE = 32
 """Ultralytics rounds input sides to multiples of this even where a classifier's stride says 1."""
 MOST_CACHED = 4
 """Checkpoints that are kept in memory: a run has the model, its teacher, the pruned and the recovered one at hand."""
+TRAINED_MAP50_95 = "metrics/mAP50-95(B)"
+"""The box mAP in ``train_metrics``, which Ultralytics' trainer writes beside the weights of an epoch."""
 NETWORKS = ("model", "ema", "optimizer")
 """Keys of a checkpoint that are large."""
 
@@ -98,14 +100,18 @@ class Checkpoint:
 
         Ultralytics keeps them beside the float weights, because NVIDIA ModelOpt's layers can't be pickled.
         """
-        return self.metadata.get("modelopt") or None
+        found = self.metadata.get("modelopt")
+        return found if isinstance(found, Mapping) and found else None
 
     @property
     def trained_map50_95(self) -> float | None:
-        """mAP50-95 that the file records of its own training, None where it records none."""
+        """mAP50-95 of the boxes that the training of these very weights measured on its validation images.
+
+        In [0, 1]; None where the file has none, as for pruned weights and for files of an older Ultralytics.
+        """
         metrics = self.metadata.get("train_metrics")
-        found = metrics.get("metrics/mAP50-95(B)") if isinstance(metrics, Mapping) else None
-        return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else None
+        value = _number(metrics.get(TRAINED_MAP50_95)) if isinstance(metrics, Mapping) else None
+        return value if value is not None and 0 <= value <= 1 else None
 
     @property
     def dual_head(self) -> bool:
@@ -129,29 +135,25 @@ def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
         tasks: tasks that are accepted; building and validating accept detection alone, the other stages :data:`TASKS`.
 
     Raises:
-        SlimError: no such file, truncated, no Ultralytics checkpoint, another task, or fused.
+        SlimError: no such file, truncated, no Ultralytics checkpoint, another task, fused, or not sound
+            (:func:`~yolo_slim.models.soundness.require_sound`).
     """
     if not path.is_file():
         raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
     digest, file = _unpickled(path)
     _require_task(path, file.model, tasks)
-    _require_prunable(path, file.model)
+    _require_unfused(path, file.model)
+    modernise(file.model)
+    require_sound(path, file.model)
     model = copy.deepcopy(file.model).float().eval().requires_grad_(False)
     return Checkpoint(path=path, sha256=digest, metadata=copy.deepcopy(file.metadata), model=model)
 
 
-def _require_prunable(path: Path, model: nn.Module) -> None:
-    """Raise for a fused network, and for images that yolo_slim doesn't read."""
+def _require_unfused(path: Path, model: nn.Module) -> None:
     if model.is_fused():  # type: ignore[operator]
         raise SlimError(
             f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
             remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
-        )
-    channels = int(cast("Mapping[str, Any]", model.yaml).get("channels", 3))
-    if channels != 3:
-        raise SlimError(
-            f"{path} takes images of {channels} channels; yolo_slim reads three, blue, green and red.",
-            remedy="Train a model on three-channel images (grey images count: they are read as three equal channels).",
         )
 
 
@@ -199,15 +201,16 @@ def save(
     path: Path,
     checkpoint: Checkpoint,
     model: nn.Module,
-    quantization: Mapping[str, object] | None = None,
+    trained: Checkpoint | None = None,
     *,
     imgsz: int | None = None,
 ) -> None:
     """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
 
-    ``quantization`` is that of the weights, see :attr:`Checkpoint.quantization`. ``imgsz`` is the input side that they
-    were made for, which is ``YOLO(path)``'s default; None: the original's. The bytes depend on these and the original
-    alone: not on the date or the output's path.
+    ``trained`` is the checkpoint that training left of these weights: its quantization and its metrics belong to them.
+    Without it nothing is said of their accuracy, because the original's figures are of other weights. ``imgsz`` is the
+    input side that they were made for, which is ``YOLO(path)``'s default; None: the original's. The bytes depend on
+    these and the original alone: not on the date or the output's path.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     # A criterion has a copy of the training's settings, and after distillation the teacher.
@@ -223,10 +226,24 @@ def save(
         "updates": None,
         "optimizer": None,
         "train_args": train_args if imgsz is None else {**train_args, "imgsz": imgsz},
-        **({"modelopt": quantization} if quantization else {}),
+        **(_of_training(trained) if trained else {}),
     }
     with os_errors_explained(path):
         write_atomic(path, lambda temporary: _write(content, temporary))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of any numeric type as a plain one, None for anything else."""
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+
+
+def _of_training(trained: Checkpoint) -> dict[str, object]:
+    """What a training says of its weights: the ranges of quantization, and the metrics that are plain numbers."""
+    metrics = trained.metadata.get("train_metrics")
+    numbers = metrics.items() if isinstance(metrics, Mapping) else ()
+    kept = {key: number for key, value in numbers if (number := _number(value)) is not None}
+    quantization = trained.quantization
+    return {**({"train_metrics": kept} if kept else {}), **({"modelopt": quantization} if quantization else {})}
 
 
 def _write(content: Mapping[str, object], path: Path) -> None:
@@ -238,8 +255,8 @@ def _write(content: Mapping[str, object], path: Path) -> None:
 
 def _train_args(checkpoint: Checkpoint) -> Mapping[str, object]:
     """Training arguments of the original; older Ultralytics stored them as an object."""
-    args = checkpoint.metadata.get("train_args") or {}
-    return dict(args if isinstance(args, dict) else vars(args))
+    args = checkpoint.metadata.get("train_args")
+    return args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
 
 
 @dataclass(frozen=True)
@@ -288,13 +305,13 @@ def _unpickle(path: Path, data: bytes) -> dict[str, object]:
         with temporary_modules(MOVED_MODULES, MOVED_NAMES):
             # Ultralytics pickles the network itself; weights_only refuses its classes.
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise _unreadable(path, error) from None
     except (ImportError, AttributeError) as error:
         raise SlimError(
             f"{path} needs code that is not part of Ultralytics: {error}.",
             remedy="Give a checkpoint whose layers are Ultralytics' own.",
         ) from None
+    except Exception as error:  # a damaged pickle calls anything with anything
+        raise _unreadable(path, error) from None
     if not isinstance(content, dict):
         raise SlimError(f"{path} is not an Ultralytics checkpoint.", remedy="Give the .pt that Ultralytics saved.")
     return content
@@ -302,15 +319,17 @@ def _unpickle(path: Path, data: bytes) -> dict[str, object]:
 
 def _model_in(path: Path, content: Mapping[str, object]) -> nn.Module:
     """The network of a checkpoint's dictionary."""
-    model = content.get("ema") or content.get("model")
-    # Every Ultralytics model has its yaml; a torch module of another origin hasn't.
-    if not isinstance(model, nn.Module) or not hasattr(model, "yaml"):
+    networks = (content.get(key) for key in ("ema", "model"))
+    model: Any = next((network for network in networks if isinstance(network, nn.Module)), None)
+    # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
+    model = getattr(model, "student_model", model)
+    # Every Ultralytics model has its yaml and its layers in `model`; a torch module of another origin hasn't.
+    if not isinstance(model, nn.Module) or not hasattr(model, "yaml") or not getattr(model, "model", None):
         raise SlimError(
             f"{path} is not an Ultralytics checkpoint: it contains no model (maybe only weights).",
             remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
         )
-    # A training with Ultralytics' feature distillation that was killed leaves the pair of student and teacher.
-    return getattr(model, "student_model", model)
+    return model
 
 
 def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:
@@ -318,7 +337,8 @@ def _require_task(path: Path, model: nn.Module, tasks: Sequence[str]) -> None:
     task = task_of(model)
     if task in tasks:
         return
-    found = f"{type(model).__name__} with a {type(model.model[-1]).__name__} head"  # type: ignore[index]
+    head = type(list(model.model)[-1]).__name__ if isinstance(model.model, nn.Sequential) else "unknown"
+    found = f"{type(model).__name__} with a {head} head"
     if tuple(tasks) == DETECTION:
         more = f" A {task} model can be pruned, recovered and exported, one stage at a time." if task else ""
         raise SlimError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.errors import SlimError
+from yolo_slim.models.class_names import name_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def layout_of(onnx: Path) -> GraphLayout:
             f"{onnx} is a {task} model.",
             remedy="Only detection models can be built and validated for a device. The ONNX file itself is valid.",
         )
+    _require_names(onnx, layout)
     _require_output(onnx, graph, layout)
     return layout
 
@@ -60,6 +62,15 @@ def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
     layout = "end2end" if metadata.get("end2end") == "True" else "one2many"
     stride = int(metadata["stride"])
     return metadata["task"], GraphLayout(imgsz=(height, width), names=names, layout=layout, stride=stride)
+
+
+def _require_names(onnx: Path, layout: GraphLayout) -> None:
+    if problems := name_problems(layout.names):
+        raise SlimError(
+            f"{onnx}: its class names can't be used.",
+            culprits=problems,
+            remedy="Name every class in the checkpoint, and export it again with `yolo-slim export`.",
+        )
 
 
 def _require_output(onnx: Path, graph: Any, layout: GraphLayout) -> None:

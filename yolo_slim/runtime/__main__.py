@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
 from yolo_slim.files import write_json
 from yolo_slim.runtime.arguments import make_parser
+from yolo_slim.system_libraries import explain_import
 
 if TYPE_CHECKING:
     from yolo_slim.runtime.sources import Skipped
 
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as a shell reports it."""
-
-_PIP_NAMES = {"cv2": "opencv-python-headless"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except SlimError as error:
         return _report(error)
-    except ModuleNotFoundError as error:
-        return _report(_explain_missing(error))
+    except ImportError as error:
+        explained = explain_import(error)
+        if explained is None:
+            raise
+        return _report(explained)
     except OSError as error:
         if error.filename is None:  # not about a path: a fault of ours, which needs its traceback
             raise
@@ -207,11 +209,6 @@ def _explain_refusal(error: OSError) -> SlimError:
     if explained is None:
         return SlimError(f"{error.filename}: {error.strerror}.", remedy="Choose another path.")
     return SlimError(explained.fact, remedy="Free some space, or write to another folder with --out or --json.")
-
-
-def _explain_missing(error: ModuleNotFoundError) -> SlimError:
-    name = error.name or str(error)
-    return SlimError(f"{name} isn't installed on this machine.", remedy=f"pip install {_PIP_NAMES.get(name, name)}")
 
 
 if __name__ == "__main__":

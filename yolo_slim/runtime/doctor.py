@@ -10,6 +10,7 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import THROTTLE_BITS, MachineFacts, MachineState, describe_machine, read_state
 from yolo_slim.runtime.machine_check import Comparison, compare_with_machine
+from yolo_slim.system_libraries import explain_import, import_problem
 
 _LABEL_WIDTH = 12
 _VERDICTS = {True: "ok", False: "NOT MET", None: "unknown"}
@@ -80,6 +81,8 @@ class DoctorReport:
     machine: MachineFacts
     state: MachineState
     runtimes: dict[str, RuntimeReport]
+    opencv: SlimError | None
+    """What keeps OpenCV from being used; None: nothing."""
     gpu: GpuReport | None
     """None: not a Jetson, and no TensorRT."""
     bundle: BundleReport | None
@@ -88,9 +91,18 @@ class DoctorReport:
     @property
     def is_healthy(self) -> bool:
         """Whether the given bundle runs as required; without a bundle, whether OpenCV and a runtime import."""
-        if self.bundle is not None:
-            return self.bundle.is_healthy
-        return self.machine["opencv"] is not None and any(entry.versions for entry in self.runtimes.values())
+        return not self.problems and (self.bundle is None or self.bundle.is_healthy)
+
+    @property
+    def problems(self) -> list[SlimError]:
+        """What is missing for any bundle, with what to type."""
+        found = [] if self.opencv is None else [self.opencv]
+        if not any(entry.versions for entry in self.runtimes.values()):
+            fact = "None of ONNX Runtime, NCNN and TensorRT can be imported."
+            found.append(
+                SlimError(fact, remedy="Install the one that your bundle is for: pip install onnxruntime, or ncnn")
+            )
+        return found
 
     def to_json(self) -> dict[str, object]:
         """The answer of ``doctor --json``."""
@@ -98,6 +110,7 @@ class DoctorReport:
             "machine": self.machine,
             "state": asdict(self.state),
             "runtimes": {name: asdict(entry) for name, entry in self.runtimes.items()},
+            "problems": [_one_line(str(problem)) for problem in self.problems],
         }
         value |= {} if self.gpu is None else {"gpu": asdict(self.gpu)}
         return value | ({} if self.bundle is None else {"bundle": self.bundle.to_json()})
@@ -119,6 +132,7 @@ def examine(bundle: Bundle | None) -> DoctorReport:
         machine=machine,
         state=read_state(),
         runtimes=runtimes,
+        opencv=import_problem("cv2"),
         gpu=_gpu() if has_gpu else None,
         bundle=None if bundle is None else _examine_bundle(bundle, machine["cores"]),
     )
@@ -146,9 +160,11 @@ def _examine_bundle(bundle: Bundle, cores: int | None) -> BundleReport:
     provider, problem = None, ""
     try:
         provider = _try_out(bundle).provider
-    except (SlimError, ImportError) as error:
-        # The detector imports OpenCV, and doctor has to answer where that is missing.
+    except SlimError as error:
         problem = str(error)
+    except ImportError as error:
+        # The detector imports OpenCV, and doctor has to answer where that is missing.
+        problem = str(explain_import(error) or error)
     return BundleReport(
         name=spec.name,
         target=spec.target,
@@ -178,7 +194,7 @@ def _try_out(bundle: Bundle) -> RuntimeFacts:
 def _lines(report: DoctorReport) -> Iterator[Line]:
     machine = report.machine
     packages = {"python": machine["python"], "yolo_slim": machine["yolo_slim"]}
-    packages |= {"numpy": machine["numpy"] or "missing", "opencv": machine["opencv"] or "missing"}
+    packages |= {"numpy": machine["numpy"] or "missing", "opencv": machine["opencv"] or "unusable"}
     yield "machine", f"{machine['model']} ({machine['arch']}, {machine['cores']} cores)"
     yield "memory", f"{machine['memory_total_mb']} MB, {machine['memory_available_mb']} MB free"
     yield "features", " ".join(machine["cpu_features"]) or "none of those that matter"
@@ -191,8 +207,19 @@ def _lines(report: DoctorReport) -> Iterator[Line]:
     if report.gpu is not None:
         yield "gpu", _gpu_text(report.gpu)
     yield from ((name, entry.versions.get(name) or _one_line(entry.problem)) for name, entry in report.runtimes.items())
+    yield from _summary(report)
     if report.bundle is not None:
         yield from _bundle_lines(report.bundle)
+
+
+def _summary(report: DoctorReport) -> Iterator[Line]:
+    """What can be used, or what is missing and the line to type."""
+    usable = [name for name, entry in report.runtimes.items() if entry.versions]
+    usable = ([] if report.opencv else ["opencv"]) + usable
+    yield "fine", ", ".join(usable) or "nothing that a bundle needs"
+    for problem in report.problems:
+        yield "missing", problem.fact
+        yield "to do", problem.remedy
 
 
 def _gpu_text(gpu: GpuReport) -> str:

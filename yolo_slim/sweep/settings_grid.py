@@ -15,7 +15,7 @@ from typing import Any
 from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256, sha256_json
+from yolo_slim.files import fitted_name, sha256, sha256_json
 from yolo_slim.sweep.executors import Finished, run_here
 from yolo_slim.sweep.figures import figures_of, origin
 from yolo_slim.sweep.grid import Store, product
@@ -147,7 +147,11 @@ class SettingsGrid:
     def bases(self) -> dict[Path, str]:
         """Model to the beginning of its cells' names: the content of data and weights, and the input side."""
         data = f"{self.request.data.parent.name}-{self.dataset.digest[:8]}"
-        return {model: f"{data}-{model.stem}-{sha256(model)[:8]}-{self.request.imgsz}" for model in self.request.models}
+        imgsz = self.request.imgsz
+        return {
+            model: fitted_name(model.stem, before=f"{data}-", after=f"-{sha256(model)[:8]}-{imgsz}")
+            for model in self.request.models
+        }
 
     @property
     def rows(self) -> dict[str, Settings]:

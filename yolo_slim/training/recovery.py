@@ -126,5 +126,5 @@ def keep_best(best: Path, recovery: Recovery, weights: Path, results: Path) -> N
             culprits=changed,
             remedy="Report this with your Ultralytics version; the pruned weights are unchanged.",
         )
-    checkpoint.save(weights, pruned, trained.model, trained.quantization, imgsz=recovery.training.imgsz)
+    checkpoint.save(weights, pruned, trained.model, trained, imgsz=recovery.training.imgsz)
     shutil.copyfile(best.parents[1] / "results.csv", results)

@@ -1,0 +1,62 @@
+"""``yolo-slim doctor``: what of a workstation is fine, what is missing, and what to type."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+
+from yolo_slim.cli.answer import answer, as_yaml
+from yolo_slim.cli.group import cli
+from yolo_slim.cli.options import as_json
+from yolo_slim.errors import SlimError
+from yolo_slim.system_libraries import import_problem
+
+INSTALL = "pip install -c constraints.txt 'yolo-slim[host]'"
+"""What installs every package of a workstation."""
+
+IMPORTED = ("cv2", "onnxruntime", "ncnn")
+"""Modules that the doctor imports: quick ones, which need libraries of the system."""
+FOUND = ("torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "pnnx", "wheel", "jinja2")
+"""Modules whose import takes seconds, or can't fail where they are installed."""
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Say what of this machine is fine, what is missing, and what to type: packages, system libraries, GPU."""
+    from yolo_slim.machine import describe_machine
+    from yolo_slim.workspace.job import versions
+
+    problems = _problems()
+    facts = {**describe_machine(), **versions()}
+    texts = [" ".join(str(problem).split()) for problem in problems.values()]
+    answer({**facts, "missing": list(problems), "problems": texts}, as_json=as_json, text=_text(facts, problems))
+    if problems:
+        # Packages that aren't there share one remedy; a library has its own.
+        remedies = dict.fromkeys(problem.remedy for problem in problems.values())
+        raise SlimError(
+            "This machine can't prune and build yet.",
+            culprits=[f"{module}: {problem.fact}" for module, problem in problems.items()],
+            remedy="\n".join(remedies),
+        )
+
+
+def _problems() -> dict[str, SlimError]:
+    """Module to what keeps it from being used here; empty: nothing."""
+    found = {module: _problem(module) for module in (*IMPORTED, *FOUND)}
+    return {module: problem for module, problem in found.items() if problem}
+
+
+def _problem(module: str) -> SlimError | None:
+    if importlib.util.find_spec(module) is None:
+        return SlimError("not installed.", remedy=f"Install the packages: {INSTALL}")
+    return import_problem(module) if module in IMPORTED else None
+
+
+def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError]) -> str:
+    """The facts that are known, then what is fine and what isn't."""
+    fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
+    lines = [as_yaml({key: value for key, value in facts.items() if value is not None})]
+    lines += [f"fine: {', '.join(fine)}"] if fine else []
+    lines += [f"missing: {', '.join(problems)}" if problems else "missing: nothing. This machine can prune and build."]
+    return "\n".join(lines)
