@@ -49,7 +49,9 @@ def test_both_minima_count(tiny_bundle: Path) -> None:
 def test_result_is_json(tiny_bundle: Path) -> None:
     """The result says what ran where, as JSON."""
     value = json.loads(json.dumps(run(tiny_bundle).to_json()))
-    assert value["valid"] is True
+    # Whether it is valid is up to the machine that runs the tests.
+    assert value["valid"] is (value["invalid_reasons"] == [])
+    assert value["load"]["threads"] == value["runtime"]["threads"]
     assert value["runtime"]["provider"] == "CPUExecutionProvider"
     assert value["bundle"]["name"] == "tiny"
     assert value["machine"]["cores"] >= 1
@@ -95,5 +97,5 @@ def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timing, "read_state", lambda: next(states))
     result = run(tiny_bundle, max_celsius=80)
     assert not result.is_valid
-    assert result.invalid_reasons == ("throttled during the run", "84.0 C after the run, above 80 C")
+    assert result.invalid_reasons[:2] == ("throttled during the run", "84.0 C after the run, above 80 C")
     assert len(result.samples_ms["total"]) == result.queries
