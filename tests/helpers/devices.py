@@ -15,6 +15,7 @@ from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.paired import Paired
 
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
@@ -26,10 +27,17 @@ class FakeDevice:
     name = "board at 10.0.0.7"
 
     def __init__(
-        self, *, model: str = "Example Board", is_target: bool = True, invalid_reasons: tuple[str, ...] = ()
+        self,
+        *,
+        model: str = "Example Board",
+        is_target: bool = True,
+        invalid_reasons: tuple[str, ...] = (),
+        load: Load | None = None,
     ) -> None:
         self.model, self.answer, self.invalid_reasons = model, is_target, invalid_reasons
+        self.load = load
         self.asked: list[str] = []
+        self.repeats: list[int] = []
         self.limits: set[float | None] = set()
 
     def facts(self) -> DeviceFacts:
@@ -63,7 +71,8 @@ class FakeDevice:
         """Invent a timing."""
         self.asked.append("bench")
         self.limits.add(settings.max_celsius)
-        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons)
+        self.repeats.append(settings.repeats)
+        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons, load=self.load)
 
     def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
         """Invent a gain."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.results import BUSY, QUIET
 from tests.helpers.tiny_detector import scene
 from yolo_slim import machine
 from yolo_slim.machine import own_cores
@@ -21,11 +22,6 @@ from yolo_slim.runtime.bench import BenchResult, bench, repeated
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.load import Counters, Load, between, busiest, busy_reasons, load_since, read_counters, start
 
-QUIET = Load(
-    seconds=2.0, cores=4, threads=4, own_cores=3.9, other_cores=0.06, stolen_cores=0.0, waiting_share=0.004,
-    stalled_share=0.02, stopped_share=0.0, preemptions=12, reference_before_ms=5.0, reference_after_ms=5.2,
-)  # fmt: skip
-BUSY = replace(QUIET, other_cores=2.9, waiting_share=0.41)
 UNKNOWN = replace(
     QUIET, other_cores=None, stolen_cores=None, waiting_share=None, stalled_share=None, stopped_share=None,
     reference_before_ms=None, reference_after_ms=None,
@@ -76,7 +72,7 @@ def test_too_many_threads_wait_for_each_other() -> None:
 
 
 def test_ticks_of_a_short_run_prove_nothing() -> None:
-    """The kernel counts in ticks, so a few of them are no load in a run of a tenth of a second, but are one in a long."""
+    """The kernel counts in ticks: a few of them are no load in a tenth of a second, as many a second are one."""
     assert busy_reasons(replace(QUIET, seconds=0.1, other_cores=0.9)) == []
     assert busy_reasons(replace(QUIET, seconds=10.0, other_cores=0.9)) != []
 

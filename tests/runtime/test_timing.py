@@ -46,11 +46,11 @@ def test_both_minima_count(tiny_bundle: Path) -> None:
     assert long.queries > 1
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_result_is_json(tiny_bundle: Path) -> None:
     """The result says what ran where, as JSON."""
     value = json.loads(json.dumps(run(tiny_bundle).to_json()))
-    # Whether it is valid is up to the machine that runs the tests.
-    assert value["valid"] is (value["invalid_reasons"] == [])
+    assert value["valid"] is True
     assert value["load"]["threads"] == value["runtime"]["threads"]
     assert value["runtime"]["provider"] == "CPUExecutionProvider"
     assert value["bundle"]["name"] == "tiny"
@@ -91,11 +91,12 @@ def test_throttling(before: int | None, after: int | None, reasons: list[str] | 
     assert (len(found) if isinstance(reasons, int) else found) == reasons
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run during which the machine throttled doesn't count, and keeps its samples."""
     states = iter([state(0, 50.0), state(0x40000, 84.0)])
     monkeypatch.setattr(timing, "read_state", lambda: next(states))
     result = run(tiny_bundle, max_celsius=80)
     assert not result.is_valid
-    assert result.invalid_reasons[:2] == ("throttled during the run", "84.0 C after the run, above 80 C")
+    assert result.invalid_reasons == ("throttled during the run", "84.0 C after the run, above 80 C")
     assert len(result.samples_ms["total"]) == result.queries

@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,14 @@ PARAM, BIN = "model.ncnn.param", "model.ncnn.bin"
 PARAM_MAGIC = "7767517"
 """First line of every text .param file."""
 BUILD_TIMEOUT_S = 900
+WAITING = {"GOMP_SPINCOUNT": "1000"}
+"""How long NCNN's threads spin before they sleep, where the environment doesn't say (docs/benchmarks/contention.md).
+
+NCNN's wheels compute with GNU OpenMP, whose threads spin for milliseconds at the end of every layer. If another process
+has a core, the thread that lost it then waits for one that spins, in every layer.
+"""
+OWN_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""Variables by which a user decides that."""
 _OTHER_PNNX = "Try another pnnx release (pip install pnnx==20260526), or report the model with this output."
 
 
@@ -110,10 +120,26 @@ class NcnnSession:
 
 def _import() -> Any:
     try:
-        import ncnn
+        with _waiting_briefly():
+            import ncnn
     except ImportError as error:
         raise SlimError(f"ncnn can't be imported: {error}", remedy="Install it: pip install ncnn") from None
     return ncnn
+
+
+@contextmanager
+def _waiting_briefly() -> Iterator[None]:
+    """Set :data:`WAITING` while NCNN is loaded: its OpenMP reads the environment then and never again."""
+    if "ncnn" in sys.modules or any(name in os.environ for name in OWN_WAITING):
+        yield
+        return
+    os.environ.update(WAITING)
+    try:
+        yield
+    finally:
+        # Other OpenMP libraries of this process, such as PyTorch's, and its children keep their own ways.
+        for name in WAITING:
+            os.environ.pop(name, None)
 
 
 def _load(param: Path, weights: Path, threads: int) -> Any:
