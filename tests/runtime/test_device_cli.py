@@ -194,7 +194,13 @@ def test_bad_input(cli: Cli, tiny_bundle: Path, photo: Path, tmp_path: Path) -> 
     assert_one_error(cli("infer", tiny_bundle, "clip.mp4", "--out", "a.json"), "infer takes images")
     assert_one_error(cli("detect", tiny_bundle, photo, "--out", photo / "out"), "Not a directory")
     assert_one_error(cli("infer", tiny_bundle, photo, "--out", tmp_path), "Is a directory")
-    for wrong in (["bench", tiny_bundle, "--queries", "0"], ["detect", tiny_bundle, "x", "--conf", "2"], ["fly"], []):
+    for wrong in (
+        ["bench", tiny_bundle, "--repeat", "-1"],
+        ["bench", tiny_bundle, "--queries", "0"],
+        ["detect", tiny_bundle, "x", "--conf", "2"],
+        ["fly"],
+        [],
+    ):
         done = cli(*wrong)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -35,11 +36,12 @@ PARAM, BIN = "model.ncnn.param", "model.ncnn.bin"
 PARAM_MAGIC = "7767517"
 """First line of every text .param file."""
 BUILD_TIMEOUT_S = 900
-WAITING = {"GOMP_SPINCOUNT": "1000"}
-"""How long NCNN's threads spin before they sleep, where the environment doesn't say (docs/benchmarks/contention.md).
+SPIN_COUNT = {"x86_64": "3000"}
+"""``GOMP_SPINCOUNT`` by processor: how long NCNN's threads spin before they sleep (docs/benchmarks/contention.md).
 
-NCNN's wheels compute with GNU OpenMP, whose threads spin for milliseconds at the end of every layer. If another process
-has a core, the thread that lost it then waits for one that spins, in every layer.
+NCNN's wheels compute with GNU OpenMP. At the end of every layer its threads spin 300000 times, which takes milliseconds
+on x86. If another process has a core, the thread that lost it waits behind one that spins, in every layer. Arm spins
+without pauses, so the same count is far shorter there; what helps is unproven, and the count stays.
 """
 OWN_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Variables by which a user decides that."""
@@ -129,17 +131,17 @@ def _import() -> Any:
 
 @contextmanager
 def _waiting_briefly() -> Iterator[None]:
-    """Set :data:`WAITING` while NCNN is loaded: its OpenMP reads the environment then and never again."""
-    if "ncnn" in sys.modules or any(name in os.environ for name in OWN_WAITING):
+    """Set :data:`SPIN_COUNT` while NCNN is loaded: its OpenMP reads the environment then and never again."""
+    count = SPIN_COUNT.get(platform.machine())
+    if count is None or "ncnn" in sys.modules or any(name in os.environ for name in OWN_WAITING):
         yield
         return
-    os.environ.update(WAITING)
+    os.environ["GOMP_SPINCOUNT"] = count
     try:
         yield
     finally:
         # Other OpenMP libraries of this process, such as PyTorch's, and its children keep their own ways.
-        for name in WAITING:
-            os.environ.pop(name, None)
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _load(param: Path, weights: Path, threads: int) -> Any:
