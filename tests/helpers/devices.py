@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,22 @@ from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.paired import Paired
+
+
+class UnloadedDevice(LocalDevice):
+    """The machine at hand; what else runs on it, which a test can't choose, spoils no paired timing."""
+
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Time, and drop the reasons against it."""
+        return replace(super().time_paired(before, after, images, rounds=rounds, frames=frames), invalid_reasons=())
+
 
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 

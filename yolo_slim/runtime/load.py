@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OTHERS_SHARE = 0.05
-"""Others may use this share of the cores: a quiet machine's services use 1 to 2 %."""
+"""Others may use this share of the cores. Measured on two: at most .01 alone, .3 to .6 beside one busy process."""
 SPARE_SHARE = 0.25
 """And this share of the cores that the run leaves idle; more of them slows memory and clocks for all."""
 WAITING_SHARE = 0.05
-"""The run's threads may wait this share of the time for a core: below .01 alone, above .2 beside one busy process."""
+"""The run's threads may wait this share of the time for a core. Measured: at most .005 alone, .07 to .4 beside one."""
 STOPPED_SHARE = 0.01
 """A quota may stop the run for this share of the time."""
 SLOWER = 1.10
-"""The reference kernel may take so many times as long after the run; a quiet machine's differs by up to 4 %."""
+"""The reference kernel may take so many times as long after the run. Measured on a machine at rest: up to 1.05."""
 TICKS_S = 0.05
 """/proc/stat counts in ticks of 10 ms. The busy time of a core may be wrong by a few, whatever the run's length."""
 WAITING_TICKS_S = 0.02
