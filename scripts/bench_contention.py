@@ -173,6 +173,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--competitors", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--shield", action="store_true")
+    parser.add_argument("--note", default="", help="what else ran on the machine")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -180,6 +181,7 @@ def main() -> None:
     print(table(rows))
     record = {
         "date": str(date.today()),
+        "note": options.note,
         "machine": device_model(),
         "cores": cores(),
         "load_average": os.getloadavg(),
