@@ -168,7 +168,13 @@ def cpu_features() -> list[str]:
 
 def cores() -> int:
     """Count the cores that this process may use; ``taskset`` and containers give it fewer than there are."""
-    return len(os.sched_getaffinity(0))
+    return len(own_cores())
+
+
+def own_cores() -> set[int]:
+    """The numbers of the cores that this process may use."""
+    # Linux alone can keep a process off some of them.
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def peak_memory_mb() -> float | None:

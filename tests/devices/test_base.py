@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.helpers.devices import FakeDevice
 from tests.helpers.results import complete_result
 from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
+from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
@@ -52,6 +55,38 @@ def test_rounds_share_frames_and_seconds() -> None:
     """Frames are rounded up, so that all rounds together have enough."""
     found = BenchSettings.of_round(ValidateConfig(min_seconds=10, min_queries=64, rounds=5), 80.0)
     assert (found.seconds, found.queries, found.max_celsius) == (2.0, 13, 80.0)
+
+
+@pytest.mark.parametrize(("busy", "repeats"), [("repeat", 2), ("mark", 0), ("refuse", 0)])
+def test_only_repeat_repeats(
+    busy: Literal["repeat", "mark", "refuse"],
+    repeats: int,
+    bundle: Path,
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The device is told how often it may time again; the other policies get its first answer."""
+    commands: list[list[str]] = []
+
+    def failed(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 2, "", "")
+
+    monkeypatch.setattr("yolo_slim.devices.local.subprocess.run", failed)
+    settings = BenchSettings.of_round(ValidateConfig(busy=busy), None)
+    device = LocalDevice()
+    with pytest.raises(SlimError):
+        device.bench(device.put(bundle), images, settings)
+    assert commands[0][commands[0].index("--repeat") + 1] == str(repeats)
+
+
+def test_a_timing_of_an_earlier_version_has_no_load() -> None:
+    """A result that was written before the load was looked at is read, and isn't called disturbed."""
+    bench = complete_result().builds[0].bench
+    assert bench is not None
+    value = {key: item for key, item in bench.to_json().items() if key != "load"}
+    found = read_record(Bench, value, "result.json", "")
+    assert (found.load, found.is_disturbed) == (None, False)
 
 
 def test_a_timing_of_another_version_is_refused() -> None:

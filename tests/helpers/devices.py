@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,22 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.paired import Paired
+
+
+class UnloadedDevice(LocalDevice):
+    """The machine at hand; what else runs on it, which a test can't choose, spoils no paired timing."""
+
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Time, and drop the reasons against it."""
+        return replace(super().time_paired(before, after, images, rounds=rounds, frames=frames), invalid_reasons=())
+
 
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 
@@ -27,10 +39,17 @@ class FakeDevice:
     name = "board at 10.0.0.7"
 
     def __init__(
-        self, *, model: str = "Example Board", is_target: bool = True, invalid_reasons: tuple[str, ...] = ()
+        self,
+        *,
+        model: str = "Example Board",
+        is_target: bool = True,
+        invalid_reasons: tuple[str, ...] = (),
+        load: Load | None = None,
     ) -> None:
         self.model, self.answer, self.invalid_reasons = model, is_target, invalid_reasons
+        self.load = load
         self.asked: list[str] = []
+        self.repeats: list[int] = []
         self.limits: set[float | None] = set()
 
     def facts(self) -> DeviceFacts:
@@ -64,7 +83,8 @@ class FakeDevice:
         """Invent a timing."""
         self.asked.append("bench")
         self.limits.add(settings.max_celsius)
-        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons)
+        self.repeats.append(settings.repeats)
+        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons, load=self.load)
 
     def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
         """Invent a gain."""

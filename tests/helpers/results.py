@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from yolo_slim.build_key import BuildKey, BuildName, Model
 from yolo_slim.devices.answers import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
+from yolo_slim.runtime.load import Load
 from yolo_slim.verdict.result import (
     Build,
     ClassAccuracy,
@@ -38,6 +40,11 @@ MACHINE = DeviceFacts.model_validate(
         "system": "Linux-6.6",
     }
 )
+QUIET = Load(
+    seconds=2.0, cores=4, threads=4, own_cores=3.9, other_cores=0.06, stolen_cores=0.0, waiting_share=0.004,
+    stalled_share=0.02, stopped_share=0.0, preemptions=12, reference_before_ms=5.0, reference_after_ms=5.2,
+)  # fmt: skip
+BUSY = replace(QUIET, other_cores=2.9, waiting_share=0.41)
 COOL = MachineState(governors=(), cpu_mhz=(), celsius=None, throttled=None)
 WINNER = BuildKey("slim", BuildName("ncnn", "fp16"))
 

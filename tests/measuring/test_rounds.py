@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from tests.helpers.results import bench_of, make_build
+from tests.helpers.results import BUSY, QUIET, bench_of, make_build
 from yolo_slim.build_key import Model
 from yolo_slim.devices.answers import Bench
 from yolo_slim.measuring.rounds import merged, ratios, time_in_rounds
@@ -47,6 +49,23 @@ def test_one_invalid_round_spoils_the_timing() -> None:
     found = merged([one_round(10.0), one_round(10.0, ("throttled",)), one_round(10.0, ("throttled",))])
     assert not found.is_valid
     assert found.invalid_reasons == ("throttled",)
+
+
+def test_a_busy_round_spoils_the_ratio() -> None:
+    """A round beside other programs makes the ratio invalid, and its load stands for all; figures aren't repeated."""
+    reasons = [f"other processes used {cores} of 2 cores during the run" for cores in ("1.9", "1.4")]
+    rounds = [
+        one_round(10.0).model_copy(update={"load": QUIET}),
+        one_round(10.0, (reasons[0],)).model_copy(update={"load": BUSY}),
+        one_round(10.0, (reasons[1],)).model_copy(update={"load": replace(BUSY, other_cores=1.4)}),
+    ]
+    found = merged(rounds)
+    assert found.invalid_reasons == (reasons[0],)
+    assert found.load == BUSY
+    assert found.is_disturbed
+    assert not ratios(found, merged(rounds[:1] * 3)).valid
+    assert not ratios(merged(rounds[:1] * 3), found).valid
+    assert ratios(*[merged(rounds[:1] * 3)] * 2).valid
 
 
 def test_order_is_reversed_every_other_round() -> None:

@@ -57,6 +57,12 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no timing of this process be judged by what else runs on the machine, which a test can't choose."""
+    monkeypatch.setattr("yolo_slim.runtime.bench.busy_reasons", lambda _: [])
+
+
+@pytest.fixture
 def jetson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a Jetson's files and its nvpmodel on PATH."""
     files = {

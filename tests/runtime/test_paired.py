@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.results import BUSY, QUIET
 from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import paired
+from yolo_slim.runtime.load import busy_reasons
 from yolo_slim.runtime.paired import WARMUP, Paired, pair_bundles, precision_of, time_paired
 
 
@@ -41,6 +44,15 @@ def test_order_alternates() -> None:
     assert len(found.before) == len(found.after) == 2
     assert found.threads == 3
     assert Paired.from_json(found.to_json()) == found
+
+
+def test_a_busy_machines_gain_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other programs used is named among the reasons, and a quiet machine has none."""
+    for load, reasons in ((BUSY, tuple(busy_reasons(BUSY))), (QUIET, ())):
+        monkeypatch.setattr(paired, "load_since", lambda _start, _threads, load=load: load)
+        found = time_paired(_Named("a", []), _Named("b", []), [np.zeros(1, np.float32)], rounds=1, frames=1)
+        assert found.invalid_reasons == reasons
+    assert busy_reasons(BUSY)
 
 
 def test_gain_ignores_a_machine_that_slows_down() -> None:

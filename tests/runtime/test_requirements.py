@@ -125,6 +125,7 @@ def test_doctor_is_content(own_bundle: Path) -> None:
     assert device.main(["doctor", str(own_bundle), "--quiet"]) == 0
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_bench_and_check_name_what_is_not_met(own_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A timing in another power mode, or with another package, says so in its text and in its record."""
     requiring(own_bundle, packages={"onnxruntime": "<1"})
@@ -138,6 +139,7 @@ def test_bench_and_check_name_what_is_not_met(own_bundle: Path, capsys: pytest.C
         assert line.startswith("onnxruntime: required <1")
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_nothing_required_nothing_recorded(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A bundle without requirements has a timing without them."""
     assert device.main(["bench", str(tiny_bundle), "--seconds", "0.01", "--queries", "2", "--json", "-"]) == 0

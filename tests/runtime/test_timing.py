@@ -47,10 +47,12 @@ def test_both_minima_count(tiny_bundle: Path) -> None:
     assert long.queries > 1
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_result_is_json(tiny_bundle: Path) -> None:
     """The result says what ran where, as JSON."""
     value = json.loads(json.dumps(run(tiny_bundle).to_json()))
     assert value["valid"] is True
+    assert value["load"]["threads"] == value["runtime"]["threads"]
     assert value["runtime"]["provider"] == "CPUExecutionProvider"
     assert value["bundle"]["name"] == "tiny"
     assert value["machine"]["cores"] >= 1
@@ -90,6 +92,7 @@ def test_throttling(before: int | None, after: int | None, reasons: list[str] | 
     assert (len(found) if isinstance(reasons, int) else found) == reasons
 
 
+@pytest.mark.usefixtures("unloaded")
 def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run during which the machine throttled doesn't count, and keeps its samples."""
     states = iter([state(0, 50.0), state(0x40000, 84.0)])

@@ -18,7 +18,7 @@ import torch
 from tests.helpers.cli import run_cli
 from tests.helpers.constants import ROOT
 from tests.helpers.cuts import ranked
-from tests.helpers.devices import FakeDevice
+from tests.helpers.devices import FakeDevice, UnloadedDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.config.run import BlockCostsConfig, ExportConfig, PruneConfig
 from yolo_slim.devices.base import Placed
@@ -53,7 +53,7 @@ def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **others: 
     """Run the stage; ``others`` are settings of block_costs and fields of the context."""
     settings = {key: others.pop(key) for key in BlockCostsConfig.model_fields if key in others}
     inputs = block_costs.BlockCostsInputs(model=model, pruning=pruning)
-    context = Context.load(data, "host", imgsz=IMGSZ, **others)
+    context = Context.load(data, "host", imgsz=IMGSZ, **{"device": UnloadedDevice(), **others})
     return BlockCostTable.load(block_costs.run(inputs, QUICK.model_copy(update=settings), out, context).table)
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from tests.helpers.devices import FakeDevice
+from tests.helpers.results import BUSY
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
+from yolo_slim.runtime.load import busy_reasons
 from yolo_slim.stages import build, export, validate
 from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
@@ -92,6 +94,22 @@ def test_a_result_is_used_again_where_its_timings_count(run: Run) -> None:
     assert not asked(FakeDevice())
     assert asked(FakeDevice(model="Raspberry Pi 5"))
     assert not asked(FakeDevice(model="Raspberry Pi 5"))
+
+
+def test_a_busy_device_proves_no_speed(run: Run) -> None:
+    """Gates of speed are unproven with the load as their reason, never passed, and the next call measures again."""
+    busy = FakeDevice(invalid_reasons=tuple(busy_reasons(BUSY)), load=BUSY)
+    found = run(busy)
+    gate = next(gate for gate in found.verdict.gates if gate.name == "max_p99_ms")
+    assert gate.status == "unproven"
+    assert "other processes used 2.9 of 4 cores during the run" in gate.reason
+    assert not any(row.valid for row in found.speedups)
+    assert all(build.bench and build.bench.load == BUSY for build in found.builds)
+    quiet = FakeDevice()
+    again = run(quiet)
+    assert "bench" in quiet.asked
+    assert next(gate for gate in again.verdict.gates if gate.name == "max_p99_ms").status == "pass"
+    assert all(row.valid for row in again.speedups)
 
 
 def test_importing_the_stage_imports_no_torch() -> None:

@@ -11,14 +11,14 @@ from yolo_slim.comparison.networks import Network, representatives, timed_key
 from yolo_slim.comparison.result import Score, Timing
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import Bench
-from yolo_slim.devices.base import BenchSettings, celsius_limit
 from yolo_slim.files import JsonObject, read_json, sha256, write_json
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.measuring.rounds import time_in_rounds
+from yolo_slim.measuring.timer import Timer, is_kept
 from yolo_slim.preparation import Run
 
-TIMING_SCHEMA = 3
+TIMING_SCHEMA = 4
 """Of timing.json; one of another is measured again."""
 
 
@@ -78,8 +78,8 @@ class Meter:
         def make() -> bool:
             found = self._time(bundles)
             write_json(out, {key: one.to_json() for key, one in found.items()})
-            # Timings of a throttled machine are shown, but the next call measures again.
-            return all(one.is_valid for one in found.values())
+            # Timings of a throttled or busy machine are shown, but the next call measures again.
+            return all(one.is_valid or is_kept(one, self.run.config.validate_) for one in found.values())
 
         digests = {key: sha256(bundle / "bundle.json") for key, bundle in bundles.items()}
         work = Work(stage="compare-timing", folder=out.parent, decides=self._timing_settings(), inputs=digests)
@@ -89,7 +89,7 @@ class Meter:
 
     def _timing_settings(self) -> JsonObject:
         """What decides the timings; the device and the versions too, because the figures are theirs."""
-        how = self.run.config.validate_.model_dump(include={"min_seconds", "min_queries", "rounds"})
+        how = self.run.config.validate_.model_dump(include={"min_seconds", "min_queries", "rounds", "busy"})
         facts = self.run.context.device.facts()
         return {**how, "machine": facts.model, "threads": facts.cores, "schema": TIMING_SCHEMA}
 
@@ -97,11 +97,10 @@ class Meter:
         """Time the bundles round by round; raw samples included."""
         config, context = self.run.config.validate_, self.run.context
         device = context.device
-        settings = BenchSettings.of_round(config, celsius_limit(device, context.profile))
         placed = {key: device.put(bundle) for key, bundle in bundles.items()}
         return time_in_rounds(
             list(bundles),
             config.rounds,
-            lambda key: device.bench(placed[key], self.images.folder, settings),
+            Timer.of(config, device, context.profile, placed, self.images.folder),
             lambda done, total: context.progress.step("compare: time the bundles in rounds", done, total),
         )

@@ -203,6 +203,10 @@ class ValidateConfig(Frozen):
     """Least number of timed frames."""
     rounds: Positive = 5
     """Number of rounds. Each times every bundle once; control and slim are compared round by round."""
+    busy: Literal["repeat", "mark", "refuse"] = "repeat"
+    """What happens to a timing that other programs on the device disturbed. ``repeat``: it is repeated up to twice,
+    then marked invalid, and the next call measures again. ``mark``: marked invalid at once, and kept. ``refuse``: an
+    error."""
     max_images: Annotated[int, Field(ge=0)] = 0
     """Most images that mAP is measured on, the first ones; 0: all."""
 

@@ -8,6 +8,7 @@ from yolo_slim.config.record import OpenRecord, Record, read_record
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState
 from yolo_slim.runtime.bench import BENCH_SCHEMA, summarize
+from yolo_slim.runtime.load import Load, busy_reasons
 from yolo_slim.runtime.selfcheck import ImageCheck
 
 SAME_VERSION = "Use the same yolo_slim on the device and here."
@@ -135,11 +136,13 @@ class Bench(Record):
     peak_memory_mb: float | None
     """Peak memory of the process; null: unknown."""
     invalid_reasons: tuple[str, ...]
-    """Why the timing doesn't count: throttled, too hot, ... Empty: it counts."""
+    """Why the timing doesn't count: throttled, too hot, busy with other programs, ... Empty: it counts."""
     before: MachineState
     """Clocks, temperature and throttling before the timing."""
     after: MachineState
     """The same after it."""
+    load: Load | None = None
+    """What else used the cores; null: an earlier version timed it and didn't look."""
     machine: DeviceFacts
     """The machine that was timed."""
     runtime: RuntimeRecord
@@ -151,6 +154,11 @@ class Bench(Record):
     def is_valid(self) -> bool:
         """Whether the timing counts."""
         return not self.invalid_reasons
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other programs had the cores that the timing needed."""
+        return self.load is not None and bool(busy_reasons(self.load))
 
     @classmethod
     def from_device(cls, value: object, source: str = "The device's timing") -> Bench:

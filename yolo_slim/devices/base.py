@@ -15,6 +15,7 @@ from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
+from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
 
@@ -44,6 +45,8 @@ class BenchSettings:
     """Least number of timed frames."""
     max_celsius: float | None = None
     """A timing that starts or ends hotter doesn't count; None: no limit."""
+    repeats: int = 0
+    """How often a timing is repeated that other programs on the device disturbed."""
 
     @classmethod
     def of_round(cls, config: ValidateConfig, max_celsius: float | None) -> BenchSettings:
@@ -52,6 +55,7 @@ class BenchSettings:
             seconds=config.min_seconds / config.rounds,
             queries=-(-config.min_queries // config.rounds),
             max_celsius=max_celsius,
+            repeats=REPEATS if config.busy == "repeat" else 0,
         )
 
 

@@ -67,6 +67,7 @@ class LocalDevice:
         """Time a bundle with its own number of threads, or as many as there are cores."""
         limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
         length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
+        length += ["--repeat", str(settings.repeats)]
         threads = ["--threads", str(min(placed.spec.threads, cores()))]
         given = ["--images", str(images), *length, *threads, *limit]
         with _answer("bench") as out:

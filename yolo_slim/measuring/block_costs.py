@@ -84,7 +84,7 @@ class MeasuredBlock(Record):
     round_ms: RoundMs
     """The rounds behind these figures."""
     invalid_reasons: tuple[str, ...]
-    """Why the timing doesn't count: the machine was throttled. Empty: it counts."""
+    """Why the timing doesn't count: the machine was throttled or busy. Empty: it counts."""
     threads: int
     """Inference threads of both networks."""
     map50_95: float

@@ -9,10 +9,11 @@ from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench
-from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
+from yolo_slim.devices.base import Placed
 from yolo_slim.measuring.accuracy import Accuracy
 from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.measuring.rounds import time_in_rounds
+from yolo_slim.measuring.timer import Timer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,10 @@ def measure_builds(
     """Time the bundles on the device in rounds in which each has its turn; the profile's first choice comes first."""
     rank = {build: place for place, build in enumerate(setup.profile.builds)}
     order = sorted(networks.bundles, key=lambda key: (rank.get(key.build, len(rank)), str(key)))
-    settings = BenchSettings.of_round(config, celsius_limit(setup.device, setup.profile))
     timings = time_in_rounds(
         [key for key in order if key in placed],
         config.rounds,
-        lambda key: setup.device.bench(placed[key], setup.images.folder, settings),
+        Timer.of(config, setup.device, setup.profile, placed, setup.images.folder),
         lambda done, total: setup.progress.step("validate: time the bundles in rounds", done, total),
     )
     return [

@@ -6,7 +6,8 @@ several short rounds, one right after the other, and their speed-up is the media
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import TypeVar
@@ -14,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from yolo_slim.devices.answers import Bench, StageSamples
+from yolo_slim.runtime.load import busiest
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -70,9 +72,18 @@ def merged(rounds: Sequence[Bench]) -> Bench:
             "seconds": sum(one.seconds for one in rounds),
             "before": rounds[0].before,
             "peak_memory_mb": max(memory, default=None),
-            "invalid_reasons": tuple(dict.fromkeys(reason for one in rounds for reason in one.invalid_reasons)),
+            "load": busiest(one.load for one in rounds if one.load),
+            "invalid_reasons": tuple(_one_of_a_kind(reason for one in rounds for reason in one.invalid_reasons)),
         }
     )
+
+
+def _one_of_a_kind(reasons: Iterable[str]) -> list[str]:
+    """The first of the reasons that differ in their figures alone: two rounds are never equally hot or busy."""
+    kinds: dict[str, str] = {}
+    for reason in reasons:
+        kinds.setdefault(re.sub(r"[\d.]+", "", reason), reason)
+    return list(kinds.values())
 
 
 def ratios(control: Bench, build: Bench) -> Ratios:

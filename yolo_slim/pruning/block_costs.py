@@ -140,7 +140,7 @@ def _require_timed(path: Path, costs: BlockCosts) -> None:
     """Refuse timings that don't count."""
     if throttled := [row.name for row in costs.blocks if row.is_throttled]:
         raise SlimError(
-            f"{path}: the timings of some blocks don't count: the machine throttled.",
+            f"{path}: the timings of some blocks don't count: the machine throttled or was busy.",
             culprits=throttled,
             remedy="Run `yolo-slim block-costs` again: it measures these blocks anew and keeps the others.",
         )

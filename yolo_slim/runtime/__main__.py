@@ -83,7 +83,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure the bundle's speed. Exit code 1: the timing doesn't count; the device throttled or was too hot."""
+    """Measure the bundle's speed. Exit code 1: the timing doesn't count: the device throttled, was too hot or busy."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
     from yolo_slim.runtime.detector import Detector
@@ -93,9 +93,8 @@ def bench(args: argparse.Namespace) -> int:
     images = timing.bench_images(bundle, args.images, skipped)
     _warn(args, skipped)
     with Detector(bundle, args.threads) as detector:
-        result = timing.bench(
-            detector, images, min_queries=args.queries, min_seconds=args.seconds, max_celsius=args.max_celsius
-        )
+        limits = {"min_queries": args.queries, "min_seconds": args.seconds, "max_celsius": args.max_celsius}
+        result = timing.repeated(lambda: timing.bench(detector, images, **limits), args.repeat)
     _answer(args, result.to_json(), timing.as_text(result))
     return EXIT_OK if result.is_valid else EXIT_FAIL
 

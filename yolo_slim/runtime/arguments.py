@@ -10,6 +10,9 @@ PROG = "python -m yolo_slim.runtime"
 MAX_BENCH_IMAGES = 64
 """Most distinct frames that ``bench`` times."""
 
+REPEATS = 2
+"""How often ``bench`` times a device again that other programs keep busy."""
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -63,6 +66,8 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="SRC", type=_source, help=images)
     parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
     parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
+    repeat = f"time a busy device again, up to N times (default: {REPEATS})"
+    parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
 
 
@@ -118,6 +123,10 @@ def _source(text: str) -> Path:
 
 def _count(text: str) -> int:
     return int(_checked(text, int(text) >= 1, "a positive integer"))
+
+
+def _count_or_none(text: str) -> int:
+    return int(_checked(text, int(text) >= 0, "an integer of at least 0"))
 
 
 def _positive(text: str) -> float:

@@ -1,14 +1,14 @@
 """Where FPS is measured: a bundle timed on this machine.
 
 Warm-up, then at least ``min_queries`` frames and at least ``min_seconds``. Every sample is kept and none is removed. A
-run during which the machine was throttled is marked invalid, with the reasons. A machine that isn't what the bundle
-requires, for example in another power mode, is named in the result.
+run during which the machine was throttled, or other programs used its cores, is marked invalid, with the reasons. A
+machine that isn't what the bundle requires, for example in another power mode, is named in the result.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from itertools import islice
@@ -21,6 +21,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
 from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, read_state, throttle_reasons
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
+from yolo_slim.runtime.load import Load, busy_reasons, load_since, start
 from yolo_slim.runtime.machine_check import unmet
 from yolo_slim.runtime.selfcheck import FOLDER
 from yolo_slim.runtime.sources import Skipped, frames
@@ -35,6 +36,8 @@ BENCH_SCHEMA = 1
 STAGES = ("pre", "infer", "post", "total")
 MAX_IMAGE_BYTES = 128 * 2**20
 """Decoded images of this size are enough: they count in the process's memory, which a profile may limit."""
+PAUSE_S = 5.0
+"""Wait before a busy machine is timed again: most disturbances are short."""
 UNMET = "unmet_requirements"
 """Key of ``machine`` in a result: what the bundle requires and this machine isn't."""
 FPS_MEANS = "1000 / median end-to-end latency in ms (pre + infer + post; reading the frame is not included)"
@@ -84,6 +87,8 @@ class BenchResult:
     """Clocks, temperature and throttling when timing began."""
     after: MachineState
     """The same when it ended."""
+    load: Load
+    """What else used the cores in between."""
     peak_memory_mb: float | None
     """Peak resident memory of this process, megabytes."""
     invalid_reasons: tuple[str, ...]
@@ -93,6 +98,11 @@ class BenchResult:
     def is_valid(self) -> bool:
         """Return whether the run counts."""
         return not self.invalid_reasons
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Return whether other programs had the cores that the run needed."""
+        return bool(busy_reasons(self.load))
 
     def to_json(self) -> JsonObject:
         """Return a JSON value of everything."""
@@ -123,9 +133,11 @@ def bench(
     # The first frames pay for allocations, caches and clocks that rise.
     for index in range(warmup):
         detector.detect(images[index % len(images)])
-    before = read_state()
+    threads = detector.describe().threads  # a GPU needs one, whatever the bundle says
+    before, begin = read_state(), start()
     times, seconds = _timed(detector, images, min_queries, min_seconds)
-    after = read_state()
+    # The load ends here: reading the state starts programs such as vcgencmd.
+    load, after = load_since(begin, threads), read_state()
     samples = {stage: [getattr(sample, f"{stage}_ms") for sample in times] for stage in STAGES}
     stages = {stage: summarize(values) for stage, values in samples.items()}
     spec = detector.bundle.spec
@@ -145,9 +157,27 @@ def bench(
         samples_ms=samples,
         before=before,
         after=after,
+        load=load,
         peak_memory_mb=peak_memory_mb(),
-        invalid_reasons=tuple(throttle_reasons(before, after) + _heat_reasons(before, after, max_celsius)),
+        invalid_reasons=(
+            *throttle_reasons(before, after),
+            *_heat_reasons(before, after, max_celsius),
+            *busy_reasons(load),
+        ),
     )
+
+
+def repeated(
+    time_once: Callable[[], BenchResult], repeats: int, pause: Callable[[float], object] = time.sleep
+) -> BenchResult:
+    """Time again, up to ``repeats`` times, while other programs disturb the timing; the last timing is the answer."""
+    result = time_once()
+    for _ in range(repeats):
+        if not result.is_disturbed:
+            break
+        pause(PAUSE_S)
+        result = time_once()
+    return result
 
 
 def bench_images(bundle: Bundle, source: Path | None, skipped: Skipped) -> list[NDArray[np.uint8]]:

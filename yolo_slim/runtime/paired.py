@@ -21,6 +21,7 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import cores, read_state, throttle_reasons
 from yolo_slim.runtime.letterbox import letterbox
+from yolo_slim.runtime.load import busy_reasons, load_since, start
 
 WARMUP = 2
 """First frames of a network in a round, which don't count: the other network has had the caches."""
@@ -40,7 +41,7 @@ class Paired:
     threads: int
     """Inference threads of both."""
     invalid_reasons: tuple[str, ...] = ()
-    """Why the timing doesn't count: the machine was throttled."""
+    """Why the timing doesn't count: the machine was throttled or busy."""
 
     @property
     def gains(self) -> NDArray[np.float64]:
@@ -154,17 +155,20 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
         rounds: how often both are timed.
         frames: timed frames of one network in a round.
     """
-    start = read_state()
+    state = read_state()
+    # No reference kernel: a machine that slows down in between slows both networks of a round.
+    begin = start(with_reference=False)
     medians: dict[int, list[float]] = {0: [], 1: []}
     for index in range(rounds):
         # If one network always ran second, a drift inside the rounds would count as its gain or loss.
         for which in (0, 1) if index % 2 == 0 else (1, 0):
             medians[which].append(_median_ms((before, after)[which], blobs, frames))
-    reasons = throttle_reasons(start, read_state())
+    threads = after.describe().threads
+    reasons = busy_reasons(load_since(begin, threads)) + throttle_reasons(state, read_state())
     return Paired(
         before=tuple(medians[0]),
         after=tuple(medians[1]),
-        threads=after.describe().threads,
+        threads=threads,
         invalid_reasons=tuple(reasons),
     )
 

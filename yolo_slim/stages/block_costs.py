@@ -31,7 +31,8 @@ READ_OF_PRUNE = (
 )  # fmt: skip
 """Settings of prune that decide what a block loses; budgets, steps and trainings don't."""
 REVISION = 3
-"""Raised when equal inputs are measured otherwise; 3: labels are read as a training reads them."""
+"""Raised when equal inputs are measured otherwise; 3: labels are read as a training reads
+them, and timings of a busy machine don't count."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxruntime", "numpy", "opencv-python")
 """Packages that score, export and count mAP; the version of the runtime that is timed is among the settings."""
 
@@ -133,5 +134,5 @@ def _made(meter: BlockMeter) -> Made:
         table.save(outputs.table)
         write_text(outputs.csv, report.csv_text(table))
         write_text(outputs.page, report.render(table))
-    # What a throttled machine measured is shown, but the next call measures it again.
+    # What a throttled or busy machine measured is shown, but the next call measures it again.
     return Made(outputs=[outputs.table, outputs.csv, outputs.page], is_lasting=not table.invalid_reasons)

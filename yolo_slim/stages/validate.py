@@ -16,6 +16,7 @@ from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
 from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.measuring.timer import is_kept
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
 from yolo_slim.verdict.result import MEASURE_AGAIN, Result
@@ -52,7 +53,8 @@ class ValidateOutputs:
 
 
 REVISION = 3
-"""Raised when equal inputs are scored, timed or judged otherwise; 3: labels are read as a training reads them."""
+"""Raised when equal inputs are scored, timed or judged otherwise; 3: labels are read as a training reads
+them, and timings of a busy machine don't count."""
 PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
@@ -70,12 +72,18 @@ def run(
     def make(_: None) -> Made:
         result = _measured(inputs, config, report, context, name)
         result.save(path)
-        return Made(outputs=[path, report], is_lasting=result.all_timings_count)
+        return Made(outputs=[path, report], is_lasting=_is_lasting(result, config))
 
     run_once(job, make, context, check=lambda: None)
     result = Result.load(path)
     bundle = inputs.bundles[result.winner] if result.winner else None
     return ValidateOutputs(result=path, report=report, verdict=result.verdict.status, bundle=bundle)
+
+
+def _is_lasting(result: Result, config: ValidateConfig) -> bool:
+    """Whether the next call may use a result again: every timing counts, or the user keeps those that don't."""
+    timings = [build.bench for build in result.builds if build.bench]
+    return all(bench.is_valid or is_kept(bench, config) for bench in timings)
 
 
 def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: Context, name: str) -> Job:

@@ -306,11 +306,6 @@ class Result(Record):
         slim = [str(build.key.build) for build in self.builds if build.key.is_slim]
         return tuple(rung for rung in dict.fromkeys([*CHAIN, *slim]) if self.rung(rung) is None)
 
-    @property
-    def all_timings_count(self) -> bool:
-        """Whether nothing was measured on a hot or throttled machine."""
-        return all(build.bench is None or build.bench.is_valid for build in self.builds)
-
     def to_json(self) -> dict[str, object]:
         """Convert everything to JSON values, with the version of the layout."""
         return {"schema": RESULT_SCHEMA, **super().to_json()}

@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,15 @@ PARAM, BIN = "model.ncnn.param", "model.ncnn.bin"
 PARAM_MAGIC = "7767517"
 """First line of every text .param file."""
 BUILD_TIMEOUT_S = 900
+SPIN_COUNT = {"x86_64": "3000"}
+"""``GOMP_SPINCOUNT`` by processor: how long NCNN's threads spin before they sleep (docs/benchmarks/contention.md).
+
+NCNN's wheels compute with GNU OpenMP. At the end of every layer its threads spin 300000 times, which takes milliseconds
+on x86. If another process has a core, the thread that lost it waits behind one that spins, in every layer. Arm spins
+without pauses, so the same count is far shorter there; what helps is unproven, and the count stays.
+"""
+OWN_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""Variables by which a user decides that."""
 _OTHER_PNNX = "Try another pnnx release (pip install pnnx==20260526), or report the model with this output."
 
 
@@ -110,10 +122,26 @@ class NcnnSession:
 
 def _import() -> Any:
     try:
-        import ncnn
+        with _waiting_briefly():
+            import ncnn
     except ImportError as error:
         raise SlimError(f"ncnn can't be imported: {error}", remedy="Install it: pip install ncnn") from None
     return ncnn
+
+
+@contextmanager
+def _waiting_briefly() -> Iterator[None]:
+    """Set :data:`SPIN_COUNT` while NCNN is loaded: its OpenMP reads the environment then and never again."""
+    count = SPIN_COUNT.get(platform.machine())
+    if count is None or "ncnn" in sys.modules or any(name in os.environ for name in OWN_WAITING):
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = count
+    try:
+        yield
+    finally:
+        # Other OpenMP libraries of this process, such as PyTorch's, and its children keep their own ways.
+        del os.environ["GOMP_SPINCOUNT"]
 
 
 def _load(param: Path, weights: Path, threads: int) -> Any:

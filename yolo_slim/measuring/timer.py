@@ -1,0 +1,60 @@
+"""One timing on a device, and what happens to it where other programs disturbed it (``validate.busy``)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.base import BenchSettings, Device, Placed, celsius_limit
+from yolo_slim.errors import SlimError
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(kw_only=True)
+class Timer(Generic[Key]):
+    """Times bundles that are on a device, for :func:`yolo_slim.measuring.rounds.time_in_rounds`."""
+
+    device: Device
+    placed: Mapping[Key, Placed]
+    images: Path
+    """Folder of the images to time with."""
+    settings: BenchSettings
+    refuses: bool
+    """A disturbed timing is an error."""
+
+    @classmethod
+    def of(
+        cls, config: ValidateConfig, device: Device, profile: Profile, placed: Mapping[Key, Placed], images: Path
+    ) -> Timer[Key]:
+        """Time as the settings of a run say."""
+        settings = BenchSettings.of_round(config, celsius_limit(device, profile))
+        return cls(device=device, placed=placed, images=images, settings=settings, refuses=config.busy == "refuse")
+
+    def __call__(self, key: Key) -> Bench:
+        """Time one bundle once.
+
+        Raises:
+            SlimError: other programs disturbed it, and ``validate.busy`` is ``refuse``.
+        """
+        found = self.device.bench(self.placed[key], self.images, self.settings)
+        if found.is_disturbed and self.refuses:
+            raise SlimError(
+                f"Other programs keep {self.device.name} busy, so it can't be timed.",
+                culprits=found.invalid_reasons,
+                remedy="Stop them, or set validate.busy to mark: the timings are then kept and marked invalid.",
+            )
+        if found.is_disturbed:
+            # The pauses didn't help. Repeating every later timing would only cost minutes.
+            self.settings = replace(self.settings, repeats=0)
+        return found
+
+
+def is_kept(bench: Bench, config: ValidateConfig) -> bool:
+    """Whether a timing that doesn't count is kept, because only other programs spoiled it and the user said so."""
+    return config.busy == "mark" and bench.is_disturbed

@@ -1,0 +1,264 @@
+"""Whether a timing had its cores to itself: what other programs, a quota or the hypervisor took during it.
+
+Counters of the kernel are read before and after the timing; what they mean is said by pure functions. A counter that a
+machine doesn't have is None and judges nothing. Standard library and NumPy alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yolo_slim import machine
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+OTHERS_SHARE = 0.05
+"""Others may use this share of the cores. Measured on two: at most .01 alone, .3 to .6 beside one busy process."""
+SPARE_SHARE = 0.25
+"""And this share of the cores that the run leaves idle; more of them slows memory and clocks for all."""
+WAITING_SHARE = 0.05
+"""The run's threads may wait this share of the time for a core. Measured: at most .005 alone, .07 to .4 beside one."""
+STOPPED_SHARE = 0.01
+"""A quota may stop the run for this share of the time."""
+SLOWER = 1.10
+"""The reference kernel may take so many times as long after the run. Measured on a machine at rest: up to 1.05."""
+TICKS_S = 0.05
+"""/proc/stat counts in ticks of 10 ms. The busy time of a core may be wrong by a few, whatever the run's length."""
+WAITING_TICKS_S = 0.02
+"""One timer interrupt or scheduler slice isn't contention, however short the run is."""
+REFERENCE_RUNS = 7
+"""The fastest of so many counts: the others may have been interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """What the kernel counted until one moment, seconds. None: this machine doesn't say."""
+
+    wall_s: float
+    own_s: float
+    """CPU time of this process, all threads."""
+    busy_s: float | None
+    """CPU time of all processes on the cores that this one may use."""
+    stolen_s: float | None
+    """Time that the hypervisor gave these cores to another machine."""
+    waiting_s: float | None
+    """Time that this process's threads were ready, but had no core."""
+    stalled_s: float | None
+    """Time in which any process of the machine waited for a core (pressure stall information)."""
+    stopped_s: float | None
+    """Time that a quota (cgroup) stopped this process's group."""
+    preemptions: int
+    """Times that this process had to give up a core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What else used the cores during a timing. Null: the machine doesn't say. Of several rounds: the busiest one."""
+
+    seconds: float
+    """Duration, seconds."""
+    cores: int
+    """Cores that the process could use."""
+    threads: int
+    """Inference threads."""
+    own_cores: float
+    """Cores that the process itself used, on average. Threads that wait by spinning count as using one."""
+    other_cores: float | None
+    """Those of these cores that other processes used, on average."""
+    stolen_cores: float | None
+    """Those of these cores that a hypervisor gave to other machines, on average."""
+    waiting_share: float | None
+    """Share of the time that an inference thread waited for a core."""
+    stalled_share: float | None
+    """Share of the time in which any process of the machine waited for a core. Only recorded, never judged."""
+    stopped_share: float | None
+    """Share of the time that a quota (cgroup) stopped the process."""
+    preemptions: int
+    """Times that the process had to give up a core. Only recorded, never judged."""
+    reference_before_ms: float | None
+    """Time of a fixed computation on one core before the timing, milliseconds; null: not measured."""
+    reference_after_ms: float | None
+    """The same after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The beginning of a timing."""
+
+    counters: Counters
+    reference_ms: float | None
+
+
+def start(*, with_reference: bool = True) -> Start:
+    """Read the counters before a timing; ``with_reference``: time the reference kernel before that."""
+    reference = reference_ms() if with_reference else None
+    return Start(counters=read_counters(), reference_ms=reference)
+
+
+def load_since(begin: Start, threads: int) -> Load:
+    """What else used the cores since :func:`start`, in a timing with so many inference threads."""
+    counters = read_counters()
+    after = None if begin.reference_ms is None else reference_ms()
+    return between(begin.counters, counters, threads=threads, reference=(begin.reference_ms, after))
+
+
+def between(
+    before: Counters, after: Counters, *, threads: int, reference: tuple[float | None, float | None] = (None, None)
+) -> Load:
+    """Compare two readings; ``reference``: milliseconds of the reference kernel at both."""
+    seconds = max(after.wall_s - before.wall_s, 1e-9)
+    own = after.own_s - before.own_s
+    busy = _grown(before.busy_s, after.busy_s)
+
+    def share(first: float | None, second: float | None, of: int = 1) -> float | None:
+        grown = _grown(first, second)
+        return None if grown is None else grown / seconds / of
+
+    return Load(
+        seconds=seconds,
+        cores=machine.cores(),
+        threads=threads,
+        own_cores=own / seconds,
+        other_cores=None if busy is None else max(0.0, busy - own) / seconds,
+        stolen_cores=share(before.stolen_s, after.stolen_s),
+        waiting_share=share(before.waiting_s, after.waiting_s, threads),
+        stalled_share=share(before.stalled_s, after.stalled_s),
+        stopped_share=share(before.stopped_s, after.stopped_s),
+        preemptions=after.preemptions - before.preemptions,
+        reference_before_ms=reference[0],
+        reference_after_ms=reference[1],
+    )
+
+
+def busy_reasons(load: Load) -> list[str]:
+    """Why a timing doesn't count: others had the cores that it needed, or the machine became slower."""
+    reasons = []
+    for cores, who in ((load.other_cores, "other processes used"), (load.stolen_cores, "other virtual machines used")):
+        if cores is not None and cores > allowed_cores(load):
+            reasons.append(f"{who} {cores:.1f} of {load.cores} cores during the run")
+    # Threads that outnumber the cores wait for each other, on a quiet machine too.
+    if load.threads <= load.cores and _is_above(load.waiting_share, WAITING_SHARE, WAITING_TICKS_S / load.seconds):
+        reasons.append(f"its threads waited for a core {load.waiting_share:.0%} of the time")
+    if _is_above(load.stopped_share, STOPPED_SHARE):
+        reasons.append(f"a CPU quota (cgroup) stopped it {load.stopped_share:.0%} of the time")
+    slower = (load.reference_after_ms or 0.0) / (load.reference_before_ms or 1.0)
+    if slower > SLOWER:
+        reasons.append(f"the machine became slower: a fixed computation took {slower:.2f} times as long after the run")
+    return reasons
+
+
+def allowed_cores(load: Load) -> float:
+    """How many cores others may use before a timing doesn't count."""
+    spare = max(0, load.cores - load.threads)
+    return OTHERS_SHARE * load.cores + SPARE_SHARE * spare + TICKS_S * load.cores / load.seconds
+
+
+def busiest(loads: Iterable[Load]) -> Load | None:
+    """The load with most reasons against it, of equal ones that in which others used most; None where there is none."""
+    return max(loads, key=lambda load: (len(busy_reasons(load)), load.other_cores or 0.0), default=None)
+
+
+def reference_ms() -> float:
+    """Time of a fixed computation on one core, milliseconds: a machine that slowed down takes longer."""
+    data, samples = _reference_data(), []
+    for _ in range(REFERENCE_RUNS):
+        begin = time.perf_counter_ns()
+        np.sort(data, kind="stable")  # no BLAS thread has a part in it
+        samples.append((time.perf_counter_ns() - begin) / 1e6)
+    return min(samples)
+
+
+def read_counters() -> Counters:
+    """Read everything at this moment."""
+    busy, stolen = _core_seconds()
+    return Counters(
+        wall_s=time.perf_counter(),
+        own_s=time.process_time(),
+        busy_s=busy,
+        stolen_s=stolen,
+        waiting_s=_waiting_seconds(),
+        stalled_s=_stalled_seconds(),
+        stopped_s=_stopped_seconds(),
+        preemptions=_preemptions(),
+    )
+
+
+@cache
+def _reference_data() -> NDArray[np.float64]:
+    return np.random.default_rng(0).random(2**16)
+
+
+def _grown(before: float | None, after: float | None) -> float | None:
+    """How much a counter grew; one of a thread that ended is gone, which must not count as negative."""
+    return None if before is None or after is None else max(0.0, after - before)
+
+
+def _is_above(share: float | None, limit: float, slack: float = 0.0) -> bool:
+    return share is not None and share > limit + slack
+
+
+def _core_seconds() -> tuple[float | None, float | None]:
+    """Busy and stolen seconds of the cores that this process may use (proc_stat(5)); both None without the file."""
+    # In a container the file is the host's. Its other cores are no concern of ours, so only our own count.
+    own = {f"cpu{core}" for core in machine.own_cores()}
+    rows = [line.split() for line in _lines("proc/stat")]
+    cores = [[int(value) for value in row[1:]] for row in rows if row and row[0] in own]
+    if not cores or not any(sum(core) for core in cores):  # some sandboxes fill it with zeros
+        return None, None
+    per_second = os.sysconf("SC_CLK_TCK")
+    # user, nice, system, idle, iowait, irq, softirq, steal; guests count in user already.
+    busy = sum(sum(core[:3]) + sum(core[5:7]) for core in cores)
+    return busy / per_second, sum(core[7] for core in cores if len(core) > 7) / per_second
+
+
+def _waiting_seconds() -> float | None:
+    """Seconds that the threads of this process waited on a run queue (sched-stats in the kernel's documentation)."""
+    files = sorted((machine.ROOT / "proc/self/task").glob("*/schedstat"))
+    values = [lines[0].split() for path in files if (lines := _read(path))]
+    return sum(int(value[1]) for value in values) / 1e9 if values else None
+
+
+def _stalled_seconds() -> float | None:
+    """Total of the line ``some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS``."""
+    totals = [line.rpartition("total=")[2] for line in _lines("proc/pressure/cpu") if line.startswith("some ")]
+    return int(totals[0]) / 1e6 if totals else None
+
+
+def _stopped_seconds() -> float | None:
+    """Time that the quota of this process's cgroup stopped it; microseconds in version 2, nanoseconds in version 1."""
+    groups = [line.split(":", 2)[1:] for line in _lines("proc/self/cgroup")]
+    for controllers, path in groups:
+        folder = {"": ".", "cpu": "cpu", "cpu,cpuacct": "cpu,cpuacct"}.get(controllers)
+        # Inside a container the group is mounted as the root, whatever its path outside.
+        for place in (path.strip("/"), "") if folder else ():
+            for line in _lines(f"sys/fs/cgroup/{folder}/{place}/cpu.stat"):
+                name, _, value = line.partition(" ")
+                if name in ("throttled_usec", "throttled_time"):
+                    return int(value) / (1e6 if name == "throttled_usec" else 1e9)
+    return None
+
+
+def _preemptions() -> int:
+    import resource  # Unix alone has it
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _lines(path: str) -> list[str]:
+    return _read(machine.ROOT / path)
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
