@@ -14,7 +14,7 @@ from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, check_control
+from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, ControlChecker
 from yolo_slim.measuring.truth import Truth
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
@@ -26,10 +26,10 @@ Rows = list[list[str]]
 
 def checked(model: Path, data: Path) -> ControlCheck:
     """Check a model on a data set's validation images."""
-    return check_control(
-        checkpoint.load(model), load_dataset(data), ValidateConfig(split="val"),
+    return ControlChecker(
+        control=checkpoint.load(model), dataset=load_dataset(data), config=ValidateConfig(split="val"),
         imgsz=IMGSZ, end2end=False, progress=Silent(),
-    )  # fmt: skip
+    ).check()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
