@@ -135,7 +135,7 @@ def test_finished_run_asked_again(finished: Finished, signs: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
     assert done.returncode == finished.code, done.stderr
     networks = [f"{stage} ({network})" for network in ("control", "slim") for stage in ("export", "build")]
-    stages = ["prune", "recover", *networks, "validate"]
+    stages = ["control", "prune", "recover", *networks, "validate"]
     assert done.stderr.splitlines() == [f"{stage}: up to date, skipped" for stage in stages]
     # yaml shows that what was imported is really listed.
     assert done.stdout.splitlines()[-1] == "['yaml']"
@@ -159,10 +159,10 @@ def test_after_an_update_of_a_package(
     trainings = [f"prune: {kept}; the recovery starts from it", f"recover: {kept}; --retrain trains again"]
     skipped = "up to date, skipped"
     assert said == [
-        *trainings, f"export (control): {stale}", f"build (control): {skipped}", f"export (slim): {stale}",
-        f"build (slim): {skipped}", f"validate: {stale}",
+        f"control: {stale}", *trainings, f"export (control): {stale}", f"build (control): {skipped}",
+        f"export (slim): {stale}", f"build (slim): {skipped}", f"validate: {stale}",
     ]  # fmt: skip
-    assert {path.split("/")[0] for path in changed(folder, before)} == {"export", "validate"}
+    assert {path.split("/")[0] for path in changed(folder, before)} == {"control", "export", "validate"}
     assert {path: sha256(folder / path) for path in STAGE_FILES} == {
         path: sha256(finished.folder / path) for path in STAGE_FILES
     }

@@ -37,7 +37,7 @@ def test_longest_names(copied: Path, tmp_path: Path, stem: str) -> None:
     dataset = load_dataset(copied)
     data = check_det_dataset(str(write_absolute_yaml(dataset, tmp_path / "out.yaml")))
     loaded = YOLODataset(img_path=data["val"], data=data, imgsz=64, augment=False)
-    boxes = [len(read_labels(label_path(path))) for path in dataset.splits["val"]]
+    boxes = [len(read_labels(label_path(path), dataset.label_format()).rows) for path in dataset.splits["val"]]
     assert [len(label["cls"]) for label in loaded.labels] == boxes
     targets = [Path(file).resolve() for file in loaded.im_files]
     assert targets == [path.resolve() for path in dataset.splits["val"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ import torch
 
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import load_dataset
+from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, check_control
+from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, ControlChecker
+from yolo_slim.measuring.truth import Truth
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
 from yolo_slim.verdict.control import control_gate, far_from_training
@@ -24,10 +26,10 @@ Rows = list[list[str]]
 
 def checked(model: Path, data: Path) -> ControlCheck:
     """Check a model on a data set's validation images."""
-    return check_control(
-        checkpoint.load(model), load_dataset(data), ValidateConfig(split="val"),
+    return ControlChecker(
+        control=checkpoint.load(model), dataset=load_dataset(data), config=ValidateConfig(split="val"),
         imgsz=IMGSZ, end2end=False, progress=Silent(),
-    )  # fmt: skip
+    ).check()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +118,11 @@ def test_truth_that_is_read_another_way(trained: Path, signs: Path, monkeypatch:
     """Negative control: a reader of labels that loses every other box doesn't get past Ultralytics' validator."""
     from yolo_slim.measuring import images
 
-    read = images.read_truth
+    read = images.read_truths
 
-    def half_read(*given: object) -> object:
-        truth = read(*given)
-        return type(truth)(boxes=truth.boxes[::2], class_ids=truth.class_ids[::2])
+    def half_read(paths: Sequence[Path], label_format: LabelFormat) -> list[Truth]:
+        return [Truth(boxes=truth.boxes[::2], class_ids=truth.class_ids[::2]) for truth in read(paths, label_format)]
 
-    monkeypatch.setattr(images, "read_truth", half_read)
+    monkeypatch.setattr(images, "read_truths", half_read)
     with pytest.raises(SlimError, match="score the same weights differently"):
         checked(trained, signs)

@@ -342,7 +342,11 @@ def test_interrupt(tiny_bundle: Path, tmp_path: Path) -> None:
     """Ctrl-C ends with 130 and no traceback."""
     command = [sys.executable, "-m", "yolo_slim.runtime", "bench", str(tiny_bundle), "--seconds", "30"]
     root = str(Path(__file__).resolve().parents[2])
-    running = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A program that a shell starts in the background ignores the signal, and so would its children.
+    running = subprocess.Popen(
+        command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     # Not earlier: a signal that arrives while modules are imported can get lost in one of their callbacks.
     maps, deadline = Path(f"/proc/{running.pid}/maps"), time.monotonic() + 60
     while "onnxruntime" not in maps.read_text() and time.monotonic() < deadline:

@@ -40,7 +40,7 @@ def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
     profile = targets.load("host").model_copy(
         update={
             "runtimes": [RuntimeChoice(runtime="onnxruntime", precisions=["int8", "fp32"])],
-            "budget": Budget(max_map50_95_drop=0.9),
+            "budget": Budget(max_map50_95_drop=0.2),
         }
     )
     context = Context(dataset=load_dataset(signs), profile=profile, imgsz=IMGSZ)
@@ -83,7 +83,7 @@ def test_the_other_build_wins(judged: Result) -> None:
     assert str(judged.winner) == "slim/onnxruntime-fp32"
     rungs = {rung.rung: rung.status for rung in judged.ladder}
     assert (rungs["onnxruntime-int8"], rungs["onnxruntime-fp32"]) == ("fail", "pass")
-    assert judged.verdict.status == "pass"
+    assert judged.verdict.status == "pass", judged.verdict
     assert "rung:onnxruntime-int8" not in {gate.name for gate in judged.verdict.gates}
 
 

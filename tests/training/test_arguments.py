@@ -17,7 +17,7 @@ from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.pruning.outputs import outputs_in
-from yolo_slim.stages import prune, recover
+from yolo_slim.stages import control, prune, recover
 from yolo_slim.stages.context import Context
 from yolo_slim.training.arguments import check_overrides, require_device, training_arguments
 from yolo_slim.training.precision import has_bfloat16
@@ -138,6 +138,8 @@ def test_every_caller_asks_for_the_exported_head(
 
     monkeypatch.setattr(recover, "run", noted)
     monkeypatch.setattr(prune, "run", lambda *_, **__: outputs_in(tmp_path))
+    # A network that was never trained finds nothing.
+    monkeypatch.setattr(control, "run", lambda *_, **__: tmp_path / "control.json")
     config = api.make_config(weights, signs, imgsz=64, settings={"export.end2end": True})
     this = preparation.prepared(config, tmp_path / "run")
     for start in (

@@ -6,7 +6,7 @@ Older checkpoints are brought to today's form first, as Ultralytics' own reader 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def _require_strides(path: Path, model: nn.Module) -> None:
 
 
 def _require_three_channels(path: Path, model: nn.Module) -> None:
-    first = next((layer.weight.shape[1] for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+    first = _read_by_first_layer(model)
     described = getattr(model, "yaml", None)
     # The weights are the fact; Ultralytics' exporter believes the description (an earlier version called it `ch`).
     said = described.get("channels", first) if isinstance(described, Mapping) else first
@@ -87,6 +87,20 @@ def _require_three_channels(path: Path, model: nn.Module) -> None:
             "yolo_slim reads three, blue, green and red.",
             remedy="Train a model on three-channel images (grey images count: they are read as three equal channels).",
         )
+
+
+def _read_by_first_layer(model: nn.Module) -> int:
+    """How many channels the first layer's weights read; 3 where it is none of Ultralytics' usual ones."""
+    layer = next(iter(_layers(model)), None)
+    convolution = next((part for part in layer.modules() if isinstance(part, nn.Conv2d)), None) if layer else None
+    # Focus puts four neighbouring pixels on top of each other before it convolves.
+    pixels = {"Conv": 1, "Focus": 4}.get(type(layer).__name__)
+    return int(convolution.weight.shape[1]) // pixels if convolution and pixels else 3
+
+
+def _layers(model: nn.Module) -> Iterable[nn.Module]:
+    layers = getattr(model, "model", None)
+    return layers if isinstance(layers, nn.Sequential) else ()
 
 
 def _require_names(path: Path, model: nn.Module) -> None:

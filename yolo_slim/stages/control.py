@@ -35,13 +35,13 @@ def run(model: Path, config: ValidateConfig, folder: Path, context: Context) -> 
     )  # fmt: skip
 
     def make(_: None) -> Made:
-        from yolo_slim.measuring.control_check import check_control
+        from yolo_slim.measuring.control_check import ControlChecker
         from yolo_slim.models import checkpoint
 
-        found = check_control(
-            checkpoint.load(model), context.dataset, config,
+        found = ControlChecker(
+            control=checkpoint.load(model), dataset=context.dataset, config=config,
             imgsz=context.imgsz, end2end=context.end2end, progress=context.progress,
-        )  # fmt: skip
+        ).check()  # fmt: skip
         context.progress.say(found.as_text())
         write_json(path, found.to_json())
         return Made(outputs=[path])
