@@ -46,7 +46,7 @@ def video_frames(source: Path, unreadable: list[str]) -> Iterator[tuple[str, NDA
     read = last = 0
     try:
         listed, least = _listed(source, capture)
-        for last, image in readable(capture):
+        for last, image in _readable(capture):
             read += 1
             yield f"{source.stem}_{last:06d}", image
     finally:
@@ -66,7 +66,7 @@ def video_fps(source: Path) -> float:
     return round(fps, digits)
 
 
-def readable(capture: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _readable(capture: Any) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield every readable frame with its place, from 1."""
     place = lost = 0
     while lost < MAX_LOST_IN_A_ROW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from yolo_slim.errors import SlimError
 
@@ -31,6 +31,15 @@ class Address:
     def place(self) -> str:
         """Host and port, for messages."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL with user and password, percent-encoded as FFmpeg reads it."""
+        if not self.user:
+            return self.bare
+        account = quote(self.user, safe="") + (f":{quote(self.password, safe='')}" if self.password else "")
+        scheme, separator, rest = self.bare.partition("://")
+        return f"{scheme}{separator}{account}@{rest}"
 
 
 def redacted(url: str) -> str:
