@@ -75,7 +75,7 @@ def label(canvas: NDArray[np.uint8], text: str, left_top: tuple[int, int], color
     cv2.putText(canvas, text, (left, bottom - baseline // 2 - 1), _FONT, scale, _WHITE, thickness, cv2.LINE_AA)
 
 
-# A camera writes the same texts again and again, and measuring one takes longer than writing it (OpenCV 5: 16 and 6 us).
+# A camera writes the same texts again and again; measuring one takes longer than writing it (OpenCV 5: 16 and 6 us).
 @lru_cache(maxsize=4096)
 def _text_size(text: str, scale: float, thickness: int) -> tuple[int, int, int]:
     """Width, height and baseline of a text, pixels."""

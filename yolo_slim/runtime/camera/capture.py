@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.1
 """How often a thread that waits looks whether it shall end."""
+READ_S = 1.0
+"""Longest wait for a read in progress when the camera is stopped."""
+CLOSE_S = 3.0
+"""Longest wait for a source that is being closed then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,7 @@ class _Turn:
         self.is_given_up = False
         self.busy_since_s: float | None = None
         self.thread: threading.Thread | None = None
+        self.closed = threading.Event()
         self._source: Source | None = None
         self._lock = threading.Lock()
 
@@ -71,6 +76,7 @@ class _Turn:
         if source is not None:
             with suppress(Exception):  # a driver's fault in closing must not end the thread that opens it again
                 source.close()
+            self.closed.set()
 
     @property
     def is_blocked(self) -> bool:
@@ -116,14 +122,17 @@ class Capture:
         """Open the source in a new thread."""
         self._begin(wait_s=0.0)
 
-    def stop(self, timeout_s: float = 2.0) -> None:
-        """End the thread and close the source, from here where its thread doesn't in time."""
+    def stop(self) -> None:
+        """End the thread and close the source, from outside where its thread is blocked in it."""
         self._stopped.set()
         turn = self._turn
-        if turn.thread is not None and turn.thread is not threading.current_thread():
-            turn.thread.join(timeout_s)
-        if turn.thread is not None and turn.thread.is_alive():
+        if turn.thread is None or turn.is_given_up:
+            return
+        turn.thread.join(READ_S)
+        if turn.thread.is_alive():
             self._leave(turn)
+            # Closing may end a program that the source started; at our own end nobody would.
+            turn.closed.wait(CLOSE_S)
 
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame that nobody took yet."""

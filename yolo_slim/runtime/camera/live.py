@@ -142,8 +142,9 @@ class Live:
         self._capture.stop()
         self._sensors.stop()
         self._bundles.stop()
-        for thread in self._threads:
-            if thread.is_alive() and thread is not threading.current_thread():
+        # A listener that stops the camera runs in one of its threads, which can't wait for itself.
+        for thread in self._threads if threading.current_thread() not in self._threads else ():
+            if thread.is_alive():
                 thread.join(STOP_S)
         for one in self._detectors.values():
             if isinstance(one, Reloading) and self._ended.is_set():

@@ -46,7 +46,7 @@ class Figures:
     """The same over the last :data:`NOW_S` seconds."""
     source_fps: float = 0.0
     """Frames that the source gave per second."""
-    latency_ms: Mapping[str, float | None] = field(default_factory=dict)
+    latency_ms: Mapping[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
     """From a frame's arrival until every output has it, p50 and p99."""
     queue_age_ms: float | None = None
     """Median age of a frame when the first bundle takes it."""
