@@ -102,7 +102,8 @@ class SceneCamera:
 
     def callbacks(self) -> Callbacks:
         """What the server needs."""
-        clip = None if self.clip is None else lambda: self.clip
+        path = self.clip
+        clip = None if path is None else lambda: path
         return Callbacks(
             about=self.about, stats=self.stats, command=self.obey, metrics=lambda: "camera_fps 30\n", clip=clip
         )

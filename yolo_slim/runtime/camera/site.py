@@ -59,7 +59,11 @@ class Site:
         """The routes, behind the guard."""
         from aiohttp import web
 
-        middleware: Any = web.middleware(self._guarded)
+        async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        # A method can't be marked as a middleware, a function can.
+        middleware: Any = web.middleware(guarded)
         app = web.Application(client_max_size=self._settings.limits.message_bytes, middlewares=[middleware])
         app.on_response_prepare.append(_add_headers)
         for path, handler in self._handlers().items():
