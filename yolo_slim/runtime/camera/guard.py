@@ -25,6 +25,8 @@ class Asked:
     header_bytes: int
     address: str
     """Of the other end."""
+    target: str = "/"
+    """What the request's first line asks for, as it was sent."""
     query_token: str | None = None
     cookie_token: str | None = None
 
@@ -85,7 +87,7 @@ class Guard:
 
     def refusal(self, asked: Asked) -> Refusal | None:
         """The first reason against a request; None: answer it."""
-        return _size(asked) or self._host(asked) or _origin(asked) or self._token(asked)
+        return _form(asked) or self._host(asked) or _origin(asked) or self._token(asked)
 
     def _host(self, asked: Asked) -> Refusal | None:
         hosts, host = self._door.hosts, asked.headers.get("host", "").lower()
@@ -106,7 +108,9 @@ class Guard:
         return Refusal(status=401, text="Open the link with ?token=... that the camera printed when it started.")
 
 
-def _size(asked: Asked) -> Refusal | None:
+def _form(asked: Asked) -> Refusal | None:
+    if not asked.target.startswith("/"):  # "GET http://other.example/": a request for a proxy
+        return Refusal(status=400, text="The address must be a path.")
     is_large = asked.header_bytes > MOST_HEADER_BYTES
     return Refusal(status=431, text=f"The headers exceed {MOST_HEADER_BYTES} bytes.") if is_large else None
 

@@ -20,6 +20,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SlimError: the port is in use or not allowed, or the host is no address of this machine.
     """
+    if not 0 <= port <= 65535:  # the system would take the last 16 bits
+        raise SlimError(f"{port} is no port.", remedy="Choose one from 1024 to 65535: --port.")
     listener: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -27,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         if listener is not None:
             listener.close()
         raise _explained(error, host, port) from error
@@ -46,10 +48,8 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def _explained(error: OSError | OverflowError, host: str, port: int) -> SlimError:
-    code = getattr(error, "errno", None)
-    if isinstance(error, OverflowError):
-        return SlimError(f"{port} is no port.", remedy="Choose one from 1024 to 65535: --port.")
+def _explained(error: OSError, host: str, port: int) -> SlimError:
+    code = error.errno
     if isinstance(error, socket.gaierror) or code == errno.EADDRNOTAVAIL:
         return SlimError(f"{host} is no address of this machine.", remedy="Use --host 127.0.0.1 or --host 0.0.0.0.")
     if code == errno.EADDRINUSE:
@@ -79,9 +79,16 @@ def _listening(table: Path, port: int) -> list[str]:
 
 def _links(folder: Path) -> set[str]:
     try:
-        return {os.readlink(path) for path in folder.iterdir()}  # noqa: PTH115 - "socket:[1]" is no path
+        return {_link(path) for path in folder.iterdir()}
     except OSError:
         return set()
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - "socket:[1]" is no path
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _read(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Coroutine
@@ -24,6 +25,8 @@ __all__ = ["Callbacks", "Limits", "Running", "ServerSettings", "serve"]
 LEAST_AIOHTTP = (3, 10)
 _START_S = 10.0
 _STOP_S = 5.0
+_LINGER_S = 2.0
+"""For the rest of a body that isn't wanted."""
 
 
 class Running:
@@ -100,6 +103,8 @@ class Running:
         runner = web.AppRunner(
             self._site.application(),
             access_log=None,
+            logger=_logger(),
+            lingering_time=min(_LINGER_S, self._limits.header_s),
             keepalive_timeout=self._limits.header_s,
             max_line_size=MOST_HEADER_BYTES,
             max_field_size=MOST_HEADER_BYTES,
@@ -138,6 +143,19 @@ def serve(hub: Hub, settings: ServerSettings) -> Running:
     hub.on_newest(running.wake)
     running.start()
     return running
+
+
+def _logger() -> logging.Logger:
+    """Logs faults of ours, but no malformed requests: anyone could fill the disk with them."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+    logger = logging.Logger("yolo_slim.camera.page")
+    logger.parent = logging.getLogger()
+    logger.addFilter(is_ours)
+    return logger
 
 
 def _require_aiohttp() -> None:

@@ -42,7 +42,7 @@ class Limits:
     message_bytes: int = 65536
     """Of a WebSocket message and of a request's body."""
     header_s: float = 10.0
-    """For a connection's first request, and between two of them."""
+    """For a connection's first request, for a request's body, and between two requests."""
     send_s: float = 20.0
     """A viewer that takes no byte for so long is gone."""
 

@@ -37,7 +37,6 @@ STATS_S = 1.0
 STATE_S = 0.25
 """A change of state is said within this time."""
 HEARTBEAT_S = 10.0
-BODY_S = 10.0
 _FULL = "This camera has as many viewers as it can serve ({most}). Close one, or try again later."
 T = TypeVar("T")
 
@@ -116,6 +115,7 @@ class Site:
         return Asked(
             method=request.method,
             path=request.path,
+            target=request.raw_path,
             headers={name.lower(): value for name, value in request.headers.items()},
             header_bytes=sum(len(name) + len(value) + 4 for name, value in request.raw_headers),
             address=request.remote or "",
@@ -220,7 +220,7 @@ class Site:
 
     async def _posted(self, request: web.Request) -> web.StreamResponse:
         try:
-            text = await asyncio.wait_for(request.text(), BODY_S)
+            text = await asyncio.wait_for(request.text(), self._settings.limits.header_s)
             await self._obey(text, None)
         except asyncio.TimeoutError:
             return _text("The request's body came too slowly.", 408, close=True)
