@@ -62,10 +62,8 @@ class DiskBudget:
             )
         while used + needed_bytes > self.budget_mb * 1e6 or self._free() - needed_bytes < self.free_mb * 1e6:
             if not clips:
-                raise SlimError(
-                    f"The disk of {self.folder} has {self._free() / 1e6:.0f} MB free, and {self.free_mb:g} MB stay free.",
-                    remedy="Free some space.",
-                )
+                fact = f"The disk of {self.folder} has {self._free() / 1e6:.0f} MB free, too few for a clip."
+                raise SlimError(fact, remedy=f"Free some space: {self.free_mb:g} MB stay free.")
             oldest, size = clips.pop(0)
             oldest.unlink(missing_ok=True)
             used -= size

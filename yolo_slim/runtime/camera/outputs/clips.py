@@ -77,10 +77,8 @@ class Clips:
 
     def shown(self, shown: Shown) -> None:
         """Take a frame."""
-        try:
+        with self.faults.guarded():
             self._take(shown)
-        except Exception as error:  # a frame must not stop because of its clip
-            self.faults.lose(f"{type(error).__name__}: {error}.")
 
     def save(self) -> Path:
         """Write the last seconds now, and return the file. Takes about a second: not for the thread of the frames.

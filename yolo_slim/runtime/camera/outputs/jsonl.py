@@ -65,10 +65,8 @@ class JsonLines:
 
     def shown(self, shown: Shown) -> None:
         """Take a frame's results."""
-        try:
+        with self.faults.guarded():
             self._worker.put({**record(shown, self._context), **self._extra()})
-        except Exception as error:  # a frame must not stop because its line can't be made
-            self.faults.lose(f"{type(error).__name__}: {error}.")
 
     def close(self) -> None:
         """Write what is left."""

@@ -27,8 +27,8 @@ class Still:
 
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 BGR."""
-        image: NDArray[np.uint8] = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
-        return image
+        # Our own JPEG, so it can be decoded: the answer is never None.
+        return np.asarray(cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
 def still(image: NDArray[np.uint8], time_s: float) -> Still:

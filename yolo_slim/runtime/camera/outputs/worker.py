@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from yolo_slim.errors import SlimError
+
 Item = TypeVar("Item")
 Say = Callable[[str], object]
 
@@ -27,12 +29,21 @@ class Faults:
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Turn every exception of the block into one lost item."""
+        before = self.lost
+        with self.guarded():
+            yield
+        if self.lost == before:
+            self.works()
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """The same, for a block whose success says nothing: it doesn't end a fault."""
         try:
             yield
-        except Exception as error:
-            self.lose(str(error) or type(error).__name__)
-        else:
-            self.works()
+        except SlimError as error:
+            self.lose(error.fact)
+        except Exception as error:  # an output must never stop the frames
+            self.lose(f"{type(error).__name__}: {error}.")
 
     def lose(self, reason: str) -> None:
         """Count one lost item; says the reason if it is the first one."""
