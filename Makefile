@@ -40,7 +40,7 @@ RUN_ARGS += --name $(NAME)
 endif
 # end of the generated part
 
-.PHONY: help install rpi jetson host test format generate clean
+.PHONY: help install rpi jetson host camera test format generate clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ jetson: $(READY) ## Bundles for a Jetson: TensorRT FP16 and INT8 (TARGET=jetson-
 host: TARGET = host
 host: $(READY) ## Bundles for this workstation, timed here
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS)
+
+camera: $(READY) ## Live camera and page: BUNDLE= and SOURCE= (a number, rtsp://, a video); without them an example
+	@$(BIN)/python scripts/camera_demo.py $(BUNDLE) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 # NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.
 $(BINDINGS): tests/helpers/trt_contract.py $(READY)

@@ -15,9 +15,8 @@ import pytest
 from tests.helpers.v4l2 import METADATA, FakeCamera
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.frame import SourceLost
-from yolo_slim.runtime.camera.sources import SourceOptions, SourceSpec, list_cameras, open_source, parse_source
+from yolo_slim.runtime.camera.sources import SourceOptions, SourceSpec, list_cameras, open_source, parse_source, v4l2
 from yolo_slim.runtime.camera.sources import modes as v4l2_modes
-from yolo_slim.runtime.camera.sources import v4l2
 from yolo_slim.runtime.camera.sources.modes import ask_device
 
 FORMATS = {
