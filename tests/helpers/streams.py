@@ -123,7 +123,7 @@ def why_no_rtsp() -> str:
         done = subprocess.run([SYSTEM_PYTHON, "-c", _CAN_SERVE], capture_output=True, timeout=20, check=False)
     except OSError:
         return f"no {SYSTEM_PYTHON}"
-    needs = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi"
+    needs = "python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-base, -good and -ugly"
     return f"needs Debian's {needs}" if done.returncode else ""
 
 

@@ -9,7 +9,9 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import cv2
@@ -46,18 +48,24 @@ def open_stream(spec: SourceSpec) -> Source:
         SourceLost: the server can't be reached, or gives nothing: that may pass.
         SlimError: wrong password, or no stream.
     """
-    address = parse_address(spec.address)
+    address, ends_s = parse_address(spec.address), monotonic() + spec.options.open_limit_s
     check_reachable(address, spec.options.open_limit_s)
-    capture = _open_capture(address, spec.options, threads=1)
+    capture = _open_capture(address, _within(spec, ends_s).options, threads=1)
     if _pixels(capture) > _MOST_PIXELS_OF_ONE_THREAD:
         capture.release()
-        capture = _open_capture(address, spec.options, threads=cores())
+        capture = _open_capture(address, _within(spec, ends_s).options, threads=cores())
     if not capture.isOpened():
         capture.release()
         raise _why_not(spec, address)
     if _is_recording(spec, capture):
         return PacedSource(name=spec.name, frames=_frames(capture), rate=rate_of(capture))
-    return NewestFrame(spec, CaptureFeed(spec.name, capture))
+    return NewestFrame(_within(spec, ends_s), CaptureFeed(spec.name, capture))
+
+
+def _within(spec: SourceSpec, ends_s: float) -> SourceSpec:
+    """The same stream with what is left of the time for its opening, a second at least."""
+    left_s = max(1.0, round(ends_s - monotonic(), 1))
+    return replace(spec, options=replace(spec.options, open_limit_s=left_s))
 
 
 def _why_not(spec: SourceSpec, address: Address) -> SlimError:
