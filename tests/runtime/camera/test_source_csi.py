@@ -50,7 +50,8 @@ class Picamera2:
         log.append(number)
     @staticmethod
     def global_camera_info():
-        return [{"Num": 0, "Model": "imx708", "Id": "/base/soc/i2c/imx708"}, {"Num": 1, "Model": "Webcam", "Id": "/usb@1"}]
+        found = [{"Num": 0, "Model": "imx708", "Id": "/base/soc/i2c/imx708"}]
+        return found + [{"Num": 1, "Model": "Webcam", "Id": "/base/usb@1"}]
     def create_video_configuration(self, **wishes):
         return wishes
     def configure(self, wishes):
@@ -183,7 +184,7 @@ def test_nothing_installed(programs: Programs) -> None:
 def test_program_that_fails(programs: Programs, on_jetson: None) -> None:
     """What the program says of its end is passed on."""
     programs.add("gst-launch-1.0", BROKEN)
-    with pytest.raises(SourceLost, match="gst-launch-1.0 ended with exit code 255") as caught:
+    with pytest.raises(SourceLost, match=r"gst-launch-1\.0 ended with exit code 255") as caught:
         opened()
     assert caught.value.culprits == ("ERROR: *** no cameras available ***",)
     assert "nvargus-daemon" in caught.value.remedy
@@ -205,8 +206,7 @@ def test_program_that_stops(programs: Programs, on_jetson: None) -> None:
     for _ in range(2):
         source = opened()
         with pytest.raises(SourceLost, match="ended with exit code 0"):
-            for _ in range(10):
-                source.read()
+            [source.read() for _ in range(10)]
         source.close()
 
 

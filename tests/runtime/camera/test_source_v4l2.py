@@ -165,7 +165,7 @@ def test_unknown_mode(camera: FakeCamera, tmp_path: Path, options: dict[str, Any
 
 def test_size_that_the_driver_changes(camera: FakeCamera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that gives another size than it says is found out, and the camera is freed."""
-    monkeypatch.setattr(FakeCapture, "get", lambda self, key: 320)
+    monkeypatch.setattr(FakeCapture, "get", lambda *_: 320)
     with pytest.raises(SlimError, match="was asked for 640x480 and gives 320x320"):
         open_source(spec(tmp_path, size=(640, 480)))
     assert cv2.VideoCapture.last.is_released
@@ -203,7 +203,7 @@ def test_busy(camera: FakeCamera, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_no_camera(camera: FakeCamera, tmp_path: Path) -> None:
     """An absent camera is said with those that there are."""
     absent = str(tmp_path / "video7")
-    with pytest.raises(SourceLost, match="No camera at .*video7.*video0"):
+    with pytest.raises(SourceLost, match=r"No camera at .*video7.*video0"):
         open_source(SourceSpec(kind="usb", address=absent, name=absent, options=SourceOptions()))
 
 
@@ -214,7 +214,7 @@ def test_no_permission(camera: FakeCamera, tmp_path: Path, monkeypatch: pytest.M
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(SlimError, match="No permission.*\n.*usermod -aG video") as caught:
+    with pytest.raises(SlimError, match=r"No permission.*\n.*usermod -aG video") as caught:
         open_source(spec(tmp_path))
     assert not isinstance(caught.value, SourceLost)
 
@@ -238,10 +238,9 @@ def test_no_camera_at_all() -> None:
 def test_camera_unplugged(camera: FakeCamera, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera that gives no more frames is lost, whenever it is asked again."""
     source = open_source(spec(tmp_path))
-    monkeypatch.setattr(FakeCapture, "read", lambda self: (False, None))
+    monkeypatch.setattr(FakeCapture, "read", lambda _: (False, None))
     with pytest.raises(SourceLost, match="gives no more frames"):
-        for _ in range(1000):
-            source.read()
+        [source.read() for _ in range(1000)]
     with pytest.raises(SourceLost):
         source.read()
     source.close()

@@ -1,4 +1,4 @@
-"""Why a stream can't be opened: one question to its server, because FFmpeg answers every failure with "no"."""
+"""Why a stream can't be opened: questions to its server, because FFmpeg answers every failure with "no"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ _MOST_BYTES = 65536
 _PASSWORD = "Write it in the URL: SCHEME://USER:PASSWORD@HOST/... (percent-encoded)."
 
 
-def check_server(address: Address, limit_s: float) -> None:
+def check_reachable(address: Address, limit_s: float) -> None:
+    """Connect to a stream's server, and say nothing: that takes milliseconds and disturbs no server.
+
+    Raises:
+        SourceLost: it can't be reached.
+    """
+    with _explained(address, limit_s), socket.create_connection((address.host, address.port), timeout=limit_s):
+        return
+
+
+def check_stream(address: Address, limit_s: float) -> None:
     """Ask a stream's server whether it would give the stream.
 
     Args:
