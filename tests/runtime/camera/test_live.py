@@ -210,14 +210,14 @@ def test_old_picture_is_said() -> None:
 
 def test_stop_ends_every_thread() -> None:
     """After a stop no thread is left and the source is closed once; a second stop does nothing."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     source = Scripted(endless(), is_live=True)
     live = Live(Opener(source), {"slim": FakeDetector()})
     live.start()
     until(lambda: live.stats().totals.shown > 3)
     live.stop()
     live.stop()
-    until(lambda: threading.active_count() == before)
+    until(lambda: not set(threading.enumerate()) - before)
     assert (source.closed, live.stats().state, live.stats().reason) == (1, "ended", "Stopped.")
     assert live.wait(0)
 
@@ -228,7 +228,7 @@ def test_stop_from_an_output() -> None:
     live.on_shown(lambda shown: live.stop() if shown.sequence == 4 else None)
     with live:
         assert live.wait(20)
-    assert live.stats().totals.shown == 5
+    assert (live.stats().totals.shown, live.stats().totals.callback_errors) == (5, 0)
 
 
 def test_settings_have_limits() -> None:
