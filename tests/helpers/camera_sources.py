@@ -80,7 +80,7 @@ def lost(text: str = "The camera was unplugged.") -> SourceLost:
     return SourceLost(text, remedy="Plug it in again.")
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Wait for something that other threads bring about; fail when it doesn't come."""
     end_s = time.monotonic() + seconds
     while not condition():

@@ -10,7 +10,9 @@ import pytest
 
 from tests.helpers.camera_sources import FakeDetector, Opener, Scripted, endless, frames, until
 from tests.helpers.tiny_detector import scene
+from yolo_slim.bundle import BUNDLE_JSON
 from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
 from yolo_slim.runtime.camera.capture import CaptureSettings
 from yolo_slim.runtime.camera.frame import Shown
 from yolo_slim.runtime.camera.live import Live, LiveSettings
@@ -208,14 +210,14 @@ def test_old_picture_is_said() -> None:
 
 def test_stop_ends_every_thread() -> None:
     """After a stop no thread is left and the source is closed once; a second stop does nothing."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     source = Scripted(endless(), is_live=True)
     live = Live(Opener(source), {"slim": FakeDetector()})
     live.start()
     until(lambda: live.stats().totals.shown > 3)
     live.stop()
     live.stop()
-    until(lambda: threading.active_count() == before)
+    until(lambda: not set(threading.enumerate()) - before)
     assert (source.closed, live.stats().state, live.stats().reason) == (1, "ended", "Stopped.")
     assert live.wait(0)
 
@@ -226,10 +228,60 @@ def test_stop_from_an_output() -> None:
     live.on_shown(lambda shown: live.stop() if shown.sequence == 4 else None)
     with live:
         assert live.wait(20)
-    assert live.stats().totals.shown == 5
+    assert (live.stats().totals.shown, live.stats().totals.callback_errors) == (5, 0)
 
 
 def test_settings_have_limits() -> None:
     """Settings from the start are checked like changes."""
     with pytest.raises(SlimError, match="conf must be"):
         Live(Opener(Scripted([])), {"slim": FakeDetector()}, LiveSettings(conf=2, capture=CaptureSettings()))
+
+
+def test_model_that_hangs_is_not_live() -> None:
+    """Frames arrive, but the first one is never shown: the state says so instead of looking live."""
+    now, free = [0.0], threading.Event()
+    live = Live(Opener(Scripted(frames(1))), {"slim": FakeDetector(lambda _: free.wait(20))}, clock=lambda: now[0])
+    states: list[str] = []
+    live.on_status(lambda status: states.append(status.state))
+    with live:
+        until(lambda: "live" in states)
+        now[0] = 1.5
+        until(lambda: "stale" in states)
+        free.set()
+        assert live.wait(20)
+
+
+def test_resumed_camera_is_live_at_once() -> None:
+    """The picture from before a long pause doesn't make the state stale."""
+    now, go = [0.0], threading.Event()
+    steps = [scene(), lambda: (go.wait(20), scene())[1]]
+    live = Live(Opener(Scripted(steps)), {"slim": FakeDetector()}, clock=lambda: now[0])
+    found, states = collected(live), []
+    live.on_status(lambda status: states.append(status.state))
+    with live:
+        until(lambda: len(found) == 1)
+        live.change(paused=True)
+        now[0] = 20.0
+        assert live.freshness == "grey"
+        live.change(paused=False)
+        until(lambda: states.count("live") == 2)
+        go.set()
+        assert live.wait(20)
+    assert states == ["connecting", "live", "paused", "live", "ended"]
+
+
+def test_replaced_bundle_is_followed(own_bundle: Path) -> None:
+    """A running camera takes a new bundle from disk between two frames, and says so."""
+    said: list[str] = []
+    with Detector(own_bundle) as slim:
+        live = Live(Opener(Scripted(endless())), {"slim": slim}, LiveSettings(bundles_every_s=0.01))
+        live.on_message(said.append)
+        with live:
+            until(lambda: live.stats().totals.shown > 3)
+            path = own_bundle / BUNDLE_JSON
+            write_json(path, {**read_json(path), "names": {"0": "crimson", "1": "navy"}})
+            until(lambda: live.names("slim")[0] == "crimson")
+            shown = live.stats().totals.shown
+            until(lambda: live.stats().totals.shown > shown)
+            until(lambda: said == ["The bundle was replaced: tiny runs now."])
+    assert live.stats().totals.reloaded == 1

@@ -60,6 +60,32 @@ def test_each_try_waits_longer_until_a_frame_comes() -> None:
     assert waits == [0.01, 0.02, 0.03, 0.01]
 
 
+def test_source_that_is_back_is_live_at_once() -> None:
+    """After a long time without a source, its first frame makes it live: the old picture doesn't make it stale."""
+    now, states = [0.0], []
+
+    def come_back() -> Scripted:
+        now[0] = 20.0
+        return Scripted(frames(1))
+
+    def wait_until_told(call: int) -> None:
+        if call == 1:
+            until(lambda: states.count("live") == 2)
+
+    detector = FakeDetector(wait_until_told)
+
+    def break_off() -> None:
+        until(lambda: "live" in states)
+        raise lost()
+
+    opener = Opener(Scripted([scene(), break_off]), come_back)
+    live = Live(opener, {"slim": detector}, LiveSettings(capture=QUICK), clock=lambda: now[0])
+    live.on_status(lambda status: states.append(status.state))
+    with live:
+        assert live.wait(20)
+    assert states == ["connecting", "live", "lost", "connecting", "live", "ended"]
+
+
 @pytest.mark.parametrize("opener", [Opener(lost("No such camera.")), Opener(Scripted([lost("No such camera.")]))])
 def test_source_that_never_worked_ends_the_camera(opener: Opener) -> None:
     """A wrong address is a mistake, not a disturbance: it is said at once instead of being tried for ever."""

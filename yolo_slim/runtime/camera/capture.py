@@ -228,18 +228,18 @@ class Capture:
 
     def _hand_on(self, turn: _Turn, image: NDArray[np.uint8]) -> None:
         now_s = self._clock()
+        if self.status.phase != "open":
+            self._set(turn, SourceStatus(phase="open", opened_s=now_s))
         with self._lock:
             if self._is_over(turn):
                 return
             self._failures = 0
             self._note_size((image.shape[1], image.shape[0]))
+            self._minute.captured(now_s)
+            self._journal.count("captured")
             self._has_room.clear()
             self.room.put(Frame(image=image, index=self._frames, captured_s=now_s))
             self._frames += 1
-        self._minute.captured(now_s)
-        self._journal.count("captured")
-        if self.status.phase != "open":
-            self._set(turn, SourceStatus(phase="open"))
 
     def _note_size(self, size: tuple[int, int]) -> None:
         before, self._size = self._size, size

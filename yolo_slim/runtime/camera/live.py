@@ -58,6 +58,8 @@ class LiveSettings:
     """Whether detection waits. The source stays open."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     stale_after_s: float = STALE_AFTER_S
+    bundles_every_s: float = 1.0
+    """How often the files of the bundles are looked at."""
     max_failed: int = 20
     """So many frames in a row that a bundle fails on end the camera."""
 
@@ -89,11 +91,12 @@ class Live:
         self._capture = Capture(open_source, self.settings.capture, self.journal, self._minute, clock)
         self._capture.on_change = self._note_status
         self._sensors = Sensors()
-        self._bundles = BundleWatch([one for one in self._detectors.values() if isinstance(one, Reloading)])
+        self._reloading = [one for one in self._detectors.values() if isinstance(one, Reloading)]
+        self._bundles = BundleWatch(self._reloading, self.settings.bundles_every_s)
         self._on_shown: list[Callable[[Shown], object]] = []
         self._newest: Shown | None = None
         self._status = Status(state="connecting")
-        self._started_s = clock()
+        self._started_s = self._resumed_s = clock()
         self._ended_s: float | None = None
         self._error: SlimError | None = None
         self._failed_in_a_row = 0
@@ -146,9 +149,8 @@ class Live:
         for thread in self._threads if threading.current_thread() not in self._threads else ():
             if thread.is_alive():
                 thread.join(STOP_S)
-        for one in self._detectors.values():
-            if isinstance(one, Reloading) and self._ended.is_set():
-                one.close_own()
+        for one in self._reloading if self._ended.is_set() else ():
+            one.close_own()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the end; false: it still runs.
@@ -174,7 +176,9 @@ class Live:
         if changes.get("classes") is not None:
             changes["classes"] = _class_set(changes["classes"])
         with self._settings_lock:
-            self.settings = _checked(replace(self.settings, **changes))
+            was_paused, self.settings = self.settings.paused, _checked(replace(self.settings, **changes))
+            if was_paused and not self.settings.paused:
+                self._resumed_s = self._clock()
         self._note_status()
         return self.settings
 
@@ -311,7 +315,16 @@ class Live:
             reason = "The source is at its end." if self._capture.is_finished else "Stopped."
             ended = SourceStatus(phase="ended", reason=describe(self._error) if self._error else reason)
             return status_of(ended, "live", is_paused=False, now_s=0.0)
-        return status_of(self._capture.status, self.freshness, is_paused=self.settings.paused, now_s=self._clock())
+        source, now_s = self._capture.status, self._clock()
+        age = freshness(self._idle_s(source, now_s), self._minute.interval_s, self.settings.stale_after_s)
+        return status_of(source, age, is_paused=self.settings.paused, now_s=now_s)
+
+    def _idle_s(self, source: SourceStatus, now_s: float) -> float:
+        """Seconds without a new picture."""
+        # A source that came back, or a pause that ended, has its time to show one: until then the picture is old.
+        newest = self._newest
+        since = (self._resumed_s, source.opened_s, newest.frame.captured_s if newest else None)
+        return now_s - max(moment_s for moment_s in since if moment_s is not None)
 
 
 def _answer(detector: DetectorLike, frame: Frame, settings: LiveSettings) -> Answer:

@@ -14,9 +14,6 @@ from yolo_slim.runtime.camera.journal import Journal, describe
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector, StageTimes
 
-EVERY_S = 1.0
-"""How often the bundle's files are looked at."""
-
 State = tuple[tuple[str, int, int], ...]
 """Name, size and time of change of every file."""
 
@@ -78,7 +75,7 @@ class Reloading:
 class BundleWatch:
     """The thread that looks at the files of all bundles."""
 
-    def __init__(self, watched: list[Reloading], every_s: float = EVERY_S) -> None:
+    def __init__(self, watched: list[Reloading], every_s: float) -> None:
         self._watched, self._every_s = watched, every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera-bundles", daemon=True)

@@ -26,9 +26,9 @@ class Reading:
 class Sensors:
     """Reads the machine every two seconds in a thread of its own; ``reading`` never waits for it."""
 
-    def __init__(self, read: Callable[[], MachineState] = read_state) -> None:
+    def __init__(self, read: Callable[[], MachineState] = read_state, every_s: float = EVERY_S) -> None:
         self.reading = Reading()
-        self._read = read
+        self._read, self._every_s = read, every_s
         self._over_current: int | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera-sensors", daemon=True)
@@ -44,7 +44,7 @@ class Sensors:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self.reading = self._reading_of(self._read())
-            self._stopped.wait(EVERY_S)
+            self._stopped.wait(self._every_s)
 
     def _reading_of(self, state: MachineState) -> Reading:
         before, self._over_current = self._over_current, state.over_current

@@ -33,11 +33,13 @@ class Status:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceStatus:
-    """What the source does and why; ``next_try_at_s`` on the clock of the frames."""
+    """What the source does and why. Times are on the clock of the frames."""
 
     phase: Phase = "connecting"
     reason: str = ""
     next_try_at_s: float | None = None
+    opened_s: float | None = None
+    """When its first frame arrived, since it was opened last."""
 
 
 def freshness(age_s: float | None, interval_s: float | None, stale_after_s: float = STALE_AFTER_S) -> Freshness:
