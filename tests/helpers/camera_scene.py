@@ -23,6 +23,7 @@ from yolo_slim.runtime.draw import draw
 
 NAMES = {0: "red", 1: "blue"}
 SCORES = (0.9, 0.4)
+COLORS = ((0, 0, 230), (230, 60, 0))
 Paint = Callable[[np.ndarray, int], None]
 
 
@@ -35,7 +36,7 @@ def draw_slim(shown: Shown) -> np.ndarray:
 def render(index: int, width: int, height: int) -> np.ndarray:
     """A grey room with a red box that moves and a blue one that stays; (height, width, 3) uint8 BGR."""
     image = np.linspace(60, 150, height, dtype=np.uint8)[:, None, None].repeat(width, 1).repeat(3, 2)
-    for (left, top, right, bottom), color in zip(boxes(index, width, height).tolist(), ((0, 0, 230), (230, 60, 0))):
+    for (left, top, right, bottom), color in zip(boxes(index, width, height).tolist(), COLORS, strict=True):
         cv2.rectangle(image, (round(left), round(top)), (round(right), round(bottom)), color, cv2.FILLED)
     return image
 
@@ -72,8 +73,9 @@ class SceneCamera:
 
     fps: float = 30.0
     size: tuple[int, int] = (640, 360)
+    source: str = "a rendered scene"
     control: bool = False
-    paint: Paint = lambda image, index: None
+    paint: Paint | None = None
     """Changes each frame's image."""
     conf: float = 0.25
     classes: tuple[int, ...] | None = None
@@ -111,7 +113,7 @@ class SceneCamera:
     def about(self) -> dict[str, Any]:
         """What the page shows of the camera."""
         return {
-            "source": "a rendered scene",
+            "source": self.source,
             "bundles": ["slim", "control"] if self.control else ["slim"],
             "names": NAMES,
             "conf": self.conf,
@@ -164,7 +166,8 @@ class SceneCamera:
     def _show(self) -> None:
         captured = time.monotonic()
         image = render(self.shown, *self.size)
-        self.paint(image, self.shown)
+        if self.paint is not None:
+            self.paint(image, self.shown)
         found = _found(self.shown, self.size, self.conf, self.classes)
         answers = {"slim": Answer(detections=found, times=_times(8.0))}
         if self.control:

@@ -12,10 +12,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import aiohttp
+from typing import Any
 
 PATH = shutil.which("chromium")
 _START_S = 30.0
@@ -29,7 +26,7 @@ _OPTIONS = (
 class Tab:
     """One open page."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: Any) -> None:
         self._socket = socket
         self._last = 0
         self.problems: list[str] = []

@@ -181,6 +181,18 @@ def test_slow_loris(first: bytes, served: Serve) -> None:
     assert max(asyncio.run(work())) < NORMAL_S
 
 
+def test_refused_requests_hold_no_place(served: Serve) -> None:
+    """200 connections whose requests are refused, but whose bodies never come: they make room for viewers."""
+    body = b"POST /api/command HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\n"
+
+    async def work() -> list[float]:
+        async with silent(port, 200, body):
+            return [await page_seconds(port) for _ in range(3)]
+
+    port = served().door.port
+    assert max(asyncio.run(work())) < NORMAL_S
+
+
 def test_silent_connections_are_closed(served: Serve) -> None:
     """Those without a request, those that never end one's headers or body, and idle ones after an answer."""
     starts = {

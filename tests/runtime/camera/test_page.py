@@ -87,7 +87,8 @@ def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera) -> None:
         box = await tab.run("(({x, y, width, height}) => [x, y, width, height])($('slim').getBoundingClientRect())")
         await tab.press("l")
         for x, y in ((0.25, 0.5), (0.75, 0.5)):
-            await tab.click(box[0] + x * box[2], box[1] + y * box[3])
+            # The window is so low that bars fill the canvas at both sides of the picture of 16 to 9.
+            await tab.click(box[0] + box[2] / 2 + (x - 0.5) * box[3] * 16 / 9, box[1] + y * box[3])
         await tab.until("about.zones.length === 1")
         await tab.press("z")
         for key in (" ", "ArrowRight", " ", "ArrowDown", " ", "Enter"):
@@ -101,7 +102,7 @@ def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera) -> None:
     drawn = [command for command in camera.commands if isinstance(command, SetZones)]
     line, zone = drawn[1].zones
     assert line.kind == "line"
-    np.testing.assert_allclose(line.points, [(0.25, 0.5), (0.75, 0.5)], atol=0.02)
+    np.testing.assert_allclose(line.points, [(0.25, 0.5), (0.75, 0.5)], atol=0.01)
     np.testing.assert_allclose(zone.points, [(0.5, 0.5), (0.52, 0.5), (0.52, 0.52)], atol=1e-6)
     assert [one.name for one in drawn[2].zones] == ["zone 1"]
 
@@ -182,7 +183,7 @@ def test_page_fits_and_reads(size: tuple[int, int], dark: bool, served: Serve, c
         assert await tab.run(small) == []
         image = cv2.imdecode(np.frombuffer(await tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape == (size[1], size[0], 3)
-        assert (image[-3, 3].mean() < 64) is dark
+        assert bool(image[-3, 3].mean() < 64) is dark
         boxes = await tab.run("['slim', 'control'].map((id) => $(id).getBoundingClientRect().left)")
         assert (boxes[0] == boxes[1]) is (size[0] < 600)
 

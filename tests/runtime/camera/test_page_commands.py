@@ -59,7 +59,7 @@ def test_right_commands(name: str, value: object, expected: object) -> None:
 )  # fmt: skip
 def test_wrong_commands(name: str, value: object) -> None:
     """A wrong value is refused with what would be right."""
-    with pytest.raises(SlimError, match="must be|Send one of"):
+    with pytest.raises(SlimError, match=r"must be|Send one of"):
         parse_command(json.dumps({"command": name, "value": value}))
 
 

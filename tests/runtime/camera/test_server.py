@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from tests.helpers.camera_scene import SceneCamera
 from yolo_slim.errors import SlimError
+from yolo_slim.export import device_wheel
 from yolo_slim.runtime.camera.page_commands import SetConf, SetZones
 from yolo_slim.runtime.camera.server import Limits, Running, ServerSettings, serve
 
@@ -151,11 +153,11 @@ def test_video_is_a_stream_of_jpegs(served: Serve) -> None:
     assert np.abs(images[0].astype(int) - images[1]).max() > 50
 
 
-async def messages(socket: Any, kind: str, count: int = 1) -> list[Any]:
+async def messages(page: Any, kind: str, count: int = 1) -> list[Any]:
     """The next messages of a kind; ``picture``: (age in ms, details, JPEG)."""
     found: list[Any] = []
     while len(found) < count:
-        message = await socket.receive(timeout=10)
+        message = await page.receive(timeout=10)
         if message.type is aiohttp.WSMsgType.BINARY and kind == "picture":
             age, length = struct.unpack_from("<fI", message.data)
             found.append((age, json.loads(message.data[8 : 8 + length]), message.data[8 + length :]))
@@ -169,9 +171,9 @@ def test_websocket_tells_what_was_found(served: Serve) -> None:
     """Without pictures: every shown frame with sequence and age, the camera's state and the figures."""
 
     async def work(client: Any) -> Any:
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            (about,) = await messages(socket, "about")
-            frames, stats = await messages(socket, "frame", 5), await messages(socket, "stats")
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            (about,) = await messages(page, "about")
+            frames, stats = await messages(page, "frame", 5), await messages(page, "stats")
             return about, frames, stats
 
     running = served()
@@ -190,18 +192,18 @@ def test_commands_take_effect(served: Serve, camera: SceneCamera) -> None:
     async def work(client: Any) -> Any:
         address = f"{running.link}ws"
         async with (
-            client.ws_connect(address, headers=origin(running)) as socket,
+            client.ws_connect(address, headers=origin(running)) as page,
             client.ws_connect(address, headers=origin(running)) as other,
         ):
             await messages(other, "about")
-            await socket.send_str(json.dumps({"command": "conf", "value": 0.5}))
+            await page.send_str(json.dumps({"command": "conf", "value": 0.5}))
             (about,) = await messages(other, "about")
             frames = await messages(other, "frame", 4)
-            await socket.send_str(json.dumps({"command": "conf", "value": 7}))
-            refused = await messages(socket, "refused")
+            await page.send_str(json.dumps({"command": "conf", "value": 7}))
+            refused = await messages(page, "refused")
             zone = {"name": "forbidden", "kind": "line", "points": [[0, 0], [1, 1]]}
-            await socket.send_str(json.dumps({"command": "zones", "value": [zone]}))
-            return about, frames[-1], refused + await messages(socket, "refused")
+            await page.send_str(json.dumps({"command": "zones", "value": [zone]}))
+            return about, frames[-1], refused + await messages(page, "refused")
 
     running = served()
     about, frame, refused = with_client(work)
@@ -234,20 +236,20 @@ def test_pictures_come_with_what_was_found(served: Serve) -> None:
     """Picture and details are of one frame; a third picture waits until one was drawn."""
 
     async def work(client: Any) -> Any:
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            await socket.send_str('{"command": "watch", "value": "plain"}')
-            first = await messages(socket, "picture", 2)
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            await page.send_str('{"command": "watch", "value": "plain"}')
+            first = await messages(page, "picture", 2)
             with pytest.raises((asyncio.TimeoutError, AssertionError)):
-                await asyncio.wait_for(messages(socket, "picture"), 0.5)
+                await asyncio.wait_for(messages(page, "picture"), 0.5)
             return first
 
     async def drawing(client: Any) -> Any:
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            await socket.send_str('{"command": "watch", "value": "plain"}')
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            await page.send_str('{"command": "watch", "value": "plain"}')
             found = []
             for _ in range(6):
-                found += await messages(socket, "picture")
-                await socket.send_str('{"command": "seen"}')
+                found += await messages(page, "picture")
+                await page.send_str('{"command": "seen"}')
             return found
 
     running = served()
@@ -266,9 +268,9 @@ def test_a_paused_camera_shows_its_last_frame(served: Serve, camera: SceneCamera
     time.sleep(0.1)
 
     async def work(client: Any) -> Any:
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            await socket.send_str('{"command": "watch", "value": "boxes"}')
-            return await messages(socket, "picture")
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            await page.send_str('{"command": "watch", "value": "boxes"}')
+            return await messages(page, "picture")
 
     running = served()
     assert len(with_client(work)) == 1
@@ -278,11 +280,11 @@ def test_a_lost_source_is_said(served: Serve, camera: SceneCamera) -> None:
     """Within a second, with the reason."""
 
     async def work(client: Any) -> Any:
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            await messages(socket, "stats")
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            await messages(page, "stats")
             camera.reason, camera.state = "the cable is out", "lost"
             while True:
-                (stats,) = await messages(socket, "stats")
+                (stats,) = await messages(page, "stats")
                 if stats["state"] == "lost":
                     return stats["reason"]
 
@@ -290,21 +292,47 @@ def test_a_lost_source_is_said(served: Serve, camera: SceneCamera) -> None:
     assert with_client(work) == "the cable is out"
 
 
-def test_a_slow_viewer_holds_no_one_back(served: Serve, camera: SceneCamera) -> None:
-    """One stream that nobody reads: the other viewer gets frames at their rate, and the memory stays."""
+def test_a_bad_reading_is_no_end(served: Serve, camera: SceneCamera, caplog: pytest.LogCaptureFixture) -> None:
+    """Figures that fail once are logged, and come again."""
+    left = [2]
+
+    def stats() -> dict[str, Any]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyError("fps")
+        return camera.stats()
 
     async def work(client: Any) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", running.door.port)
-        writer.write(f"GET /video.mjpg HTTP/1.1\r\nHost: 127.0.0.1:{running.door.port}\r\n\r\n".encode())
-        reader._transport.pause_reading()  # type: ignore[attr-defined]
-        await asyncio.sleep(1.0)
-        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as socket:
-            first, *_, last = await messages(socket, "frame", 30)
-        writer.close()
-        return last["sequence"] - first["sequence"]
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as page:
+            return len(await messages(page, "stats", 2))
+
+    running = served(callbacks=replace(camera.callbacks(), stats=stats))
+    assert with_client(work) == 2
+    assert [record.message for record in caplog.records] == ["The camera's page failed."]
+
+
+def test_the_device_gets_the_page() -> None:
+    """The wheel of a bundle contains the page's three files."""
+    names = {path.name for path in device_wheel.code_files()}
+    assert {"page.html", "page.css", "page.js", "server.py"} <= names
+
+
+def test_a_slow_viewer_holds_no_one_back(served: Serve, camera: SceneCamera) -> None:
+    """One stream that nobody reads: the other viewer gets the newest frames at their rate, and all are encoded."""
+
+    async def work(client: Any) -> int:
+        async with client.ws_connect(f"{running.link}ws", headers=origin(running)) as other:
+            first, *_, last = await messages(other, "frame", 30)
+            return last["sequence"] - first["sequence"]
 
     running = served()
-    assert with_client(work) <= 60
+    with socket.create_connection(("127.0.0.1", running.door.port)) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sendall(f"GET /video.mjpg HTTP/1.1\r\nHost: 127.0.0.1:{running.door.port}\r\n\r\n".encode())
+        time.sleep(1.5)
+        encoded = camera.hub.encoded
+        assert with_client(work) <= 60
+        assert camera.hub.encoded > encoded
     assert camera.hub.failed == 0
 
 

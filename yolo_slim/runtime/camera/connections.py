@@ -28,7 +28,7 @@ class Connections:
         self._refusing: set[asyncio.Task[None]] = set()
 
     def asked(self, protocol: object) -> None:
-        """Note that a connection sent a whole request."""
+        """Note that a connection sent a request that is answered: it keeps its place."""
         timer = self._silent.pop(protocol, None)
         if timer is not None:
             timer.cancel()
@@ -39,9 +39,13 @@ class Connections:
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
-                await self._accept(connection)
-            except OSError:  # no file descriptor is left, or the other end is gone already
+            except OSError:  # no file descriptor is left
                 await asyncio.sleep(_PAUSE_S)
+                continue
+            try:
+                await self._accept(connection)
+            except OSError:  # the other end is gone already
+                connection.close()
 
     async def _accept(self, connection: socket.socket) -> None:
         if self._open() >= self._limits.sockets and not self._drop_silent():

@@ -99,11 +99,12 @@ function paintBoxes(pen, answer, trackIds, scale) {
 }
 
 function label(pen, text, x, y, color, scale) {
-  const tall = 18 * scale, top = Math.max(0, y - tall);
+  const tall = 18 * scale, wide = pen.measureText(text).width + 8 * scale;
+  const top = Math.max(0, y - tall), left = Math.max(0, Math.min(x - scale, pen.canvas.width - wide));
   pen.fillStyle = color;
-  pen.fillRect(x - scale, top, pen.measureText(text).width + 8 * scale, tall);
+  pen.fillRect(left, top, wide, tall);
   pen.fillStyle = "#fff";
-  pen.fillText(text, x + 3 * scale, top + 13 * scale);
+  pen.fillText(text, left + 4 * scale, top + 13 * scale);
 }
 
 function trace(pen, points, isClosed) {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ STATE_S = 0.25
 """A change of state is said within this time."""
 HEARTBEAT_S = 10.0
 _FULL = "This camera has as many viewers as it can serve ({most}). Close one, or try again later."
+_LOG = logging.getLogger("yolo_slim.camera.page")
 T = TypeVar("T")
 
 
@@ -83,7 +85,7 @@ class Site:
         }
 
     def on_request(self, listener: Callable[[object], None]) -> None:
-        """Call ``listener`` with the connection of every request."""
+        """Call ``listener`` with the connection of every request that isn't refused."""
         self._asked = listener
 
     async def report(self) -> None:
@@ -92,18 +94,21 @@ class Site:
         while True:
             await asyncio.sleep(STATE_S)
             elapsed += STATE_S
-            stats = self._read_stats() if self.viewers else {}
-            if stats and (elapsed >= STATS_S or stats.get("state") != state):
-                self.viewers.note("stats", json.dumps({"type": "stats", **stats}))
-                elapsed, state = 0.0, stats.get("state")
+            try:
+                stats = self._read_stats() if self.viewers else {}
+                if stats and (elapsed >= STATS_S or stats.get("state") != state):
+                    elapsed, state = 0.0, stats.get("state")
+                    self.viewers.note("stats", json.dumps({"type": "stats", **stats}))
+            except Exception as error:  # one bad reading must not leave the page without figures for good
+                _log_faults([error])
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         from aiohttp import web
 
-        self._asked(request.protocol)
         refusal = self._guard.refusal(self._asked_by(request))
         if refusal is not None:
             return _text(refusal.text, refusal.status, close=True)
+        self._asked(request.protocol)
         try:
             return await handler(request)
         except SlimError as error:
@@ -179,8 +184,7 @@ class Site:
         finally:
             for task in (sending, receiving):
                 task.cancel()
-            # A lost connection ends a task with an error, which is no news here.
-            await asyncio.gather(sending, receiving, return_exceptions=True)
+            _log_faults(await asyncio.gather(sending, receiving, return_exceptions=True))
 
     async def _receive(self, socket: web.WebSocketResponse, viewer: Viewer) -> None:
         from aiohttp import WSMsgType
@@ -281,6 +285,13 @@ class Site:
 
     def _full(self) -> web.Response:
         return _text(_FULL.format(most=self._settings.limits.viewers), 503, close=True)
+
+
+def _log_faults(results: Sequence[object]) -> None:
+    """Log what is a fault of ours. A viewer that leaves ends its tasks with an error too, which is no news."""
+    for one in results:
+        if isinstance(one, Exception) and not isinstance(one, (ConnectionError, asyncio.TimeoutError)):
+            _LOG.error("The camera's page failed.", exc_info=one)
 
 
 def _variant(request: web.Request) -> str:
