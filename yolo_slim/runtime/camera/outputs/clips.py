@@ -80,6 +80,11 @@ class Clips:
         with self.faults.guarded():
             self._take(shown)
 
+    @property
+    def pending(self) -> int:
+        """Pictures that wait to be compressed."""
+        return self._pictures.pending
+
     def save(self) -> Path:
         """Write the last seconds now, and return the file. Takes about a second: not for the thread of the frames.
 

@@ -87,6 +87,11 @@ class Worker(Generic[Item]):
         if is_full:
             self._faults.lose("It is too slow for the frames.")
 
+    @property
+    def pending(self) -> int:
+        """Items that wait."""
+        return len(self._items)
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish what was left to do, if that takes no longer than the time limit."""
         with self._changed:
