@@ -146,7 +146,7 @@ def test_a_movie_has_the_time_of_its_pictures(known: Format, tmp_path: Path) -> 
 def test_a_movie_that_is_not_complete_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenCV says nothing on a full disk: the frames are counted, and the part is removed."""
     stills = [still(np.zeros((32, 32, 3), np.uint8), index / 10) for index in range(10)]
-    monkeypatch.setattr(movie, "_frames_in", lambda _: 6)
+    monkeypatch.setattr(movie, "frames_in", lambda _: 6)
     with pytest.raises(SlimError, match="wrote 6 of the 10 frames"):
         write_movie(tmp_path / "a.mp4", stills, FORMATS[0], 10.0)
     assert not list(tmp_path.iterdir())

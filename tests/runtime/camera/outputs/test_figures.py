@@ -118,7 +118,17 @@ def test_the_check_bites(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "is_now"), [(None, None), (False, False), (True, True), (0, False), (0x50000, False), (0x50005, True)]
+    ("value", "is_now"),
+    [
+        (None, None),
+        (False, False),
+        (True, True),
+        (0, False),
+        (0x50000, False),
+        (0x50005, True),
+        ([], False),
+        (["frequency capped"], True),
+    ],
 )
 def test_throttled_now_and_since_the_boot(value: object, is_now: bool | None) -> None:
     """A Raspberry Pi remembers what was; only what is now counts."""

@@ -48,6 +48,7 @@ def test_a_unit_starts_the_same_camera(tmp_path: Path) -> None:
     assert line(text, "WorkingDirectory") == str(tmp_path)
     assert 'Environment="PYTHONPATH=/opt/with space"' in text
     assert (line(text, "Restart"), line(text, "Type"), line(text, "WatchdogSec")) == ("on-failure", "notify", "120")
+    assert line(unit(settings(tmp_path / "50%h")), "WorkingDirectory") == f"{tmp_path}/50%%h"
     assert "User=" not in text
     assert line(text, "WantedBy") == "default.target"
 

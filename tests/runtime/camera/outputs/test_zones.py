@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,33 @@ def test_a_folder_for_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SlimError):
         save_layout(tmp_path / "file" / "zones.json", Layout())
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the page sends."""
+
+    name: str
+    kind: str
+    points: tuple[Point, ...]
+
+
+def test_the_page_shows_and_sends_a_layout() -> None:
+    """What is shown and sent back is the same layout; the anchor stays; an impossible one is refused."""
+    layout = Layout(lines=(MIDDLE,), zones=(SQUARE,), anchor="center")
+    sent = [Drawn(one["name"], one["kind"], tuple(map(tuple, one["points"]))) for one in layout.to_page()]
+    assert Layout.from_page(sent, "center") == layout
+    with pytest.raises(SlimError):
+        Layout.from_page([*sent, Drawn("door", "zone", SQUARE.points)])
+
+
+def test_counts_by_name_are_for_the_page() -> None:
+    """One object for lines and zones."""
+    counting = Counting(Layout(lines=(MIDDLE,), zones=(SQUARE,)), print, is_tracked=True)
+    assert counting.by_name() == {
+        "door": {"in": 0, "out": 0},
+        "desk": {"inside": 0, "entered": 0, "longest_s": 0.0},
+    }
 
 
 def test_a_layout_as_json_is_plain() -> None:
