@@ -16,6 +16,7 @@ from tests.helpers.constants import ROOT
 from tests.helpers.shown_frames import CONTEXT, detections, shown
 from tests.helpers.waiting import wait_until
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime.camera.outputs import worker
 from yolo_slim.runtime.camera.outputs.jsonl import JsonLines, JsonlSettings
 from yolo_slim.runtime.camera.outputs.worker import Faults, Worker
 
@@ -89,8 +90,9 @@ def test_a_file_goes_on_after_a_restart(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 1
 
 
-def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines are counted, and written again when there is room."""
+    monkeypatch.setattr(worker, "CALM_S", 0.0)
     path, said = tmp_path / "out.jsonl", list[str]()
     path.symlink_to("/dev/full")
     lines = JsonLines(JsonlSettings(target=str(path)), CONTEXT, said.append)
@@ -110,6 +112,7 @@ def test_a_full_disk_is_said_once_and_tried_again(tmp_path: Path) -> None:
 PART = """
 import json, resource, sys
 from tests.helpers.shown_frames import CONTEXT, detections, shown
+from yolo_slim.runtime.camera.outputs import worker
 from yolo_slim.runtime.camera.outputs.jsonl import JsonLines, JsonlSettings
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 lines = JsonLines(JsonlSettings(target=sys.argv[1]), CONTEXT, print)
@@ -141,29 +144,41 @@ def test_a_file_that_cannot_be_written_is_refused_at_the_start(kind: str, tmp_pa
         write(tmp_path if kind == "folder" else tmp_path / "file" / "out.jsonl", 0, [])
 
 
-def test_a_slow_disk_does_not_stop_frames() -> None:
+def test_a_slow_disk_does_not_stop_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that hangs keeps no frame waiting: what finds no room is lost, counted, and said once."""
+    monkeypatch.setattr(worker, "CALM_S", 0.0)
     gate, said = threading.Event(), list[str]()
     faults = Faults("slow", said.append)
-    worker: Worker[int] = Worker(lambda _: gate.wait(20), faults, room=3)
+    slow: Worker[int] = Worker(lambda _: gate.wait(20), faults, room=3)
     start = time.monotonic()
     for item in range(50):
-        worker.put(item)
+        slow.put(item)
     assert time.monotonic() - start < 5
     assert faults.lost >= 46
     assert said == ["slow: It is too slow for the frames. The camera goes on, and tries again."]
     gate.set()
-    worker.close()
+    slow.close()
     assert said[1:] == [f"slow: works again; {faults.lost} lost."]
+
+
+def test_a_fault_that_comes_and_goes_is_said_once() -> None:
+    """On a full disk short lines fit and long ones don't: not two messages for each of them."""
+    said: list[str] = []
+    faults = Faults("disk", said.append)
+    for _ in range(50):
+        faults.lose("It is full.")
+        faults.works()
+    assert faults.lost == 50
+    assert said == ["disk: It is full. The camera goes on, and tries again."]
 
 
 def test_closing_finishes_what_is_left_but_does_not_wait_for_ever() -> None:
     """A hanging disk doesn't keep the camera from ending."""
     done: list[int] = []
-    worker: Worker[int] = Worker(done.append, Faults("x", print), room=10)
+    quick: Worker[int] = Worker(done.append, Faults("x", print), room=10)
     for item in range(5):
-        worker.put(item)
-    worker.close()
+        quick.put(item)
+    quick.close()
     assert done == list(range(5))
     gate, start = threading.Event(), time.monotonic()
     stuck: Worker[int] = Worker(lambda _: gate.wait(20), Faults("x", print), room=10)

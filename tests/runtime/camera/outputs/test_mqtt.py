@@ -17,7 +17,7 @@ from tests.helpers.mqtt_broker import Broker
 from tests.helpers.shown_frames import CONTEXT, detections, shown
 from tests.helpers.waiting import wait_until
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime.camera.outputs import mqtt
+from yolo_slim.runtime.camera.outputs import mqtt, worker
 from yolo_slim.runtime.camera.outputs.broker_address import parse_address
 from yolo_slim.runtime.camera.outputs.discovery import Topics, config_of, sensors_of, state_of
 from yolo_slim.runtime.camera.outputs.mqtt import Figures, Mqtt
@@ -55,11 +55,10 @@ def test_home_assistant_finds_a_camera() -> None:
         assert broker.wait_for("home/door/availability", lambda text: text == "offline").is_retained
         fps = broker.wait_for("homeassistant/sensor/home_door/fps/config")
         names = [one.topic.split("/")[-2] for one in broker.messages if one.topic.endswith("/config")]
-    assert json.loads(state.payload) == {
-        **{key: STATS[key] for key in ("fps", "latency_ms", "state", "celsius")},
-        "objects": {"person": 2},
-        **COUNTS,
-    }
+    published = json.loads(state.payload)
+    expected = {**STATS, "objects": {"person": 2}, **COUNTS, "age_s": None, "infer_ms": {"p50": None}}
+    assert {key: published.get(key, 100.0) for key in expected} == expected
+    assert "rss_mb" not in published
     value = json.loads(event.payload)
     assert (value["event_type"], value["class"], value["direction"]) == ("crossed", "person", "in")
     assert not event.is_retained
@@ -86,6 +85,15 @@ def test_every_sensor_reads_a_value_that_is_published() -> None:
     assert (found["front door: in"], found['a "b": entered']) == ("2", "3")
 
 
+def test_what_is_not_known_is_null() -> None:
+    """No sensor's template fails, before the first frame and on a device without a thermometer."""
+    jinja2 = pytest.importorskip("jinja2")
+    state = json.loads(json.dumps(state_of({"latency_ms": None}, {}, {})))
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    templates = [config_of(sensor, Topics(base="x"), "a Pi")["value_template"] for sensor in sensors_of(state)]
+    assert {environment.from_string(one).render(value_json=state) for one in templates} == {"None"}
+
+
 def test_keys_of_sensors_are_unique() -> None:
     """Names that differ only in signs stay apart; topics contain no signs."""
     state = state_of({}, {"a b": 1, "a_b": 1, "a-b": 1, "a/b": 1, "ä": 1}, {})
@@ -104,8 +112,9 @@ def test_a_line_that_is_gone_is_removed() -> None:
         assert broker.wait_for(topic, lambda text: text == "").is_retained
 
 
-def test_a_broker_that_is_lost_comes_back() -> None:
+def test_a_broker_that_is_lost_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames go on; it is said once; events wait; everything is announced again."""
+    monkeypatch.setattr(worker, "CALM_S", 0.0)
     said: list[str] = []
     with Broker() as first:
         port = first.port

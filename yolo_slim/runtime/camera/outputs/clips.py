@@ -72,7 +72,7 @@ class Clips:
         self._due_s: float | None = None
         self._writing = threading.Lock()
         self.faults = Faults("Clips", say)
-        self._pictures: Worker[Shown] = Worker(self._keep, Faults("Clips (pictures)", say), room=2)
+        self._pictures: Worker[Shown] = Worker(self._keep, Faults("Clips (pictures)", say), room=5)
         self._files: Worker[tuple[Still, ...]] = Worker(self._write, self.faults, room=2)
 
     def shown(self, shown: Shown) -> None:
