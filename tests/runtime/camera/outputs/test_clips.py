@@ -223,6 +223,14 @@ def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path)
     assert "--clips" in caught.value.remedy
 
 
+def test_a_full_disk_at_the_start_is_not_the_fault_of_opencv(tmp_path: Path) -> None:
+    """The message names the disk, not packages to install."""
+    (tmp_path / movie.PROBE).symlink_to("/dev/full")
+    with pytest.raises(SlimError, match="disk is full"):
+        clips_in(tmp_path, [])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").is_dir(), reason="root may write everywhere")
 def test_a_folder_without_permission_is_refused_at_the_start() -> None:
     """As root too: nobody may make folders in /proc."""

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,12 +126,17 @@ def test_a_broker_that_is_lost_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
     start = time.monotonic()
     for _ in range(500):
         found.shown(shown(TWO, 0.0))
-    found.event(CROSSED)
+    before = found.faults.lost
+    for index in range(150):
+        found.event(replace(CROSSED, track=index))
+    assert found.faults.lost >= before + 50
     assert time.monotonic() - start < 5
     with Broker(port=port) as second:
         assert second.wait_for("home/door/availability").payload == "online"
         second.wait_for("homeassistant/sensor/home_door/fps/config")
-        assert json.loads(second.wait_for("home/door/events").payload)["name"] == "front door"
+        second.wait_for("home/door/events", lambda text: json.loads(text)["track"] == 99)
+        events = [json.loads(one.payload) for one in second.messages if one.topic == "home/door/events"]
+        assert [one["track"] for one in events] == list(range(100))
         wait_until(lambda: len(said) == 2)
         camera.__exit__(None, None, None)
     assert said[0].startswith(f"MQTT broker 127.0.0.1:{port}: The connection is lost")

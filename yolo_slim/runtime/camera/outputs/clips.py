@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.frame import Shown
 from yolo_slim.runtime.camera.outputs.budget import DiskBudget, clip_name, remove_parts
-from yolo_slim.runtime.camera.outputs.movie import usable_format, write_movie
+from yolo_slim.runtime.camera.outputs.movie import PROBE, usable_format, write_movie
 from yolo_slim.runtime.camera.outputs.record import Context, slim_detections
 from yolo_slim.runtime.camera.outputs.refusal import refusals_explained
 from yolo_slim.runtime.camera.outputs.ring import Ring, Still, still
@@ -59,8 +59,7 @@ class Clips:
         with refusals_explained(settings.folder, _REMEDY):
             settings.folder.mkdir(parents=True, exist_ok=True)
             remove_parts(settings.folder)
-            (settings.folder / ".yolo_slim-clip-probe").write_bytes(b"")
-            (settings.folder / ".yolo_slim-clip-probe").unlink()
+            _probe(settings.folder / PROBE)
         self._format = usable_format(settings.folder)
         self._settings = settings
         self._context = context
@@ -136,6 +135,14 @@ class Clips:
             write_movie(path, stills, self._format, self._settings.rate)
         self._say(f"Clip: {path}")
         return path
+
+
+def _probe(path: Path) -> None:
+    """Write some kilobytes, because OpenCV doesn't say why it can't write a video."""
+    try:
+        path.write_bytes(bytes(1 << 16))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _estimated_bytes(stills: tuple[Still, ...], rate: float) -> int:
