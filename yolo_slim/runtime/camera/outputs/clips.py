@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.frame import Shown
 from yolo_slim.runtime.camera.outputs.budget import DiskBudget, clip_name, remove_parts
-from yolo_slim.runtime.camera.outputs.movie import usable_format, write_movie
+from yolo_slim.runtime.camera.outputs.movie import PROBE, usable_format, write_movie
 from yolo_slim.runtime.camera.outputs.record import Context, slim_detections
 from yolo_slim.runtime.camera.outputs.refusal import refusals_explained
 from yolo_slim.runtime.camera.outputs.ring import Ring, Still, still
@@ -59,8 +59,7 @@ class Clips:
         with refusals_explained(settings.folder, _REMEDY):
             settings.folder.mkdir(parents=True, exist_ok=True)
             remove_parts(settings.folder)
-            (settings.folder / ".yolo_slim-clip-probe").write_bytes(b"")
-            (settings.folder / ".yolo_slim-clip-probe").unlink()
+            _probe(settings.folder / PROBE)
         self._format = usable_format(settings.folder)
         self._settings = settings
         self._context = context
@@ -72,13 +71,18 @@ class Clips:
         self._due_s: float | None = None
         self._writing = threading.Lock()
         self.faults = Faults("Clips", say)
-        self._pictures: Worker[Shown] = Worker(self._keep, Faults("Clips (pictures)", say), room=2)
+        self._pictures: Worker[Shown] = Worker(self._keep, Faults("Clips (pictures)", say), room=5)
         self._files: Worker[tuple[Still, ...]] = Worker(self._write, self.faults, room=2)
 
     def shown(self, shown: Shown) -> None:
         """Take a frame."""
         with self.faults.guarded():
             self._take(shown)
+
+    @property
+    def pending(self) -> int:
+        """Pictures that wait to be compressed."""
+        return self._pictures.pending
 
     def save(self) -> Path:
         """Write the last seconds now, and return the file. Takes about a second: not for the thread of the frames.
@@ -131,6 +135,14 @@ class Clips:
             write_movie(path, stills, self._format, self._settings.rate)
         self._say(f"Clip: {path}")
         return path
+
+
+def _probe(path: Path) -> None:
+    """Write some kilobytes, because OpenCV doesn't say why it can't write a video."""
+    try:
+        path.write_bytes(bytes(1 << 16))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _estimated_bytes(stills: tuple[Still, ...], rate: float) -> int:

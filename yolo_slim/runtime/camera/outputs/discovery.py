@@ -69,13 +69,15 @@ FIGURES = (
     Sensor(key="age", name="Age of the newest frame", path=("age_s",), unit="s", device_class="duration"),
     Sensor(key="dropped", name="Dropped frames", path=("dropped",), state_class="total_increasing"),
 )
-_STATS = ("fps", "source_fps", "latency_ms", "infer_ms", "dropped", "age_s", "state", "reason", "celsius", "throttled")
+_STATS = ("fps", "source_fps", "dropped", "age_s", "state", "reason", "celsius", "throttled")
+_PERCENTILES = {"latency_ms": ("p50", "p99"), "infer_ms": ("p50",)}
 
 
 def state_of(stats: Mapping[str, object], objects: Mapping[str, int], counts: JsonObject) -> JsonObject:
-    """What is published once per second."""
+    """What is published once per second. What isn't known is null, which Home Assistant shows as unknown."""
     return {
-        **{key: stats[key] for key in _STATS if key in stats},
+        **{key: stats.get(key) for key in _STATS},
+        **{key: _known(stats.get(key), percentiles) for key, percentiles in _PERCENTILES.items()},
         "objects": dict(objects),
         "lines": counts.get("lines", {}),
         "zones": counts.get("zones", {}),
@@ -130,6 +132,11 @@ def event_config(topics: Topics, device: str) -> JsonObject:
         "state_topic": topics.events,
         "event_types": list(EVENT_TYPES),
     }
+
+
+def _known(values: object, keys: tuple[str, ...]) -> JsonObject:
+    """Some keys of a mapping; null where it, or one of them, is missing."""
+    return {key: values.get(key) if isinstance(values, Mapping) else None for key in keys}
 
 
 def _common(key: str, name: str, topics: Topics, device: str) -> JsonObject:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, write_json
@@ -43,6 +43,22 @@ class Zone:
     """Corners of the polygon, at least three."""
 
 
+class Drawn(Protocol):
+    """A line or a zone as the page sends it."""
+
+    @property
+    def name(self) -> str:
+        """Unique in a layout."""
+
+    @property
+    def kind(self) -> str:
+        """``line`` or ``zone``."""
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Two of a line, three or more of a zone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """All lines and zones of a camera."""
@@ -60,6 +76,27 @@ class Layout:
             "lines": [{"name": one.name, "start": list(one.start), "end": list(one.end)} for one in self.lines],
             "zones": [{"name": one.name, "points": [list(point) for point in one.points]} for one in self.zones],
         }
+
+    def to_page(self) -> list[JsonObject]:
+        """All lines and zones in one list, each with its kind and points."""
+        lines = [{"name": one.name, "kind": "line", "points": [list(one.start), list(one.end)]} for one in self.lines]
+        zones = [{"name": one.name, "kind": "zone", "points": [list(at) for at in one.points]} for one in self.zones]
+        return lines + zones
+
+    @classmethod
+    def from_page(cls, drawn: Sequence[Drawn], anchor: str = "bottom") -> Layout:
+        """What the page sent.
+
+        Raises:
+            SlimError: names every problem.
+        """
+        lines = [
+            {"name": one.name, "start": list(one.points[0]), "end": list(one.points[-1])}
+            for one in drawn
+            if one.kind == "line" and one.points
+        ]
+        zones = [{"name": one.name, "points": list(one.points)} for one in drawn if one.kind == "zone"]
+        return cls.from_json({"schema": SCHEMA, "anchor": anchor, "lines": lines, "zones": zones})
 
     @classmethod
     def from_json(cls, value: object) -> Layout:

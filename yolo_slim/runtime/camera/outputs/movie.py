@@ -67,6 +67,15 @@ def write_movie(path: Path, stills: Sequence[Still], known: Format, rate: float)
         part.unlink(missing_ok=True)
 
 
+def frames_in(path: Path) -> int:
+    """Frames of a video; 0 where it can't be read."""
+    reader = cv2.VideoCapture(str(path))
+    try:
+        return round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() and reader.read()[0] else 0
+    finally:
+        reader.release()
+
+
 def _at_rate(stills: Sequence[Still], rate: float) -> Iterator[NDArray[np.uint8]]:
     """Images at equal distances in time. Decoded one by one: together they would fill the memory."""
     alike = [one for one in stills if one.size_hw == stills[-1].size_hw]
@@ -100,7 +109,7 @@ def _write(path: Path, images: Iterable[NDArray[np.uint8]], known: Format, rate:
         count += 1
     if writer is not None:
         writer.release()
-    written = _frames_in(path)
+    written = frames_in(path)
     if written < count:
         fact = f"OpenCV wrote {written} of the {count} frames of a clip to {path.parent}."
         raise SlimError(fact, remedy="Check that the disk isn't full.")
@@ -111,11 +120,3 @@ def _opened(path: Path, known: Format, rate: float, size: tuple[int, int]) -> An
     if not writer.isOpened():
         raise SlimError(f"OpenCV {cv2.__version__} can't write {path.suffix} videos to {path.parent}.")
     return writer
-
-
-def _frames_in(path: Path) -> int:
-    reader = cv2.VideoCapture(str(path))
-    try:
-        return round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() and reader.read()[0] else 0
-    finally:
-        reader.release()

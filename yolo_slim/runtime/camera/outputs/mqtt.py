@@ -32,6 +32,8 @@ LONGEST_WAIT_S = 60
 """Between two attempts to connect again; the first comes after one second."""
 MOST_EVENTS = 100
 """Events that wait for a broker that is gone."""
+_QUEUE_IS_FULL = 15
+"""paho's ``MQTT_ERR_QUEUE_SIZE``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +88,15 @@ class Mqtt:
                 "class": self._context.name_of(event.class_id),
                 **event.to_json(),
             }
-            self._publish(self._topics.events, value, qos=1)
+            if self._publish(self._topics.events, value, qos=1).rc == _QUEUE_IS_FULL:
+                self.faults.lose("Too many events wait for it.")
 
     def close(self) -> None:
         """Say that the camera is offline, and end the connection."""
         self._is_closing.set()
         self._ticker.join(CONNECT_S)
         if self._client.is_connected():
-            info = self._client.publish(self._topics.availability, discovery.OFFLINE, qos=1, retain=True)
+            info = self._client.publish(self._topics.availability, discovery.OFFLINE, qos=0, retain=True)
             with self.faults.guarded():
                 info.wait_for_publish(2)
         self._client.disconnect()
@@ -127,7 +130,8 @@ class Mqtt:
             return
         # Announced again: a broker that starts anew may have forgotten everything.
         self._announced, self._last = set(), None
-        client.publish(self._topics.availability, discovery.ONLINE, qos=1, retain=True)
+        # Of quality 0, because a message of quality 1 finds no room behind the events that wait.
+        client.publish(self._topics.availability, discovery.ONLINE, qos=0, retain=True)
 
     def _on_disconnect(self, _client: Any, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         if not self._is_closing.is_set() and self._has_answer.is_set():

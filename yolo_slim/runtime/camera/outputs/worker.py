@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from yolo_slim.errors import SlimError
 
 Item = TypeVar("Item")
 Say = Callable[[str], object]
+CALM_S = 10.0
+"""Seconds without a loss before a fault is over: on a full disk short lines fit and long ones don't, in turns."""
 
 
 class Faults:
@@ -24,6 +27,7 @@ class Faults:
         self._say = say
         self._present = ""
         self._before = 0
+        self._lost_at_s = 0.0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -51,6 +55,7 @@ class Faults:
             is_new = not self._present
             self._before = self.lost if is_new else self._before
             self._present = reason
+            self._lost_at_s = time.monotonic()
             self.lost += 1
         if is_new:
             self._say(f"{self._name}: {reason} The camera goes on, and tries again.")
@@ -58,8 +63,9 @@ class Faults:
     def works(self) -> None:
         """An item got through."""
         with self._lock:
-            was_broken, self._present = bool(self._present), ""
-        if was_broken:
+            is_over = bool(self._present) and time.monotonic() - self._lost_at_s >= CALM_S
+            self._present = "" if is_over else self._present
+        if is_over:
             self._say(f"{self._name}: works again; {self.lost - self._before} lost.")
 
 
@@ -86,6 +92,11 @@ class Worker(Generic[Item]):
                 self._changed.notify()
         if is_full:
             self._faults.lose("It is too slow for the frames.")
+
+    @property
+    def pending(self) -> int:
+        """Items that wait."""
+        return len(self._items)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Finish what was left to do, if that takes no longer than the time limit."""
