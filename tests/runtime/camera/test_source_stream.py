@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import pytest
 from tests.helpers.streams import free_port, lag_s, mjpeg_server, raw_server, rtsp_server, why_no_rtsp
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.frame import Source, SourceLost
-from yolo_slim.runtime.camera.sources import SourceOptions, open_source, parse_source
+from yolo_slim.runtime.camera.sources import SourceOptions, open_source, parse_source, stream
 from yolo_slim.runtime.camera.sources.stream import VARIABLE
 
 QUICK = SourceOptions(open_limit_s=1, read_limit_s=0.5)
@@ -67,6 +69,57 @@ def test_mjpeg(http: int) -> None:
         source.close()
     assert VARIABLE not in os.environ
     assert source.name.endswith("//joe:***@127.0.0.1:" + f"{http}/auth")
+
+
+def test_opening_again_and_again(http: int) -> None:
+    """Sources that are closed leave no thread and no open file behind."""
+    before = sockets()
+    for _ in range(6):
+        opened(f"http://127.0.0.1:{http}/mjpg").close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("camera ")]
+    ends_s = time.monotonic() + 5
+    while sockets() > before and time.monotonic() < ends_s:  # the server's own ends, until it notices
+        time.sleep(0.05)
+    assert sockets() <= before
+
+
+def sockets() -> int:
+    """Count this process's open connections."""
+    count = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            count += str(entry.readlink()).startswith("socket:")
+    return count
+
+
+@pytest.mark.parametrize(("width", "height", "threads"), [(1920, 1080, [1]), (3840, 2160, [1, 5])])
+def test_decoding_threads(
+    http: int, monkeypatch: pytest.MonkeyPatch, width: int, height: int, threads: list[int]
+) -> None:
+    """One thread decodes, because each further one adds a frame of lag; a picture too large for one takes all cores."""
+    asked: list[int] = []
+
+    class Large:
+        def __init__(self, url: str, backend: int, parameters: list[int]) -> None:
+            asked.append(parameters[parameters.index(cv2.CAP_PROP_N_THREADS) + 1])
+            self.sizes = {cv2.CAP_PROP_FRAME_WIDTH: width, cv2.CAP_PROP_FRAME_HEIGHT: height}
+
+        def get(self, key: int) -> int:
+            return self.sizes.get(key, 0)
+
+        def isOpened(self) -> bool:
+            return True
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            return True, np.zeros((2, 2, 3), np.uint8)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Large)
+    monkeypatch.setattr(stream, "cores", lambda: 5)
+    opened(f"http://127.0.0.1:{http}/mjpg").close()
+    assert asked == threads
 
 
 def test_users_own_ffmpeg_options(http: int, monkeypatch: pytest.MonkeyPatch) -> None:

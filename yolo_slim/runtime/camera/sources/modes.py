@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 QUERYCAP, ENUM_FMT, REQBUFS = 0x80685600, 0xC0405602, 0xC0145608
 ENUM_FRAMESIZES, ENUM_FRAMEINTERVALS = 0xC02C564A, 0xC034564B
@@ -93,27 +94,25 @@ def is_busy(descriptor: int, ioctl: Ioctl) -> bool:
     return False
 
 
-def users_of(path: str) -> list[str]:
+def users_of(device: Path) -> list[str]:
     """Other programs that have a device open, such as ``zoom (process 123)``; those of other users stay hidden."""
-    own, found = str(os.getpid()), []
-    for process in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208
-        if process != own and path in _open_files(process):
-            found.append(f"{_name_of(process)} (process {process})")
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and process.name != str(os.getpid()) and device in _open_files(process):
+            found.append(f"{_name_of(process)} (process {process.name})")
     return found
 
 
-def _open_files(process: str) -> set[str]:
-    folder = f"/proc/{process}/fd"
+def _open_files(process: Path) -> set[Path]:
     try:
-        return {os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}  # noqa: PTH115, PTH208
+        return {entry.readlink() for entry in (process / "fd").iterdir()}
     except OSError:  # it ended, or is another user's
         return set()
 
 
-def _name_of(process: str) -> str:
+def _name_of(process: Path) -> str:
     try:
-        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
-            return stream.read().strip()
+        return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return "a program"
 

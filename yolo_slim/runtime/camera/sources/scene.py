@@ -74,8 +74,7 @@ def _background(time_s: float, size: tuple[int, int]) -> NDArray[np.uint8]:
     width, height = size
     phase = (np.arange(width) + 40 * time_s) * (2 * math.pi / 160)
     row = (112 + 24 * np.sin(phase)).astype(np.uint8)
-    # A copy, because the picture is drawn into it; NumPy's repeated views can't be written.
-    return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
+    return cv2.repeat(cv2.cvtColor(row[None], cv2.COLOR_GRAY2BGR), height, 1)
 
 
 def _pictures(folder: Path | None) -> list[NDArray[np.uint8]]:

@@ -129,7 +129,7 @@ def _refused(path: Path, error: OSError) -> SlimError:
 
 
 def _busy(path: Path) -> SourceLost:
-    users = users_of(str(path.resolve()))
+    users = users_of(path.resolve())
     return SourceLost(f"The camera {path} is used by another program.", culprits=users, remedy="End that program.")
 
 
