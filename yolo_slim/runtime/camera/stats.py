@@ -192,7 +192,6 @@ class LastMinute:
             captured, shown, first_s = tuple(self._captured), tuple(self._shown), self._first_s
         if first_s is None:
             return Figures()
-        captured = tuple(at_s for at_s in captured if at_s > now_s - WINDOW_S)
         shown = tuple(one for one in shown if one.at_s > now_s - WINDOW_S)
         times = [one.at_s for one in shown]
         latencies = [(one.at_s - one.captured_s) * 1e3 for one in shown]
