@@ -28,6 +28,7 @@ from yolo_slim.runtime.bench import bench_images
 from yolo_slim.runtime.camera.capture import CaptureSettings
 from yolo_slim.runtime.camera.frame import Shown, SourceLost
 from yolo_slim.runtime.camera.live import Live, LiveSettings
+from yolo_slim.runtime.camera.stats import WINDOW_S
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.load import busy_reasons, load_since, start
 from yolo_slim.runtime.sources import Skipped
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 FRAMES_A_SOURCE = 1000
 EVERY_S = 2.0
 PAUSE_S = 1.0
-SETTLED_SHARE = 0.1
-"""Memory of the long run counts from this share of its time on."""
+SETTLED_S = WINDOW_S + 10
+"""Memory of the long run counts from here on: the figures keep a minute of events, which fills up first."""
 
 
 class Loop:
@@ -137,7 +138,8 @@ def long_run(detector: Detector, images: Images, minutes: float) -> tuple[list[U
 
 def growth(usage: Sequence[Usage]) -> JsonObject:
     """How much memory, files and threads grew after the run had settled: medians of its first and last tenth."""
-    settled = usage[int(SETTLED_SHARE * len(usage)) :]
+    settled_s = min(SETTLED_S, usage[-1].at_s / 2)
+    settled = [one for one in usage if one.at_s >= settled_s]
     tenth = max(len(settled) // 10, 1)
     first, last = settled[:tenth], settled[-tenth:]
 
