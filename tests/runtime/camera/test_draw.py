@@ -73,9 +73,9 @@ def test_age() -> None:
     """A live picture stays as it is, a stale one says its age, and later it has no colour but the label's."""
     assert draw.draw_age(IMAGE, 0.1, "live") is IMAGE
     stale, grey = (draw.draw_age(IMAGE, age, how) for age, how in ((2.0, "stale"), (4.0, "grey")))
-    assert (stale[-1] == IMAGE[-1]).all()
-    assert (stale[0] != IMAGE[0]).any()
-    assert len({int(value) for value in grey[-1].ravel()}) == 1
+    assert (stale[:100] == IMAGE[:100]).all()
+    assert (stale[-4] != IMAGE[-4]).any()
+    assert len({int(value) for value in grey[:100].ravel()}) == 1
     assert (IMAGE == (40, 90, 160)).all()
 
 

@@ -77,4 +77,5 @@ def test_memory_now_is_at_most_the_peak() -> None:
     now, peak = memory_mb(), peak_memory_mb()
     assert now is not None
     assert peak is not None
-    assert 10 < now <= peak
+    # The kernel adds up what it counted on each core, so both are off by a little.
+    assert 10 < now < 1.1 * peak

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from yolo_slim.runtime.camera.frame import Shown
     from yolo_slim.runtime.camera.status import Freshness
 
-SHAPE_COLOR = (0, 215, 255)
+SHAPE_COLOR = (0, 110, 200)
 TITLE_COLOR = (60, 60, 60)
 AGE_COLOR = (0, 0, 200)
 
@@ -86,7 +86,8 @@ def draw_age(image_bgr: NDArray[np.uint8], age_s: float, freshness: Freshness) -
     if freshness == "live":
         return image_bgr
     canvas = image_bgr.copy() if freshness == "stale" else _grey(image_bgr)
-    label(canvas, f"{age_s:.0f} s old", (0, 0), AGE_COLOR)
+    # At the lower edge: titles are at the upper one.
+    label(canvas, f"{age_s:.0f} s old", (0, canvas.shape[0]), AGE_COLOR)
     return canvas
 
 

@@ -47,7 +47,7 @@ class Figures:
     source_fps: float = 0.0
     """Frames that the source gave per second."""
     latency_ms: Mapping[str, float | None] = field(default_factory=lambda: {"p50": None, "p99": None})
-    """From a frame's arrival until every output has it, p50 and p99."""
+    """From a frame's arrival to its detections, p50 and p99."""
     queue_age_ms: float | None = None
     """Median age of a frame when the first bundle takes it."""
     dropped_last_minute: int = 0
@@ -135,7 +135,9 @@ class LiveStats:
         lines = [f"{totals.shown} frames shown in {self.uptime_s:.0f} s, {each:.1f} FPS; {totals.dropped} dropped."]
         p50, p99 = figures.latency_ms.get("p50"), figures.latency_ms.get("p99")
         if p50 is not None and p99 is not None:
-            lines.append(f"Last minute: {figures.fps:.1f} FPS, from arrival to shown {p50:.0f} ms, p99 {p99:.0f} ms.")
+            lines.append(
+                f"Last minute: {figures.fps:.1f} FPS, from arrival to detections {p50:.0f} ms, p99 {p99:.0f} ms."
+            )
         for name, own in figures.bundles.items():
             if own.fps is not None:
                 lines.append(f"{name}: {own.fps:.1f} FPS alone, infer {own.infer_ms:.1f} of {own.total_ms:.1f} ms.")
@@ -152,6 +154,7 @@ class _Passed:
     at_s: float
     captured_s: float
     taken_s: float
+    ready_s: float
     dropped: int
     times: Mapping[str, tuple[float, float, float, float]]
 
@@ -182,7 +185,7 @@ class LastMinute:
         """
         all_times = {name: answer.times for name, answer in shown.answers.items()}
         times = {name: (one.pre_ms, one.infer_ms, one.post_ms, one.total_ms) for name, one in all_times.items()}
-        passed = _Passed(at_s, shown.frame.captured_s, taken_s, dropped, times)
+        passed = _Passed(at_s, shown.frame.captured_s, taken_s, shown.ready_s, dropped, times)
         with self._lock:
             self._shown.append(passed)
 
@@ -192,10 +195,9 @@ class LastMinute:
             captured, shown, first_s = tuple(self._captured), tuple(self._shown), self._first_s
         if first_s is None:
             return Figures()
-        captured = tuple(at_s for at_s in captured if at_s > now_s - WINDOW_S)
         shown = tuple(one for one in shown if one.at_s > now_s - WINDOW_S)
         times = [one.at_s for one in shown]
-        latencies = [(one.at_s - one.captured_s) * 1e3 for one in shown]
+        latencies = [(one.ready_s - one.captured_s) * 1e3 for one in shown]
         return Figures(
             fps=_rate(times, now_s, first_s, WINDOW_S),
             fps_now=_rate(times, now_s, first_s, NOW_S),

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
 from yolo_slim.runtime.camera.draw import Shape, picture
 from yolo_slim.runtime.camera.hub import Hub
 from yolo_slim.runtime.camera.live import Live
-from yolo_slim.runtime.camera.outputs.layout import Layout, Line, Zone
-from yolo_slim.runtime.camera.page_commands import CameraCommand, DrawnZone, SetClasses, SetConf, SetPaused, SetZones
+from yolo_slim.runtime.camera.outputs.layout import Layout
+from yolo_slim.runtime.camera.page_commands import CameraCommand, SetClasses, SetConf, SetPaused, SetZones
 from yolo_slim.runtime.camera.program import Outputs
 from yolo_slim.runtime.camera.qr import qr_text
 from yolo_slim.runtime.camera.server import Callbacks, Running, ServerSettings, serve
@@ -81,12 +80,11 @@ class View:
         return {name: self._live.names(name) or names for name, names in self._names.items()}
 
     def _shapes(self) -> Iterator[Shape]:
-        layout, counts = self._outputs.counting.layout, self._outputs.counting.counts()
+        layout, counts = self._outputs.counting.layout, self._outputs.counting.by_name()
         for line in layout.lines:
-            yield Shape(points=(line.start, line.end), text=f"{line.name} {_text(counts['lines'].get(line.name))}")
+            yield Shape(points=(line.start, line.end), text=f"{line.name} {_text(counts.get(line.name))}")
         for zone in layout.zones:
-            text = f"{zone.name} {_text(counts['zones'].get(zone.name))}"
-            yield Shape(points=zone.points, text=text, is_closed=True)
+            yield Shape(points=zone.points, text=f"{zone.name} {_text(counts.get(zone.name))}", is_closed=True)
 
     def _about(self) -> JsonObject:
         settings = self._live.settings
@@ -97,12 +95,11 @@ class View:
             "conf": self._usual_conf if settings.conf is None else settings.conf,
             "classes": None if settings.classes is None else sorted(settings.classes),
             "paused": settings.paused,
-            "zones": [_drawn(shape) for shape in _all(self._outputs.counting.layout)],
+            "zones": self._outputs.counting.layout.to_page(),
         }
 
     def _stats(self) -> JsonObject:
-        counts = self._outputs.counting.counts()
-        return {**self._outputs.stats(), "counts": {**counts["lines"], **counts["zones"]}}
+        return {**self._outputs.stats(), "counts": self._outputs.counting.by_name()}
 
     def _obey(self, command: CameraCommand) -> None:
         """Carry out what someone did on the page.
@@ -117,30 +114,7 @@ class View:
         elif isinstance(command, SetPaused):
             self._live.change(paused=command.is_paused)
         elif isinstance(command, SetZones):
-            self._outputs.change_layout(_layout(command.zones, self._outputs.counting.layout.anchor))
-
-
-def _layout(zones: tuple[DrawnZone, ...], anchor: str) -> Layout:
-    names = [zone.name for zone in zones]
-    if len(set(names)) < len(names):
-        raise SlimError("Two lines or zones have one name.", remedy="Give each a name of its own.")
-    return Layout(
-        lines=tuple(Line(name=one.name, start=one.points[0], end=one.points[1]) for one in zones if one.kind == "line"),
-        zones=tuple(Zone(name=one.name, points=one.points) for one in zones if one.kind == "zone"),
-        anchor=anchor,
-    )
-
-
-def _all(layout: Layout) -> Iterator[Line | Zone]:
-    yield from layout.lines
-    yield from layout.zones
-
-
-def _drawn(shape: Line | Zone) -> JsonObject:
-    """A line or zone as the page draws it."""
-    points = [shape.start, shape.end] if isinstance(shape, Line) else shape.points
-    kind = "line" if isinstance(shape, Line) else "zone"
-    return {"name": shape.name, "kind": kind, "points": [list(point) for point in points]}
+            self._outputs.change_layout(Layout.from_page(command.zones, self._outputs.counting.layout.anchor))
 
 
 def _text(counts: Any) -> str:
