@@ -183,7 +183,7 @@ def test_brokers_that_do_not_answer_are_named_at_the_start(monkeypatch: pytest.M
     with Broker(password="other") as strict:
         assert "Bad user name or password" in str(refusal(strict.port, monkeypatch))
     with Broker(is_silent=True) as silent:
-        assert "no answer within 0.5 s" in str(refusal(silent.port, monkeypatch))
+        assert "doesn't answer within 0.5 s" in str(refusal(silent.port, monkeypatch))
 
 
 @pytest.mark.parametrize(("version", "said"), [("missing", "isn't installed"), ("old", "too old")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,9 +109,11 @@ class Mqtt:
         self._client.on_disconnect = self._on_disconnect
         self._client.will_set(self._topics.availability, discovery.OFFLINE, qos=1, retain=True)
         remedy = "Check --mqtt, that the broker runs, and that no firewall is in between."
+        own = "Name the authority of a certificate of your own: SSL_CERT_FILE=ca.pem before the command."
         try:
             self._client.connect(self._address.host, self._address.port, KEEPALIVE_S)
         except (OSError, ValueError) as error:
+            remedy = own if isinstance(error, ssl.SSLCertVerificationError) else remedy
             raise SlimError(
                 f"The MQTT broker {self._address.name} can't be reached: {error}.", remedy=remedy
             ) from error
@@ -119,8 +122,8 @@ class Mqtt:
         if not is_answered or self._answer:
             self._client.disconnect()
             self._client.loop_stop()
-            reason = self._answer or f"no answer within {CONNECT_S:g} s"
-            raise SlimError(f"The MQTT broker {self._address.name} refuses: {reason}.", remedy=remedy)
+            problem = f"refuses: {self._answer}" if self._answer else f"doesn't answer within {CONNECT_S:g} s"
+            raise SlimError(f"The MQTT broker {self._address.name} {problem}.", remedy=remedy)
 
     def _on_connect(self, client: Any, _data: object, _flags: object, reason: Any, _properties: object) -> None:
         self._answer = str(reason) if reason.is_failure else ""
