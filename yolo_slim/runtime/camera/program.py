@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -119,11 +120,13 @@ def _add_broker(outputs: Outputs, args: argparse.Namespace, context: Context, sa
 
 
 def _add_clips(outputs: Outputs, args: argparse.Namespace, context: Context, say: Say, stack: ExitStack) -> None:
-    if args.clips is None:
+    if args.clips is None and args.no_page:
         return
+    # The page offers the last seconds also where no folder was given: until the end, in a temporary one.
+    folder = args.clips or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yolo-slim-clips-")))
     layout = outputs.counting.layout
     settings = ClipSettings(
-        folder=args.clips, trigger=_trigger(args, context.names, layout), anchor=layout.anchor,
+        folder=folder, trigger=_trigger(args, context.names, layout), anchor=layout.anchor,
         seconds=args.clip_seconds, budget_mb=args.clip_budget_mb,
     )  # fmt: skip
     outputs.clips = Clips(settings, context, say)

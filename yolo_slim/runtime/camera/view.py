@@ -11,6 +11,7 @@ from yolo_slim.files import JsonObject
 from yolo_slim.runtime.camera.draw import Shape, picture
 from yolo_slim.runtime.camera.hub import Hub
 from yolo_slim.runtime.camera.live import Live
+from yolo_slim.runtime.camera.outputs.health import SERVING_S
 from yolo_slim.runtime.camera.outputs.layout import Layout
 from yolo_slim.runtime.camera.page_commands import CameraCommand, SetClasses, SetConf, SetPaused, SetZones
 from yolo_slim.runtime.camera.program import Outputs
@@ -44,7 +45,9 @@ class View:
             about=self._about, stats=self._stats, command=self._obey, metrics=outputs.metrics_text,
             clip=clips.save if clips else None,
         )  # fmt: skip
-        self._settings = ServerSettings(host=args.host, port=args.port, token=args.token, callbacks=callbacks)
+        self._settings = ServerSettings(
+            host=args.host, port=args.port, token=args.token, stale_s=SERVING_S, callbacks=callbacks
+        )
         self._running: Running | None = None
 
     def __enter__(self) -> View:
