@@ -33,7 +33,8 @@ def draw(
     """
     canvas: NDArray[np.uint8] = image_bgr.copy()
     width = line_width(canvas)
-    tracks = [f" #{track_id}" for track_id in track_ids] or [""] * len(detections)
+    # 0: the object has no id yet.
+    tracks = [f" #{track_id}" if track_id else "" for track_id in track_ids] or [""] * len(detections)
     for index in reversed(range(len(detections))):
         class_id = int(detections.class_ids[index])
         left, top, right, bottom = (round(value) for value in detections.boxes[index].tolist())
