@@ -161,8 +161,8 @@ def table(rounds: Sequence[JsonObject], grown: JsonObject | None, stats: JsonObj
     return "\n".join(["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
-def main() -> None:
-    """Measure, print the table, write the record."""
+def parse() -> argparse.Namespace:
+    """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--images", type=Path, metavar="SRC", help="default: the bundle's self-check images")
@@ -172,7 +172,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--shield", action="store_true")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def facts(detector: Detector) -> JsonObject:
+    """What ran where, and by which command."""
+    spec = detector.bundle.spec
+    return {
+        "date": str(date.today()),
+        "command": f"python scripts/bench_camera.py {' '.join(sys.argv[1:])}",
+        "bundle": {"name": spec.name, "imgsz": list(spec.imgsz), "precision": spec.precision},
+        "runtime": detector.describe().to_json(),
+        "machine": describe_machine(),
+        "cores": cores(),
+    }
+
+
+def main() -> None:
+    """Measure, print the table, write the record."""
+    options = parse()
     with Detector(options.bundle, options.threads) as detector:
         images = bench_images(detector.bundle, options.images, Skipped())
         bare_fps(detector, images, 1.0)  # warm-up
@@ -180,26 +198,12 @@ def main() -> None:
         rounds = in_turns(detector, images, options)
         usage, stats = long_run(detector, images, options.minutes) if options.minutes else ([], None)
         load = load_since(begin, detector.describe().threads)
-        runtime, spec = detector.describe().to_json(), detector.bundle.spec
+        about = facts(detector)
     grown = growth(usage) if usage else None
-    print(table(rounds, grown, stats))
-    print("\n".join(f"BUSY: {reason}" for reason in busy_reasons(load)))
-    record = {
-        "date": str(date.today()),
-        "command": f"python scripts/bench_camera.py {' '.join(sys.argv[1:])}",
-        "bundle": {"name": spec.name, "imgsz": list(spec.imgsz), "precision": spec.precision},
-        "runtime": runtime,
-        "machine": describe_machine(),
-        "cores": cores(),
-        "load": asdict(load),
-        "ratio": median(row["ratio"] for row in rounds),
-        "rounds": rounds,
-        "growth": grown,
-        "usage": [asdict(one) for one in usage],
-        "stats": stats,
-    }
+    print("\n".join([table(rounds, grown, stats), *(f"BUSY: {reason}" for reason in busy_reasons(load))]))
     if options.out:
-        write_json(options.out, record)
+        found = {"ratio": median(row["ratio"] for row in rounds), "rounds": rounds, "growth": grown, "stats": stats}
+        write_json(options.out, {**about, "load": asdict(load), **found, "usage": [asdict(one) for one in usage]})
 
 
 if __name__ == "__main__":

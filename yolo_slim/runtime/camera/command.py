@@ -15,6 +15,7 @@ from types import FrameType
 
 from yolo_slim.errors import EXIT_OK, SlimError
 from yolo_slim.runtime.camera.arguments import class_ids, require_possible
+from yolo_slim.runtime.camera.capture import CaptureSettings
 from yolo_slim.runtime.camera.live import Live, LiveSettings
 from yolo_slim.runtime.camera.outputs import service
 from yolo_slim.runtime.camera.outputs.health import health
@@ -64,8 +65,10 @@ def _run(args: argparse.Namespace, stack: ExitStack) -> None:
     spec = parse_source(args.source, _source_options(args, detectors["slim"].bundle.folder))
     outputs = make_outputs(args, spec.name, names, say, stack)
     settings = LiveSettings(
-        conf=args.conf, classes=class_ids(args.classes, names, "--classes") if args.classes else None
-    )
+        conf=args.conf, classes=class_ids(args.classes, names, "--classes") if args.classes else None,
+        # A service starts before its camera is there, or before the network is.
+        capture=CaptureSettings(wait_for_source="NOTIFY_SOCKET" in os.environ),
+    )  # fmt: skip
     live = Live(partial(open_source, spec), detectors, settings, track=outputs.track)
     outputs.attach(live)
     live.on_message(say)

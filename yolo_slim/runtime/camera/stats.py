@@ -135,9 +135,8 @@ class LiveStats:
         lines = [f"{totals.shown} frames shown in {self.uptime_s:.0f} s, {each:.1f} FPS; {totals.dropped} dropped."]
         p50, p99 = figures.latency_ms.get("p50"), figures.latency_ms.get("p99")
         if p50 is not None and p99 is not None:
-            lines.append(
-                f"Last minute: {figures.fps:.1f} FPS, from arrival to detections {p50:.0f} ms, p99 {p99:.0f} ms."
-            )
+            latency = f"from arrival to detections {p50:.0f} ms, p99 {p99:.0f} ms"
+            lines.append(f"Last minute: {figures.fps:.1f} FPS, {latency}.")
         for name, own in figures.bundles.items():
             if own.fps is not None:
                 lines.append(f"{name}: {own.fps:.1f} FPS alone, infer {own.infer_ms:.1f} of {own.total_ms:.1f} ms.")
