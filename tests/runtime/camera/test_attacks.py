@@ -303,8 +303,9 @@ def test_large_messages_end_the_socket(served: Serve, camera: SceneCamera) -> No
                 await socket.send_str(text)
             await socket.send_bytes(b"\0" * 1000)
             await socket.send_str("x" * 70000)
-            while not socket.closed:
-                message = await socket.receive(timeout=5)
+            async with asyncio.timeout(20):
+                while not socket.closed:
+                    message = await socket.receive()
             return message.type, socket.close_code
 
     port = served().door.port

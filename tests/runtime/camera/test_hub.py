@@ -13,6 +13,7 @@ import pytest
 
 from tests.helpers.camera_scene import draw_slim, make_shown
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime.camera.details import frame_details
 from yolo_slim.runtime.camera.frame import Shown
 from yolo_slim.runtime.camera.hub import Hub
 
@@ -74,6 +75,15 @@ def test_variants_differ_by_the_boxes() -> None:
     found = shown.answers["slim"].detections
     scaled = np.array(details["answers"]["slim"]["boxes"]) * [640, 360, 640, 360]
     np.testing.assert_allclose(scaled, found.boxes, atol=0.01)
+
+
+def test_details_are_json_whatever_a_model_gives() -> None:
+    """NaN and infinity aren't JSON, and would end every page."""
+    shown = make_shown(0)
+    found = shown.answers["slim"].detections
+    found.boxes[0, 0], found.boxes[1, 2], found.scores[0] = np.nan, np.inf, np.nan
+    text = json.dumps(frame_details(shown), allow_nan=False)
+    assert json.loads(text)["answers"]["slim"]["boxes"][0][0] == 0
 
 
 def test_a_slow_encoder_skips_frames() -> None:

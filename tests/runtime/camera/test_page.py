@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -105,6 +106,41 @@ def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera) -> None:
     np.testing.assert_allclose(line.points, [(0.25, 0.5), (0.75, 0.5)], atol=0.01)
     np.testing.assert_allclose(zone.points, [(0.5, 0.5), (0.52, 0.5), (0.52, 0.52)], atol=1e-6)
     assert [one.name for one in drawn[2].zones] == ["zone 1"]
+
+
+def test_drawing_needs_the_bare_picture(served: Serve, camera: SceneCamera) -> None:
+    """While the device draws the boxes, a line is begun on the page's own picture; the encoder follows."""
+    running = served()
+
+    async def work(browser: Chromium) -> None:
+        tab = await opened(browser, running)
+        await tab.press("b")
+        await tab.until("isDrawnOnDevice()")
+        while camera.hub.watchers != {"plain": 0, "boxes": 1}:
+            await asyncio.sleep(0.01)
+        await tab.press("l")
+        assert not await tab.run("isDrawnOnDevice()")
+        while camera.hub.watchers != {"plain": 1, "boxes": 0}:
+            await asyncio.sleep(0.01)
+
+    in_browser(work)
+
+
+def test_a_slow_source_is_not_old(served: Serve, camera: SceneCamera) -> None:
+    """One frame a second stays as it is until three are missing; throttling is said with its reasons."""
+    camera.fps = 1.0
+    hot = {"throttled": ["too hot"], "celsius": 84.0}
+    running = served(callbacks=replace(camera.callbacks(), stats=lambda: {**camera.stats(), **hot}))
+
+    async def work(browser: Chromium) -> tuple[float, str]:
+        tab = await opened(browser, running)
+        await tab.until("view.times.length > 5")
+        await tab.until("$('celsius-value').textContent.includes('84')")
+        return await tab.run("oldAfterS()"), await tab.run("$('celsius-value').textContent")
+
+    limit_s, text = in_browser(work)
+    assert 2 < limit_s < 4
+    assert text == "84 °C, throttled: too hot"
 
 
 def test_page_says_what_is_wrong(camera: SceneCamera) -> None:

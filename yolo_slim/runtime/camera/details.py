@@ -34,9 +34,10 @@ def frame_details(shown: Shown) -> dict[str, Any]:
 def _answer(answer: Answer, width: int, height: int) -> dict[str, Any]:
     found = answer.detections
     scale = np.array([width, height, width, height], np.float32)
+    # JSON has no NaN: one from a broken model would end every page.
     return {
-        "boxes": np.round(found.boxes[:MOST_BOXES] / scale, 5).tolist(),
-        "scores": np.round(found.scores[:MOST_BOXES].astype(np.float64), 3).tolist(),
+        "boxes": np.round(np.nan_to_num(found.boxes[:MOST_BOXES] / scale, posinf=0, neginf=0), 5).tolist(),
+        "scores": np.round(np.nan_to_num(found.scores[:MOST_BOXES].astype(np.float64), posinf=0, neginf=0), 3).tolist(),
         "class_ids": found.class_ids[:MOST_BOXES].tolist(),
         "times": {name: round(value, 2) for name, value in asdict(answer.times).items()},
     }

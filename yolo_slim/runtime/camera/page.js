@@ -1,8 +1,8 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
-const OLD_S = 1, GREY_S = 3, HISTORY = 60, LONGEST_WAIT_MS = 10000, CROSS_STEP = 0.02;
+const OLD_S = 1, OLD_INTERVALS = 3, GREY_TIMES = 3, KEPT_TIMES = 16, HISTORY = 60, LONGEST_WAIT_MS = 10000, CROSS_STEP = 0.02;
 const about = { names: {}, colors: {}, bundles: [], zones: [], conf: 0.25, classes: null, paused: false };
-const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, state: "connecting" };
+const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, times: [], state: "connecting" };
 const past = { fps: [], latency: [], celsius: [] };
 const drawing = { kind: null, points: [], cross: [0.5, 0.5], isCrossShown: false };
 let socket = null, waitMs = 500, chain = Promise.resolve();
@@ -47,6 +47,7 @@ async function show(buffer) {
   const bitmap = await createImageBitmap(new Blob([new Uint8Array(buffer, 8 + length)], { type: "image/jpeg" }));
   if (view.bitmap) view.bitmap.close();
   Object.assign(view, { frame, bitmap, receivedMs });
+  view.times = [...view.times, receivedMs].slice(-KEPT_TIMES);
   for (const [name, answer] of Object.entries(frame.answers)) addTotal(name, answer.times.total_ms);
   render();
   send("seen");
@@ -119,9 +120,26 @@ function paintZone(pen, zone, scale) {
   trace(pen, zone.points, zone.kind === "zone");
   if (zone.kind === "zone") { pen.fillStyle = "rgba(255, 211, 61, .14)"; pen.fill(); }
   pen.stroke();
+  if (zone.kind === "line") paintDirection(pen, zone.points, scale);
   const counts = countsText(zone.name), [x, y] = zone.points[0];
   pen.font = `600 ${Math.round(13 * scale)}px system-ui, sans-serif`;
   label(pen, counts ? `${zone.name}: ${counts}` : zone.name, x * pen.canvas.width, y * pen.canvas.height, "#6b5300", scale);
+}
+
+// An arrow to the side that counts as "in": the right one, looking from the line's start to its end.
+function paintDirection(pen, [start, end], scale) {
+  const { width, height } = pen.canvas, x = (start[0] + end[0]) / 2 * width, y = (start[1] + end[1]) / 2 * height;
+  const dx = (end[0] - start[0]) * width, dy = (end[1] - start[1]) * height, long = Math.hypot(dx, dy) || 1;
+  pen.save();
+  pen.translate(x, y);
+  pen.rotate(Math.atan2(dx / long, -dy / long));
+  pen.scale(scale, scale);
+  pen.lineWidth = 3;
+  pen.beginPath();
+  pen.moveTo(0, 0); pen.lineTo(22, 0);
+  pen.moveTo(14, -6); pen.lineTo(22, 0); pen.lineTo(14, 6);
+  pen.stroke();
+  pen.restore();
 }
 
 function paintDrawing(pen) {
@@ -153,17 +171,23 @@ function countsText(name) {
 
 // ---- age and state
 
+// A source of one frame in five seconds isn't old after one: its usual interval counts.
+function oldAfterS() {
+  const gaps = view.times.slice(1).map((time, i) => (time - view.times[i]) / 1000);
+  return Math.max(OLD_S, OLD_INTERVALS * (gaps.length ? median(gaps) : 0));
+}
+
 function ageS() { return view.frame ? (performance.now() - view.receivedMs) / 1000 : null; }
 
 function showAge() {
   const age = ageS(), isPaused = about.paused && view.online;
-  const isOld = age !== null && age > OLD_S && !isPaused;
+  const limit = oldAfterS(), isOld = age !== null && age > limit && !isPaused;
   for (const screen of document.querySelectorAll(".screen")) {
     const text = screen.querySelector(".age");
     const said = !view.online ? "not connected" : isPaused ? "paused" : isOld ? `${age.toFixed(age < 10 ? 1 : 0)} s old` : "";
     text.hidden = !said || (!view.frame && view.online);
     text.textContent = said && !view.online && age !== null ? `${said}, ${age.toFixed(0)} s old` : said;
-    screen.classList.toggle("old", !view.online || (age !== null && age > GREY_S && !isPaused));
+    screen.classList.toggle("old", !view.online || (age !== null && age > GREY_TIMES * limit && !isPaused));
   }
 }
 
@@ -183,7 +207,7 @@ const number = (value, digits = 1) => (typeof value === "number" ? value.toFixed
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 function addHistory(stats) {
-  const values = { fps: stats.fps, latency: (stats.latency_ms || {}).p50, celsius: stats.celsius };
+  const values = { fps: stats.fps_now ?? stats.fps, latency: (stats.latency_ms || {}).p50, celsius: stats.celsius };
   for (const [name, value] of Object.entries(values)) {
     past[name].push(typeof value === "number" ? value : null);
     if (past[name].length > HISTORY) past[name].shift();
@@ -194,7 +218,7 @@ function showStats() {
   const stats = view.stats, latency = stats.latency_ms || {};
   $("fps-value").textContent = number(stats.fps);
   $("latency-value").textContent = `${number(latency.p50, 0)} ms, p99 ${number(latency.p99, 0)} ms`;
-  $("celsius-value").textContent = typeof stats.celsius === "number" ? `${number(stats.celsius, 0)} °C${stats.throttled ? ", throttled" : ""}` : "not known";
+  $("celsius-value").textContent = typeof stats.celsius === "number" ? `${number(stats.celsius, 0)} °C${throttledText(stats.throttled)}` : "not known";
   $("viewers").textContent = stats.viewers === 1 ? "1 viewer" : `${stats.viewers ?? 0} viewers`;
   graph($("fps"), past.fps);
   graph($("latency"), past.latency);
@@ -207,6 +231,11 @@ function showStats() {
   showBundles();
   showZoneCounts();
   describe();
+}
+
+function throttledText(reasons) {
+  if (Array.isArray(reasons)) return reasons.length ? `, throttled: ${reasons.join(", ")}` : "";
+  return reasons ? ", throttled" : "";
 }
 
 function showFacts(facts) {
@@ -371,6 +400,8 @@ function setZones(zones) { send("zones", zones.map(({ name, kind, points }) => (
 function draw(kind) {
   Object.assign(drawing, { kind: drawing.kind === kind ? null : kind, points: [], cross: [0.5, 0.5], isCrossShown: false });
   if (drawing.kind) $("zones-box").open = true;
+  // Pictures that the device draws may have two frames side by side: no place to draw in.
+  if (drawing.kind && isDrawnOnDevice()) $("drawn").click();
   showDrawing();
   if (drawing.kind) $("slim").focus({ preventScroll: true });
 }
