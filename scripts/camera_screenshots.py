@@ -1,24 +1,33 @@
-"""Take the camera page's pictures for the docs: wide in light, narrow in dark.
+"""Take the camera page's pictures for the docs, of a real camera: slim and control side by side on the moving scene.
 
-python scripts/camera_screenshots.py
+    python scripts/camera_screenshots.py SLIM_BUNDLE CONTROL_BUNDLE
+
+`make host` makes two such bundles: runs/slim/NAME/build/slim/... and .../build/control/...
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.helpers.camera_scene import SceneCamera
 from tests.helpers.chromium import Chromium
-from yolo_slim.runtime.camera.server import ServerSettings, serve
 
 FOLDER = Path(__file__).parents[1] / "docs/images"
 PICTURES = {"camera-wide.png": ((1100, 940), False), "camera-narrow.png": ((390, 844), True)}
-GRAPH_S = 15
-ZONES = [
-    {"name": "door", "kind": "line", "points": [[0.15, 0.92], [0.6, 0.6]]},
-    {"name": "bench", "kind": "zone", "points": [[0.68, 0.5], [0.97, 0.5], [0.97, 0.97], [0.68, 0.97]]},
-]
+GRAPH_S = 20
+LAYOUT = {
+    "schema": 1,
+    "lines": [{"name": "door", "start": [0.5, 0.05], "end": [0.5, 0.95]}],
+    "zones": [{"name": "left", "points": [[0.03, 0.1], [0.45, 0.1], [0.45, 0.9], [0.03, 0.9]]}],
+}
 
 
 async def take(link: str) -> None:
@@ -34,12 +43,30 @@ async def take(link: str) -> None:
             (FOLDER / name).write_bytes(await tab.screenshot())
 
 
+@contextmanager
+def camera(slim: str, control: str, zones: Path) -> Iterator[str]:
+    """Run the camera and yield its page's link."""
+    command = [sys.executable, "-m", "yolo_slim.runtime", "camera", slim, "--control", control, "--port", "0"]
+    options = ["--size", "640x360", "--track", "--zones", str(zones)]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        said = iter(process.stderr.readline, "")
+        yield next(found[1] for line in said if (found := re.search(r"Page: (\S+)", line)))
+        process.terminate()
+
+
 def main() -> None:
-    """Serve a rendered scene and take the pictures."""
+    """Run a camera and take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("slim", metavar="SLIM_BUNDLE")
+    parser.add_argument("control", metavar="CONTROL_BUNDLE")
+    args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    camera = SceneCamera(source="Example: rendered scene, made-up figures", control=True, zones=ZONES)
-    with camera, serve(camera.hub, ServerSettings(port=0, callbacks=camera.callbacks())) as running:
-        asyncio.run(take(running.link))
+    with tempfile.TemporaryDirectory() as folder:
+        zones = Path(folder) / "zones.json"
+        zones.write_text(json.dumps(LAYOUT))
+        with camera(args.slim, args.control, zones) as link:
+            asyncio.run(take(link))
     print("\n".join(str(FOLDER / name) for name in PICTURES))
 
 
