@@ -80,6 +80,20 @@ def test_many_images_differ_less(images: int, difference: float) -> None:
     assert difference > allowed_difference(images)
 
 
+def test_sample_is_spread_over_the_split(trained: Path, signs: Path) -> None:
+    """Fewer than twice as many images as are taken: the last ones are among them too."""
+    dataset = load_dataset(signs)
+    checker = ControlChecker(
+        control=checkpoint.load(trained), dataset=dataset, config=ValidateConfig(split="val"),
+        imgsz=IMGSZ, end2end=False, progress=Silent(),
+    )  # fmt: skip
+    images = dataset.splits["val"]
+    for most in (1, 3, 10, 15, 16, 400):
+        taken = checker._sample("val", most).splits["val"]
+        assert len(set(taken)) == len(taken) == min(most, len(images))
+        assert most < 10 or images.index(taken[-1]) >= len(images) - 2
+
+
 def shuffled(files: list[Rows]) -> list[Rows]:
     """Give every image the labels of another one."""
     return [*files[1:], files[0]]

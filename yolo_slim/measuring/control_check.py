@@ -112,7 +112,8 @@ class ControlChecker:
         """A data set of labelled images, spread over a split: its first ones may be of one scene."""
         scored = self.dataset.splits[split][: self.config.max_images or None]
         labelled = [path for path in scored if has_labels(path)]
-        images = labelled[:: max(len(labelled) // most, 1)][:most]
+        count = min(most, len(labelled))
+        images = [labelled[number * len(labelled) // count] for number in range(count)]
         # Ultralytics' validator asks for a training split too.
         return replace(self.dataset, splits={"train": images, "val": images}, problems={})
 
