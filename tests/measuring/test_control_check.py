@@ -14,7 +14,13 @@ from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, ControlChecker, allowed_difference
+from yolo_slim.measuring.control_check import (
+    MOST_DIFFERENCE,
+    ControlCheck,
+    ControlChecker,
+    allowed_difference,
+    spread,
+)
 from yolo_slim.measuring.truth import Truth
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
@@ -80,18 +86,13 @@ def test_many_images_differ_less(images: int, difference: float) -> None:
     assert difference > allowed_difference(images)
 
 
-def test_sample_is_spread_over_the_split(trained: Path, signs: Path) -> None:
-    """Fewer than twice as many images as are taken: the last ones are among them too."""
-    dataset = load_dataset(signs)
-    checker = ControlChecker(
-        control=checkpoint.load(trained), dataset=dataset, config=ValidateConfig(split="val"),
-        imgsz=IMGSZ, end2end=False, progress=Silent(),
-    )  # fmt: skip
-    images = dataset.splits["val"]
-    for most in (1, 3, 10, 15, 16, 400):
-        taken = checker._sample("val", most).splits["val"]
-        assert len(set(taken)) == len(taken) == min(most, len(images))
-        assert most < 10 or images.index(taken[-1]) >= len(images) - 2
+@pytest.mark.parametrize("most", [1, 10, 15, 16, 400])
+def test_sample_is_spread_over_the_split(most: int) -> None:
+    """Where there are fewer than twice as many images as are taken, the last ones are among them too."""
+    images = [Path(f"{number}.jpg") for number in range(16)]
+    taken = spread(images, most)
+    assert len(set(taken)) == len(taken) == min(most, 16)
+    assert most == 1 or images.index(taken[-1]) >= 14
 
 
 def shuffled(files: list[Rows]) -> list[Rows]:

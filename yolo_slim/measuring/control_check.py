@@ -7,6 +7,7 @@ read in another way than Ultralytics reads them make every figure wrong alike. B
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,12 @@ def allowed_difference(images: int) -> float:
     return max(MOST_DIFFERENCE, BY_ONE_IMAGE / images)
 
 
+def spread(images: Sequence[Path], most: int) -> list[Path]:
+    """Up to ``most`` images at equal distances, in their order."""
+    count = min(most, len(images))
+    return [images[number * len(images) // count] for number in range(count)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlChecker:
     """What the control is checked with."""
@@ -112,8 +119,7 @@ class ControlChecker:
         """A data set of labelled images, spread over a split: its first ones may be of one scene."""
         scored = self.dataset.splits[split][: self.config.max_images or None]
         labelled = [path for path in scored if has_labels(path)]
-        count = min(most, len(labelled))
-        images = [labelled[number * len(labelled) // count] for number in range(count)]
+        images = spread(labelled, most)
         # Ultralytics' validator asks for a training split too.
         return replace(self.dataset, splits={"train": images, "val": images}, problems={})
 
