@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.helpers.cli import run_cli
 from yolo_slim.api import make_config
+from yolo_slim.errors import explain_os_error
 from yolo_slim.files import MOST_NAME_BYTES, fitted_name
 from yolo_slim.preparation import default_name
 
@@ -42,3 +44,16 @@ def test_name_that_no_file_may_have(trained: Path, signs: Path, tmp_path: Path) 
         code, out, err = run_cli("run", *given, *more)
         assert (code, "too long for the file system" in err, "Traceback" in out + err) == (2, True, False), err
         assert len(err) < 400
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed image of the user isn't called a folder of results that can't be written."""
+    (tmp_path / "a.jpg").write_bytes(b"")
+    error = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "a.jpg"))
+    explained = explain_os_error(error, tmp_path)
+    assert explained is not None
+    assert "can't be written" in explained.fact
+    monkeypatch.setattr(os, "access", lambda _, mode: mode == os.F_OK)
+    explained = explain_os_error(error, tmp_path)
+    assert explained is not None
+    assert explained.fact == f"This can't be read: {tmp_path / 'a.jpg'} (Permission denied)."

@@ -6,6 +6,7 @@ Standard library only: the device half raises it too.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ EXIT_OK, EXIT_FAIL, EXIT_BAD_INPUT, EXIT_UNPROVEN = 0, 1, 2, 3
 """Exit codes of every command: pass, a gate failed, bad input, unproven."""
 
 MAX_CULPRITS_SHOWN = 8
+MAKE_READABLE = "Give yourself permission to read it: chmod u+r FILE, as its owner."
 
 
 class SlimError(Exception):
@@ -59,7 +61,7 @@ def os_errors_explained(path: Path) -> Iterator[None]:
 
 
 def explain_os_error(error: OSError, path: Path) -> SlimError | None:
-    """Return the user's version of a full disk, a folder without write permission or a name that is too long.
+    """Return the user's version of a full disk, missing permissions or a name that is too long.
 
     None for any other error.
     """
@@ -69,6 +71,8 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
             remedy="Free some space or choose another folder (--project, --out); then run the same command again: "
             "finished stages are skipped.",
         )
+    if error.errno == errno.EACCES and error.filename is not None and _is_unreadable(error.filename):
+        return SlimError(f"This can't be read: {error.filename} ({error.strerror}).", remedy=MAKE_READABLE)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return MachineError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
@@ -81,6 +85,11 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
             remedy="Use shorter names: 255 bytes for a file or a folder at most, 4095 for the complete path.",
         )
     return None
+
+
+def _is_unreadable(name: str | bytes) -> bool:
+    """Whether something is there that this user may not read: then no folder of results is to blame."""
+    return os.access(name, os.F_OK) and not os.access(name, os.R_OK)
 
 
 def explain_path(error: OSError) -> SlimError | None:

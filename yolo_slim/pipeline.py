@@ -58,6 +58,9 @@ def run(
     this = prepared(config, folder, command=command, progress=progress, retrain=retrain)
 
     def check() -> None:
+        from yolo_slim.training.arguments import require_plain_path  # here, because it imports torch
+
+        require_plain_path(folder)
         require_good_inputs(this)
         require_calibration(this)
 

@@ -34,7 +34,8 @@ class Run:
 def default_name(config: RunConfig) -> str:
     """Name a run after what decides it: weights, target, input side and the share removed."""
     decided = f"-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
-    return fitted_name(Path(config.model).stem, after=decided)
+    # Ultralytics doesn't train in a folder with an apostrophe (training/arguments.py).
+    return fitted_name(Path(config.model).stem.replace("'", ""), after=decided)
 
 
 def _amount(config: PruneConfig) -> str:

@@ -14,7 +14,13 @@ from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.control_check import MOST_DIFFERENCE, ControlCheck, ControlChecker
+from yolo_slim.measuring.control_check import (
+    MOST_DIFFERENCE,
+    ControlCheck,
+    ControlChecker,
+    allowed_difference,
+    spread,
+)
 from yolo_slim.measuring.truth import Truth
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
@@ -64,6 +70,29 @@ def test_right_data_and_weights(recorded: Path, signs: Path) -> None:
 def test_without_a_record(trained: Path, signs: Path) -> None:
     """A checkpoint that records no mAP is compared with Ultralytics' validator alone."""
     assert checked(trained, signs).trained_map50_95 is None
+
+
+@pytest.mark.parametrize(
+    ("images", "difference"), [(1, 0.224), (2, 0.258), (3, 0.206), (5, 0.129), (8, 0.079), (15, 0.042), (48, 0.014)]
+)
+def test_few_images_differ_more(images: int, difference: float) -> None:
+    """The largest differences that were measured on right data are allowed, however few images there are."""
+    assert difference <= allowed_difference(images)
+
+
+@pytest.mark.parametrize(("images", "difference"), [(2, 0.5), (10, 0.1), (48, 0.021), (400, 0.021)])
+def test_many_images_differ_less(images: int, difference: float) -> None:
+    """Negative control: what the number of images doesn't explain is refused."""
+    assert difference > allowed_difference(images)
+
+
+@pytest.mark.parametrize("most", [1, 10, 15, 16, 400])
+def test_sample_is_spread_over_the_split(most: int) -> None:
+    """Where there are fewer than twice as many images as are taken, the last ones are among them too."""
+    images = [Path(f"{number}.jpg") for number in range(16)]
+    taken = spread(images, most)
+    assert len(set(taken)) == len(taken) == min(most, 16)
+    assert most == 1 or images.index(taken[-1]) >= 14
 
 
 def shuffled(files: list[Rows]) -> list[Rows]:

@@ -63,6 +63,28 @@ def test_folder_without_permission(tmp_path: Path) -> None:
     assert find_images(tmp_path).left_out == ("folders that can't be opened: 1 (closed)",)
 
 
+def test_file_that_is_no_file(tmp_path: Path) -> None:
+    """What is named as an image but is no file, such as a pipe, isn't called a broken link."""
+    save_scene(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert find_images(tmp_path).left_out == ("files that can't be opened: 1 (pipe.png)",)
+
+
+def test_folder_that_may_only_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a folder that may be listed, but not entered, are named instead of ending the walk."""
+    save_scene(tmp_path / "a.png")
+    save_scene(tmp_path / "listed" / "b.png")
+    stat = os.stat
+
+    def refused(path: str | Path, *args: object, **named: object) -> os.stat_result:
+        if str(path).endswith("b.png"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert find_images(tmp_path).left_out == ("files that can't be opened: 1 (listed/b.png)",)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     """A missing path and a folder without images are errors, which name what is there instead."""
     with pytest.raises(SlimError, match="not found"):

@@ -13,16 +13,27 @@ from ultralytics.cfg import get_cfg
 from tests.helpers import tiny_data
 from tests.helpers.trainings import QUICK, Recover, training_in
 from yolo_slim import api, pipeline, preparation
-from yolo_slim.config.run import RecoverConfig
+from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
 from yolo_slim.pruning.outputs import outputs_in
 from yolo_slim.stages import control, prune, recover
 from yolo_slim.stages.context import Context
-from yolo_slim.training.arguments import check_overrides, require_device, training_arguments
+from yolo_slim.training.arguments import check_overrides, require_device, require_plain_path, training_arguments
 from yolo_slim.training.precision import has_bfloat16
 from yolo_slim.training.settings import settings_of
 from yolo_slim.training.trainer import trainer_of
+
+
+def test_apostrophe_in_the_path(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A folder that Ultralytics wouldn't find again is refused before anything is made; other odd names are fine."""
+    require_plain_path(tmp_path / 'it is "é" & [1]')
+    config = RunConfig(model=str(trained), data=str(signs))
+    with pytest.raises(SlimError, match="removes the apostrophe"):
+        pipeline.run(config, project=tmp_path / "it's")
+    assert not list(tmp_path.rglob("*.pt"))
+    named = RunConfig(model="it's.pt", data="data.yaml")
+    assert preparation.default_name(named) == "its-host-640-50"
 
 
 def test_unknown_arguments_are_reported_together() -> None:

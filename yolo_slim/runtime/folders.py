@@ -92,7 +92,8 @@ class _Walk:
             return self._leave_out("videos (give each by itself)", path)
         if suffix not in IMAGE_SUFFIXES:
             return self._leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
-        return path.is_file() or self._leave_out("broken links", path)
+        problem = _file_problem(path)
+        return not problem or self._leave_out(problem, path)
 
     def _refused(self, error: OSError) -> None:
         self._leave_out("folders that can't be opened", Path(str(error.filename)))
@@ -104,3 +105,11 @@ class _Walk:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
+
+
+def _file_problem(path: Path) -> str:
+    """Why a name isn't a file that can be opened; empty: it is one."""
+    try:
+        return "" if path.is_file() else "broken links" if path.is_symlink() else "files that can't be opened"
+    except OSError:  # a folder that may be listed, but not entered
+        return "files that can't be opened"

@@ -26,6 +26,15 @@ def check_teacher(config: RecoverConfig, student: checkpoint.Checkpoint) -> None
         require_teacher(student.model, checkpoint.load(path, (student.task,)).model, path)
 
 
+def require_plain_path(path: Path) -> None:
+    """Raise for a path with an apostrophe: Ultralytics removes it from the paths of weights that it trains."""
+    if "'" in str(path.absolute()):
+        raise SlimError(
+            f"{path.absolute()}: Ultralytics removes the apostrophe from this path, so it can't train there.",
+            remedy="Work in a folder without an apostrophe, or choose one with --project, --name or --out.",
+        )
+
+
 def require_device(device: str) -> None:
     """Raise for GPUs that aren't there, and several ones without what Ultralytics sends the trainer to them with."""
     there = torch.cuda.device_count()

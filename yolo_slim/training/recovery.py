@@ -13,7 +13,13 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import conv_widths
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress
-from yolo_slim.training.arguments import Training, check_overrides, require_device, training_arguments
+from yolo_slim.training.arguments import (
+    Training,
+    check_overrides,
+    require_device,
+    require_plain_path,
+    training_arguments,
+)
 from yolo_slim.training.guards import require_teacher
 from yolo_slim.training.resume import epoch_of, is_finished, resuming, train_guarded
 from yolo_slim.training.trainer import trainer_of
@@ -54,9 +60,12 @@ def checked(training: Training, config: RecoverConfig) -> checkpoint.Checkpoint:
     """Load the pruned network and refuse what can't be trained.
 
     Raises:
-        SlimError: unknown training arguments, a teacher that can't be compared, a device that isn't there.
+        SlimError: unknown training arguments, a path with an apostrophe, a teacher that can't be compared, a device
+            that isn't there.
     """
     check_overrides(config.overrides)
+    for path in (training.weights, training.folder):
+        require_plain_path(path)
     pruned = checkpoint.load(training.weights, checkpoint.TASKS)
     checkpoint.require_float(pruned)
     teacher = checkpoint.load(training.teacher, (pruned.task,))
