@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -47,6 +49,16 @@ def ask(url: str) -> bytes:
     """Get a page."""
     with urllib.request.urlopen(url, timeout=20) as answer:
         return bytes(answer.read())
+
+
+def wait_for_frames(url: str) -> None:
+    """Wait until the camera is live: the link is printed before its first frame."""
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        with suppress(urllib.error.HTTPError):
+            ask(f"{url}/health")
+            return
+        time.sleep(0.2)
 
 
 def tell(url: str, command: str, value: object) -> None:
@@ -139,6 +151,7 @@ def test_page_commands_and_sigterm(tiny_bundle: Path, tmp_path: Path) -> None:
     line = {"name": "gate", "kind": "line", "points": [[0.5, 0.1], [0.5, 0.9]]}
     with running(tiny_bundle, "--track", "--zones", str(zones)) as (process, url):
         assert b"<canvas" in ask(url)
+        wait_for_frames(url)
         assert ask(f"{url}/snapshot.jpg")[:2] == b"\xff\xd8"
         tell(url, "conf", 0.9)
         tell(url, "zones", [line])
