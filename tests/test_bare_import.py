@@ -21,7 +21,7 @@ BLOCKED = {
     *("torch", "torchvision", "torch_pruning", "ultralytics"),
     *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx", "pycuda"),
     *("pydantic", "yaml", "click", "rich", "psutil", "pycocotools", "matplotlib", "jinja2"),
-    *("scipy", "pandas", "PIL", "requests"),
+    *("scipy", "pandas", "PIL", "requests", "aiohttp", "paho"),
 }
 BARE = f"""
 import importlib, sys

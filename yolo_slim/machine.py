@@ -92,16 +92,19 @@ def read_state() -> MachineState:
 
 def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
     """Why a timing between two states doesn't count: the clocks were limited at either end or in between."""
-    start, end = before.throttled or 0, after.throttled or 0
     # The upper bits stay set until the next boot: only those that are new belong to this run.
-    during = (end >> 16) & ~(start >> 16)
-    reasons = [f"{name} before the run" for bit, name in THROTTLE_BITS.items() if start >> bit & 1]
-    reasons += [f"{name} after the run" for bit, name in THROTTLE_BITS.items() if end >> bit & 1]
+    during = ((after.throttled or 0) >> 16) & ~((before.throttled or 0) >> 16)
+    reasons = [f"{name} before the run" for name in throttled_now(before)]
+    reasons += [f"{name} after the run" for name in throttled_now(after)]
     reasons += [f"{name} during the run" for bit, name in THROTTLE_BITS.items() if during >> bit & 1]
-    reasons += [f"{name} before the run" for name in before.throttle_alerts]
-    reasons += [f"{name} after the run" for name in after.throttle_alerts]
     cuts = (after.over_current or 0) - (before.over_current or 0)
     return reasons + ([f"over-current protection cut the clocks {cuts} times during the run"] if cuts > 0 else [])
+
+
+def throttled_now(state: MachineState) -> list[str]:
+    """What limits the clocks at the moment of a reading; empty: nothing, or the machine doesn't say."""
+    bits = state.throttled or 0
+    return [*(name for bit, name in THROTTLE_BITS.items() if bits >> bit & 1), *state.throttle_alerts]
 
 
 def describe_machine() -> MachineFacts:
@@ -179,9 +182,13 @@ def own_cores() -> set[int]:
 
 def peak_memory_mb() -> float | None:
     """The most memory that this process ever used, megabytes; None where the system doesn't say."""
-    status = (line.split() for line in _read(ROOT / "proc/self/status").splitlines())
     # Not getrusage: its maximum survives fork and exec, so a child would report what its parent used.
-    return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == ["VmHWM:"]), None)
+    return _own_memory_mb("VmHWM:")
+
+
+def memory_mb() -> float | None:
+    """The memory that this process uses now (resident), megabytes; None where the system doesn't say."""
+    return _own_memory_mb("VmRSS:")
 
 
 def package_version(package: str) -> str | None:
@@ -190,6 +197,11 @@ def package_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _own_memory_mb(key: str) -> float | None:
+    status = (line.split() for line in _read(ROOT / "proc/self/status").splitlines())
+    return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == [key]), None)
 
 
 def _read_throttled() -> int | None:

@@ -31,6 +31,7 @@ LAYERS = (
     ("sweep",),
     ("comparison", "history"),
     ("api",),
+    ("example_bundle",),
     ("__init__",),
     ("cli",),
 )

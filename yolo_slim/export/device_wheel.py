@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 MODULES = (
     *("__init__.py", "version.py", "errors.py", "files.py", "machine.py", "requirements.py", "bundle.py", "py.typed"),
     *("child_process.py", "system_libraries.py"),
-    *("runtime/**/*.py", "backends/**/*.py"),
+    *("runtime/**/*.py", "runtime/**/*.html", "runtime/**/*.css", "runtime/**/*.js", "backends/**/*.py"),
 )
 """What runs on a device."""
 

@@ -1,4 +1,4 @@
-"""The device's commands: ``python -m yolo_slim.runtime doctor | build | check | bench | detect | infer | pair BUNDLE``.
+"""The device's commands: ``python -m yolo_slim.runtime COMMAND BUNDLE``.
 
 Exit codes: 0 done, 1 the answer is no (see each command), 2 bad input, 130 interrupted.
 """
@@ -29,7 +29,8 @@ EXIT_INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a user's problem is one message on standard error."""
-    args = make_parser(COMMANDS).parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    args = make_parser(COMMANDS).parse_args(typed, argparse.Namespace(typed=typed))
     # OpenCV and FFmpeg would print warnings of their own between ours. Read when cv2 is imported, so set before.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -159,7 +160,14 @@ def pair(args: argparse.Namespace) -> int:
     return EXIT_FAIL if found.invalid_reasons else EXIT_OK
 
 
-COMMANDS = (doctor, build, check, bench, detect, infer, pair)
+def camera(args: argparse.Namespace) -> int:
+    """Show a live camera, stream, video or scene: a page in the browser, outputs, counts."""
+    from yolo_slim.runtime.camera.command import run
+
+    return run(args, args.typed)
+
+
+COMMANDS = (doctor, build, check, bench, detect, infer, pair, camera)
 """Name and docstring of each are the command's name and help."""
 
 

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from yolo_slim.runtime.camera.arguments import add_camera_options
+
 PROG = "python -m yolo_slim.runtime"
 MAX_BENCH_IMAGES = 64
 """Most distinct frames that ``bench`` times."""
@@ -108,6 +110,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "detect": _detect,
     "infer": _infer,
     "pair": _pair,
+    "camera": add_camera_options,
 }
 
 

@@ -60,7 +60,7 @@ def video_frames(source: Path, unreadable: list[str]) -> Iterator[tuple[str, NDA
 
 def video_fps(source: Path) -> float:
     """A video's frame rate, as a video can be written with it."""
-    fps = _fps(cv2.VideoCapture(str(source)))
+    fps = rate_of(cv2.VideoCapture(str(source)))
     # OpenCV multiplies a rate by 10 until it is whole: 211.222 would need 211222 ticks a second.
     digits = next(digits for digits in (3, 2, 1, 0) if fps * 10**digits <= _MAX_TICKS)
     return round(fps, digits)
@@ -81,10 +81,11 @@ def _listed(source: Path, capture: Any) -> tuple[int, float]:
     """The number of frames that the file lists, and the least that it must have; 0 where it has no list."""
     spare = _LISTED.get(source.suffix.lower())
     count = 0 if spare is None else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    return count, count - (spare or 0) * _fps(capture)
+    return count, count - (spare or 0) * rate_of(capture)
 
 
-def _fps(capture: Any) -> float:
+def rate_of(capture: Any) -> float:
+    """An open video's frame rate."""
     fps = float(capture.get(cv2.CAP_PROP_FPS))
     # OpenCV answers 0 or -1 where it knows no rate, and can't write a video at such a rate.
     return fps if 0 < fps <= 1000 else UNKNOWN_FPS

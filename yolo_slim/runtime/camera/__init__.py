@@ -1,0 +1,1 @@
+"""A live camera: capture, detect, show, and stay up."""

@@ -1,0 +1,167 @@
+"""What the page may ask of the camera: checked, typed commands from JSON that anyone could have written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from yolo_slim.errors import SlimError
+from yolo_slim.runtime.camera.hub import VARIANTS
+
+MOST_ZONES, MOST_POINTS, MOST_CLASSES, LONGEST_NAME = 32, 32, 10_000, 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetConf:
+    """Detect above another score."""
+
+    conf: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetClasses:
+    """Detect these classes alone."""
+
+    class_ids: tuple[int, ...] | None
+    """None: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetPaused:
+    """Stop or go on."""
+
+    is_paused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnZone:
+    """A line or a zone that was drawn into the picture."""
+
+    name: str
+    kind: str
+    """``line`` or ``zone``."""
+    points: tuple[tuple[float, float], ...]
+    """(x, y) as shares of width and height: two of a line, three or more of a zone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetZones:
+    """All lines and zones; they take the place of the earlier ones."""
+
+    zones: tuple[DrawnZone, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """Send this viewer pictures."""
+
+    variant: str | None
+    """None: only what was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """The viewer has drawn a picture, and is ready for another."""
+
+
+CameraCommand = SetConf | SetClasses | SetPaused | SetZones
+"""Commands that change the camera for all viewers."""
+PageCommand = CameraCommand | Watch | Seen
+
+
+def parse_command(text: str) -> PageCommand:
+    """Read ``{"command": NAME, "value": VALUE}``.
+
+    Raises:
+        SlimError: it is no such object, or its value is wrong.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SlimError("The command is no JSON.") from error
+    name = value.get("command") if isinstance(value, dict) else None
+    if not isinstance(name, str) or name not in _COMMANDS:
+        raise SlimError("Unknown command.", remedy=f"Send one of: {', '.join(_COMMANDS)}.")
+    return _COMMANDS[name](value.get("value"))
+
+
+def _conf(value: Any) -> SetConf:
+    if not _is_share(value):
+        raise _wrong("conf", "a number from 0 to 1")
+    return SetConf(conf=float(value))
+
+
+def _classes(value: Any) -> SetClasses:
+    if value is None:
+        return SetClasses(class_ids=None)
+    if not isinstance(value, list) or len(value) > MOST_CLASSES or not all(_is_class(item) for item in value):
+        raise _wrong("classes", "null or a list of class ids")
+    return SetClasses(class_ids=tuple(sorted(set(value))))
+
+
+def _paused(value: Any) -> SetPaused:
+    if not isinstance(value, bool):
+        raise _wrong("paused", "true or false")
+    return SetPaused(is_paused=value)
+
+
+def _zones(value: Any) -> SetZones:
+    if not isinstance(value, list) or len(value) > MOST_ZONES:
+        raise _wrong("zones", f"a list of at most {MOST_ZONES}")
+    zones = tuple(_zone(item) for item in value)
+    if len({zone.name for zone in zones}) < len(zones):
+        raise _wrong("zones", "a list with each name once")
+    return SetZones(zones=zones)
+
+
+def _zone(value: Any) -> DrawnZone:
+    if not isinstance(value, dict) or value.get("kind") not in ("line", "zone") or not _is_name(value.get("name")):
+        raise _wrong("zones", f"a list of objects with name (1 to {LONGEST_NAME} characters), kind and points")
+    points, kind = value.get("points"), value["kind"]
+    least, most = (2, 2) if kind == "line" else (3, MOST_POINTS)
+    if not isinstance(points, list) or not least <= len(points) <= most or not all(_is_point(one) for one in points):
+        raise _wrong("zones", f"2 points a line and 3 to {MOST_POINTS} a zone, each from 0 to 1")
+    return DrawnZone(name=value["name"], kind=kind, points=tuple((float(x), float(y)) for x, y in points))
+
+
+def _watch(value: Any) -> Watch:
+    if value is not None and value not in VARIANTS:
+        raise _wrong("watch", f"null or one of: {', '.join(VARIANTS)}")
+    return Watch(variant=value)
+
+
+def _seen(_: Any) -> Seen:
+    return Seen()
+
+
+_COMMANDS: dict[str, Callable[[Any], PageCommand]] = {
+    "conf": _conf,
+    "classes": _classes,
+    "paused": _paused,
+    "zones": _zones,
+    "watch": _watch,
+    "seen": _seen,
+}
+
+
+def _wrong(name: str, expected: str) -> SlimError:
+    return SlimError(f"The value of the command '{name}' must be {expected}.")
+
+
+def _is_share(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value <= 1  # false for NaN too
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_CLASSES
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= LONGEST_NAME and value.isprintable()
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_share(item) for item in value)
