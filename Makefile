@@ -70,7 +70,7 @@ host: TARGET = host
 host: $(READY) ## Bundles for this workstation, timed here
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS)
 
-camera: $(READY) ## Live camera and page: BUNDLE= and SOURCE= (a number, rtsp://, a video); without them an example
+camera: $(READY) ## Live camera and page: BUNDLE=, SOURCE= (a number, rtsp://, a video) and ARGS=; without them an example
 	@$(BIN)/python scripts/camera_demo.py $(BUNDLE) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 # NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.

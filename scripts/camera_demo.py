@@ -11,7 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from yolo_slim.errors import EXIT_BAD_INPUT, SlimError
 from yolo_slim.example_bundle import example_bundle
+from yolo_slim.runtime.__main__ import EXIT_INTERRUPTED
 from yolo_slim.runtime.__main__ import main as device_command
 
 EXAMPLE = Path(".quickstart/camera")
@@ -22,7 +24,14 @@ def main() -> int:
     given = sys.argv[1:]
     has_bundle = bool(given) and not given[0].startswith("-")
     asks_only = any(option in given for option in ("--help", "-h", "--list"))
-    bundle = [] if has_bundle or asks_only else [str(example_bundle(EXAMPLE))]
+    try:
+        bundle = [] if has_bundle or asks_only else [str(example_bundle(EXAMPLE))]
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to resume.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except SlimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     return device_command(["camera", *bundle, *given])
 
 

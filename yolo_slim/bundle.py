@@ -23,6 +23,8 @@ BUNDLE_SCHEMA = 2
 """Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
+MODEL_FILES = (".pt", ".onnx", ".engine", ".param")
+"""Endings of files that people take for a bundle."""
 Runtime = Literal["onnxruntime", "ncnn", "tensorrt"]
 """Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
 Precision = Literal["fp32", "fp16", "int8"]
@@ -157,6 +159,11 @@ def open_bundle(path: Path | str) -> Bundle:
     path = Path(path)
     if not path.exists():
         raise SlimError(f"Bundle not found: {path}", remedy="Give a bundle folder or its .tar.gz.")
+    if path.suffix in MODEL_FILES:
+        raise SlimError(
+            f"{path} is a model, not a bundle.",
+            remedy="Make a bundle of it on the workstation (yolo-slim run, or yolo-slim build), and give that.",
+        )
     folder = path if path.is_dir() else _unpacked(path)
     spec = read_spec(folder)
     _verify(folder, spec)
@@ -169,10 +176,20 @@ def read_spec(folder: Path) -> BundleSpec:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SlimError(f"Not a bundle: {folder} has no {BUNDLE_JSON}.", remedy=_COPY_AGAIN) from None
+        raise _no_bundle(folder) from None
     except ValueError as error:
         raise SlimError(f"{path} is damaged or cut off: {error}", remedy=_COPY_AGAIN) from None
     return BundleSpec.from_json(value, str(path))
+
+
+def _no_bundle(folder: Path) -> SlimError:
+    """Make the error of a folder without bundle.json; often the bundles are in it."""
+    inside = sorted(path.parent for path in folder.glob(f"*/{BUNDLE_JSON}"))
+    return SlimError(
+        f"Not a bundle: {folder} has no {BUNDLE_JSON}.",
+        culprits=[f"{path} is a bundle" for path in inside],
+        remedy="Give one of these." if inside else _COPY_AGAIN,
+    )
 
 
 def pack(folder: Path, tar_path: Path) -> None:

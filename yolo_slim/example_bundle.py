@@ -21,7 +21,9 @@ def example_bundle(folder: Path) -> Path:
     from yolo_slim import api
     from yolo_slim.datasets import quickstart
 
-    print("Built-in example: making its bundle (half a minute, once)", file=sys.stderr)
+    print("Built-in example: it finds traffic signs. Give a bundle of yours to find other things.", file=sys.stderr)
+    if not (folder / "build" / "manifest.json").is_file():
+        print("Making its bundle (half a minute, once)", file=sys.stderr)
     data = quickstart.generate(folder / "data", counts=COUNTS, imgsz=IMGSZ)
     onnx = api.export(quickstart.default_model(), data, folder / "export", imgsz=IMGSZ).onnx
     bundles = api.build(onnx, data, folder / "build", target="host").bundles

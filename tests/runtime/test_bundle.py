@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tarfile
 from dataclasses import fields
 from pathlib import Path
@@ -171,3 +172,14 @@ def test_page_describes_every_key() -> None:
     assert set(table_keys(of_bundle)) - {"key"} == {field.name for field in fields(BundleSpec)}
     assert set(table_keys(of_requires)) == {field.name for field in fields(Requirements)}
     assert [name for name in (*RUNTIMES, *PRECISIONS) if name not in section] == []
+
+
+def test_what_people_take_for_a_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A model file is named as such, and a folder of bundles lists them."""
+    (tmp_path / "best.pt").write_bytes(b"PK")
+    assert refusal(tmp_path / "best.pt").fact == f"{tmp_path / 'best.pt'} is a model, not a bundle."
+    shutil.copytree(tiny_bundle, tmp_path / "build" / "onnxruntime-fp32")
+    found = refusal(tmp_path / "build")
+    assert found.culprits == (f"{tmp_path / 'build' / 'onnxruntime-fp32'} is a bundle",)
+    assert found.remedy == "Give one of these."
+    assert refusal(tmp_path).culprits == ()

@@ -46,7 +46,7 @@ def import_tensorrt() -> Any:
     try:
         import tensorrt as trt
     except ImportError as error:
-        raise SlimError(f"TensorRT's Python package can't be imported: {error}", remedy=INSTALL_TENSORRT) from None
+        raise SlimError(f"TensorRT's Python package can't be imported: {error}.", remedy=INSTALL_TENSORRT) from None
     if not hasattr(trt, "Builder") or not hasattr(trt.IExecutionContext, "execute_async_v3"):
         version = getattr(trt, "__version__", "(unknown)")
         raise SlimError(

@@ -32,6 +32,8 @@ LINE_S = 1.0
 LOG_S = 60.0
 """How often it is written where nobody looks at it: into a file or a journal."""
 LOOK_S = 0.1
+FIRST_S = 5.0
+"""How long the link waits for the source."""
 
 Say = Callable[[str], None]
 
@@ -76,10 +78,8 @@ def _run(args: argparse.Namespace, stack: ExitStack) -> None:
     watchdog = Watchdog(lambda: health(live.stats().to_json()))
     stack.callback(watchdog.close)
     with _ending() as is_asked, live:
-        if view:
-            say(view.invitation)
         watchdog.start()
-        _until_the_end(args, live, say, is_asked)
+        _until_the_end(args, live, say, is_asked, view.invitation if view else "")
     say.summary(live.stats().as_summary())
 
 
@@ -96,12 +96,15 @@ def _source_options(args: argparse.Namespace, bundle: Path) -> SourceOptions:
     )  # fmt: skip
 
 
-def _until_the_end(args: argparse.Namespace, live: Live, say: _Terminal, is_asked: Callable[[], bool]) -> None:
+def _until_the_end(
+    args: argparse.Namespace, live: Live, say: _Terminal, is_asked: Callable[[], bool], invitation: str
+) -> None:
     """Wait for the source's end, a signal, or the limit that was given.
 
     Raises:
         SlimError: a problem ended the camera.
     """
+    _invite(live, say, invitation)
     if args.display:
         run_window(live)
         return
@@ -112,6 +115,20 @@ def _until_the_end(args: argparse.Namespace, live: Live, say: _Terminal, is_aske
         if stats.totals.shown >= most:
             return
         say.line(stats.as_line())
+
+
+def _invite(live: Live, say: _Terminal, invitation: str) -> None:
+    """Say where the page is; not before a source that can't be opened has said so.
+
+    Raises:
+        SlimError: the source can't be opened.
+    """
+    ends_s = time.monotonic() + FIRST_S
+    while live.stats().state == "connecting" and time.monotonic() < ends_s:
+        if live.wait(LOOK_S):
+            break
+    if invitation:
+        say(invitation)
 
 
 @contextmanager
