@@ -123,3 +123,17 @@ def test_relative_path(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_dataset(elsewhere)
     assert caught.value.culprits[0].startswith(f"{inner / 'data'}, from the working folder")
     assert caught.value.culprits[1].startswith(f"{tmp_path / 'data'}, from the file")
+
+
+def test_other_files_in_a_folder_are_counted(tmp_path: Path) -> None:
+    """Videos and other pictures among the images are named with their number; labels and caches aren't."""
+    for name in ("a.jpg", "b.gif", "c.GIF", "d.mp4", "a.txt", "train.cache"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / name).write_bytes(b"-")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [thing]\n")
+    train, _ = load_dataset(tmp_path / "data.yaml").notes
+    assert train.startswith("train: ")
+    assert train.endswith("training doesn't read either: 2 .gif, 1 .mp4")
+    for name in ("b.gif", "c.GIF", "d.mp4"):
+        (tmp_path / "images" / name).unlink()
+    assert load_dataset(tmp_path / "data.yaml").notes == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,8 @@ SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset(
     ["avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp"]
 )
+COMPANIONS = frozenset({".cache", ".csv", ".db", ".json", ".md", ".npy", ".txt", ".xml", ".yaml", ".yml"})
+"""Files that usually lie beside images: labels, their caches, and what systems leave in folders."""
 EXTRA_KEYS = ("channels", "kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas")
 """Keys of a ``data.yaml`` that Ultralytics gets unchanged."""
 ALIASES = {"val": "validation"}
@@ -259,9 +262,12 @@ def _found(split: str, sources: Iterable[Path], problems: list[str], notes: list
             problems.append(f"{split}: {source} is no list of images in UTF-8")
             continue
         images = [name for name in listed if _is_image(name)]
-        # A folder has other files too, a list shouldn't: a space at a line's end makes Ultralytics pass it over.
-        if source.is_file() and (others := [name for name in listed if name.strip() and not _is_image(name)]):
+        others = [name for name in listed if name.strip() and not _is_image(name)]
+        # A space at a line's end makes Ultralytics pass the line over.
+        if others and source.is_file():
             notes.append(f"{split}: {source} has lines that name no image, {len(others)} passed over: {others[0]!r}")
+        if source.is_dir() and (counts := _left_out(others)):
+            notes.append(f"{split}: {source} has files that training doesn't read either: {counts}")
         found += images
     # COCO's test list names images that nobody downloads, because their labels are secret: then there is no such split.
     if split == "test" and found and not any(Path(name).is_file() for name in found):
@@ -289,6 +295,12 @@ def _listed(source: Path) -> list[str]:
     # utf-8-sig: Windows editors write a byte order mark before the first path.
     lines = source.read_text(encoding="utf-8-sig").strip().splitlines()
     return [f"{source.parent}/{line[2:]}" if line.startswith("./") else line for line in lines]
+
+
+def _left_out(names: Iterable[str]) -> str:
+    """Count the files by suffix, those that usually lie beside images left out; empty where there are no others."""
+    suffixes = Counter(f".{name.rpartition('.')[2].lower()}" for name in names if Path(name).is_file())
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(suffixes.items()) if suffix not in COMPANIONS)
 
 
 def _is_image(name: str) -> bool:
