@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -112,19 +113,23 @@ def open_bundle_unverified(folder: Path):
     return read_spec(folder)
 
 
-def test_cuda_graph(
-    make_bundle: Make, fakes: Install, graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the driver captures, every frame is one launch and computes the same."""
-    fakes()
-    folder = make_bundle()
+def opened_with_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """Build and open a bundle; with its session the driver that captures for it."""
     bundle = open_bundle(folder)
     tensorrt.build_engine(folder, bundle.spec, lambda _: None)
     import pycuda.driver
 
     driver = pycuda.driver.Driver()
     monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: driver)
-    session = tensorrt.open(folder, bundle.spec, 1)
+    return tensorrt.open(folder, bundle.spec, 1), driver
+
+
+def test_cuda_graph(
+    make_bundle: Make, fakes: Install, graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the driver captures, every frame is one launch and computes the same."""
+    fakes()
+    session, driver = opened_with_driver(make_bundle(), monkeypatch)
     assert session.describe().details["cuda_graph"] is True
     assert session.describe().details["cuda_graph_reason"] == ""
     before = driver.calls.count("cuGraphLaunch")
@@ -168,14 +173,7 @@ def test_graph_that_fails_is_reported(
 def test_graph_that_fails_later(make_bundle: Make, fakes: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     """A launch that fails after opening is a message with a remedy, and a graph that can't be freed stops nothing."""
     fakes()
-    folder = make_bundle()
-    bundle = open_bundle(folder)
-    tensorrt.build_engine(folder, bundle.spec, lambda _: None)
-    import pycuda.driver
-
-    driver = pycuda.driver.Driver()
-    monkeypatch.setattr("yolo_slim.backends.tensorrt.cuda_graph.load_driver", lambda: driver)
-    session = tensorrt.open(folder, bundle.spec, 1)
+    session, driver = opened_with_driver(make_bundle(), monkeypatch)
     driver.broken = "cuGraphLaunch"
     with pytest.raises(SlimError, match="cuGraphLaunch failed with CUDA error 900") as caught:
         session.infer(letterbox(scene(64, 64), IMGSZ)[0])

@@ -21,6 +21,11 @@ import pytest
 
 from tests.helpers.constants import ROOT
 from yolo_slim.runtime.__main__ import main
+from yolo_slim.runtime.camera.arguments import class_ids
+from yolo_slim.runtime.camera.frame import Answer, Frame, Shown
+from yolo_slim.runtime.camera.outputs.record import Context, class_counts, distinct
+from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.detector import StageTimes
 
 FRAMES = 5
 
@@ -163,3 +168,16 @@ def test_page_commands_and_sigterm(tiny_bundle: Path, tmp_path: Path) -> None:
         assert process.returncode == 0
         assert "frames shown in" in said
         assert "Traceback" not in said
+
+
+def test_two_classes_of_one_name() -> None:
+    """Each is counted by itself; on the command line the name means both, the number one."""
+    names = distinct({0: "bolt", 1: "bolt", 2: "nut"})
+    assert names == {0: "bolt (0)", 1: "bolt (1)", 2: "nut"}
+    assert class_ids("bolt", names, "--classes") == {0, 1}
+    assert class_ids("1,nut", names, "--classes") == {1, 2}
+    found = Detections(boxes=np.zeros((2, 4), np.float32), scores=np.ones(2, np.float32), class_ids=np.array([0, 1]))
+    times = StageTimes(pre_ms=1.0, infer_ms=1.0, post_ms=1.0, total_ms=3.0)
+    frame = Frame(image=np.zeros((4, 4, 3), np.uint8), index=0, captured_s=0.0)
+    shown = Shown(frame=frame, answers={"slim": Answer(detections=found, times=times)}, sequence=0, ready_s=0.0)
+    assert class_counts(shown, Context(source="scene", names=names)) == {"bolt (0)": 1, "bolt (1)": 1}

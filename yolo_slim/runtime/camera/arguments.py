@@ -104,7 +104,11 @@ def class_ids(text: str, names: Mapping[int, str], option: str) -> frozenset[int
         SlimError: the bundle has no such class.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
-    found = {word: [key for key, name in names.items() if word in (name, str(key))] for word in words}
+    # A name that several classes have stands with its number in ``names``: "bolt (3)".
+    found = {
+        word: [key for key, name in names.items() if word in (name, name.removesuffix(f" ({key})"), str(key))]
+        for word in words
+    }
     unknown = [f"'{word}'{did_you_mean(word, list(names.values()))}" for word, keys in found.items() if not keys]
     if unknown or not words:
         known = ", ".join(f"{key} {name}" for key, name in list(names.items())[:20])

@@ -20,10 +20,10 @@ from yolo_slim.runtime.camera.live import Live, LiveSettings
 from yolo_slim.runtime.camera.outputs import service
 from yolo_slim.runtime.camera.outputs.health import health
 from yolo_slim.runtime.camera.outputs.watchdog import Watchdog
-from yolo_slim.runtime.camera.program import make_outputs
 from yolo_slim.runtime.camera.sources import SourceOptions, list_cameras, open_source, parse_source
 from yolo_slim.runtime.camera.view import View
 from yolo_slim.runtime.camera.window import require_window, run_window
+from yolo_slim.runtime.camera.wiring import make_outputs
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.selfcheck import FOLDER as SELFCHECK
 

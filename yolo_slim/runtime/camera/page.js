@@ -3,6 +3,7 @@ const $ = (id) => document.getElementById(id);
 const OLD_S = 1, OLD_INTERVALS = 3, GREY_TIMES = 3, KEPT_TIMES = 16, HISTORY = 60, LONGEST_WAIT_MS = 10000, CROSS_STEP = 0.02;
 const about = { names: {}, colors: {}, bundles: [], zones: [], conf: 0.25, classes: null, paused: false };
 const LEAST_FRAMES = 60;
+const COUNT_WORDS = { longest_s: "longest stay in s" };
 const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, times: [], state: "connecting" };
 const past = { fps: [], latency: [], celsius: [] };
 const drawing = { kind: null, points: [], cross: [0.5, 0.5], isCrossShown: false };
@@ -167,7 +168,7 @@ function paintDrawing(pen) {
 function countsText(name) {
   const counts = (view.stats.counts || {})[name];
   if (counts === undefined || counts === null) return "";
-  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => `${key} ${n}`).join(", ") : String(counts);
+  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => `${COUNT_WORDS[key] ?? key} ${n}`).join(", ") : String(counts);
 }
 
 // ---- age and state

@@ -13,10 +13,11 @@ from yolo_slim.runtime.camera.hub import Hub
 from yolo_slim.runtime.camera.live import Live
 from yolo_slim.runtime.camera.outputs.health import SERVING_S
 from yolo_slim.runtime.camera.outputs.layout import Layout
+from yolo_slim.runtime.camera.outputs.record import distinct
 from yolo_slim.runtime.camera.page_commands import CameraCommand, SetClasses, SetConf, SetPaused, SetZones
-from yolo_slim.runtime.camera.program import Outputs
 from yolo_slim.runtime.camera.qr import qr_text
 from yolo_slim.runtime.camera.server import Callbacks, Running, ServerSettings, serve
+from yolo_slim.runtime.camera.wiring import Outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ class View:
 
     def _current_names(self) -> Mapping[str, Mapping[int, str]]:
         """Class names; a bundle that was replaced may have others."""
-        return {name: self._live.names(name) or names for name, names in self._names.items()}
+        return {name: distinct(self._live.names(name) or names) for name, names in self._names.items()}
 
     def _shapes(self) -> Iterator[Shape]:
         layout, counts = self._outputs.counting.layout, self._outputs.counting.by_name()

@@ -34,6 +34,15 @@ class Context:
         return self.names.get(class_id, str(class_id))
 
 
+def distinct(names: Mapping[int, str]) -> dict[int, str]:
+    """Class id to a name that no other class has.
+
+    Counts are told by name, and two classes of one name must not add up.
+    """
+    times = Counter(names.values())
+    return {key: f"{name} ({key})" if times[name] > 1 else name for key, name in names.items()}
+
+
 def slim_detections(shown: Shown) -> Detections:
     """The detections that outputs are about: those of the slim bundle."""
     return shown.answers[SLIM].detections

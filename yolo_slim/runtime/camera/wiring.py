@@ -21,7 +21,7 @@ from yolo_slim.runtime.camera.outputs.jsonl import JsonLines, JsonlSettings
 from yolo_slim.runtime.camera.outputs.layout import Layout, load_layout, save_layout
 from yolo_slim.runtime.camera.outputs.mqtt import Figures, Mqtt
 from yolo_slim.runtime.camera.outputs.prometheus import Metrics
-from yolo_slim.runtime.camera.outputs.record import Context
+from yolo_slim.runtime.camera.outputs.record import Context, distinct
 from yolo_slim.runtime.camera.outputs.tracking import Tracker
 from yolo_slim.runtime.camera.outputs.trigger import TriggerSettings
 from yolo_slim.runtime.camera.outputs.worker import Faults
@@ -83,7 +83,7 @@ def make_outputs(
     Raises:
         SlimError: one can't be opened.
     """
-    context = Context(source=source, names=names)
+    context = Context(source=source, names=distinct(names))
     layout = load_layout(args.zones) if args.zones else Layout()
     counting = Counting(layout, say, is_tracked=args.track)
     tracker = Tracker() if args.track else None
