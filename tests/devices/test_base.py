@@ -14,7 +14,7 @@ from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
@@ -31,13 +31,15 @@ def test_a_targets_temperature_is_no_other_machines() -> None:
 def test_the_target_is_known_by_its_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Model and architecture must be the profile's."""
     profile = targets.load("rpi5")
-    monkeypatch.setattr("platform.machine", lambda: profile.arch)
-    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Some workstation")
-    assert not LocalDevice().is_target(profile)
-    monkeypatch.setattr("yolo_slim.devices.local.device_model", lambda: "Raspberry Pi 5 Model B Rev 1.0")
-    assert LocalDevice().is_target(profile)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    assert not LocalDevice().is_target(profile)
+    board = "Raspberry Pi 5 Model B Rev 1.0"
+    for model, arch, expected in [
+        ("A workstation", "aarch64", False),
+        (board, "aarch64", True),
+        (board, "x86_64", False),
+    ]:
+        facts = DeviceFacts(model=model, arch=arch, cores=4)
+        monkeypatch.setattr("yolo_slim.devices.local.LocalShell.facts", lambda _, facts=facts: facts)
+        assert LocalDevice().is_target(profile) is expected
 
 
 def test_engines_run_on_their_target_only(bundle: Path) -> None:

@@ -83,12 +83,32 @@ def load_detections(path: Path) -> list[ImageDetections]:
     """
     try:
         value = read_json(path)
+    except ValueError as error:
+        raise _incomplete(str(path), error) from None
+    return detections_from_json(value, str(path))
+
+
+def detections_from_json(value: JsonObject, source: str) -> list[ImageDetections]:
+    """Read what :func:`detections_to_json` made.
+
+    Args:
+        value: the JSON value.
+        source: what people call it, for messages.
+
+    Raises:
+        SlimError: damaged, or written by another version.
+    """
+    try:
         if value["schema"] != DETECTIONS_SCHEMA:
-            fact = f"{path} has schema {value['schema']}, expected {DETECTIONS_SCHEMA}."
+            fact = f"{source} has schema {value['schema']}, expected {DETECTIONS_SCHEMA}."
             raise SlimError(fact, remedy="Use the same yolo_slim on the device and here.")
         return [_from_json(item) for item in value["images"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise SlimError(f"{path} isn't a complete detections file: {error}", remedy="Infer again.") from None
+        raise _incomplete(source, error) from None
+
+
+def _incomplete(source: str, error: Exception) -> SlimError:
+    return SlimError(f"{source} isn't a complete list of detections: {error}", remedy="Infer again.")
 
 
 def image_to_json(image: ImageDetections) -> dict[str, object]:

@@ -1,0 +1,132 @@
+"""A device that is asked through its own command line, ``python -m yolo_slim.runtime``, wherever that runs.
+
+What differs between machines is small: how a command is started there, and how files come there. That is a
+:class:`Shell`; a new kind of device is a new shell.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any, Protocol
+
+from yolo_slim.bundle import read_spec
+from yolo_slim.config.profile import Profile
+from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
+from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.runtime.infer import ImageDetections, detections_from_json
+from yolo_slim.runtime.paired import Paired
+
+ANSWERED = (0, 1)
+"""Exit codes of a command that answered, though perhaps with no: a timing that doesn't count, a failed check."""
+
+
+class Shell(Protocol):
+    """Starts commands on one machine and brings files there."""
+
+    @property
+    def name(self) -> str:
+        """What people call the machine: ``this machine``, or its address."""
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is."""
+
+    def bundle_path(self, bundle: Path) -> str:
+        """Bring a bundle's folder to the machine and say where it is there."""
+
+    def images_path(self, images: Path) -> str:
+        """Bring an image, or a folder of images, to the machine and say where it is there."""
+
+    def run(self, *arguments: str) -> None:
+        """Run ``python -m yolo_slim.runtime`` with arguments.
+
+        Raises:
+            SlimError: it ended with another status than 0, see :func:`failed`.
+        """
+
+    def ask(self, *arguments: str, option: str = "--json") -> Any:
+        """Run a command that writes its answer as JSON to the file that ``option`` names; return that value.
+
+        Raises:
+            SlimError: it ended with a status that isn't in :data:`ANSWERED`, or its answer can't be read.
+        """
+
+    def close(self) -> None:
+        """End the connection and remove what was put there."""
+
+
+class CommandDevice:
+    """A machine that has yolo_slim's runtime: each bundle runs in a process of its own."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.shell.name
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is."""
+        return self.shell.facts()
+
+    def is_target(self, profile: Profile) -> bool:
+        """Compare the architecture and the model with the profile's."""
+        facts, model = self.facts(), profile.device_model
+        return profile.arch in ("any", facts.arch) and (model is None or re.search(model, facts.model) is not None)
+
+    def put(self, bundle: Path) -> Placed:
+        """Bring a bundle's folder there; its commands verify the files."""
+        return Placed(spec=read_spec(bundle), path=self.shell.bundle_path(bundle))
+
+    def build(self, placed: Placed) -> None:
+        """Build the engine, see ``python -m yolo_slim.runtime build``."""
+        self.shell.run("build", placed.path)
+
+    def check(self, placed: Placed) -> SelfCheck:
+        """Run the bundle's self-check."""
+        return SelfCheck.from_device(self.shell.ask("check", placed.path, "--quiet"))
+
+    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+        """Detect in a folder of images with all cores: accuracy doesn't depend on their number."""
+        given = [placed.path, self.shell.images_path(images), "--quiet", *self._threads(None)]
+        return detections_from_json(self.shell.ask("infer", *given, option="--out"), f"The answer of {self.name}")
+
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Time a bundle with its own number of threads, or as many as there are cores."""
+        limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
+        length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
+        length += ["--repeat", str(settings.repeats), *self._threads(placed.spec.threads)]
+        found = self.shell.ask(
+            "bench", placed.path, "--images", self.shell.images_path(images), *length, *limit, "--quiet"
+        )
+        return Bench.from_device(found)
+
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Time two bundles in turns."""
+        given = ["--images", self.shell.images_path(images), "--rounds", str(rounds), "--frames", str(frames)]
+        return Paired.from_json(self.shell.ask("pair", before.path, after.path, *given, "--quiet"))
+
+    def close(self) -> None:
+        """End the connection and remove what was put there."""
+        self.shell.close()
+
+    def _threads(self, wanted: int | None) -> list[str]:
+        """The option for a number of threads: at most one a core; None: all cores."""
+        cores = self.facts().cores
+        counts = [count for count in (wanted, cores) if count is not None]
+        return ["--threads", str(min(counts))] if counts else []
+
+
+def failed(shell: Shell, arguments: tuple[str, ...], status: int, errors: str) -> SlimError:
+    """Make the error of a command that ended with a status that is no answer, from the end of its error output."""
+    # A process that the system killed, mostly for memory, says nothing of the bundle.
+    kind = MachineError if status < 0 else SlimError
+    return kind(
+        f"The bundle failed on {shell.name}: `python -m yolo_slim.runtime {shlex.join(arguments)}` "
+        f"ended with status {status}.",
+        culprits=errors.strip().splitlines()[-6:],
+        remedy="Run that command there yourself to see more.",
+    )
