@@ -56,6 +56,11 @@ SETTINGS = (
         for count in (10000, 3000, 1000)
     ),
     Setting(runtime="ncnn", name="no spin (OMP_WAIT_POLICY=passive)", environment={"OMP_WAIT_POLICY": "passive"}),
+    Setting(
+        runtime="ncnn",
+        name="spin 3000, each thread bound to a core",
+        environment={"GOMP_SPINCOUNT": "3000", "OMP_PROC_BIND": "true"},
+    ),
     Setting(runtime="ncnn", name="one thread fewer", fewer_threads=1),
     Setting(runtime="onnxruntime", name="its own"),
     Setting(runtime="onnxruntime", name="one thread fewer", fewer_threads=1),

@@ -79,7 +79,7 @@ def test_only_repeat_repeats(
     device = LocalDevice()
     with pytest.raises(SlimError):
         device.bench(device.put(bundle), images, settings)
-    assert commands[0][commands[0].index("--repeat") + 1] == str(repeats)
+    assert commands[-1][commands[-1].index("--repeat") + 1] == str(repeats)
 
 
 def test_a_timing_of_an_earlier_version_has_no_load() -> None:

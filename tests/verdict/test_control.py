@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from yolo_slim.verdict.control import control_gate, far_from_training
+from yolo_slim.verdict.control import classes_gate, control_gate, far_from_training
 from yolo_slim.verdict.gates import verdict
 
 
@@ -38,3 +38,11 @@ def test_far_from_training() -> None:
     assert far_from_training("PyTorch control", math.nan, 0.588)
     assert far_from_training("PyTorch control", 0.553, 0.588) == []
     assert far_from_training("PyTorch control", 0.1, None) == []
+
+
+def test_classes_gate() -> None:
+    """A class that no scored image has is no pass, and is named."""
+    gate = classes_gate([7, 3])
+    assert (gate.status, verdict([gate], proven=True).status) == ("unproven", "unproven")
+    assert "class 3, 7," in gate.reason
+    assert classes_gate([]).status == "pass"

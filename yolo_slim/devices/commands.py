@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,10 +114,13 @@ class CommandDevice:
         """End the connection and remove what was put there."""
         self.shell.close()
 
+    @cached_property
+    def _cores(self) -> int | None:
+        return self.facts().cores
+
     def _threads(self, wanted: int | None) -> list[str]:
         """The option for a number of threads: at most one a core; None: all cores."""
-        cores = self.facts().cores
-        counts = [count for count in (wanted, cores) if count is not None]
+        counts = [count for count in (wanted, self._cores) if count is not None]
         return ["--threads", str(min(counts))] if counts else []
 
 

@@ -17,7 +17,7 @@ from yolo_slim.reporting.pages import data_uri
 from yolo_slim.reporting.pages import environment as environment
 from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, latency_histogram
 from yolo_slim.reporting.text import speed_machine
-from yolo_slim.verdict.control import CONTROL_GATE
+from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
 from yolo_slim.verdict.result import Build, ClassAccuracy, Gate, Result
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -31,6 +31,7 @@ GATES = {
     "max_size_mb": "model file, at most",
     "max_memory_mb": "peak memory, at most",
     CONTROL_GATE: "mAP50-95 of the control, at least",
+    CLASSES_GATE: "classes with labels, but not in the scored images",
 }
 """Gate to its meaning."""
 STAGES = {"pre": "pre-processing", "infer": "inference", "post": "post-processing", "total": "end to end"}

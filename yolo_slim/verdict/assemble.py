@@ -54,7 +54,10 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
     profile, images = setup.profile, setup.images
     on_target = setup.device.is_target(profile)
     data = _data(about.data, images, measured.names)
-    judged = judge(measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer)
+    judged = judge(
+        measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer,
+        unscored=images.unscored_classes,
+    )  # fmt: skip
     return Result(
         name=about.name,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),

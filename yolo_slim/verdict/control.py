@@ -1,10 +1,13 @@
-"""What the control's own accuracy says about a verdict. Pure functions."""
+"""Whether a loss could be seen at all: what control and data say about a verdict. Pure functions."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from yolo_slim.verdict.result import Gate
 
 CONTROL_GATE = "control_map50_95"
+CLASSES_GATE = "unscored_classes"
 LEAST_MAP50_95 = 0.05
 """A control below this finds so little that noise decides which network lost more."""
 FAR = 0.15
@@ -26,6 +29,16 @@ def control_gate(map50_95: float, largest_drop: float) -> Gate:
     return Gate(
         name=CONTROL_GATE, rung=None, limit=limit, value=map50_95, unit="mAP50-95",
         status="pass" if passed else "unproven", reason=reason,
+    )  # fmt: skip
+
+
+def classes_gate(unscored: Collection[int]) -> Gate:
+    """Judge whether every class was compared: one that the data set labels elsewhere may have lost everything."""
+    listed = ", ".join(map(str, sorted(unscored)[:8])) + (", ..." if len(unscored) > 8 else "")
+    reason = f"the scored images have no label of class {listed}, other images have" if unscored else ""
+    return Gate(
+        name=CLASSES_GATE, rung=None, limit=0.0, value=float(len(unscored)), unit="classes",
+        status="unproven" if unscored else "pass", reason=reason,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from yolo_slim.build_key import CONTROL, BuildKey, BuildName
@@ -13,7 +13,7 @@ from yolo_slim.measuring.ladder import ScoredRung
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.rounds import ratios
 from yolo_slim.verdict import gates
-from yolo_slim.verdict.control import control_gate
+from yolo_slim.verdict.control import classes_gate, control_gate
 from yolo_slim.verdict.remarks import remarks
 from yolo_slim.verdict.result import Build, ClassAccuracy, Rung, SpeedUp, Verdict
 
@@ -31,7 +31,13 @@ class Judgement:
 
 
 def judge(
-    measured: Measured, profile: Profile, *, on_target: bool, device_name: str, bad_layer: str | None = None
+    measured: Measured,
+    profile: Profile,
+    *,
+    on_target: bool,
+    device_name: str,
+    bad_layer: str | None = None,
+    unscored: Collection[int] = (),
 ) -> Judgement:
     """Compare every rung and the best build with the profile's budgets.
 
@@ -41,6 +47,7 @@ def judge(
         on_target: the device that ran the bundles is the target.
         device_name: what people call that device.
         bad_layer: the layer of the int8 graph to look at first.
+        unscored: classes that the data set labels, but no scored image has.
     """
     ladder = judged_ladder(measured.ladder, profile.rungs)
     builds = tuple(_build(build) for build in measured.builds)
@@ -52,7 +59,7 @@ def judge(
     best = next((build for build in builds if build.key == winner), None)
     missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
     largest = max([budget.max_map50_95_drop, *(rung.budget for rung in ladder if rung.budget is not None)])
-    found = [control_gate(control, largest), *gates.rung_gates(ladder, _others(builds, winner))]
+    found = [control_gate(control, largest), classes_gate(unscored), *gates.rung_gates(ladder, _others(builds, winner))]
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"
     return Judgement(

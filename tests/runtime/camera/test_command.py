@@ -96,6 +96,21 @@ def test_a_video_ends_by_itself(tiny_bundle: Path, tmp_path: Path, capsys: pytes
     assert re.search(r"^control: [\d.]+ FPS alone", said, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("cores", "options", "threads"), [(4, [], 1), (1, [], 1), (4, ["--threads", "3"], 3)])
+def test_threads(
+    cores: int,
+    options: list[str],
+    threads: int,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One core is left to the camera, at least one and no more than the bundle's are used; an option decides."""
+    monkeypatch.setattr("yolo_slim.runtime.camera.command.cores", lambda: cores)
+    assert camera(str(tiny_bundle), "--no-page", "--max-frames", "1", *options) == 0
+    assert f"threads {threads}\n" in capsys.readouterr().err
+
+
 def test_quiet(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --quiet and lines to standard output, nothing else is printed."""
     assert camera(str(tiny_bundle), "--no-page", "--max-frames", "2", "--quiet", "--jsonl", "-") == 0

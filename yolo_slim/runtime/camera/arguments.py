@@ -12,7 +12,7 @@ from yolo_slim.errors import SlimError, did_you_mean
 def add_camera_options(parser: argparse.ArgumentParser) -> None:
     """Add everything but ``--quiet``."""
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, nargs="?", help="a bundle folder or its .tar.gz")
-    parser.add_argument("--threads", type=int, metavar="N", help="inference threads (default: the bundle's)")
+    parser.add_argument("--threads", type=int, metavar="N", help="inference threads (default: one fewer than cores)")
     _add_source(parser.add_argument_group("source"))
     _add_detection(parser.add_argument_group("detection"))
     _add_page(parser.add_argument_group("page and window"))

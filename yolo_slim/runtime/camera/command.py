@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import EXIT_OK, SlimError
+from yolo_slim.machine import cores
 from yolo_slim.runtime.camera.arguments import class_ids, require_possible
 from yolo_slim.runtime.camera.capture import CaptureSettings
 from yolo_slim.runtime.camera.live import Live, LiveSettings
@@ -56,14 +58,26 @@ def run(args: argparse.Namespace, typed: list[str]) -> int:
     return EXIT_OK
 
 
+def _detector(path: Path, threads: int | None) -> Detector:
+    """Load a bundle; without a number of threads, one core is left to capture, encoder and server.
+
+    A runtime that shares its cores is slower by more than a core (docs/benchmarks/contention.md).
+    """
+    bundle = open_bundle(path)
+    return Detector(bundle, threads or min(bundle.spec.threads, max(cores() - 1, 1)))
+
+
 def _run(args: argparse.Namespace, stack: ExitStack) -> None:
     """Open everything; what fails closes what was opened before it."""
     if args.display:
         require_window()
-    detectors = {name: stack.enter_context(Detector(path, args.threads)) for name, path in _bundles(args).items()}
+    detectors = {name: stack.enter_context(_detector(path, args.threads)) for name, path in _bundles(args).items()}
     bundles = {name: one.bundle.spec for name, one in detectors.items()}
     names = bundles["slim"].names
     say = _Terminal(is_quiet=args.quiet)
+    for name, one in detectors.items():
+        about = one.bundle.spec
+        say(f"{name}: {about.name}, {about.runtime} {about.precision}, threads {one.threads}")
     spec = parse_source(args.source, _source_options(args, detectors["slim"].bundle.folder))
     outputs = make_outputs(args, spec.name, names, say, stack)
     settings = LiveSettings(
