@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
+from yolo_slim.errors import EXIT_BAD_INPUT
 from yolo_slim.runtime.camera.arguments import add_camera_options
 
 PROG = "python -m yolo_slim.runtime"
@@ -18,9 +20,17 @@ REPEATS = 2
 Command = Callable[[argparse.Namespace], int]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are two lines: what is wrong, and where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(EXIT_BAD_INPUT, f"{message[:1].upper()}{message[1:]}\nSee `{self.prog} --help`.\n")
+
+
 def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
     """The parser of all commands; ``args.run`` is the function of the chosen one."""
-    parser = argparse.ArgumentParser(prog=PROG, description="Run a yolo_slim bundle on this device.")
+    parser = Parser(prog=PROG, description="Run a yolo_slim bundle on this device.")
     choice = parser.add_subparsers(required=True, metavar="COMMAND")
     for run in commands:
         name, text = run.__name__, run.__doc__ or ""
