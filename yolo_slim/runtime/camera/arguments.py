@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.runtime.camera.hang import MAX_STALL_S
 
 
 def add_camera_options(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 def _add_end(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     group.add_argument("--max-frames", type=int, metavar="N", help="end after so many frames")
+    stall = f"end with an error when the model takes longer for a frame: it hangs (default: {MAX_STALL_S:g})"
+    group.add_argument("--max-stall", type=float, default=MAX_STALL_S, metavar="S", help=stall)
     group.add_argument("--print-service", action="store_true", help="print a systemd unit of this command, and end")
     install = "write that unit for your user with --user; otherwise say how to install it"
     group.add_argument("--install-service", action="store_true", help=install)
@@ -78,7 +81,7 @@ def require_possible(args: argparse.Namespace) -> None:
     Raises:
         SlimError: with one culprit for each.
     """
-    above = ("duration", "rotate_mb", "clip_seconds", "clip_budget_mb", "max_frames", "threads")
+    above = ("duration", "rotate_mb", "clip_seconds", "clip_budget_mb", "max_frames", "max_stall", "threads")
     given = {name: getattr(args, name) for name in above if getattr(args, name) is not None}
     # Not `<= 0`: NaN must be refused too.
     wrong = [f"{_typed(name)}: got {value}; expected more than 0" for name, value in given.items() if not value > 0]
