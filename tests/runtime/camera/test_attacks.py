@@ -98,9 +98,9 @@ TABLE: dict[str, tuple[Callable[[int], bytes], set[int]]] = {
     ),
     "POST without origin": (lambda port: request(port, "/api/command", LENGTH, **POST), {403}),
     "PUT": (lambda port: request(port, "/", f"Origin: {own(port)}", LENGTH, **{**POST, "method": "PUT"}), {405}),
-    "POST of 70 kB": (
+    "POST of 300 kB": (
         lambda port: request(
-            port, "/api/command", f"Origin: {own(port)}", "Content-Length: 70000", method="POST", body=b"x" * 70000
+            port, "/api/command", f"Origin: {own(port)}", "Content-Length: 300000", method="POST", body=b"x" * 300_000
         ),
         {413},
     ),
@@ -292,7 +292,7 @@ def test_places_are_given_back(served: Serve) -> None:
 
 
 def test_large_messages_end_the_socket(served: Serve, camera: SceneCamera) -> None:
-    """More than 64 kB: closed as too large. Wrong ones below that are answered, in any number."""
+    """More than 256 KiB: closed as too large. Wrong ones below that are answered, in any number."""
 
     async def work() -> Any:
         async with (
@@ -302,7 +302,7 @@ def test_large_messages_end_the_socket(served: Serve, camera: SceneCamera) -> No
             for text in ("{", json.dumps({"command": "conf", "value": "x" * 60000}), "[" * 60000):
                 await socket.send_str(text)
             await socket.send_bytes(b"\0" * 1000)
-            await socket.send_str("x" * 70000)
+            await socket.send_str("x" * 300_000)
             async with asyncio.timeout(20):
                 while not socket.closed:
                     message = await socket.receive()

@@ -3,7 +3,7 @@ const $ = (id) => document.getElementById(id);
 const OLD_S = 1, OLD_INTERVALS = 3, GREY_TIMES = 3, KEPT_TIMES = 16, HISTORY = 60, LONGEST_WAIT_MS = 10000, CROSS_STEP = 0.02;
 const about = { names: {}, colors: {}, bundles: [], zones: [], conf: 0.25, classes: null, paused: false };
 const LEAST_FRAMES = 60;
-const COUNT_WORDS = { longest_s: "longest stay in s" };
+const COUNT_TEXTS = { longest_s: (seconds) => `longest stay ${seconds.toFixed(1)} s` };
 const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, times: [], state: "connecting" };
 const past = { fps: [], latency: [], celsius: [] };
 const drawing = { kind: null, points: [], cross: [0.5, 0.5], isCrossShown: false };
@@ -168,7 +168,7 @@ function paintDrawing(pen) {
 function countsText(name) {
   const counts = (view.stats.counts || {})[name];
   if (counts === undefined || counts === null) return "";
-  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => `${COUNT_WORDS[key] ?? key} ${n}`).join(", ") : String(counts);
+  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => (COUNT_TEXTS[key] ? COUNT_TEXTS[key](n) : `${key} ${n}`)).join(", ") : String(counts);
 }
 
 // ---- age and state
@@ -266,11 +266,38 @@ function showBundles() {
   if (frames >= LEAST_FRAMES) $("gain").textContent = `slim takes ${number(ms.slim)} ms, the control ${number(ms.control)} ms (median of ${frames} frames): ${number(ms.control / ms.slim, 2)} times as fast`;
 }
 
+// Objects in the newest picture: [class id, count], the most frequent first.
+function seenCounts() {
+  const counts = new Map();
+  for (const id of view.frame.answers.slim.class_ids) counts.set(id, (counts.get(id) || 0) + 1);
+  return [...counts].sort((one, other) => other[1] - one[1] || one[0] - other[0]);
+}
+
+// What was in a picture that is old isn't there "now".
+function showSeen() {
+  if (!view.frame || !view.frame.answers.slim) return;
+  const isOld = !view.online || (ageS() > oldAfterS() && !about.paused), counts = isOld ? [] : seenCounts();
+  const text = isOld ? "not known" : counts.length ? JSON.stringify([counts, about.names]) : "nothing";
+  if ($("seen").dataset.text === text) return;
+  $("seen").dataset.text = text;
+  const rows = counts.length ? counts.map(([id, count]) => [swatch(id), `${about.names[id] ?? id} ${count}`]) : [[text]];
+  $("seen").replaceChildren(...rows.map((parts) => {
+    const item = document.createElement("li");
+    item.append(...parts);
+    return item;
+  }));
+}
+
+function swatch(id) {
+  const box = document.createElement("span");
+  box.className = "swatch";
+  box.style.background = about.colors[id];
+  return box;
+}
+
 function describe() {
   if (!view.frame || !view.frame.answers.slim) return;
-  const counts = {};
-  for (const id of view.frame.answers.slim.class_ids) counts[about.names[id] ?? id] = (counts[about.names[id] ?? id] || 0) + 1;
-  const text = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ") || "nothing found";
+  const text = seenCounts().map(([id, n]) => `${n} ${about.names[id] ?? id}`).join(", ") || "nothing found";
   $("slim").setAttribute("aria-label", `Camera picture: ${text}`);
 }
 
@@ -336,12 +363,10 @@ function showClasses() {
 }
 
 function classChoice(id) {
-  const choice = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");
+  const choice = document.createElement("label"), box = document.createElement("input");
   Object.assign(box, { type: "checkbox", value: id });
   box.onchange = () => setClasses(classIds().filter((other) => (other === id ? box.checked : isOn(other))));
-  swatch.className = "swatch";
-  swatch.style.background = about.colors[id];
-  choice.append(box, swatch, about.names[id]);
+  choice.append(box, swatch(id), about.names[id]);
   return choice;
 }
 
@@ -384,7 +409,7 @@ function showZones() {
 
 function zoneRow(zone, index) {
   const row = document.createElement("li"), name = document.createElement("input"), counts = document.createElement("span"), remove = document.createElement("button");
-  Object.assign(name, { value: zone.name, maxLength: 40 });
+  Object.assign(name, { value: zone.name, maxLength: about.most_name });
   name.setAttribute("aria-label", `Name of the ${zone.kind}`);
   name.onchange = () => { name.blur(); setZones(about.zones.map((one, i) => (i === index ? { ...one, name: name.value.trim() || one.name } : one))); };
   counts.className = "counts";
@@ -495,4 +520,4 @@ function listen() {
 
 listen();
 connect();
-setInterval(showAge, 250);
+setInterval(() => { showAge(); showSeen(); }, 250);
