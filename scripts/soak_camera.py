@@ -223,7 +223,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    spec, stream, begin = open_bundle(options.bundle).spec, Stream(pictures=moving(options.bundle)), start(with_reference=False)
+    spec, stream, begin = (
+        open_bundle(options.bundle).spec,
+        Stream(pictures=moving(options.bundle)),
+        start(with_reference=False),
+    )
     seen, stats = soak(options.bundle, stream, 60 * options.minutes, "--threads", str(options.threads))
     found = {
         "growth": growth(seen), "most": {key: max(getattr(one, key) for one in seen) for key in ("files", "threads")},

@@ -18,8 +18,8 @@ from yolo_slim.runtime.camera.server import Limits, Running
 aiohttp = pytest.importorskip("aiohttp", reason="the page needs aiohttp (extra camera)")
 Serve = Callable[..., Running]
 TOKEN = "a-token-of-some-length"
-NORMAL_S = 2.0
-"""The page answers within this time, whatever else happens."""
+PATIENT = Limits(header_s=600)
+"""Silent connections are no burden that time takes away: the page must answer beside them."""
 
 
 async def talk(port: int, text: bytes, seconds: float = 5.0) -> bytes:
@@ -49,11 +49,9 @@ def status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
 
 
-async def page_seconds(port: int) -> float:
-    """How long the page takes for an ordinary viewer; a new connection."""
-    began = time.monotonic()
-    assert status(await talk(port, request(port, "/"), 30)) == 200
-    return time.monotonic() - began
+async def page_answers(port: int, times: int = 1) -> bool:
+    """Whether an ordinary viewer gets the page, each time by a new connection."""
+    return [status(await talk(port, request(port, "/"), 60)) for _ in range(times)] == [200] * times
 
 
 def websocket(port: int, origin: str | None) -> bytes:
@@ -119,7 +117,7 @@ def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.Log
             answer = await talk(port, make(port))
             assert b"root:" not in answer, name
             found[name] = status(answer)
-        assert await page_seconds(port) < NORMAL_S
+        assert await page_answers(port)
         return found
 
     port = served().door.port
@@ -173,24 +171,24 @@ async def silent(port: int, count: int, first: bytes = b"") -> Any:
 def test_slow_loris(first: bytes, served: Serve) -> None:
     """200 connections that send nothing, or never end their headers: the page answers, and new viewers get in."""
 
-    async def work() -> list[float]:
+    async def work() -> bool:
         async with silent(port, 200, first):
-            return [await page_seconds(port) for _ in range(5)]
+            return await page_answers(port, times=5)
 
-    port = served().door.port
-    assert max(asyncio.run(work())) < NORMAL_S
+    port = served(limits=PATIENT).door.port
+    assert asyncio.run(work())
 
 
 def test_refused_requests_hold_no_place(served: Serve) -> None:
     """200 connections whose requests are refused, but whose bodies never come: they make room for viewers."""
     body = b"POST /api/command HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\n"
 
-    async def work() -> list[float]:
+    async def work() -> bool:
         async with silent(port, 200, body):
-            return [await page_seconds(port) for _ in range(3)]
+            return await page_answers(port, times=3)
 
-    port = served().door.port
-    assert max(asyncio.run(work())) < NORMAL_S
+    port = served(limits=PATIENT).door.port
+    assert asyncio.run(work())
 
 
 def test_silent_connections_are_closed(served: Serve) -> None:
@@ -205,14 +203,14 @@ def test_silent_connections_are_closed(served: Serve) -> None:
 
     async def closed_after(text: bytes) -> float:
         began = time.monotonic()
-        await talk(port, text.replace(b"%d", str(port).encode()), 8)
+        await talk(port, text.replace(b"%d", str(port).encode()), 90)
         return time.monotonic() - began
 
     async def work() -> list[float]:
         return list(await asyncio.gather(*map(closed_after, starts.values())))
 
     port = served(limits=Limits(header_s=0.5)).door.port
-    assert {name: after < 6 for name, after in zip(starts, asyncio.run(work()), strict=True)} == dict.fromkeys(
+    assert {name: after < 60 for name, after in zip(starts, asyncio.run(work()), strict=True)} == dict.fromkeys(
         starts, True
     )
 
@@ -249,23 +247,23 @@ async def connect(client: Any, port: int) -> Any:
 def test_500_viewers(served: Serve, camera: SceneCamera) -> None:
     """32 are served, the others are told so; those who watch go on, the page too, and the memory stays."""
 
-    async def work() -> tuple[list[Any], float, int]:
+    async def work() -> tuple[list[Any], bool, int]:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as client:
             answers = await asyncio.gather(*[connect(client, port) for _ in range(500)])
             open_ones = [one for one in answers if not isinstance(one, int)]
-            seconds = await page_seconds(port)
-            texts = await asyncio.gather(*[one.receive_str(timeout=10) for one in open_ones])
+            is_answered = await page_answers(port)
+            texts = await asyncio.gather(*[one.receive_str(timeout=60) for one in open_ones])
             for one in open_ones:
                 await one.close()
-            return [one for one in answers if isinstance(one, int)], seconds, len(texts)
+            return [one for one in answers if isinstance(one, int)], is_answered, len(texts)
 
     port = served().door.port
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused, seconds, served_ones = asyncio.run(work())
+    refused, is_answered, served_ones = asyncio.run(work())
     assert served_ones == 32
     assert set(refused) <= {0, 503}
-    assert seconds < NORMAL_S
+    assert is_answered
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 

@@ -91,16 +91,14 @@ def test_a_slow_encoder_skips_frames() -> None:
     may_draw, drawn = threading.Event(), []
 
     def slowly(shown: Shown) -> np.ndarray:
-        may_draw.wait(10)
+        may_draw.wait(60)
         drawn.append(shown.sequence)
         return shown.frame.image
 
     with Hub(slowly) as hub, hub.watching("boxes"):
         give(hub, 0)
-        began = time.monotonic()
         for index in range(1, 50):
             hub.shown(make_shown(index, size=(32, 32)))
-        assert time.monotonic() - began < 5
         may_draw.set()
         wait_until(lambda: len(drawn) == 2)
     assert drawn == [0, 49]

@@ -107,7 +107,8 @@ def _entry_of(bundle: Path) -> Callable[[Path], tuple[str, int, int] | None]:
         except OSError:  # removed since it was listed
             return None
         # A folder's own time changes with every file that a device writes into it.
-        return None if S_ISDIR(found.st_mode) else (path.relative_to(bundle).as_posix(), found.st_size, found.st_mtime_ns)
+        is_folder, name = S_ISDIR(found.st_mode), path.relative_to(bundle).as_posix()
+        return None if is_folder else (name, found.st_size, found.st_mtime_ns)
 
     return entry
 
