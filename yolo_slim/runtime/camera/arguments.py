@@ -8,6 +8,7 @@ from pathlib import Path
 
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.runtime.camera.hang import MAX_STALL_S
+from yolo_slim.runtime.camera.passwords import BROKER, SOURCE, TOKEN
 
 
 def add_camera_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,8 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_source(group: argparse._ArgumentGroup) -> None:
     known = "a number or /dev/videoN, csi, rtsp:// or http://, a video, a folder, or scene (default: scene)"
-    group.add_argument("--source", default="scene", metavar="S", help=known)
+    password = f"rtsp://user@host/path takes its password from ${SOURCE}"
+    group.add_argument("--source", default="scene", metavar="S", help=f"{known}; {password}")
     group.add_argument("--list", action="store_true", help="list the cameras of this machine and their modes, and end")
     group.add_argument("--loop", action="store_true", help="begin a file again at its end")
     group.add_argument("--size", type=_size, metavar="WxH", help="resolution (default: the source's own)")
@@ -47,7 +49,7 @@ def _add_page(group: argparse._ArgumentGroup) -> None:
     host = "address to serve at; 0.0.0.0: all, with a token (default: 127.0.0.1)"
     group.add_argument("--host", default="127.0.0.1", help=host)
     group.add_argument("--port", type=int, default=8080, help="port of the page; 0: any free one (default: 8080)")
-    group.add_argument("--token", default="", help="token of the page's link (default: a new one)")
+    group.add_argument("--token", default="", help=f"token of the page's link (default: ${TOKEN}, or a new one)")
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -55,7 +57,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rotate-mb", type=float, default=100.0, metavar="MB", help="size of such a file (default: 100)"
     )
-    group.add_argument("--mqtt", metavar="URL", help="publish to mqtt://user:password@host/topic")
+    group.add_argument("--mqtt", metavar="URL", help=f"publish to mqtt://user@host/topic; its password: ${BROKER}")
     group.add_argument("--clips", type=Path, metavar="DIR", help="folder for clips of the last seconds")
     group.add_argument("--clip-on", metavar="A,B", help="classes that start a clip")
     group.add_argument("--clip-zone", metavar="NAME", help="zone in which they start one")
