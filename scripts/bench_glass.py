@@ -69,13 +69,13 @@ def paint_clock(image: np.ndarray[Any, Any], _: int) -> None:
         image[:STRIPES_TALL, round(bit * wide) : round((bit + 1) * wide)] = 255 * (stamp >> bit & 1)
 
 
-async def view(running: Running) -> None:
+async def view(link: str) -> None:
     """One viewer that decodes nothing: takes every picture that it can, as a page does."""
     import aiohttp
 
     async with aiohttp.ClientSession() as client:
-        headers = {"Origin": running.link.rstrip("/")}
-        async with client.ws_connect(f"{running.link}ws", headers=headers, max_msg_size=0) as socket:
+        headers = {"Origin": link.rstrip("/")}
+        async with client.ws_connect(f"{link}ws", headers=headers, max_msg_size=0) as socket:
             await socket.send_str('{"command": "watch", "value": "plain"}')
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.BINARY:
@@ -94,7 +94,7 @@ async def count(camera: SceneCamera, seconds: float) -> tuple[float, float]:
 
 async def measure(camera: SceneCamera, running: Running, viewers: int, seconds: float) -> Figures:
     """The age in a browser with so many other viewers; -1: no browser either."""
-    tasks = [asyncio.create_task(view(running)) for _ in range(viewers)]
+    tasks = [asyncio.create_task(view(running.link)) for _ in range(viewers)]
     ages: list[float] = []
     if viewers < 0:
         fps, encoded = await count(camera, seconds)
