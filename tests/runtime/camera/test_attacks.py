@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.camera_attacks import ATTACKS, FLOODS, LENGTH, POST, own, request, rows, status, talk, websocket
 from tests.helpers.camera_scene import SceneCamera
+from tests.helpers.constants import ROOT
 from yolo_slim.runtime.camera.server import Limits, Running
 
 aiohttp = pytest.importorskip("aiohttp", reason="the page needs aiohttp (extra camera)")
@@ -22,90 +24,9 @@ PATIENT = Limits(header_s=600)
 """Silent connections are no burden that time takes away: the page must answer beside them."""
 
 
-async def talk(port: int, text: bytes, seconds: float = 5.0) -> bytes:
-    """Send bytes, and return all that comes back until the connection is closed or the time is over."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    found = b""
-    try:
-        writer.write(text)
-        async with asyncio.timeout(seconds):
-            while part := await reader.read(65536):
-                found += part
-    except (ConnectionError, TimeoutError):
-        pass
-    finally:
-        writer.close()
-    return found
-
-
-def request(port: int, path: str, *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
-    """One request as bytes, whose connection is closed after the answer."""
-    head = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close", *lines]
-    return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def status(answer: bytes) -> int:
-    """Status of a raw answer; 0: the connection was closed without one."""
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
-
-
 async def page_answers(port: int, times: int = 1) -> bool:
     """Whether an ordinary viewer gets the page, each time by a new connection."""
     return [status(await talk(port, request(port, "/"), 60)) for _ in range(times)] == [200] * times
-
-
-def websocket(port: int, origin: str | None) -> bytes:
-    """The first request of a WebSocket."""
-    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-    lines = ["Upgrade: websocket", key, "Sec-WebSocket-Version: 13", *([f"Origin: {origin}"] if origin else [])]
-    return request(port, "/ws", *lines).replace(b"Connection: close", b"Connection: Upgrade")
-
-
-def own(port: int) -> str:
-    """The page's origin."""
-    return f"http://127.0.0.1:{port}"
-
-
-POST = {"method": "POST", "body": b'{"command": "conf", "value": 0.5}'}
-LENGTH = f"Content-Length: {len(POST['body'])}"
-TABLE: dict[str, tuple[Callable[[int], bytes], set[int]]] = {
-    **{
-        f"path {path}": (lambda port, path=path: request(port, path), {400, 404})
-        for path in (
-            "/../../etc/passwd",
-            "/..%2f..%2f..%2fetc%2fpasswd",
-            "/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
-            "//etc/passwd",
-            "/page.js",
-            "/clip/../../etc/passwd",
-            "/snapshot.jpg/../server.py",
-            "/%00",
-        )
-    },
-    "absolute address": (lambda port: request(port, "http://evil.example/"), {400, 404, 421}),
-    "one header of 9 kB": (lambda port: request(port, "/", "X: " + "y" * 9000), {400, 431}),
-    "many headers of 10 kB": (lambda port: request(port, "/", *[f"X{i}: {'y' * 90}" for i in range(100)]), {400, 431}),
-    "3000 headers": (lambda port: request(port, "/", *[f"X{i}: y" for i in range(3000)]), {400, 431}),
-    "a path of 10 kB": (lambda port: request(port, "/" + "a" * 10000), {400, 414}),
-    "no HTTP": (lambda _: b"\x16\x03\x01\x02\x00 hello\r\n\r\n", {0, 400}),
-    "foreign host": (lambda port: request(port, "/").replace(b"127.0.0.1", b"evil.example"), {421}),
-    "no host": (lambda _: b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", {400, 421}),
-    "POST from another site": (
-        lambda port: request(port, "/api/command", "Origin: http://evil.example", LENGTH, **POST),
-        {403},
-    ),
-    "POST without origin": (lambda port: request(port, "/api/command", LENGTH, **POST), {403}),
-    "PUT": (lambda port: request(port, "/", f"Origin: {own(port)}", LENGTH, **{**POST, "method": "PUT"}), {405}),
-    "POST of 300 kB": (
-        lambda port: request(
-            port, "/api/command", f"Origin: {own(port)}", "Content-Length: 300000", method="POST", body=b"x" * 300_000
-        ),
-        {413},
-    ),
-    "WebSocket from another site": (lambda port: websocket(port, "http://evil.example"), {403}),
-    "WebSocket without origin": (lambda port: websocket(port, None), {403}),
-    "WebSocket of a sandboxed frame": (lambda port: websocket(port, "null"), {403}),
-}
 
 
 def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +34,7 @@ def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.Log
 
     async def work() -> dict[str, int]:
         found = {}
-        for name, (make, _) in TABLE.items():
+        for name, (make, _) in ATTACKS.items():
             answer = await talk(port, make(port))
             assert b"root:" not in answer, name
             found[name] = status(answer)
@@ -121,7 +42,7 @@ def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.Log
         return found
 
     port = served().door.port
-    wrong = {name: code for name, code in asyncio.run(work()).items() if code not in TABLE[name][1]}
+    wrong = {name: code for name, code in asyncio.run(work()).items() if code not in ATTACKS[name][1]}
     assert wrong == {}
     assert camera.commands == []
     assert caplog.records == []  # or anyone could fill the disk with our log
@@ -138,7 +59,7 @@ def test_the_table_is_not_refused_for_another_reason(served: Serve, camera: Scen
             request(port, "/api/command", origin, LENGTH, **POST),
         ]
         answers = [status(await talk(port, one)) for one in good]
-        return [*answers, status(await talk(port, websocket(port, own(port)), 0.5))]
+        return [*answers, status(await talk(port, websocket(port, own(port)), 5))]
 
     port = served().door.port
     assert asyncio.run(work()) == [200, 200, 200, 101]
@@ -326,3 +247,9 @@ def test_guessing_the_token(served: Serve) -> None:
 
     port = served(host="0.0.0.0", token=TOKEN).door.port
     assert asyncio.run(work()) == [401] * 7 + [401] * 5 + [429] * 4
+
+
+def test_docs_have_the_table() -> None:
+    """docs/camera-security.md says what is tried here and what comes of it; the tests that it speaks of exist."""
+    assert rows() in (ROOT / "docs/camera-security.md").read_text(encoding="utf-8")
+    assert {name for _, names in FLOODS.values() for name in names} <= set(globals())
