@@ -4,7 +4,7 @@
 
 The same frames, all in memory, go through the bare detector, through the camera without a page, and through the camera
 with 0, 1, 3 and 10 viewers, in turns. Reported are medians of each round's ratios. Viewers take every picture that they
-can, as a browser does, and decode nothing; they are one other process of this machine, so they take a part of its cores.
+can, as a browser does, and decode nothing; they are one other process of this machine, so they take a part of its cores. ``--shield`` is that of bench_camera.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from scripts.bench_camera import Loop, bare_fps, camera_fps
+from scripts.bench_camera import Loop, bare_fps, camera_fps, rested
 from scripts.bench_glass import view
 from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import cores, describe_machine
@@ -91,7 +91,7 @@ def in_turns(detector: Detector, images: Images, options: argparse.Namespace) ->
     rows = []
     for number in range(options.rounds):
         order = turns(detector, images, options)[:: 1 if number % 2 == 0 else -1]
-        rows.append({name: time_once() for name, time_once in order})
+        rows.append({name: rested(time_once, options) for name, time_once in order})
         print(json.dumps({name: round(fps, 2) for name, fps in sorted(rows[-1].items())}), flush=True)
     return rows
 
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of one turn")
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shield", action="store_true", help="let the turns run in real time (root)")
     parser.add_argument("--watch", metavar="LINK", help="be the viewers of this page, and nothing else")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -133,3 +134,10 @@ def test_before_the_first_frame_there_is_nothing() -> None:
     assert hub.picture("plain") is None
     assert hub.age_s is None
     hub.stop()
+
+
+def test_objects_without_a_track_have_none() -> None:
+    """The page shows no number for them."""
+    tracked = replace(make_shown(0), track_ids=(0, 7))
+    assert frame_details(tracked)["track_ids"] == [None, 7]
+    assert frame_details(make_shown(0))["track_ids"] == []
