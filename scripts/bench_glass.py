@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import struct
 import time
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tests.helpers.camera_scene import SceneCamera
+from tests.helpers.camera_viewer import view
 from tests.helpers.chromium import Chromium
 from yolo_slim.files import write_json
 from yolo_slim.machine import cores, device_model
@@ -67,20 +67,6 @@ def paint_clock(image: np.ndarray[Any, Any], _: int) -> None:
     stamp, wide = int(time.time() * 1000) % 2**BITS, image.shape[1] / BITS
     for bit in range(BITS):
         image[:STRIPES_TALL, round(bit * wide) : round((bit + 1) * wide)] = 255 * (stamp >> bit & 1)
-
-
-async def view(link: str) -> None:
-    """One viewer that decodes nothing: takes every picture that it can, as a page does."""
-    import aiohttp
-
-    async with aiohttp.ClientSession() as client:
-        headers = {"Origin": link.rstrip("/")}
-        async with client.ws_connect(f"{link}ws", headers=headers, max_msg_size=0) as socket:
-            await socket.send_str('{"command": "watch", "value": "plain"}')
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY:
-                    struct.unpack_from("<fI", message.data)
-                    await socket.send_str('{"command": "seen"}')
 
 
 async def count(camera: SceneCamera, seconds: float) -> tuple[float, float]:

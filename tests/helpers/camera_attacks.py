@@ -9,17 +9,20 @@ from collections.abc import Callable
 async def talk(port: int, text: bytes, seconds: float = 60.0) -> bytes:
     """Send bytes, and return all that comes back until the connection is closed or the time is over."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    found = b""
+    found = bytearray()
+
+    async def read() -> None:
+        while part := await reader.read(65536):
+            found.extend(part)
+
     try:
         writer.write(text)
-        async with asyncio.timeout(seconds):
-            while part := await reader.read(65536):
-                found += part
-    except (ConnectionError, TimeoutError):
+        await asyncio.wait_for(read(), seconds)
+    except (ConnectionError, asyncio.TimeoutError):
         pass
     finally:
         writer.close()
-    return found
+    return bytes(found)
 
 
 def request(port: int, path: str, *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
@@ -45,11 +48,19 @@ def own(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-POST = {"method": "POST", "body": b'{"command": "conf", "value": 0.5}'}
-LENGTH = f"Content-Length: {len(POST['body'])}"
+def command(port: int, *lines: str, method: str = "POST") -> bytes:
+    """A command of the page, as a program would send it."""
+    body = b'{"command": "conf", "value": 0.5}'
+    return request(port, "/api/command", f"Content-Length: {len(body)}", *lines, method=method, body=body)
+
+
+def _get(path: str) -> Callable[[int], bytes]:
+    return lambda port: request(port, path)
+
+
 ATTACKS: dict[str, tuple[Callable[[int], bytes], set[int]]] = {
     **{
-        f"GET {path}": (lambda port, path=path: request(port, path), {400, 404})
+        f"GET {path}": (_get(path), {400, 404})
         for path in (
             "/../../etc/passwd",
             "/..%2f..%2f..%2fetc%2fpasswd",
@@ -78,15 +89,9 @@ ATTACKS: dict[str, tuple[Callable[[int], bytes], set[int]]] = {
         {421},
     ),
     "no Host header": (lambda _: b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", {400, 421}),
-    "POST from another site": (
-        lambda port: request(port, "/api/command", "Origin: http://evil.example", LENGTH, **POST),
-        {403},
-    ),
-    "POST without Origin": (lambda port: request(port, "/api/command", LENGTH, **POST), {403}),
-    "PUT with our own Origin": (
-        lambda port: request(port, "/", f"Origin: {own(port)}", LENGTH, **{**POST, "method": "PUT"}),
-        {405},
-    ),
+    "POST from another site": (lambda port: command(port, "Origin: http://evil.example"), {403}),
+    "POST without Origin": (command, {403}),
+    "PUT with our own Origin": (lambda port: command(port, f"Origin: {own(port)}", method="PUT"), {405}),
     "POST of 300 kB": (
         lambda port: request(
             port, "/api/command", f"Origin: {own(port)}", "Content-Length: 300000", method="POST", body=b"x" * 300_000

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.camera_attacks import ATTACKS, FLOODS, LENGTH, POST, own, request, rows, status, talk, websocket
+from tests.helpers.camera_attacks import ATTACKS, FLOODS, command, own, request, rows, status, talk, websocket
 from tests.helpers.camera_scene import SceneCamera
 from tests.helpers.constants import ROOT
 from yolo_slim.runtime.camera.server import Limits, Running
@@ -56,7 +56,7 @@ def test_the_table_is_not_refused_for_another_reason(served: Serve, camera: Scen
         good = [
             request(port, "/"),
             request(port, "/", "X: " + "y" * 4000),
-            request(port, "/api/command", origin, LENGTH, **POST),
+            command(port, origin),
         ]
         answers = [status(await talk(port, one)) for one in good]
         return [*answers, status(await talk(port, websocket(port, own(port)), 5))]
