@@ -130,6 +130,8 @@ class Bundle:
     """Where its files lie."""
     spec: BundleSpec
     """What bundle.json says."""
+    archive: Path | None = None
+    """The .tar.gz that was opened; None: the folder itself was."""
 
     def model_path(self, role: str) -> Path:
         """The model file that has a role, such as ``onnx`` or ``param``."""
@@ -167,7 +169,7 @@ def open_bundle(path: Path | str) -> Bundle:
     folder = path if path.is_dir() else _unpacked(path)
     spec = read_spec(folder)
     _verify(folder, spec)
-    return Bundle(folder=folder, spec=spec)
+    return Bundle(folder=folder, spec=spec, archive=None if path.is_dir() else path)
 
 
 def read_spec(folder: Path) -> BundleSpec:

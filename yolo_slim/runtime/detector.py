@@ -42,8 +42,6 @@ class Detector:
 
     def __init__(self, bundle: Bundle | Path | str, threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.path = bundle.folder if isinstance(bundle, Bundle) else Path(bundle)
-        """What was given: a folder or an archive."""
         spec = self.bundle.spec
         self.threads = spec.threads if threads is None else threads
         # ONNX Runtime reads 0 as its own choice, so a result would state a number of threads that didn't run.

@@ -28,7 +28,7 @@ class Reloading:
     def __init__(self, detector: Detector, journal: Journal) -> None:
         self.detector = self._given = detector
         self._journal = journal
-        self._path = detector.path
+        self._path = detector.bundle.archive or detector.bundle.folder
         self._threads = None if detector.threads == detector.bundle.spec.threads else detector.threads
         self._next: Detector | None = None
         self._loaded = self._seen = self._tried = _state_of(self._path)
