@@ -24,6 +24,7 @@ from yolo_slim.runtime.camera.live import Live, LiveSettings
 from yolo_slim.runtime.camera.outputs import service
 from yolo_slim.runtime.camera.outputs.health import health
 from yolo_slim.runtime.camera.outputs.watchdog import Watchdog
+from yolo_slim.runtime.camera.pools import limit_pools
 from yolo_slim.runtime.camera.sources import SourceOptions, list_cameras, open_source, parse_source
 from yolo_slim.runtime.camera.view import View
 from yolo_slim.runtime.camera.window import require_window, run_window
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace, typed: list[str]) -> int:
         return _service(args, typed)
     if args.display:
         require_window()
+    limit_pools()
     with ExitStack() as models:
         detectors = {name: models.enter_context(_detector(path, args.threads)) for name, path in _bundles(args).items()}
         try:
