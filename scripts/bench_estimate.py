@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -97,6 +97,35 @@ def without_each(rows: Sequence[PublishedRow]) -> list[float]:
     return found
 
 
+def by_power(rows: Sequence[PublishedRow], row: PublishedRow) -> float:
+    """Another way to estimate a row: a power of the MACs, fitted to the logarithms."""
+    slope, start = np.polyfit([math.log(one.macs) for one in rows], [math.log(one.infer_ms) for one in rows], 1)
+    return math.exp(start + slope * math.log(row.macs))
+
+
+def by_nearest(rows: Sequence[PublishedRow], row: PublishedRow) -> float:
+    """Another way to estimate a row: the row of the most similar MACs, in proportion to them."""
+    near = min(rows, key=lambda one: abs(math.log(one.macs / row.macs)))
+    return near.infer_ms * row.macs / near.macs
+
+
+def other_ways() -> list[Errors]:
+    """The errors of both on each runtime's rows, every network left out in turn."""
+    found = []
+    for runtime in sorted({row.build.runtime for row in published.rows()}):
+        rows = [row for row in published.rows() if row.build.runtime == runtime]
+        for way in (by_power, by_nearest):
+            pairs = [(row, _without(row, rows)) for row in rows]
+            logs = [math.log(row.infer_ms / way(others, row)) for row, others in pairs if fit(others)]
+            found.append(errors_of("network", f"all of {runtime}, {way.__name__[3:]} instead", logs))
+    return found
+
+
+def _without(row: PublishedRow, rows: Iterable[PublishedRow]) -> list[PublishedRow]:
+    """The rows of the same device and build, but of other networks."""
+    return [one for one in rows if _group(one) == _group(row) and one.network != row.network]
+
+
 def network_errors() -> dict[str, list[tuple[str, list[float]]]]:
     """Runtime to the errors of each device and precision."""
     found: dict[str, list[tuple[str, list[float]]]] = {}
@@ -151,21 +180,23 @@ class YoloBench:
         assert cost is not None
         return cost
 
-    def sides(self, column: str) -> list[float]:
-        """Estimate every network at a smaller input side from its own latency at the next larger one."""
+    def sides(self, column: str, *, swapped: bool = False) -> list[float]:
+        """Estimate every network at a smaller input side from its own latency at the next larger one.
+
+        Without known MACs only pixels count, on a CPU. ``swapped``: the fixed part as on the other kind of processor.
+        """
         cost = self.cost(column, FITTED)
+        cost = replace(cost, on_gpu=cost.on_gpu != swapped)
         found = []
-        for network in {name for name, _, _ in self.held(column)}:
-            sides = sorted({side for name, side, _ in self.held(column) if name == network}, reverse=True)
-            if column == GPU and network not in self.macs:
+        for network in dict.fromkeys(name for name, _, _ in self.held(column)):
+            if network not in self.macs and (swapped or cost.on_gpu):
                 continue
-            for large, small in pairwise(side for side in sides if side in (480, 320, 160)):
-                macs = [self.macs_at(network, side) if network in self.macs else 0 for side in (large, small)]
-                ratio = (
-                    cost.infer_ms(macs[1], small) / cost.infer_ms(macs[0], large)
-                    if column == GPU
-                    else (small / large) ** 2
-                )
+            sides = [side for side in (480, 320, 160) if column in self.rows.get((network, side), {})]
+            for large, small in pairwise(sides):
+                ratio = (small / large) ** 2
+                if network in self.macs:
+                    before, after = (cost.infer_ms(self.macs_at(network, side), side) for side in (large, small))
+                    ratio = after / before
                 found.append(math.log(self.rows[network, small][column] / self.rows[network, large][column] / ratio))
         return found
 
@@ -178,6 +209,14 @@ class YoloBench:
             ratio = cost.infer_ms(self.macs_at(narrow, side), side) / cost.infer_ms(self.macs_at(wide, side), side)
             found.append(math.log(self.rows[narrow, side][column] / self.rows[wide, side][column] / ratio))
         return found
+
+    def widths_in_proportion(self, column: str) -> list[float]:
+        """The same in proportion to the MACs."""
+        return [
+            math.log(self.rows[narrow, side][column] / self.rows[wide, side][column])
+            - math.log(self.macs[narrow] / self.macs[wide])
+            for (wide, narrow), side in self._steps(column)
+        ]
 
     def widths_by_x86(self, column: str) -> list[float]:
         """The same by the ratio on an x86 processor."""
@@ -267,15 +306,20 @@ def evaluate(bench: YoloBench) -> tuple[list[Errors], dict[str, dict[str, float]
     found = [errors_of("network", name, logs) for group in networks.values() for name, logs in group]
     pooled = {runtime: [log for _, logs in group for log in logs] for runtime, group in networks.items()}
     found += [errors_of("network", f"all of {runtime}", logs) for runtime, logs in pooled.items()]
+    found += other_ways()
     sides = {column: bench.sides(column) for column in COLUMNS}
     widths = {column: bench.widths(column) for column in COLUMNS}
     found += [errors_of("imgsz", f"YOLOBench {column}", logs) for column, logs in sides.items()]
-    found += [errors_of("imgsz", "Qengineering rpi4 ncnn, yolov7-tiny", ncnn_side())]
-    found += [errors_of("pruned", f"YOLOBench {column}, width by MACs", logs) for column, logs in widths.items()]
     found += [
-        errors_of("pruned", f"YOLOBench {column}, width by x86 ratio", bench.widths_by_x86(column))
+        errors_of("imgsz", f"YOLOBench {column}, fixed part swapped", bench.sides(column, swapped=True))
         for column in COLUMNS
     ]
+    found += [errors_of("imgsz", "Qengineering rpi4 ncnn, yolov7-tiny", ncnn_side())]
+    found += [errors_of("pruned", f"YOLOBench {column}, width by MACs", logs) for column, logs in widths.items()]
+    for column in COLUMNS:
+        in_proportion, by_x86 = bench.widths_in_proportion(column), bench.widths_by_x86(column)
+        found.append(errors_of("pruned", f"YOLOBench {column}, in proportion to MACs instead", in_proportion))
+        found.append(errors_of("pruned", f"YOLOBench {column}, by x86 speed-up instead", by_x86))
     own = {runtime: pruned_errors(runtime) for runtime in ("onnxruntime", "ncnn")}
     found += [errors_of("pruned", f"own pruned networks on x86, {runtime}", logs) for runtime, logs in own.items()]
     on_cpu = [log for column in CPUS for log in sides[column]]

@@ -69,8 +69,10 @@ def _of_path(path: Path, target: str | None, imgsz: int | None) -> tuple[Profile
         return _of_result(result, target, imgsz)
     if path.suffix == ".pt":
         return _of_checkpoint(path, target, imgsz)
-    if path.suffix == ".onnx" or path.name.endswith(".tar.gz") or (path / BUNDLE_JSON).is_file():
+    if path.suffix == ".onnx":
         return _of_graph(path, target, imgsz)
+    if path.name.endswith(".tar.gz") or (path / BUNDLE_JSON).is_file():
+        return _of_bundle(path, target, imgsz)
     raise SlimError(f"{path} is no network, bundle or finished run.", remedy=GIVE)
 
 
@@ -100,24 +102,34 @@ def _of_checkpoint(path: Path, target: str | None, imgsz: int | None) -> tuple[P
 
 
 def _of_graph(path: Path, target: str | None, imgsz: int | None) -> tuple[Profile, Sequence[Estimate]]:
-    """Estimate every build of the target that a graph, or a bundle's own graph, could become."""
-    from yolo_slim.bundle import open_bundle
+    """Estimate every build of the target that an exported graph could become."""
     from yolo_slim.models.exported import layout_of
+
+    return _of_counted(path, layout_of(path).imgsz, _profile(target), imgsz)
+
+
+def _of_bundle(path: Path, target: str | None, imgsz: int | None) -> tuple[Profile, Sequence[Estimate]]:
+    """Estimate every build of the target for the graph in a bundle."""
+    from yolo_slim.bundle import open_bundle
+
+    bundle = open_bundle(path)
+    if "onnx" not in bundle.spec.model:
+        raise SlimError(
+            f"{path}: a bundle of {bundle.spec.runtime} doesn't say how many multiply-accumulates it needs.",
+            remedy="Give the run, the checkpoint or the bundle of another runtime.",
+        )
+    return _of_counted(bundle.model_path("onnx"), bundle.spec.imgsz, _profile(target or bundle.spec.target), imgsz)
+
+
+def _of_counted(
+    graph: Path, own: tuple[int, int], profile: Profile, imgsz: int | None
+) -> tuple[Profile, Sequence[Estimate]]:
+    """Estimate a graph with an input of ``own`` height and width, at its own side or another."""
     from yolo_slim.models.onnx_macs import count
 
-    graph = path
-    if path.suffix != ".onnx":
-        bundle = open_bundle(path)
-        target = target or bundle.spec.target
-        if "onnx" not in bundle.spec.model:
-            raise SlimError(
-                f"{path}: a bundle of {bundle.spec.runtime} doesn't say how many multiply-accumulates it needs.",
-                remedy="Give the run, the checkpoint or the bundle of another runtime.",
-            )
-        graph = bundle.model_path("onnx")
-    profile, (height, width) = _profile(target), layout_of(graph).imgsz
-    side = imgsz or round(math.sqrt(height * width))
-    return profile, _of_network(profile, round(count(graph) * side**2 / (height * width)), side)
+    pixels = own[0] * own[1]
+    side = imgsz or round(math.sqrt(pixels))
+    return profile, _of_network(profile, round(count(graph) * side**2 / pixels), side)
 
 
 def _of_network(profile: Profile, macs: int, imgsz: int) -> list[Estimate]:

@@ -120,7 +120,7 @@ class Cost:
 
 def fit(rows: Sequence[PublishedRow]) -> Cost | None:
     """Fit the two numbers so that the sum of squared relative errors is smallest; None: too few networks."""
-    if len({row.macs for row in rows}) < LEAST_NETWORKS:
+    if len({row.network for row in rows}) < LEAST_NETWORKS:
         return None
     on_gpu = rows[0].build.runtime in ON_GPU
     ms = np.array([row.infer_ms for row in rows])
