@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from scripts.bench_estimate import RECORDS, YOLOBENCH, YoloBench, evaluate
+from scripts.bench_estimate import evaluate
+from scripts.yolobench import RECORDS, YOLOBENCH, YoloBench
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile

@@ -22,7 +22,7 @@ from yolo_slim.measuring import published
 from yolo_slim.measuring.published import PublishedDevice, PublishedRow
 
 ERRORS = published.FOLDER / "errors.json"
-"""What `python scripts/bench_estimate.py --write` found: runtime to step to factor."""
+"""What `python -m scripts.bench_estimate --write` found: runtime to step to factor."""
 LEAST_NETWORKS = 2
 """Networks of different size that a fit needs."""
 ON_GPU = ("tensorrt",)
