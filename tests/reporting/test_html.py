@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.results import changed, with_build
+from yolo_slim.config import targets
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report
 from yolo_slim.reporting.plots import Axis
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import ClassAccuracy, Result
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -257,3 +259,14 @@ def test_write_report_is_whole_or_absent(
     with pytest.raises(SlimError, match="can't be written"):
         write_report(path, result, [])
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_estimates_have_their_own_section(unproven: Result) -> None:
+    """They are called estimated and not measured, with their sources; without any there is no section."""
+    found = estimate_builds(targets.load("rpi5"), unproven.builds, unproven.size, unproven.imgsz)
+    page = render(changed(unproven, estimates=found), [])
+    section = part(page, "Estimated speed on the target")
+    assert "not measured, from rows that others published; no gate reads it" in section
+    assert "slim/ncnn-fp16" in section
+    assert "Arm, model card of Arm Runtime for YOLO26 on Raspberry Pi 5, 2026-09-23" in section
+    assert "Estimated" not in render(unproven, [])

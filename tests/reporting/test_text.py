@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.results import changed, with_build
+from yolo_slim.config import targets
 from yolo_slim.reporting.facts import number, signed
 from yolo_slim.reporting.text import COLUMNS, summary, table
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import Result
 
 GOLDEN = Path(__file__).with_name("summary.txt")
@@ -75,3 +77,16 @@ def test_number(value: float | None, shown: str) -> None:
 def test_signed(value: float | None, shown: str) -> None:
     """Drops carry a sign; what rounds to zero has none."""
     assert signed(value) == shown
+
+
+def test_summary_calls_an_estimate_one(unproven: Result) -> None:
+    """Estimated figures stand in a table of their own, with their band, and the width is kept."""
+    found = estimate_builds(targets.load("rpi5"), unproven.builds, unproven.size, unproven.imgsz)
+    lines = summary(changed(unproven, estimates=found)).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Estimated on a Raspberry Pi 5, 640 px"))
+    assert "not measured" in lines[start]
+    rows = [line.split() for line in lines[start + 3 : start + 7]]
+    assert [row[0] for row in rows] == [str(build.key) for build in unproven.builds]
+    assert all(float(row[2]) < float(row[1]) < float(row[3]) for row in rows)
+    assert max(map(len, lines)) <= COLUMNS
+    assert not any(line.startswith("Estimated") for line in summary(unproven).splitlines())

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
-from yolo_slim.reporting import changes, facts
+from yolo_slim.reporting import changes, estimates, facts
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.pages import data_uri
 from yolo_slim.reporting.pages import environment as environment
@@ -65,6 +65,7 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         highest=max([rung.map50_95 for rung in result.ladder], default=0.0) or 1.0,
         speed_machine=speed_machine(result),
         scatter=_scatter(result),
+        estimates=estimates,
         stages=STAGES,
         remark=facts.timing_remark,
         histogram=_histogram(result),

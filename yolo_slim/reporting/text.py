@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from yolo_slim.measuring.estimate import Estimate
+from yolo_slim.reporting import estimates
 from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
 from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
@@ -15,7 +17,7 @@ UNPROVEN = "unproven"
 
 def summary(result: Result) -> str:
     """Show ladder, builds, gates and verdict, at most :data:`COLUMNS` wide."""
-    parts = [*_ladder(result), "", *_speed(result), "", *_gates(result.verdict.gates)]
+    parts = [*_ladder(result), "", *_speed(result), "", *estimated(result.estimates), *_gates(result.verdict.gates)]
     parts += [line for note in result.notes for line in wrapped(note, "Note: ")]
     return "\n".join([*parts, "", f"VERDICT: {result.verdict.status}"])
 
@@ -39,6 +41,13 @@ def _speed(result: Result) -> list[str]:
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
     ]
+
+
+def estimated(found: Sequence[Estimate]) -> list[str]:
+    """Show estimates, and a blank line behind them; nothing where there are none."""
+    if not found:
+        return []
+    return [*wrapped(estimates.title(found)), table(estimates.HEAD, [estimates.cells(one) for one in found]), ""]
 
 
 def _gates(gates: Sequence[Gate]) -> list[str]:

@@ -14,6 +14,7 @@ from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.judge import judge
 from yolo_slim.verdict.remarks import not_built
 from yolo_slim.verdict.result import (
@@ -58,6 +59,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer,
         unscored=images.unscored_classes,
     )  # fmt: skip
+    size = _sizes(networks, setup.imgsz)
     return Result(
         name=about.name,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -68,11 +70,12 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         control_check=about.control_check,
         verdict=judged.verdict,
         winner=judged.winner,
-        size=_sizes(networks, setup.imgsz),
+        size=size,
         widths=_widths(networks),
         ladder=judged.ladder,
         builds=judged.builds,
         speedups=judged.speedups,
+        estimates=() if on_target else estimate_builds(profile, judged.builds, size, setup.imgsz),
         preflight={
             build: read_record(PreflightFacts, found, f"preflight of {build}", MEASURE_AGAIN)
             for build, found in about.preflight.items()

@@ -14,6 +14,7 @@ from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.estimate import Estimate
 
 RESULT_SCHEMA = 3
 """Version of result.json. 3: classes are keyed by id, and the check of the control is recorded."""
@@ -259,6 +260,8 @@ class Result(Record):
     """Every bundle, in the profile's order."""
     speedups: tuple[SpeedUp, ...]
     """One entry for every slim build that was timed together with its control."""
+    estimates: tuple[Estimate, ...] = ()
+    """How fast the builds may be on a target that isn't at hand (docs/estimate.md). Not measured: no gate reads it."""
     preflight: dict[BuildNameText, PreflightFacts]
     """What was checked for every TensorRT build."""
     machine: DeviceFacts
