@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from tests.helpers.devices import FakeDevice
-from tests.helpers.results import complete_result
+from tests.helpers.results import QUIET, complete_result
 from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.record import read_record
@@ -89,6 +90,22 @@ def test_a_timing_of_an_earlier_version_has_no_load() -> None:
     value = {key: item for key, item in bench.to_json().items() if key != "load"}
     found = read_record(Bench, value, "result.json", "")
     assert (found.load, found.is_disturbed) == (None, False)
+
+
+def test_a_timing_without_the_newer_facts_is_read() -> None:
+    """A device, or a result, that knows neither cold start nor sensors nor the look before and after is understood."""
+    bench = complete_result().builds[0].bench
+    assert bench is not None
+    load = {key: item for key, item in asdict(QUIET).items() if not key.startswith("other_cores_")}
+    value = {**bench.to_json(), "load": load, "schema": 1}
+    for key in ("cold_start", "sensors", "sustained", "p50_spread_ms"):
+        del value[key]
+    for moment in ("before", "after"):
+        value[moment] = {"celsius": None, "throttled": None, "governors": [], "cpu_mhz": []}
+    found = Bench.from_device(value)
+    assert (found.cold_start, found.sensors, found.sustained) == (None, None, None)
+    assert found.load is not None
+    assert found.load.other_cores_before is None
 
 
 def test_a_timing_of_another_version_is_refused() -> None:

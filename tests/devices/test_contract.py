@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_bench_keeps_every_sample(device: Device, bundle: Path, images: Path) ->
     assert found.round_p50_ms == (found.stages.total.p50_ms,)
     assert found.machine.model == device.facts().model
     assert found.runtime.runtime == "onnxruntime"
+
+
+def test_bench_says_what_the_machine_did(device: Device, bundle: Path, images: Path) -> None:
+    """The first detection of a new process, readings at both ends, and the reference kernel are in every timing."""
+    found = device.bench(device.put(bundle), images, SHORT)
+    assert found.cold_start is not None
+    assert found.cold_start.total_ms >= found.cold_start.load_ms + found.cold_start.first_frame_ms
+    assert found.sensors is not None
+    assert found.sensors.readings >= 2
+    assert found.load is not None
+    assert found.load.reference_before_ms is not None
+    assert found.load.reference_after_ms is not None
+    assert found.p50_spread_ms is not None
+    assert found.p50_spread_ms.lowest <= found.stages.total.p50_ms <= found.p50_spread_ms.highest
+    assert found.sustained is None
+
+
+def test_bench_runs_on_where_asked(device: Device, bundle: Path, images: Path) -> None:
+    """A sustained run of that length follows the timing."""
+    found = device.bench(device.put(bundle), images, replace(SHORT, minutes=0.005)).sustained
+    assert found is not None
+    assert found.seconds >= 0.3
+    assert found.retention == pytest.approx(found.last_fps / found.first_fps)
 
 
 def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path) -> None:

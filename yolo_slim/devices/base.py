@@ -47,6 +47,8 @@ class BenchSettings:
     """A timing that starts or ends hotter doesn't count; None: no limit."""
     repeats: int = 0
     """How often a timing is repeated that other programs on the device disturbed."""
+    minutes: float = 0.0
+    """Duration of a sustained run after the timing; 0: none."""
 
     @classmethod
     def of_round(cls, config: ValidateConfig, max_celsius: float | None) -> BenchSettings:

@@ -100,6 +100,7 @@ class CommandDevice:
         limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
         length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
         length += ["--repeat", str(settings.repeats), *self._threads(placed.spec.threads)]
+        length += ["--minutes", str(settings.minutes)] if settings.minutes else []
         found = self.shell.ask(
             "bench", placed.path, "--images", self.shell.images_path(images), *length, *limit, "--quiet"
         )

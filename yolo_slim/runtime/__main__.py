@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -87,16 +87,29 @@ def bench(args: argparse.Namespace) -> int:
     """Measure the bundle's speed. Exit code 1: the timing doesn't count: the device throttled, was too hot or busy."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
+    from yolo_slim.runtime.bench_text import as_text, progress
+    from yolo_slim.runtime.cold_start import Stopwatch
     from yolo_slim.runtime.detector import Detector
     from yolo_slim.runtime.sources import Skipped
+    from yolo_slim.runtime.sustained import Sustained, sustain
 
-    bundle, skipped = open_bundle(args.bundle), Skipped()
+    watch, skipped, seconds = Stopwatch(), Skipped(), args.minutes * 60
+    bundle = watch.load(lambda: open_bundle(args.bundle))
     images = timing.bench_images(bundle, args.images, skipped)
     _warn(args, skipped)
-    with Detector(bundle, args.threads) as detector:
+    line = _progress_line(args)
+    with watch.load(lambda: Detector(bundle, args.threads)) as detector:
+        cold_start = watch.first_frame(detector.detect, images[0]) if images else None
         limits = {"min_queries": args.queries, "min_seconds": args.seconds, "max_celsius": args.max_celsius}
         result = timing.repeated(lambda: timing.bench(detector, images, **limits), args.repeat)
-    _answer(args, result.to_json(), timing.as_text(result))
+        if seconds:
+
+            def run_on() -> Sustained:
+                return sustain(detector, images, seconds, on_point=lambda point: line(progress(point, seconds)))
+
+            result = result.with_sustained(timing.repeated(run_on, args.repeat))
+    result = replace(result, cold_start=cold_start)
+    _answer(args, result.to_json(), as_text(result))
     return EXIT_OK if result.is_valid else EXIT_FAIL
 
 

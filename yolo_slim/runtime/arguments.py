@@ -78,6 +78,8 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="SRC", type=_source, help=images)
     parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
     parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
+    minutes = "then run for M minutes: FPS over time, and what is left of them at the end (default: 0, don't)"
+    parser.add_argument("--minutes", type=_not_negative, default=0.0, metavar="M", help=minutes)
     repeat = f"time a busy device again, up to N times (default: {REPEATS})"
     parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
@@ -144,6 +146,10 @@ def _count_or_none(text: str) -> int:
 
 def _positive(text: str) -> float:
     return float(_checked(text, 0 < float(text) < float("inf"), "a positive number"))
+
+
+def _not_negative(text: str) -> float:
+    return float(_checked(text, 0 <= float(text) < float("inf"), "a number of at least 0"))
 
 
 def _share(text: str) -> float:
