@@ -173,7 +173,8 @@ def taken_reasons(load: Load) -> list[str]:
     if load.threads <= load.cores and _is_above(load.waiting_share, WAITING_SHARE, WAITING_TICKS_S / load.seconds):
         reasons.append(f"its threads waited for a core {load.waiting_share:.0%} of the time")
     if _is_above(load.stopped_share, STOPPED_SHARE):
-        reasons.append(f"a CPU quota (cgroup) stopped it {load.stopped_share:.0%} of the time")
+        # The kernel adds up the time of every core that it stopped.
+        reasons.append(f"a CPU quota (cgroup) stopped it {min(load.stopped_share or 0.0, 1.0):.0%} of the time")
     return reasons
 
 
