@@ -1,8 +1,8 @@
 """Show what a timing's record says: two runs alone, then runs that other programs, a niced one or a quota disturb.
 
-    python -m scripts.bench_record --out docs/benchmarks/records/bench.json
+    python scripts/bench_record.py --out docs/benchmarks/records/bench.json
 
-Without a bundle, that of the quickstart's model is built. ``--shield`` (root) keeps the other users of a shared machine
+Without a bundle, that of the built-in example is made. ``--shield`` (root) keeps the other users of a shared machine
 away: alone, a run has the scheduler's real-time class; disturbed, it and its competitor have the highest priority.
 """
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from scripts.bench_contention import quickstart_bundles
 from yolo_slim.child_process import own_environment
+from yolo_slim.example_bundle import example_bundle
 from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import cores, device_model, own_cores
 from yolo_slim.runtime.__main__ import main as device_command
@@ -104,7 +104,7 @@ def run_case(case: Case, shield: bool, arguments: list[str]) -> int:
 def record_of(case: Case, bundle: Path, options: argparse.Namespace) -> JsonObject:
     """Time a bundle by the device's own command, in a process and a session of its own."""
     given = ["--seconds", str(options.seconds), "--repeat", "0", "--minutes", str(options.minutes), "--json", "-"]
-    command = [sys.executable, "-m", "scripts.bench_record", CASE, case.name, str(int(options.shield))]
+    command = [sys.executable, __file__, CASE, case.name, str(int(options.shield))]
     done = subprocess.run(
         [*command, "bench", str(bundle), *given],
         env=own_environment(), start_new_session=True, capture_output=True, text=True, check=False,
@@ -146,7 +146,7 @@ def main() -> None:
     options = parser.parse_args()
     cases = [case for case in CASES if not case.has_quota or os.access(CPU_GROUPS, os.W_OK)]
     with tempfile.TemporaryDirectory() as folder:
-        bundle = options.bundle or quickstart_bundles(Path(folder))[0]
+        bundle = options.bundle or example_bundle(Path(folder))
         found = {case.name: record_of(case, bundle, options) for case in cases}
     print("| run | p50 ms (spread) | first detection ms | cores of others | fixed computation ms | left | verdict |")
     print("|---|---|---|---|---|---|---|")
@@ -155,7 +155,7 @@ def main() -> None:
         "date": str(date.today()),
         "machine": device_model(),
         "cores": cores(),
-        "command": f"python -m scripts.bench_record {' '.join(sys.argv[1:])}",
+        "command": f"python scripts/bench_record.py {' '.join(sys.argv[1:])}",
         "versions": versions(),
         "runs": {name: without_samples(record) for name, record in found.items()},
     }

@@ -15,7 +15,7 @@ from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.devices.answers import Bench, DeviceFacts
+from yolo_slim.devices.answers import Bench, DeviceFacts, tuning_from_json
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
@@ -122,3 +122,18 @@ def test_what_a_device_adds_is_kept() -> None:
     bench = complete_result().builds[0].bench
     assert bench is not None
     assert bench.machine.to_json()["memory_total_mb"] == 8062
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"best": "2 threads", "gain": 1.0, "invalid_reasons": []}, "2 threads: nothing is faster"),
+        ({"best": "2 threads", "gain": 1.0, "invalid_reasons": ["busy"]}, "not tuned: busy"),
+    ],
+)
+def test_what_tuning_answers(answer: dict[str, object], words: str) -> None:
+    """One line says what was found, or why nothing was kept; a cut answer is an error."""
+    assert tuning_from_json(answer) == words
+    for damaged in ({"best": "2 threads"}, None):
+        with pytest.raises(SlimError, match="damaged or incomplete"):
+            tuning_from_json(damaged)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from yolo_slim.build_key import BuildName
+from yolo_slim.bundle import open_bundle
 from yolo_slim.config import targets
 from yolo_slim.devices.base import BenchSettings, Device
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
@@ -55,6 +57,17 @@ def test_check_passes(device: Device, bundle: Path) -> None:
     report = device.check(device.put(bundle))
     assert report.passed
     assert len(report.images) == 2
+
+
+def test_tune_says_what_is_kept(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
+    """A bundle that was tuned there isn't timed again; it runs with that setting, and the timing says so."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    record = {"best": "1 thread, spinning off", "gain": 1.25, "invalid_reasons": []}
+    tuned.save(open_bundle(copy), tuned.Setting(threads=1, options={"spinning": False}), record)
+    placed = device.put(copy)
+    assert device.tune(placed, images) == "1 thread, spinning off, 1.25 times as fast as untuned"
+    runtime = device.bench(placed, images, SHORT).runtime.to_json()
+    assert (runtime["tuned"], runtime["spinning"]) == ("1 thread, spinning off", False)
 
 
 def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images: Path) -> None:

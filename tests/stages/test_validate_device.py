@@ -137,6 +137,17 @@ def test_the_winner_runs_on(inputs: validate.ValidateInputs, signs: Path, tmp_pa
     assert "bench" not in again.asked
 
 
+def test_bundles_are_tuned_before_they_are_measured(
+    inputs: validate.ValidateInputs, signs: Path, tmp_path: Path
+) -> None:
+    """Accuracy and speed are those of the tuned bundle, so every bundle is tuned before its first detection."""
+    device = FakeDevice()
+    context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
+    validate.run(inputs, ValidateConfig(rounds=1, max_images=6, tune=True), tmp_path, context, name="t")
+    count = len(inputs.bundles)
+    assert device.asked == ["put"] * count + ["tune"] * count + ["infer"] * count + ["bench"] * count
+
+
 def test_a_disturbed_sustained_run_is_made_again(inputs: validate.ValidateInputs, signs: Path, tmp_path: Path) -> None:
     """As any timing: the next call measures again, ``mark`` keeps it, ``refuse`` ends the run."""
     busy = replace(SUSTAINED, invalid_reasons=("other processes used 3.0 of 4 cores during the run",))

@@ -193,3 +193,18 @@ class Bench(Record):
         except (KeyError, TypeError, AttributeError):
             rounds = {}
         return read_record(cls, {**rounds, **_known(cls, value)}, source, SAME_VERSION)
+
+
+def tuning_from_json(value: object) -> str:
+    """The best setting that a device found, or why it kept none, in one line.
+
+    Raises:
+        SlimError: a damaged value.
+    """
+    try:
+        best, gain, reasons = value["best"], float(value["gain"]), value["invalid_reasons"]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        raise SlimError("The device's answer to tune is damaged or incomplete.", remedy=SAME_VERSION) from None
+    if reasons:
+        return f"not tuned: {'; '.join(reasons)}"
+    return f"{best}, {gain:.2f} times as fast as untuned" if gain > 1 else f"{best}: nothing is faster"

@@ -88,6 +88,15 @@ class Device(Protocol):
             SlimError: the build failed.
         """
 
+    def tune(self, placed: Placed, images: Path) -> str:
+        """Find the threads and options that a bundle runs fastest with, and keep them there; say which.
+
+        A bundle that was tuned on this device before stays as it is. Where the timings don't count, nothing is kept.
+
+        Raises:
+            SlimError: it can't run.
+        """
+
     def check(self, placed: Placed) -> SelfCheck:
         """Compare a bundle's detections on its own images with those of the workstation.
 

@@ -71,8 +71,28 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _add_threads(parser)
 
 
-def _bench(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--untuned", action="store_true", help="leave out what `tune` found on this machine")
+    option = "an option of the runtime, such as spinning=off, in place of the tuned ones; may be repeated"
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=option)
+
+
+def _check_and_options(parser: argparse.ArgumentParser) -> None:
     _check(parser)
+    _add_options(parser)
+
+
+def _tune(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser)
+    _add_json(parser)
+    parser.add_argument("--images", metavar="SRC", type=_source, help="image, folder or video (default: the bundle's)")
+    seconds = "shortest duration of one timing in seconds (default: 1)"
+    parser.add_argument("--seconds", type=_positive, default=1.0, help=seconds)
+    parser.add_argument("--force", action="store_true", help="tune again even if it was tuned on this machine")
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _check_and_options(parser)
     first = f"of which the first {MAX_BENCH_IMAGES} frames are used"
     images = f"image, folder or video, {first} (default: the bundle's self-check images)"
     parser.add_argument("--images", metavar="SRC", type=_source, help=images)
@@ -117,7 +137,8 @@ def _pair(parser: argparse.ArgumentParser) -> None:
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "doctor": _doctor,
     "build": _build,
-    "check": _check,
+    "check": _check_and_options,
+    "tune": _tune,
     "bench": _bench,
     "detect": _detect,
     "infer": _infer,

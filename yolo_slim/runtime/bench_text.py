@@ -37,6 +37,8 @@ def as_text(result: BenchResult) -> str:
 
 def _lines(result: BenchResult) -> Iterator[str]:
     """What else is known of the run; an empty line where nothing is."""
+    tuned = result.runtime.get("tuned", "no")
+    yield "" if tuned == "no" else f"tuned: {tuned}"
     yield _cold_start(result.cold_start) if result.cold_start else ""
     yield _sensors(result)
     load = result.load

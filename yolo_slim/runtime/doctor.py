@@ -9,6 +9,7 @@ from yolo_slim.backends import BACKENDS, RuntimeFacts, backend
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import THROTTLE_BITS, MachineFacts, MachineState, describe_machine, read_state
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.machine_check import Comparison, compare_with_machine
 from yolo_slim.system_libraries import explain_import, import_problem
 
@@ -49,6 +50,8 @@ class BundleReport:
     precision: str
     imgsz: tuple[int, int]
     threads: int
+    tuned: str
+    """Threads and options that ``tune`` found on this machine, ``no``, or why they aren't used."""
     notes: tuple[str, ...]
     """What a person should know."""
     requirements: tuple[Comparison, ...]
@@ -172,6 +175,7 @@ def _examine_bundle(bundle: Bundle, cores: int | None) -> BundleReport:
         precision=spec.precision,
         imgsz=spec.imgsz,
         threads=spec.threads,
+        tuned=str(tuned.load(bundle)),
         notes=(f"built for {spec.threads} threads, this machine has {cores} cores",) if has_fewer else (),
         requirements=compare_with_machine(spec),
         provider=provider,
@@ -242,6 +246,7 @@ def _clocks(state: MachineState) -> str:
 def _bundle_lines(bundle: BundleReport) -> Iterator[Line]:
     size = "x".join(str(side) for side in bundle.imgsz)
     yield "bundle", f"{bundle.name}: {bundle.runtime} {bundle.precision} {size}, built for {bundle.target}"
+    yield "tuned", bundle.tuned
     yield from (("note", note) for note in bundle.notes)
     yield from (("requires", f"{item}: {_VERDICTS[item.is_met]}") for item in bundle.requirements)
     yield "would run", f"yes, on {bundle.provider}" if bundle.runs else f"no: {_one_line(bundle.problem)}"
