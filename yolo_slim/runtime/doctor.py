@@ -101,7 +101,7 @@ class DoctorReport:
         """What is missing for any bundle, with what to type."""
         found = [] if self.opencv is None else [self.opencv]
         if not any(entry.versions for entry in self.runtimes.values()):
-            fact = "None of ONNX Runtime, NCNN and TensorRT can be imported."
+            fact = "None of ONNX Runtime, NCNN, TensorRT and MNN can be imported."
             found.append(
                 SlimError(fact, remedy="Install the one that your bundle is for: pip install onnxruntime, or ncnn")
             )
@@ -210,7 +210,8 @@ def _lines(report: DoctorReport) -> Iterator[Line]:
         yield "jetson", f"Jetson Linux {machine['l4t']}, JetPack {jetpack}, power mode {mode}"
     if report.gpu is not None:
         yield "gpu", _gpu_text(report.gpu)
-    yield from ((name, entry.versions.get(name) or _one_line(entry.problem)) for name, entry in report.runtimes.items())
+    for name, entry in report.runtimes.items():
+        yield name, next(iter(entry.versions.values()), "") or _one_line(entry.problem)
     yield from _summary(report)
     if report.bundle is not None:
         yield from _bundle_lines(report.bundle)

@@ -54,7 +54,7 @@ class ValidateOutputs:
 
 REVISION = 4
 """Raised when equal inputs are scored, timed or judged otherwise; 4: a class without a scored label is no pass."""
-PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
+PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "MNN", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
 
