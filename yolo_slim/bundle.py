@@ -23,9 +23,9 @@ BUNDLE_SCHEMA = 2
 """Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
-MODEL_FILES = (".pt", ".onnx", ".engine", ".param")
+MODEL_FILES = (".pt", ".onnx", ".engine", ".param", ".mnn")
 """Endings of files that people take for a bundle."""
-Runtime = Literal["onnxruntime", "ncnn", "tensorrt"]
+Runtime = Literal["onnxruntime", "ncnn", "tensorrt", "mnn"]
 """Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
 Precision = Literal["fp32", "fp16", "int8"]
 """Every precision. A backend's own ``PRECISIONS`` says which of them it builds."""
@@ -35,6 +35,7 @@ PACKAGES: dict[Runtime, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "ncnn": ("ncnn",),
     "tensorrt": ("tensorrt", "pycuda"),
+    "mnn": ("MNN",),
 }
 """Python packages that a runtime imports on the device."""
 LAYOUTS = ("one2many", "end2end")

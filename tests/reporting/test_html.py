@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.results import changed, with_build
+from tests.helpers.results import COOL, SUSTAINED, changed, with_build
 from yolo_slim.config import targets
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
@@ -71,7 +72,7 @@ def part(page: str, heading: str) -> str:
 def test_page_is_well_formed(result: Result, examples: Sequence[Example]) -> None:
     """Tags are balanced, and every section is there once."""
     page = Page(render(result, examples))
-    assert page.tags.count("h2") == 10
+    assert page.tags.count("h2") == 11
     assert page.tags.count("img") == 2
 
 
@@ -270,3 +271,24 @@ def test_estimates_have_their_own_section(unproven: Result) -> None:
     assert "slim/ncnn-fp16" in section
     assert "Arm, model card of Arm Runtime for YOLO26 on Raspberry Pi 5, 2026-09-23" in section
     assert "Estimated" not in render(unproven, [])
+
+
+def test_the_device_while_it_was_timed(result: Result) -> None:
+    """First detection and sensors have a row a build; what isn't known is said, and never a zero."""
+    nothing = {"cold_start": None, "sensors": None, "load": None, "after": COOL}
+    seen = with_build(result, 0, bench=nothing)
+    rows = part(render(seen, []), "The device while it was timed").split("<tr>")[2:]
+    assert "<td>554</td><td>50.0 to 82.5</td><td>1500 to 2400</td><td>6.5</td>" in rows[-1]
+    assert "<td>0.06</td><td>5.00, 5.20</td>" in rows[-1]
+    assert rows[0].count("not readable") == 5
+    assert rows[0].count("not measured") == 2
+
+
+def test_a_sustained_run_has_a_curve(result: Result) -> None:
+    """The winner's minutes are drawn and said, with what the board did to protect itself."""
+    plain, found = render(result, []), render(result.with_sustained(SUSTAINED), [])
+    assert Page(found).tags.count("svg") == Page(plain).tags.count("svg") + 1
+    assert "16.0 FPS in the first 30 s, 12.0 in the last (75%)" in Page(found).text
+    assert "soft temperature limit during the run" in Page(found).text
+    busy = replace(SUSTAINED, invalid_reasons=("other processes used 2.9 of 4 cores during the run",))
+    assert "Invalid: other processes" in Page(render(result.with_sustained(busy), [])).text

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.results import changed, with_build
+from tests.helpers.results import SUSTAINED, changed, with_build
 from yolo_slim.config import targets
 from yolo_slim.reporting.facts import number, signed
 from yolo_slim.reporting.text import COLUMNS, summary, table
@@ -42,6 +42,15 @@ def test_summary_gives_reasons_of_invalid_timings(result: Result) -> None:
     lines = summary(with_build(result, 3, bench={"invalid_reasons": ("throttled",)})).splitlines()
     assert "  slim/ncnn-fp16: invalid: throttled" in lines
     assert [line.split()[-1] for line in lines if line.startswith("  slim/ncnn-fp16 ")] == ["invalid"]
+
+
+def test_summary_says_how_the_winner_starts_and_lasts(result: Result) -> None:
+    """Its first detection and its run of minutes have a line, each only where it was measured."""
+    text = summary(result.with_sustained(SUSTAINED))
+    assert "  slim/ncnn-fp16: first detection 554 ms after the start of its process\n" in text
+    assert "10.0 minutes without a pause: 16.0 FPS in the first 30 s" in text
+    assert "10.0 minutes" not in summary(result)
+    assert "first detection" not in summary(with_build(result, 3, bench={"cold_start": None}))
 
 
 def test_summary_fits_the_terminal(unproven: Result) -> None:

@@ -207,6 +207,10 @@ class ValidateConfig(Frozen):
     """What happens to a timing that other programs on the device disturbed. ``repeat``: it is repeated up to twice,
     then marked invalid, and the next call measures again. ``mark``: marked invalid at once, and kept. ``refuse``: an
     error."""
+    tune: bool = False
+    """Find the fastest threads and runtime options of every bundle on the device first (docs/tuning.md)."""
+    sustained_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Minutes for which the winner runs on after it was timed: FPS over time, and what heat leaves of it; 0: none."""
     max_images: Annotated[int, Field(ge=0)] = 0
     """Most images that mAP is measured on, the first ones; 0: all."""
 

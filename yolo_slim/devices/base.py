@@ -47,6 +47,8 @@ class BenchSettings:
     """A timing that starts or ends hotter doesn't count; None: no limit."""
     repeats: int = 0
     """How often a timing is repeated that other programs on the device disturbed."""
+    minutes: float = 0.0
+    """Duration of a sustained run after the timing; 0: none."""
 
     @classmethod
     def of_round(cls, config: ValidateConfig, max_celsius: float | None) -> BenchSettings:
@@ -84,6 +86,15 @@ class Device(Protocol):
 
         Raises:
             SlimError: the build failed.
+        """
+
+    def tune(self, placed: Placed, images: Path) -> str:
+        """Find the threads and options that a bundle runs fastest with, and keep them there; say which.
+
+        A bundle that was tuned on this device before stays as it is. Where the timings don't count, nothing is kept.
+
+        Raises:
+            SlimError: it can't run.
         """
 
     def check(self, placed: Placed) -> SelfCheck:

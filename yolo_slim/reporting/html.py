@@ -11,11 +11,11 @@ from markupsafe import Markup
 from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
-from yolo_slim.reporting import changes, estimates, facts
+from yolo_slim.reporting import changes, estimates, facts, timings
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.pages import data_uri
 from yolo_slim.reporting.pages import environment as environment
-from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, latency_histogram
+from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, fps_over_time, latency_histogram
 from yolo_slim.reporting.text import speed_machine
 from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
 from yolo_slim.verdict.result import Build, ClassAccuracy, Gate, Result
@@ -69,6 +69,10 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         stages=STAGES,
         remark=facts.timing_remark,
         histogram=_histogram(result),
+        timings=timings.rows(result.builds),
+        sustained=timings.sustained_of(result),
+        sustained_text=timings.sustained_text,
+        fps_over_time=fps_over_time,
         sizes=changes.sizes(result),
         widest=max((row.before for row in result.widths), default=1),
         classes=_classes(result),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from yolo_slim.build_key import BuildKey
 from yolo_slim.measuring.block_costs import MeasuredBlock
+from yolo_slim.runtime.sustained import Point
 from yolo_slim.verdict.result import Build
 
 WIDTH, LEFT, RIGHT = 760, 64, 744
@@ -189,6 +190,21 @@ def latency_histogram(builds: Sequence[Build]) -> Markup:
     parts.append(_text((LEFT + RIGHT) / 2, bottom + 40, "latency of one frame, end to end (ms)", "middle", "axis"))
     parts.append(_text(8, 14, "share of frames (%)", "start", "axis"))
     return _svg(Markup("").join(parts), bottom + 50, "Histograms of all timed frames")
+
+
+def fps_over_time(points: Sequence[Point]) -> Markup:
+    """Frames per second of a sustained run, minute by minute, from 0 up."""
+    highest = max(point.fps for point in points)
+    x = Axis(low=0, high=points[-1].seconds / 60, start=LEFT, end=RIGHT)
+    y = Axis(low=0, high=1.08 * highest, start=200, end=20)
+    places = [(x.px(point.seconds / 60), y.px(point.fps)) for point in points]
+    curve = [_line(a[0], b[0], a[1], b[1], "p50") for a, b in pairwise(places)]
+    marks = [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5" class="slim"/>').format(*place) for place in places]
+    ticks = [_text(LEFT - 8, y.px(tick) + 4, f"{tick:g}", "end") for tick in y.ticks(4)]
+    ticks += [_text(x.px(tick), 218, f"{tick:g}", "middle") for tick in x.ticks(8)]
+    names = [_text(8, 14, "FPS", "start", "axis"), _text((LEFT + RIGHT) / 2, 242, "minutes", "middle", "axis")]
+    base = _line(LEFT, RIGHT, 200, 200, "base")
+    return _svg(Markup("").join([base, *ticks, *names, *curve, *marks]), 250, "Frames per second over time")
 
 
 def _shares(x: Axis, samples: NDArray[np.float64]) -> NDArray[np.float64]:

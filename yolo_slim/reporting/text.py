@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from yolo_slim.measuring.estimate import Estimate
 from yolo_slim.reporting import estimates
 from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
+from yolo_slim.reporting.timings import sustained_of, sustained_text
 from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
 COLUMNS = 90
@@ -40,6 +41,7 @@ def _speed(result: Result) -> list[str]:
         *wrapped("" if target.is_measured else f"this is not {target.name}: speed there is unproven", "  "),
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
+        *_winner(result),
     ]
 
 
@@ -48,6 +50,15 @@ def estimated(found: Sequence[Estimate]) -> list[str]:
     if not found:
         return []
     return [*wrapped(estimates.title(found)), table(estimates.HEAD, [estimates.cells(one) for one in found]), ""]
+
+
+def _winner(result: Result) -> list[str]:
+    """The winner's first detection, and its run of minutes."""
+    start = result.best.bench.cold_start if result.best and result.best.bench else None
+    lines = [f"first detection {start.total_ms:.0f} ms after the start of its process"] if start else []
+    found = sustained_of(result)
+    lines += [sustained_text(found)] if found else []
+    return [line for text in lines for line in wrapped(text, f"  {result.winner}: ")]
 
 
 def _gates(gates: Sequence[Gate]) -> list[str]:

@@ -19,7 +19,7 @@ from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 4
 """Raised when bundles of equal inputs come out otherwise; 4: the self-check has images with detections, one turned."""
-PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
+PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "MNN", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
 
 NOTHING_FOUND = (

@@ -16,7 +16,7 @@ from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
 from yolo_slim.measuring.networks import Networks, Setup
-from yolo_slim.measuring.timer import is_kept
+from yolo_slim.measuring.timer import is_kept, run_on
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
 from yolo_slim.verdict.result import MEASURE_AGAIN, Result
@@ -54,7 +54,7 @@ class ValidateOutputs:
 
 REVISION = 4
 """Raised when equal inputs are scored, timed or judged otherwise; 4: a class without a scored label is no pass."""
-PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
+PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "MNN", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
 
@@ -82,7 +82,7 @@ def run(
 def _is_lasting(result: Result, config: ValidateConfig) -> bool:
     """Whether the next call may use a result again: every timing counts, or the user keeps those that don't."""
     timings = [build.bench for build in result.builds if build.bench]
-    return all(bench.is_valid or is_kept(bench, config) for bench in timings)
+    return all((bench.is_valid and not bench.is_disturbed) or is_kept(bench, config) for bench in timings)
 
 
 def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: Context, name: str) -> Job:
@@ -127,9 +127,19 @@ def _measured(inputs: ValidateInputs, config: ValidateConfig, report: Path, cont
         bad_layer=first_bad_layer(inputs.layer_errors) if inputs.layer_errors else None,
     )  # fmt: skip
     measured = measure(inputs, config, setup)
-    result = assemble(measured, inputs, setup, about)
+    result = _run_on(assemble(measured, inputs, setup, about), inputs, config, setup)
     write_report(report, result, examples(setup.images, measured.control, measured.slim, measured.names))
     return result
+
+
+def _run_on(result: Result, inputs: ValidateInputs, config: ValidateConfig, setup: Setup) -> Result:
+    """Let the winner run on for minutes where that was asked for and it was timed."""
+    best = result.best
+    if not config.sustained_minutes or best is None or best.bench is None:
+        return result
+    setup.progress.say(f"validate: {best.key} runs on for {config.sustained_minutes:g} minutes")
+    found = run_on(setup.device.put(inputs.bundles[best.key]), config, setup)
+    return result.with_sustained(found.sustained)
 
 
 def _control_check(path: Path | None) -> ControlCheck | None:

@@ -15,6 +15,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.estimate import Estimate
+from yolo_slim.runtime.sustained import Sustained
 
 RESULT_SCHEMA = 3
 """Version of result.json. 3: classes are keyed by id, and the check of the control is recorded."""
@@ -291,6 +292,16 @@ class Result(Record):
     def best(self) -> Build | None:
         """The winning build."""
         return next((build for build in self.builds if build.key == self.winner), None)
+
+    def with_sustained(self, found: Sustained | None) -> Result:
+        """Add a run of minutes to the winner's timing."""
+
+        def run_on(build: Build) -> Build:
+            if build.key != self.winner or build.bench is None:
+                return build
+            return build.model_copy(update={"bench": build.bench.model_copy(update={"sustained": found})})
+
+        return self.model_copy(update={"builds": tuple(run_on(build) for build in self.builds)})
 
     def partner(self, build: Build | None) -> Build | None:
         """Find the control's build of the same runtime and precision."""

@@ -17,6 +17,7 @@ from typing import NoReturn
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_OK, SlimError
 from yolo_slim.machine import cores
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.camera.arguments import class_ids, require_possible
 from yolo_slim.runtime.camera.capture import CaptureSettings
 from yolo_slim.runtime.camera.hang import ModelHung
@@ -75,7 +76,9 @@ def _detector(path: Path, threads: int | None) -> Detector:
     A runtime that shares its cores is slower by more than a core (docs/benchmarks/contention.md).
     """
     bundle = open_bundle(path)
-    return Detector(bundle, threads or min(bundle.spec.threads, max(cores() - 1, 1)))
+    setting = tuned.load(bundle).setting
+    usual = setting.threads if setting else bundle.spec.threads
+    return Detector(bundle, threads or min(usual, max(cores() - 1, 1)))
 
 
 def _leave(error: ModelHung) -> NoReturn:
