@@ -23,13 +23,16 @@ def device() -> None:
 @answering
 def prepare(fresh: bool, mirror: str | None, release: str | None, quiet: bool, as_json: bool) -> None:
     """Prepare the emulated Raspberry Pi 4 and 5, once: Debian's Python for arm64 and the wheels of this machine's
-    versions, in the user's cache. It needs apt and pip, not root."""
+    versions, in the user's cache. It needs apt and pip, not root.
+    """
     from yolo_slim.devices.emulated.debian import Mirror
     from yolo_slim.devices.emulated.prepare import prepare as make
     from yolo_slim.devices.emulated.processors import PROCESSORS
 
     if (mirror is None) != (release is None):
-        raise SlimError("--mirror and --release go together.", remedy="Give both, or neither for this machine's sources.")
+        raise SlimError(
+            "--mirror and --release go together.", remedy="Give both, or neither for this machine's sources."
+        )
     with listening(quiet=quiet) as listener:
         chosen = Mirror(url=mirror, release=release) if mirror and release else None
         root = make(listener, fresh=fresh, mirror=chosen)

@@ -63,7 +63,9 @@ def agreement(expected: Sequence[Detections], found: Sequence[Detections], conf:
     pairs: list[tuple[float, float]] = []
     for number, (one, other) in enumerate(zip(expected, found, strict=True)):
         joined = _pairs(one, other, conf)
-        pairs += [(abs(float(one.scores[i] - other.scores[j])), box_iou(one.boxes[i], other.boxes[j])) for i, j in joined]
+        pairs += [
+            (abs(float(one.scores[i] - other.scores[j])), box_iou(one.boxes[i], other.boxes[j])) for i, j in joined
+        ]
         for side, taken in ((one, {i for i, _ in joined}), (other, {j for _, j in joined})):
             unmatched += [f"image {number + 1}, {_text(side, i)}" for i in _sure(side, conf) if i not in taken]
     return Agreement(
@@ -79,16 +81,16 @@ def _pairs(one: Detections, other: Detections, conf: float) -> list[tuple[int, i
     free_one, free_other = list(range(len(one))), list(range(len(other)))
     found = []
     for i in _sure(one, conf):
-        j = _partner(one, i, other, free_other)
-        if j is not None:
-            found.append((i, j))
+        partner = _partner(one, i, other, free_other)
+        if partner is not None:
+            found.append((i, partner))
             free_one.remove(i)
-            free_other.remove(j)
+            free_other.remove(partner)
     for j in _sure(other, conf):
-        i = _partner(other, j, one, free_one) if j in free_other else None
-        if i is not None:
-            found.append((i, j))
-            free_one.remove(i)
+        partner = _partner(other, j, one, free_one) if j in free_other else None
+        if partner is not None:
+            found.append((partner, j))
+            free_one.remove(partner)
     return found
 
 

@@ -1,4 +1,4 @@
-"""A target's bundles -> emulated.json: whether they work on an emulated processor, and find there what they find here."""
+"""Bundles of a target -> emulated.json: whether an emulated processor runs them, and finds what is found here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey
-from yolo_slim.config.run import EmulateConfig, ValidateConfig
 from yolo_slim.config.profile import Profile
+from yolo_slim.config.run import EmulateConfig, ValidateConfig
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
@@ -126,5 +126,6 @@ def _emulated(
         device.close()
     return Emulated(
         device=name, model=root.model(PROCESSORS[name]), processor=PROCESSORS[name].label, python=root.facts.python,
-        packages=root.facts.wheels, split=images.split, images=tuple(path.name for path in images.paths), builds=tuple(builds),
+        packages=root.facts.wheels, split=images.split, images=tuple(path.name for path in images.paths),
+        builds=tuple(builds),
     ).to_json()  # fmt: skip

@@ -115,7 +115,7 @@ class Apt:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SlimError(
-                f"apt-get {arguments[0]} failed: this machine's package sources don't answer, or have nothing for arm64.",
+                f"apt-get {arguments[0]} failed: the package sources don't answer, or have nothing for arm64.",
                 culprits=problems(done.stdout + done.stderr),
                 remedy=MIRROR_REMEDY,
             )

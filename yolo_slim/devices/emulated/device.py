@@ -46,7 +46,7 @@ class EmulatedDevice(CommandDevice):
         return Inferred(
             images=detections_from_json(value, f"The answer of {self.name}"),
             runtime=read_record(RuntimeRecord, value["runtime"], self.name, ""),
-            peak_memory_mb=value["peak_memory_mb"],
+            peak_memory_mb=value.get("peak_memory_mb"),
         )
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:

@@ -82,9 +82,7 @@ def _made(recipe: Recipe, folder: Path, mirror: Mirror | None, progress: Progres
         (folder / stale).mkdir()
     progress.say("prepare: fetch Debian packages")
     own_qemu = next((path for name in BINARIES if (path := shutil.which(name))), None)
-    debs = Apt(folder / APT, mirror).fetch(
-        [*recipe.packages, *([] if own_qemu else [f"{QEMU}:{own_architecture()}"])]
-    )
+    debs = Apt(folder / APT, mirror).fetch([*recipe.packages, *([] if own_qemu else [f"{QEMU}:{own_architecture()}"])])
     progress.say(f"prepare: unpack {len(debs)} packages")
     qemu = Path(own_qemu) if own_qemu else _fetched_qemu(debs, folder / TOOLS)
     _unpack_all([deb for deb in debs if not deb.name.startswith("qemu")], system)
@@ -110,7 +108,9 @@ def _fetched_qemu(debs: Sequence[Path], folder: Path) -> Path:
     found = (unpack_one(deb, BINARIES, folder) for deb in debs if deb.name.startswith("qemu"))
     path = next((one for one in found if one), None)
     if path is None:
-        raise SlimError(f"The package {QEMU} has none of {', '.join(BINARIES)}.", remedy=f"Install it: apt install {QEMU}")
+        raise SlimError(
+            f"The package {QEMU} has none of {', '.join(BINARIES)}.", remedy=f"Install it: apt install {QEMU}"
+        )
     return path
 
 

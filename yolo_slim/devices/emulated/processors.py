@@ -67,7 +67,8 @@ PROCESSORS = {
             board="Raspberry Pi 5 Model B",
             label="Cortex-A76",
             cpu="cortex-a76",
-            features="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
+            features="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
+            "asimddp",
             variant=0x4,
             part=0xD0B,
             revision=1,

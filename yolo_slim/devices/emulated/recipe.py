@@ -63,7 +63,7 @@ def _version(packages: tuple[str, ...]) -> str | None:
 
 
 def own_release() -> str:
-    """This machine's distribution and release, such as ``debian bookworm``."""
+    """Name this machine's distribution and release, such as ``debian bookworm``."""
     try:
         about = platform.freedesktop_os_release()
     except OSError:
