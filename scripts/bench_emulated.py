@@ -109,7 +109,8 @@ def about(root: Root, images: int, imgsz: int) -> str:
     made = ", ".join(f"{package} {version}" for package, version in versions().items())
     return (
         f"`python {' '.join(sys.argv)}`: {images} images, {imgsz} px, {date.today().isoformat()}, {device_model()}, "
-        f"{cores()} cores; QEMU {facts.qemu_version}, {facts.source}, Python {facts.python}, {', '.join(facts.wheels)}; "
+        f"{cores()} cores; QEMU {facts.qemu_version}, {facts.source}, Python {facts.python}, "
+        f"{', '.join(facts.wheels)}; "
         f"the system takes {facts.size_mb:.0f} MB and was prepared in {facts.seconds:.0f} s; {made}"
     )
 

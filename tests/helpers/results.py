@@ -234,4 +234,4 @@ def emulated_result() -> Result:
         builds=(emulated_build(), emulated_build(key=BuildKey("control", WINNER.build))),
     )  # fmt: skip
     target = changed(result.target, is_measured=False)
-    return changed(result, emulated=emulated, target=target, verdict=changed(result.verdict, status="unproven"))  # type: ignore[no-any-return]
+    return changed(result, emulated=emulated, target=target, verdict=changed(result.verdict, status="unproven"))

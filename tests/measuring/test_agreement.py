@@ -80,6 +80,6 @@ def test_weak_models_are_compared_by_their_best() -> None:
 
 
 def test_few_images_allow_more() -> None:
-    """mAP of a few images changes much by one detection."""
+    """MAP of a few images changes much by one detection."""
     assert allowed_map_difference(8) == pytest.approx(0.13)
     assert allowed_map_difference(1000) == pytest.approx(0.006)

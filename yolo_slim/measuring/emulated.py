@@ -11,11 +11,14 @@ from typing import Literal
 from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.record import BuildKeyText, Record
+from yolo_slim.config.run import ValidateConfig
+from yolo_slim.datasets.description import Dataset
 from yolo_slim.devices.base import Device
-from yolo_slim.devices.emulated.device import EmulatedDevice, Inferred
+from yolo_slim.devices.emulated.device import EmulatedDevice, Inferred, open_emulated
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.measuring.agreement import agreement, allowed_map_difference, threshold
-from yolo_slim.measuring.images import ScoredImages
+from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.progress import Progress
 from yolo_slim.runtime.decode import Detections
 
@@ -79,6 +82,35 @@ class Emulated(Record):
 def emulated_keys(bundles: Mapping[BuildKey, Path]) -> list[BuildKey]:
     """The bundles that are emulated: all slim ones; of the control one, which shows that the device is in order."""
     return [key for key in bundles if key.is_slim or key.build.precision == "fp32"]
+
+
+def emulated(
+    name: str, bundles: Mapping[BuildKey, Path], dataset: Dataset, folder: Path, progress: Progress
+) -> Emulated:
+    """Run bundles on an emulated device and here.
+
+    Args:
+        name: of the emulated device.
+        bundles: their folders.
+        dataset: the images, of one split.
+        folder: where links to the images are written.
+        progress: listener.
+    """
+    images = scored_images(dataset, ValidateConfig(), folder)
+    device = open_emulated(name)
+    try:
+        emulation = Emulation(
+            device=device, workstation=LocalDevice(), images=images, names=dataset.names, progress=progress
+        )
+        builds = emulation.measure(bundles)
+    finally:
+        device.close()
+    facts = device.shell.root.facts
+    return Emulated(
+        device=name, model=device.facts().model, processor=device.shell.processor.label, python=facts.python,
+        packages=facts.wheels, split=images.split, images=tuple(path.name for path in images.paths),
+        builds=tuple(builds),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import EmulateConfig, ValidateConfig
-from yolo_slim.datasets.description import Dataset
-from yolo_slim.datasets.labels import has_labels
 from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
 from yolo_slim.devices.emulated.root import PREPARE, Root, find_root, require_root
 from yolo_slim.errors import SlimError
 from yolo_slim.export import device_wheel
 from yolo_slim.files import write_json
+from yolo_slim.measuring.emulated import emulated, emulated_keys
+from yolo_slim.measuring.images import sample
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -50,19 +49,16 @@ def run(
 
     None: the device itself is there, no processor is emulated for the target, or it isn't prepared, which is said.
     """
-    from yolo_slim.measuring.emulated import emulated_keys
-
-    root = _wanted(config, context)
-    processor = processor_for(context.profile)
+    root, processor = _wanted(config, context), processor_for(context.profile)
     if root is None or processor is None:
         return None
-    split, dataset = sample(context.dataset, scoring, config.images)
+    dataset = sample(context.dataset, scoring, config.images)
     chosen = {key: bundles[key] for key in emulated_keys(bundles)}
     path = folder / "emulated.json"
     job = Job(
         stage="emulate",
         folder=folder,
-        settings={"device": processor.name, "root": root.facts.key, "split": split},
+        settings={"device": processor.name, "system": root.facts.key},
         inputs={
             **{str(key): content(bundle / "bundle.json") for key, bundle in chosen.items()},
             "images": dataset.digest,
@@ -70,11 +66,10 @@ def run(
         },
         revision=REVISION,
         packages=PACKAGES,
-    )  # fmt: skip
+    )
 
     def make(_: None) -> Made:
-        found = _emulated(root, processor.name, chosen, dataset, folder, context)
-        write_json(path, {**found, "split": split})
+        write_json(path, emulated(processor.name, chosen, dataset, folder, context.progress).to_json())
         return Made(outputs=[path])
 
     run_once(job, make, context, check=lambda: None)
@@ -94,38 +89,3 @@ def _wanted(config: EmulateConfig, context: Context) -> Root | None:
             f"emulated {processor.label}"
         )
     return root
-
-
-def sample(dataset: Dataset, scoring: ValidateConfig, most: int) -> tuple[str, Dataset]:
-    """Up to ``most`` labelled images, at equal distances in those that mAP is measured on, and the split of these."""
-    from yolo_slim.measuring.control_check import spread
-    from yolo_slim.measuring.images import choose_split
-
-    split = choose_split(dataset, scoring)
-    labelled = [path for path in dataset.splits[split][: scoring.max_images or None] if has_labels(path)]
-    return split, replace(dataset, splits={"val": spread(labelled, most)}, problems={})
-
-
-def _emulated(
-    root: Root, name: str, bundles: Mapping[BuildKey, Path], dataset: Dataset, folder: Path, context: Context
-) -> dict[str, object]:
-    """Run the bundles on both sides."""
-    from yolo_slim.devices.emulated.device import open_emulated
-    from yolo_slim.devices.local import LocalDevice
-    from yolo_slim.measuring.emulated import Emulated, Emulation
-    from yolo_slim.measuring.images import scored_images
-
-    images = scored_images(dataset, ValidateConfig(split="val"), folder)
-    device = open_emulated(name)
-    try:
-        emulation = Emulation(
-            device=device, workstation=LocalDevice(), images=images, names=dataset.names, progress=context.progress
-        )
-        builds = emulation.measure(bundles)
-    finally:
-        device.close()
-    return Emulated(
-        device=name, model=root.model(PROCESSORS[name]), processor=PROCESSORS[name].label, python=root.facts.python,
-        packages=root.facts.wheels, split=images.split, images=tuple(path.name for path in images.paths),
-        builds=tuple(builds),
-    ).to_json()  # fmt: skip

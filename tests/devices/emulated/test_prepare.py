@@ -59,7 +59,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (programs / tool).symlink_to(path)
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(preparation, "install_wheels", lambda wheels, folder, python: folder.mkdir(parents=True))
+    monkeypatch.setattr(preparation, "install_wheels", lambda _, folder, __: folder.mkdir(parents=True))
     return log
 
 
@@ -117,7 +117,7 @@ def test_broken_system_is_not_prepared(asked: Path, monkeypatch: pytest.MonkeyPa
 def test_other_versions_are_another_system(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update of a package here, the prepared system no longer counts, and the message says what to type."""
     old = prepare(Remembers())
-    monkeypatch.setattr(recipe, "package_version", lambda package: "99.0")
+    monkeypatch.setattr(recipe, "package_version", lambda _: "99.0")
     assert find_root() is None
     with pytest.raises(SlimError, match="yolo-slim device prepare"):
         connect("rpi5-emulated")

@@ -22,7 +22,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.measuring.agreement import agreement, threshold
 from yolo_slim.measuring.emulated import Emulation
-from yolo_slim.measuring.images import scored_images
+from yolo_slim.measuring.images import sample, scored_images
 from yolo_slim.stages import build, emulate, export, prune, quantize
 from yolo_slim.stages.context import Context
 
@@ -102,7 +102,7 @@ def test_wrong_features_end_in_an_illegal_instruction(bundles: Bundles, images: 
 
 
 class OtherWeights(LocalDevice):
-    """This machine, with another bundle than it was given."""
+    """The machine at hand, with another bundle than it was given."""
 
     def __init__(self, bundle: Path) -> None:
         super().__init__()
@@ -132,8 +132,8 @@ def test_stage_proves_and_is_done_once(bundles: Bundles, signs: Path, tmp_path: 
 def test_other_weights_fail(bundles: Bundles, signs: Path, tmp_path: Path) -> None:
     """Negative control: where the device has other weights than this machine, the comparison fails."""
     context = Context.load(signs, "rpi5", imgsz=IMGSZ)
-    _, few = emulate.sample(context.dataset, ValidateConfig(), 2)
-    images = scored_images(few, ValidateConfig(split="val"), tmp_path)
+    few = sample(context.dataset, ValidateConfig(), 2)
+    images = scored_images(few, ValidateConfig(), tmp_path)
     other = OtherWeights(bundles(PRUNED)["ncnn-fp16"])
     emulation = Emulation(
         device=open_emulated("rpi4-emulated"), workstation=other, images=images, names=few.names, progress=Remembers()

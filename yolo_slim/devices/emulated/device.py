@@ -33,6 +33,8 @@ class Inferred:
 class EmulatedDevice(CommandDevice):
     """A processor that QEMU emulates; never the target of a profile that names a board."""
 
+    shell: EmulatedShell
+
     def __init__(self, shell: EmulatedShell) -> None:
         super().__init__(shell)
 
@@ -53,9 +55,8 @@ class EmulatedDevice(CommandDevice):
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
         """Time a few frames of a bundle; the timing never counts."""
-        few = replace(
-            settings, repeats=0, queries=min(settings.queries, FRAMES), seconds=min(settings.seconds, SECONDS)
-        )
+        queries, seconds = min(settings.queries, FRAMES), min(settings.seconds, SECONDS)
+        few = replace(settings, repeats=0, queries=queries, seconds=seconds)
         found = super().bench(placed, images, few)
         return found.model_copy(update={"invalid_reasons": (NOT_ITS_SPEED, *found.invalid_reasons)})
 
