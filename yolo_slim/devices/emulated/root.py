@@ -85,9 +85,17 @@ def find_root() -> Root | None:
         return None
     newest = sorted(cache_folder().glob(f"*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime)
     # What an earlier version made is left alone, but not read: its layout may be another one.
-    mine = (path.parent for path in newest if read_json(path).get("revision") == REVISION)
+    mine = (path.parent for path in newest if _revision(path) == REVISION)
     roots = (root for folder in mine if (root := Root.read(folder)))
     return next((root for root in roots if root.facts.wheels == wheels and Path(root.facts.qemu).is_file()), None)
+
+
+def _revision(manifest: Path) -> object:
+    """The revision that a manifest names; None: it is damaged, so its system isn't prepared."""
+    try:
+        return read_json(manifest).get("revision")
+    except (ValueError, AttributeError):
+        return None
 
 
 def require_root(name: str) -> Root:
