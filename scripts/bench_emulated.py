@@ -1,9 +1,8 @@
-"""Try the bundles of trained models on the emulated Raspberry Pis, against this machine, and print a Markdown table.
+"""Try the bundles of finished runs on the emulated Raspberry Pis, against this machine, and print a Markdown table.
 
-    python scripts/bench_emulated.py --data ../shared/data/hardhat/data.yaml ../shared/models/hardhat/*.pt
+    python scripts/bench_emulated.py runs/slim/quickstart-rpi5 runs/slim/yolov8n-rpi5-320-50 --images 8
 
-Of every model there is the control's fp32 bundle, and every bundle of the pruned network, which isn't trained again:
-what is compared is one bundle on two machines, and not two networks.
+Of every run there is the control's fp32 bundle, and every bundle of the slim model. The images are those of the run.
 """
 
 from __future__ import annotations
@@ -16,77 +15,59 @@ from datetime import date
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey
+from yolo_slim.bundle import read_spec
 from yolo_slim.config.record import read_record
-from yolo_slim.config.run import EmulateConfig, ExportConfig, PruneConfig, QuantizeConfig, RecoverConfig, ValidateConfig
+from yolo_slim.config.run import EmulateConfig, ValidateConfig
 from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.devices.emulated.root import Root, require_root
 from yolo_slim.files import read_json
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
-from yolo_slim.stages import build, emulate, export, prune, quantize
-from yolo_slim.stages.build import selfcheck_images
+from yolo_slim.stages import emulate
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
 HEAD = (
-    "| model | build | processor | both find | one finds | score differs by | lowest IoU | mAP50-95 there | here | "
+    "| run | build | processor | both find | one finds | score differs by | lowest IoU | mAP50-95 there | here | "
     "memory MB | seconds |"
 )
 
 
 def main() -> None:
-    """Build, emulate and print."""
+    """Emulate and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--targets", nargs="+", default=["rpi5", "rpi4"])
     options = parser.parse_args()
     root = require_root(next(iter(PROCESSORS)))
     print(HEAD)
     print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    for weights in options.models:
-        with tempfile.TemporaryDirectory() as name:
-            bundles = built(weights, Path(name), Context.load(options.data, "rpi5", imgsz=options.imgsz))
-            for target in options.targets:
-                rows = emulated(bundles, Path(name) / target, options, target)
-                for row in rows:
-                    print(as_row(weights.stem, target, row), flush=True)
-    print(f"\n{about(root, options.images, options.imgsz)}")
+    for run in options.runs:
+        for target in options.targets:
+            with tempfile.TemporaryDirectory() as folder:
+                for row in emulated(run, Path(folder), options.images, target):
+                    print(as_row(run.name, target, row), flush=True)
+    print(f"\n{about(root, options.images)}")
 
 
-def built(weights: Path, folder: Path, context: Context) -> dict[BuildKey, Path]:
-    """Build the control's and the pruned network's bundles for a Raspberry Pi 5; a Pi 4 has the same builds."""
-    cut = prune.run(
-        prune.PruneInputs(model=weights, training=RecoverConfig()), PruneConfig(steps=1), folder / "prune", context
-    ).weights
-    found: dict[BuildKey, Path] = {}
-    for model, start in (("control", weights), ("slim", cut)):
-        graph = export.run(start, ExportConfig(parity_images=2), folder / model / "export", context).onnx
-        config = QuantizeConfig(images=64, check_images=0, scan_images=4, parity_images=2)
-        inputs = quantize.QuantizeInputs(onnx=graph)
-        graphs = quantize.run(inputs, config, folder / model / "quantize", context, precisions=["int8"]).graphs
-        parts = build.BuildInputs(onnx=graph, graphs=graphs, images=selfcheck_images(context.dataset))
-        bundles = build.run(parts, folder / model / "build", context, name=f"{weights.stem}-{model}").bundles
-        found |= {BuildKey.parse(f"{model}/{name}"): path for name, path in bundles.items()}
-    return found
-
-
-def emulated(
-    bundles: dict[BuildKey, Path], folder: Path, options: argparse.Namespace, target: str
-) -> Sequence[EmulatedBuild]:
-    """Emulate the bundles on a target's processor."""
-    context = Context.load(options.data, target, imgsz=options.imgsz)
-    config = EmulateConfig(mode="always", images=options.images)
-    path = emulate.run(bundles, config, ValidateConfig(), folder, context)
+def emulated(run: Path, folder: Path, images: int, target: str) -> Sequence[EmulatedBuild]:
+    """Try a run's bundles on a target's processor."""
+    bundles = {
+        BuildKey.parse(f"{path.parents[1].name}/{path.parent.name}"): path.parent
+        for path in sorted(run.glob("build/*/*/bundle.json"))
+    }
+    data = Path(read_json(run / "folder.json")["identity"]["data"])
+    imgsz = read_spec(next(iter(bundles.values()))).imgsz[0]
+    context = Context.load(data, target, imgsz=imgsz)
+    path = emulate.run(bundles, EmulateConfig(mode="always", images=images), ValidateConfig(), folder, context)
     assert path is not None
     return read_record(Emulated, read_json(path), str(path), "").builds
 
 
-def as_row(model: str, target: str, found: EmulatedBuild) -> str:
+def as_row(run: str, target: str, found: EmulatedBuild) -> str:
     """One bundle as a row; a problem takes the place of its figures."""
-    start = f"| {model} | {found.key} | {PROCESSORS[f'{target}-emulated'].label} |"
+    start = f"| {run} | {found.key} | {PROCESSORS[f'{target}-emulated'].label} |"
     if found.problems:
         return f"{start} {found.status}: {'; '.join(found.problems)} |"
     score, iou = found.largest_score_difference, found.lowest_iou
@@ -103,12 +84,12 @@ def as_row(model: str, target: str, found: EmulatedBuild) -> str:
     return f"{start} {' | '.join(figures)} |"
 
 
-def about(root: Root, images: int, imgsz: int) -> str:
+def about(root: Root, images: int) -> str:
     """Say how the table was made."""
     facts = root.facts
     made = ", ".join(f"{package} {version}" for package, version in versions().items())
     return (
-        f"`python {' '.join(sys.argv)}`: {images} images, {imgsz} px, {date.today().isoformat()}, {device_model()}, "
+        f"`python {' '.join(sys.argv)}`: {images} images, {date.today().isoformat()}, {device_model()}, "
         f"{cores()} cores; QEMU {facts.qemu_version}, {facts.source}, Python {facts.python}, "
         f"{', '.join(facts.wheels)}; "
         f"the system takes {facts.size_mb:.0f} MB and was prepared in {facts.seconds:.0f} s; {made}"
