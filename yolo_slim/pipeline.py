@@ -18,7 +18,7 @@ from yolo_slim.export.builds import archive_of, precisions_needed
 from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
-from yolo_slim.stages import build, control, export, prune, quantize, recover, validate
+from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -61,6 +61,7 @@ def run(
         from yolo_slim.training.arguments import require_plain_path  # here, because it imports torch
 
         require_plain_path(folder)
+        emulate.require_ready(config.emulate, this.context.profile)
         require_good_inputs(this)
         require_calibration(this)
 
@@ -87,6 +88,8 @@ def _chain(this: Run) -> Outcome:
     )
     unpruned = _built(this, "control", this.model, None)
     slim = _built(this, "slim", recovered.weights, unpruned.calibration)
+    bundles = _by_model(unpruned.bundles, slim.bundles)
+    emulated = emulate.run(bundles, config.emulate, config.validate_, folder / "emulate", context)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
@@ -95,9 +98,10 @@ def _chain(this: Run) -> Outcome:
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles=_by_model(unpruned.bundles, slim.bundles),
+            bundles=bundles,
             skipped=_by_model(unpruned.skipped, slim.skipped),
             preflight=slim.preflight,
+            emulated=emulated,
         ),
         config.validate_,
         folder / "validate",

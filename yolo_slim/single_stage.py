@@ -15,7 +15,7 @@ from yolo_slim.files import fitted_name
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.stages import block_costs, build, control, export, plan, prune, quantize, recover, validate
+from yolo_slim.stages import block_costs, build, control, emulate, export, plan, prune, quantize, recover, validate
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
@@ -247,9 +247,11 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
     folder = call.place("validate")
 
     def make(this: Run) -> validate.ValidateOutputs:
-        checked = control.run(inputs.control, this.config.validate_, folder / "control", this.context)
-        return validate.run(
-            replace(inputs, control_check=checked), this.config.validate_, folder, this.context, name=folder.name
-        )
+        config, context = this.config, this.context
+        emulate.require_ready(config.emulate, context.profile)
+        checked = control.run(inputs.control, config.validate_, folder / "control", context)
+        emulated = emulate.run(inputs.bundles, config.emulate, config.validate_, folder / "emulate", context)
+        complete = replace(inputs, control_check=checked, emulated=emulated)
+        return validate.run(complete, config.validate_, folder, context, name=folder.name)
 
     return _run(call, folder, "validate", make, tasks=DETECTION)

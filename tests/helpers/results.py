@@ -11,6 +11,7 @@ import numpy as np
 from yolo_slim.build_key import BuildKey, BuildName, Model
 from yolo_slim.devices.answers import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
+from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
 from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.readings import Extremes, Range
@@ -236,3 +237,24 @@ def unproven_result() -> Result:
         verdict=Verdict(status="unproven", gates=(make_gate("min_fps", 10.0, None, "FPS", "unproven"),)),
         notes=("slim/ncnn-int8 was not built: NCNN needs calibration images",),
     )
+
+
+def emulated_build(**changes: Any) -> EmulatedBuild:
+    """Return a bundle that an emulated processor runs as the workstation does."""
+    values: dict[str, Any] = {
+        "key": WINNER, "status": "pass", "self_check": True, "matched": 31, "largest_score_difference": 0.0084,
+        "lowest_iou": 0.985, "map50_95": 0.611, "workstation_map50_95": 0.612, "peak_memory_mb": 190.2, "seconds": 61.0,
+    }  # fmt: skip
+    return EmulatedBuild(**{**values, **changes})
+
+
+def emulated_result() -> Result:
+    """Return a result whose target isn't there, with its bundles on an emulated processor."""
+    result = complete_result()
+    emulated = Emulated(
+        device="rpi5-emulated", model="emulated Cortex-A76 (QEMU 7.2)", processor="Cortex-A76", python="3.11",
+        packages=("ncnn==1.0",), split="test", images=tuple(f"{number}.jpg" for number in range(8)),
+        builds=(emulated_build(), emulated_build(key=BuildKey("control", WINNER.build))),
+    )  # fmt: skip
+    target = changed(result.target, is_measured=False)
+    return changed(result, emulated=emulated, target=target, verdict=changed(result.verdict, status="unproven"))

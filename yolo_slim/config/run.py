@@ -215,6 +215,17 @@ class ValidateConfig(Frozen):
     """Most images that mAP is measured on, the first ones; 0: all."""
 
 
+class EmulateConfig(Frozen):
+    """Whether bundles are tried on an emulated processor of the target (docs/emulated.md)."""
+
+    # Not on and off, which YAML reads as true and false.
+    mode: Literal["auto", "always", "never"] = "auto"
+    """``auto``: where the target isn't there and `yolo-slim device prepare` was run; ``always``: an error where that
+    is impossible."""
+    images: Positive = 8
+    """Number of images that are emulated, spread over those that mAP is measured on. An image takes seconds."""
+
+
 class RunConfig(Frozen):
     """Everything that decides the result of a run."""
 
@@ -240,5 +251,7 @@ class RunConfig(Frozen):
     """What goes into the ONNX file."""
     quantize: QuantizeConfig = QuantizeConfig()
     """How the int8 and fp16 graphs are made."""
+    emulate: EmulateConfig = EmulateConfig()
+    """Whether bundles are tried on an emulated processor of the target."""
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     """How accuracy and speed are measured."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from yolo_slim.devices.base import Device
+from yolo_slim.devices.emulated.device import open_emulated
+from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.devices.local import LocalDevice
 
 
@@ -14,4 +16,6 @@ def connect(host: str | None) -> Device:
     """
     if host is None:
         return LocalDevice()
+    if host in PROCESSORS:
+        return open_emulated(host)
     raise NotImplementedError(host)

@@ -18,6 +18,7 @@ from yolo_slim.reporting.pages import environment as environment
 from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, fps_over_time, latency_histogram
 from yolo_slim.reporting.text import speed_machine
 from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
+from yolo_slim.verdict.emulated import EMULATED_GATE
 from yolo_slim.verdict.result import Build, ClassAccuracy, Gate, Result
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -96,6 +97,8 @@ def _ran(bench: Bench) -> str:
 
 def _gate_meaning(gate: Gate) -> str:
     """A gate's name in words."""
+    if gate.name.startswith(EMULATED_GATE):
+        return "problems of the bundle on the emulated processor, at most"
     return f"mAP50-95 lost at the rung {gate.rung}, at most" if gate.rung else GATES.get(gate.name, "")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
 from yolo_slim.measuring.estimate import Estimate
 from yolo_slim.reporting import estimates
 from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
 from yolo_slim.reporting.timings import sustained_of, sustained_text
+from yolo_slim.verdict.emulated import proof
 from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
 COLUMNS = 90
@@ -18,9 +20,10 @@ UNPROVEN = "unproven"
 
 def summary(result: Result) -> str:
     """Show ladder, builds, gates and verdict, at most :data:`COLUMNS` wide."""
-    parts = [*_ladder(result), "", *_speed(result), "", *estimated(result.estimates), *_gates(result.verdict.gates)]
+    parts = [*_ladder(result), "", *_speed(result), "", *_emulated(result.emulated), *estimated(result.estimates)]
+    parts += _gates(result.verdict.gates)
     parts += [line for note in result.notes for line in wrapped(note, "Note: ")]
-    return "\n".join([*parts, "", f"VERDICT: {result.verdict.status}"])
+    return "\n".join([*parts, "", ": ".join(filter(None, [f"VERDICT: {result.verdict.status}", proof(result)]))])
 
 
 def _ladder(result: Result) -> list[str]:
@@ -59,6 +62,20 @@ def _winner(result: Result) -> list[str]:
     found = sustained_of(result)
     lines += [sustained_text(found)] if found else []
     return [line for text in lines for line in wrapped(text, f"  {result.winner}: ")]
+
+
+def _emulated(emulated: Emulated | None) -> list[str]:
+    """What the bundles did on an emulated processor."""
+    if emulated is None:
+        return []
+    images = f"{len(emulated.images)} {emulated.split} images"
+    head = ["build", "agree", "differ", "score", "IoU", "mAP there", "here", "MB", ""]
+    return [
+        *wrapped(f"Emulated: {emulated.model}, {images}; detections compared with this machine's"),
+        table(head, [_emulated_build(build) for build in emulated.builds]),
+        *_explained((str(build.key), "; ".join(build.problems)) for build in emulated.builds),
+        "",
+    ]
 
 
 def _gates(gates: Sequence[Gate]) -> list[str]:
@@ -129,6 +146,20 @@ def _build(build: Build, result: Result) -> list[str]:
         number(build.size_mb, ".2f", UNPROVEN),
         number(build.map50_95, ".4f", UNPROVEN),
         mark if not bench or bench.is_valid else "invalid",
+    ]
+
+
+def _emulated_build(build: EmulatedBuild) -> list[str]:
+    return [
+        _short(str(build.key)),
+        str(build.matched),
+        str(build.unmatched),
+        number(build.largest_score_difference, ".4f", "-"),
+        number(build.lowest_iou, ".3f", "-"),
+        number(build.map50_95, ".4f", UNPROVEN),
+        number(build.workstation_map50_95, ".4f", UNPROVEN),
+        number(build.peak_memory_mb, ".0f", "-"),
+        build.status,
     ]
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey, BuildName
-from yolo_slim.config.record import read_record
+from yolo_slim.config.record import Kind, read_record
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.export import device_wheel
 from yolo_slim.files import read_json, sha256_json
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
@@ -30,6 +31,8 @@ class ValidateInputs(Networks):
 
     control_check: Path | None = None
     """``control.json`` of the control stage."""
+    emulated: Path | None = None
+    """``emulated.json`` of the emulate stage."""
     layer_errors: Path | None = None
     """``layer_errors.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     skipped: Mapping[BuildKey, str] = field(default_factory=dict)
@@ -90,7 +93,7 @@ def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: 
     device, profile = context.device, context.profile
     here = {"machine": device.facts().model, "is_target": device.is_target(profile)}
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
-    files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors}
+    files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors, "emulated": inputs.emulated}
     digests = {key: content(path) for key, path in files.items() if path}
     digests |= {str(key): content(bundle / "bundle.json") for key, bundle in inputs.bundles.items()}
     return Job(
@@ -123,7 +126,8 @@ def _measured(inputs: ValidateInputs, config: ValidateConfig, report: Path, cont
     )  # fmt: skip
     about = About(
         name=name, command=context.command, data=context.dataset.yaml.name,
-        skipped=inputs.skipped, preflight=inputs.preflight, control_check=_control_check(inputs.control_check),
+        skipped=inputs.skipped, preflight=inputs.preflight, control_check=_read(ControlCheck, inputs.control_check),
+        emulated=_read(Emulated, inputs.emulated),
         bad_layer=first_bad_layer(inputs.layer_errors) if inputs.layer_errors else None,
     )  # fmt: skip
     measured = measure(inputs, config, setup)
@@ -142,6 +146,6 @@ def _run_on(result: Result, inputs: ValidateInputs, config: ValidateConfig, setu
     return result.with_sustained(found.sustained)
 
 
-def _control_check(path: Path | None) -> ControlCheck | None:
-    """Read what the control stage wrote."""
-    return read_record(ControlCheck, read_json(path), str(path), MEASURE_AGAIN) if path else None
+def _read(kind: type[Kind], path: Path | None) -> Kind | None:
+    """Read what an earlier stage wrote."""
+    return read_record(kind, read_json(path), str(path), MEASURE_AGAIN) if path else None

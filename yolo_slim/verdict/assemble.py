@@ -11,6 +11,7 @@ from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.machine import describe_machine
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
@@ -46,6 +47,8 @@ class About:
     """What was checked ahead of builds that only the device can finish, as JSON values."""
     control_check: ControlCheck | None
     """How the control was checked; None: it wasn't."""
+    emulated: Emulated | None = None
+    """What the bundles did on an emulated processor of the target; None: they weren't emulated."""
     bad_layer: str | None
     """The layer of the int8 graph to look at first."""
 
@@ -57,7 +60,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
     data = _data(about.data, images, measured.names)
     judged = judge(
         measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer,
-        unscored=images.unscored_classes,
+        unscored=images.unscored_classes, emulated=about.emulated,
     )  # fmt: skip
     size = _sizes(networks, setup.imgsz)
     return Result(
@@ -68,6 +71,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         imgsz=setup.imgsz,
         data=data,
         control_check=about.control_check,
+        emulated=about.emulated,
         verdict=judged.verdict,
         winner=judged.winner,
         size=size,

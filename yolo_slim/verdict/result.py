@@ -14,6 +14,7 @@ from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.estimate import Estimate
 from yolo_slim.runtime.sustained import Sustained
 
@@ -247,6 +248,8 @@ class Result(Record):
     """What accuracy was measured on."""
     control_check: ControlCheck | None = None
     """How the control was checked before anything was made of it; null: it wasn't."""
+    emulated: Emulated | None = None
+    """What the bundles did on an emulated processor of the target; null: they weren't emulated."""
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None
