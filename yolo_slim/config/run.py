@@ -215,7 +215,7 @@ class DeviceConfig(Frozen):
     """The device that runs the bundles (docs/devices.md). These keys decide no result by themselves."""
 
     host: Annotated[str | None, Option("host")] = None
-    """Device that runs and times the bundles: a name of `yolo-slim device list`, or ``[user@]host[:port]``; none: this
+    """Device that runs bundles: a name of `yolo-slim device list`, or ``[user@]host[:port]``; none: this
     machine."""
     any_device: Annotated[bool, Option("any_device", flag="--any-device")] = False
     """Use a device that isn't the target; its figures prove nothing about the target."""

@@ -119,7 +119,9 @@ def entry_of(name: str) -> Entry:
     if name not in known:
         raise SlimError(
             f"There is no device called {name} in your inventory.{did_you_mean(name, list(known))}",
-            remedy=f"You have: {', '.join(known)}." if known else "Add one: yolo-slim device add NAME HOST --target rpi5",
+            remedy=f"You have: {', '.join(known)}."
+            if known
+            else "Add one: yolo-slim device add NAME HOST --target rpi5",
         )
     return known[name]
 

@@ -112,7 +112,9 @@ def die_with_agent() -> None:
 
 def size_of(path: Path) -> int:
     """Add up what a folder's files occupy, bytes."""
-    return sum(item.lstat().st_size for item in path.rglob("*")) if path.is_dir() else 0
+    found = [item.lstat() for item in path.rglob("*")] if path.is_dir() else []
+    # A file of several names counts once.
+    return sum({item.st_ino: item.st_size for item in found}.values())
 
 
 class Agent:
@@ -130,7 +132,7 @@ class Agent:
 
     def hello(self, folder: str) -> Message:
         """Say what the device is; ``folder`` is the one for everything of yolo_slim, relative to the home folder."""
-        self.folder = Path(os.path.expanduser(folder.replace("$XDG_CACHE_HOME", _cache_home())))
+        self.folder = Path(folder.replace("$XDG_CACHE_HOME", _cache_home())).expanduser()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = os.statvfs(self.folder)
         return {
@@ -298,9 +300,11 @@ class Agent:
         return {"freed_mb": max(before - size_of(self.folder), 0) / 1e6}
 
     def usage(self) -> Message:
-        """Say what the folder contains, megabytes, and who has the lock."""
+        """Say what the folder contains, megabytes, which environments are finished, and who has the lock."""
         names = ("bundles", "images", "env", "code", "wheels", "store")
-        return {name: size_of(self.folder / name) / 1e6 for name in names} | {"holder": self._holder()}
+        sizes = {name: round(size_of(self.folder / name) / 1e6, 1) for name in names}
+        marks = sorted(self.folder.glob(f"env/*/{READY}"), key=lambda mark: -mark.parent.stat().st_mtime)
+        return {"sizes": sizes, "environments": [str(mark.parent) for mark in marks], "holder": self._holder()}
 
     def kill(self) -> None:
         """Kill the command's whole group."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_slim.devices import device_wheel
-from yolo_slim.devices.ssh.link import Link, Reply
+from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.packages import MISSING, Needs, download, not_installed
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
@@ -20,6 +20,7 @@ INSTALL_S, SHORT_S = 3600.0, 120.0
 """Limits: PyCUDA is compiled on the device; everything else is quick."""
 ROOM_MB = 700.0
 """Room that an environment takes at most: NumPy, OpenCV, ONNX Runtime and NCNN need about 400."""
+CHOOSE_FOLDER = "yolo-slim device add NAME HOST --target TARGET --folder FOLDER"
 CUDA = "/usr/local/cuda"
 CLEAN = {"PYTHONHOME": "", "PYTHONPATH": "", "PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 """What an environment of ours must not take from the user's: other packages."""
@@ -76,8 +77,9 @@ class Installer:
         free = float(self.about["free_mb"])
         if free < ROOM_MB:
             raise MachineError(
-                f"{self._name} has {free:.0f} MB left in {self.about['folder']}; its environment takes up to {ROOM_MB:.0f}.",
-                remedy="Free some space there, or choose another folder: yolo-slim device add NAME HOST --folder FOLDER",
+                f"{self._name} has {free:.0f} MB left in {self.about['folder']}, "
+                f"and its environment takes up to {ROOM_MB:.0f}.",
+                remedy=f"Free some space there, or choose another folder: {CHOOSE_FOLDER}",
             )
 
     async def _make(self, path: str, needs: Needs) -> list[str]:
@@ -100,7 +102,7 @@ class Installer:
             return [uv, "pip", "install", "--python", python]
         raise MachineError(
             f"The Python of {self._name} has no pip.",
-            remedy="Install it there: sudo apt install python3-venv. Or give --offline: then this machine sends it along.",
+            remedy="Install it there: sudo apt install python3-venv. Or give --offline: this machine then sends it.",
         )
 
     def _wheels(self, needs: Needs) -> Parcel:
@@ -134,14 +136,11 @@ class Installer:
     async def _run(
         self, phase: str, command: list[str], limit_s: float, environment: Mapping[str, str] | None = None
     ) -> Reply:
-        values = {"command": command, "environment": {**CLEAN, **(environment or {})}, "answer": "", "limit_s": limit_s}
-        return await self.session.keep(phase, lambda link: link.ask("run", **values))
+        task = Task(command=command, environment={**CLEAN, **(environment or {})}, limit_s=limit_s)
+        return await self.session.keep(phase, lambda link: link.run(task))
 
     async def _ask(self, phase: str, do: str, **values: object) -> Mapping[str, Any]:
-        async def work(link: Link) -> Reply:
-            return await link.ask(do, **values)
-
-        return (await self.session.keep(phase, work)).values
+        return (await self.session.keep(phase, lambda link: link.ask(do, **values))).values
 
 
 def _require(reply: Reply, device: str) -> None:

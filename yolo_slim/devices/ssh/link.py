@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
-import os
 import shlex
 import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.devices.ssh import agent
 from yolo_slim.devices.ssh.address import Address
-from yolo_slim.devices.ssh.refusals import INSTALL, explain
+from yolo_slim.devices.ssh.connection import BEAT_S, connected
+from yolo_slim.devices.ssh.refusals import unreachable
 from yolo_slim.errors import MachineError, SlimError
 
 if TYPE_CHECKING:
     import asyncssh
 
-CONNECT_S, LOGIN_S, HELLO_S = 10.0, 20.0, 30.0
-BEAT_S = 5.0
-"""A word to the agent at least so often; it waits :data:`agent.SILENCE_S`."""
-KEEPALIVES = 4
-"""The connection is taken for lost when so many beats of the server weren't answered."""
-SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
+HELLO_S = 30.0
+"""The agent begins within so many seconds."""
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(14, 9, -1)))
 MOST_NOISE = 200
 """Lines that a login script may print before the agent's first."""
@@ -41,16 +38,29 @@ done
 echo "no Python 3.10:$found" >&2
 exit 97
 """
-_READ = """import os
-text = b""
+_READ = """text = b""
 while len(text) < @SIZE@: text += os.read(0, @SIZE@ - len(text)) or exit()
 exec(compile(text, "yolo_slim_agent", "exec"), {"__name__": "__main__"})
 """
 _NO_PYTHON = 97
 
 
+OnLine = Callable[[str], object]
+"""Called with every line that a command prints."""
+
+
 class LinkLost(Exception):
     """The connection ended before the answer came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A command for the device, see :meth:`yolo_slim.devices.ssh.agent.Agent.run`."""
+
+    command: list[str]
+    environment: dict[str, str]
+    answer: str = ""
+    limit_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +98,11 @@ class Link:
         except BaseException as error:
             await link.close()
             if isinstance(error, (asyncio.TimeoutError, LinkLost)):
-                raise explain(TimeoutError(), address, lambda: True) or error from None
+                raise unreachable(address, "lets you in, but starts no program in time") from None
             raise
         return link
 
-    async def ask(self, do: str, on_line: Callable[[str], object] = lambda _: None, **values: object) -> Reply:
+    async def ask(self, do: str, **values: object) -> Reply:
         """Send a message and wait for its answer.
 
         Raises:
@@ -100,20 +110,12 @@ class Link:
             SlimError: the device's system refuses.
         """
         self._send({"do": do, **values})
-        return await self.reply(on_line)
+        return await self._reply(_ignore)
 
-    async def reply(self, on_line: Callable[[str], object] = lambda _: None) -> Reply:
-        """Wait for the answer to what was sent."""
-        lines: list[str] = []
-        while True:
-            message, body = await self._read()
-            if message["is"] == "line":
-                lines.append(message["text"])
-                on_line(message["text"])
-            elif message["is"] == "error":
-                raise _refused(message, self.address)
-            else:
-                return Reply(values=message, body=zlib.decompress(body) if body else b"", lines=lines)
+    async def run(self, task: Task, on_line: OnLine | None = None) -> Reply:
+        """Run a command and pass its lines on; raises as :meth:`ask`."""
+        self._send({"do": "run", **asdict(task)})
+        return await self._reply(on_line or _ignore)
 
     async def send_chunk(self, body: bytes) -> None:
         """Send bytes of a file; returns when the connection takes more."""
@@ -135,6 +137,19 @@ class Link:
             await asyncio.wait_for(self.connection.wait_closed(), 2)
         self.connection.abort()
 
+    async def _reply(self, on_line: OnLine) -> Reply:
+        """Wait for the answer to what was sent."""
+        lines: list[str] = []
+        while True:
+            message, body = await self._read()
+            if message["is"] == "line":
+                lines.append(message["text"])
+                on_line(message["text"])
+            elif message["is"] == "error":
+                raise _refused(message, self.address)
+            else:
+                return Reply(values=message, body=zlib.decompress(body) if body else b"", lines=lines)
+
     async def _start(self) -> None:
         source = Path(agent.__file__).read_bytes()
         script = _START.replace("@READ@", _READ.replace("@SIZE@", str(len(source))))
@@ -145,7 +160,7 @@ class Link:
         self._process.stdin.write(source)
         self._send({"do": "hello", "folder": self.address.folder})
         self._beats = asyncio.create_task(self._beat())
-        reply = await self.reply()
+        reply = await self._reply(_ignore)
         self.about = reply.values
         self.skew_s = self.about["time"] - time.time()
 
@@ -189,7 +204,7 @@ class Link:
                 self._send({"do": "beat"})
 
 
-class _losses:  # noqa: N801
+class _losses:
     """Turn the ways in which a connection ends into :class:`LinkLost`."""
 
     def __enter__(self) -> None:
@@ -204,65 +219,11 @@ class _losses:  # noqa: N801
             raise LinkLost from error
 
 
-async def connected(address: Address) -> asyncssh.SSHClientConnection:
-    """Connect as the user's ssh configuration says; the host key is always checked.
-
-    Raises:
-        SlimError: no connection.
-    """
-    try:
-        import asyncssh
-    except ImportError:
-        raise SlimError("Devices over SSH need asyncssh.", remedy=f"Install it: {INSTALL}") from None
-    keys: list[Path] = []
-
-    def is_known() -> bool:
-        return any(is_in(path, address) for path in keys)
-
-    try:
-        options = _options(address)
-        keys += [Path(str(name)) for name in options.known_hosts or ()]
-        connecting = asyncssh.connect(address.host, options=options)
-        return await asyncio.wait_for(connecting, CONNECT_S + LOGIN_S)
-    except Exception as error:
-        refused = explain(error, address, is_known)
-        if refused is None:
-            raise
-        raise refused from error
-
-
-def _options(address: Address) -> Any:
-    """The user's options, with known_hosts that can't be turned off."""
-    import asyncssh
-
-    given: dict[str, Any] = {"port": address.port, "username": address.user, "client_keys": address.identity}
-    given = {key: value for key, value in given.items() if value is not None}
-    configs = [path for path in (Path("~/.ssh/config").expanduser(), Path("/etc/ssh/ssh_config")) if os.access(path, os.R_OK)]
-    options = asyncssh.SSHClientConnectionOptions(
-        host=address.host, config=configs, **given,
-        connect_timeout=CONNECT_S, login_timeout=LOGIN_S, keepalive_interval=BEAT_S, keepalive_count_max=KEEPALIVES,
-    )  # fmt: skip
-    # UserKnownHostsFile none would mean: trust anybody.
-    named = options.known_hosts or [Path("~/.ssh/known_hosts").expanduser(), SYSTEM_KNOWN_HOSTS]
-    options.known_hosts = [str(path) for path in map(Path, named) if os.access(path, os.R_OK)] or b""
-    return options
-
-
-def is_in(path: Path, address: Address) -> bool:
-    """Whether a known_hosts file has any key for a device."""
-    import asyncssh
-
-    try:
-        hosts = asyncssh.read_known_hosts(str(path))
-    except (OSError, ValueError):
-        return False
-    found = asyncssh.match_known_hosts(hosts, address.host, "", address.port)
-    return any(found)
+def _ignore(_: str) -> None:
+    """Ignore a line."""
 
 
 def _refused(message: dict[str, Any], address: Address) -> SlimError:
-    import errno
-
     where = f"{message['path']} on {address.name}" if message["path"] else address.name
     if message["errno"] in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
@@ -272,7 +233,7 @@ def _refused(message: dict[str, Any], address: Address) -> SlimError:
     if message["errno"] in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return SlimError(
             f"{where} can't be written: {message['text']}.",
-            remedy="Choose another folder there: yolo-slim device add NAME HOST --folder FOLDER",
+            remedy="Choose another folder there: yolo-slim device add NAME HOST --target TARGET --folder FOLDER",
         )
     return SlimError(f"{address.name} failed: {message['text']} {message['path']}".rstrip() + ".", remedy="Try again.")
 

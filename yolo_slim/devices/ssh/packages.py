@@ -119,7 +119,9 @@ def not_installed(device: str, lines: list[str], *, offline: bool) -> MachineErr
     remedy = "Give --offline: then this machine collects the wheels and sends them."
     if offline:
         remedy = f"Look at the messages above; `yolo-slim device clean {device}` begins anew."
-    return MachineError(f"The packages can't be installed on {device}.", culprits=_errors("\n".join(lines)), remedy=remedy)
+    return MachineError(
+        f"The packages can't be installed on {device}.", culprits=_errors("\n".join(lines)), remedy=remedy
+    )
 
 
 def _errors(text: str) -> list[str]:

@@ -50,7 +50,7 @@ def explain(error: Exception, address: Address, is_known: Callable[[], bool]) ->
             remedy=f"Check host and port, and try: ssh {address.typed}",
         )
     if isinstance(error, (asyncssh.DisconnectError, asyncssh.ChannelOpenError)):
-        return _unreachable(address, f"closed the connection ({error.reason})")
+        return unreachable(address, f"closed the connection ({error.reason})")
     return _of_system(error, address)
 
 
@@ -68,22 +68,23 @@ def _of_system(error: Exception, address: Address) -> SlimError | None:
             remedy="Turn it on there (Raspberry Pi: sudo raspi-config nonint do_ssh 0), or correct the port.",
         )
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return _unreachable(address, "doesn't answer in time")
+        return unreachable(address, "doesn't answer in time")
     if isinstance(error, ConnectionError):
-        return _unreachable(address, f"closed the connection ({error.strerror or error})")
+        return unreachable(address, f"closed the connection ({error.strerror or error})")
     if isinstance(error, OSError) and error.errno in UNREACHABLE:
-        return _unreachable(address, f"can't be reached ({error.strerror})")
+        return unreachable(address, f"can't be reached ({error.strerror})")
     if isinstance(error, FileNotFoundError):
-        return SlimError(f"File not found: {error.filename}", remedy="Correct the key's path (--identity, IdentityFile).")
+        return SlimError(
+            f"File not found: {error.filename}", remedy="Correct the key's path (--identity, IdentityFile)."
+        )
     if isinstance(error, PermissionError):
         return SlimError(f"{error.filename} can't be read: {error.strerror}.", remedy="Check its permissions.")
     return None
 
 
-def _unreachable(address: Address, what: str) -> SlimError:
-    return MachineError(
-        f"{address.name} {what}.", remedy=f"Is it on, and in this network? Try: ssh {address.typed}"
-    )
+def unreachable(address: Address, what: str) -> SlimError:
+    """Make the error of a device that is perhaps off."""
+    return MachineError(f"{address.name} {what}.", remedy=f"Is it on, and in this network? Try: ssh {address.typed}")
 
 
 def _host_key(error: asyncssh.HostKeyNotVerifiable, address: Address, *, is_known: bool) -> SlimError:

@@ -102,7 +102,9 @@ class Session:
         """Give the link, or make a new one, with pauses that grow."""
         if self._link is not None:
             return self._link
-        self.progress.say(f"device: the connection to {self.address.name} was lost in this step: {phase}; connecting again")
+        self.progress.say(
+            f"device: the connection to {self.address.name} was lost in this step: {phase}; connecting again"
+        )
         end, pause = time.monotonic() + self.patience_s, FIRST_PAUSE_S
         while True:
             try:
@@ -114,8 +116,8 @@ class Session:
             except (MachineError, LinkLost) as error:
                 if time.monotonic() + pause > end:
                     raise MachineError(
-                        f"{self.address.name} didn't come back within {self.patience_s:.0f} s. The connection was lost in "
-                        f"this step: {phase}.",
+                        f"{self.address.name} didn't come back within {self.patience_s:.0f} s. The connection was lost "
+                        f"in this step: {phase}.",
                         culprits=[error.fact] if isinstance(error, MachineError) else [],
                         remedy="Run the same command again when it is there: what is done is kept.",
                     ) from None
@@ -170,5 +172,5 @@ def busy(address: Address, holder: dict[str, Any]) -> MachineError:
     """Refuse a device that another run has."""
     return MachineError(
         f"{who(address, holder)}.",
-        remedy="Wait for it to end, or let this run wait: --wait. Two runs on one device would spoil each other's timings.",
+        remedy="Wait for it to end, or let this run wait: --wait. Two runs at once would spoil each other's timings.",
     )

@@ -13,8 +13,8 @@ from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.devices.commands import ANSWERED, failed
 from yolo_slim.devices.ssh.background import Background
-from yolo_slim.devices.ssh.environment import CLEAN, SHORT_S, Installer
-from yolo_slim.devices.ssh.link import Link, Reply
+from yolo_slim.devices.ssh.environment import CHOOSE_FOLDER, CLEAN, SHORT_S, Installer
+from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.packages import MISSING, needs_of
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
@@ -24,7 +24,7 @@ from yolo_slim.runtime.folders import find_images
 
 LIMITS_S = {"check": 1800.0, "build": 4 * 3600.0, "infer": 4 * 3600.0, "bench": 4 * 3600.0, "pair": 2 * 3600.0}
 """When a command of the device is taken for stuck; an emulated board's slowest frame takes a minute."""
-KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 1}
+KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 0}
 """Entries that stay on the device after a run."""
 KEPT_MB = 4000.0
 """Most that the entries of one kind occupy together."""
@@ -173,15 +173,10 @@ class SshShell:
 
     def _run(self, phase: str, words: list[str], *, answer: str, limit_s: float) -> Reply:
         """Run the device's Python with the device half of yolo_slim."""
-        values = {
-            "command": [self._python, *words], "environment": {**CLEAN, "PYTHONPATH": self._code, "OMP_NUM_THREADS": ""},
-            "answer": answer, "limit_s": limit_s,
-        }  # fmt: skip
-
-        async def work(link: Link) -> Reply:
-            return await link.ask("run", self._on_line(phase), **values)
-
-        return self._background.call(self.session.keep(phase, work))
+        environment = {**CLEAN, "PYTHONPATH": self._code, "OMP_NUM_THREADS": ""}
+        task = Task(command=[self._python, *words], environment=environment, answer=answer, limit_s=limit_s)
+        on_line = self._on_line(phase)
+        return self._background.call(self.session.keep(phase, lambda link: link.run(task, on_line)))
 
     def _on_line(self, phase: str) -> Callable[[str], object]:
         return lambda line: self.session.progress.step(f"device: {phase}: {line[:60]}", 0, 1)
@@ -197,7 +192,7 @@ def _require_usable(name: str, about: Mapping[str, Any]) -> None:
     if about["is_noexec"]:
         raise SlimError(
             f"Programs can't be run from {about['folder']} on {name}: it is mounted with noexec.",
-            remedy="Choose a folder on another disk: yolo-slim device add NAME HOST --folder FOLDER",
+            remedy=f"Choose a folder on another disk: {CHOOSE_FOLDER}",
         )
 
 
@@ -206,7 +201,9 @@ def _warnings(name: str, skew_s: float) -> list[str]:
     if abs(skew_s) < MOST_SKEW_S:
         return []
     amount = f"{abs(skew_s) / 3600:.1f} hours" if abs(skew_s) > 2 * 3600 else f"{abs(skew_s) / 60:.0f} minutes"
-    text = f"device: the clock of {name} is {amount} {'ahead' if skew_s > 0 else 'behind'}; dates in its records are wrong"
+    text = (
+        f"device: the clock of {name} is {amount} {'ahead' if skew_s > 0 else 'behind'}; dates in its records are wrong"
+    )
     if abs(skew_s) > HOPELESS_SKEW_S:
         text += ", and downloads may fail: set it (sudo timedatectl set-ntp true), or give --offline"
     return [text]
