@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import cv2
 import pytest
 
+from tests.helpers.ssh_device import ssh_device
+from tests.helpers.sshd import Sshd, why_not
 from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
 from yolo_slim.devices.base import Device
 from yolo_slim.devices.local import LocalDevice
 
-DEVICES = {"local": LocalDevice}
+Opened = Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Device]]
+DEVICES: dict[str, Opened] = {
+    "local": lambda _, __: closing(LocalDevice()),
+    "ssh": lambda request, folder: ssh_device(folder, request.getfixturevalue("sshd")),
+}
 """Every kind of device that a test can have; a new one is added here."""
 
 
@@ -32,9 +39,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=list(DEVICES))
-def device(request: pytest.FixtureRequest) -> Iterator[Device]:
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Return a server on loopback; without OpenSSH the test is skipped."""
+    if why := why_not():
+        pytest.skip(why)
+    server = Sshd(tmp_path_factory.mktemp("sshd")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=list(DEVICES), scope="module")
+def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """Return a device of every kind."""
-    found: Device = DEVICES[request.param]()
-    yield found
-    found.close()
+    with DEVICES[request.param](request, tmp_path_factory.mktemp("device")) as found:
+        yield found

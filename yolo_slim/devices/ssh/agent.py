@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any
 
 VERSION = 1
-SILENCE_S = 20.0
-"""Without a word from the workstation for this long, the link is taken for lost."""
 SLOWEST_WRITE_S = 300.0
 """A disk that takes longer to write what has arrived is taken for broken."""
 STALE_PART_S = 24 * 3600
@@ -46,7 +44,7 @@ class Gone(Exception):
     """The workstation is gone."""
 
 
-def messages() -> Iterator[tuple[Message, bytes]]:
+def messages(agent: Agent) -> Iterator[tuple[Message, bytes]]:
     """Read messages, each with the bytes that follow it.
 
     Raises:
@@ -55,7 +53,7 @@ def messages() -> Iterator[tuple[Message, bytes]]:
     buffer = bytearray()
 
     def fill() -> None:
-        if not select.select([0], [], [], SILENCE_S)[0]:
+        if not select.select([0], [], [], agent.silence_s)[0]:
             raise Gone
         block = os.read(0, 1 << 16)
         if not block:
@@ -121,6 +119,7 @@ class Agent:
     """What the workstation may ask; each method is a message of that name."""
 
     def __init__(self) -> None:
+        self.silence_s = 60.0
         self.guard = threading.Lock()
         self.is_ending = False
         self.child: subprocess.Popen[bytes] | None = None
@@ -130,8 +129,14 @@ class Agent:
         self.part: Any = None
         self.failure: OSError | None = None
 
-    def hello(self, folder: str) -> Message:
-        """Say what the device is; ``folder`` is the one for everything of yolo_slim, relative to the home folder."""
+    def hello(self, folder: str, silence_s: float) -> Message:
+        """Say what the device is.
+
+        Args:
+            folder: for everything of yolo_slim, relative to the home folder.
+            silence_s: without a word from the workstation for so long, the link is taken for lost.
+        """
+        self.silence_s = silence_s
         self.folder = Path(folder.replace("$XDG_CACHE_HOME", _cache_home())).expanduser()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = os.statvfs(self.folder)
@@ -388,7 +393,7 @@ def main() -> None:
         signal.signal(number, refuse)
     try:
         threading.Thread(target=work, args=(agent, todo), daemon=True).start()
-        for message, body in messages():
+        for message, body in messages(agent):
             if message["do"] != "beat":
                 todo.put((message, body), timeout=SLOWEST_WRITE_S)
     except (Gone, queue.Full):

@@ -23,6 +23,8 @@ from yolo_slim.errors import MachineError, SlimError
 if TYPE_CHECKING:
     import asyncssh
 
+SILENCE_S = 20.0
+"""An agent that hears nothing for so long ends."""
 HELLO_S = 30.0
 """The agent begins within so many seconds."""
 PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(14, 9, -1)))
@@ -33,12 +35,13 @@ _START = r"""
 for p in "$@"; do
   command -v "$p" >/dev/null 2>&1 || continue
   found="$found $p $("$p" -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>&1 | tail -n 1)"
-  "$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && exec "$p" -u -c '@READ@'
+  "$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && exec "$p" -I -u -c '@READ@'
 done
 echo "no Python 3.10:$found" >&2
 exit 97
 """
-_READ = """text = b""
+_READ = """import os
+text = b""
 while len(text) < @SIZE@: text += os.read(0, @SIZE@ - len(text)) or exit()
 exec(compile(text, "yolo_slim_agent", "exec"), {"__name__": "__main__"})
 """
@@ -158,7 +161,7 @@ class Link:
             command = shlex.join(["exec", "sh", "-c", script, "sh", *pythons])
             self._process = await self.connection.create_process(command, encoding=None)
         self._process.stdin.write(source)
-        self._send({"do": "hello", "folder": self.address.folder})
+        self._send({"do": "hello", "folder": self.address.folder, "silence_s": SILENCE_S})
         self._beats = asyncio.create_task(self._beat())
         reply = await self._reply(_ignore)
         self.about = reply.values

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from yolo_slim.devices.ssh import agent
 from yolo_slim.devices.ssh.address import Address
-from yolo_slim.devices.ssh.link import Link, LinkLost
+from yolo_slim.devices.ssh.link import SILENCE_S, Link, LinkLost
 from yolo_slim.errors import MachineError
 from yolo_slim.progress import Progress, Silent
 
@@ -133,7 +132,7 @@ class Session:
     async def _lock(self, link: Link, *, returns: bool = False) -> None:
         """Take the lock; one that this very session still has there becomes free when that end notices the loss."""
         end, is_said = time.monotonic() + GRACE_S, False
-        late = time.monotonic() + agent.SILENCE_S + GRACE_S
+        late = time.monotonic() + SILENCE_S + GRACE_S
         while True:
             reply = await link.ask("lock", holder=self._holder())
             if reply.values["got"]:

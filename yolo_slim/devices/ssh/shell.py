@@ -62,8 +62,8 @@ class SshShell:
         """
         link = self._background.call(self.session.open())
         self._about = link.about
-        _require_usable(self.name, self._about)
-        for line in _warnings(self.name, link.skew_s):
+        require_usable(self.name, self._about)
+        for line in clock_warnings(self.name, link.skew_s):
             self.session.progress.say(line)
         self._code = self._background.call(self._installer.code())
         self._python = self._about["executable"]
@@ -182,7 +182,7 @@ class SshShell:
         return lambda line: self.session.progress.step(f"device: {phase}: {line[:60]}", 0, 1)
 
 
-def _require_usable(name: str, about: Mapping[str, Any]) -> None:
+def require_usable(name: str, about: Mapping[str, Any]) -> None:
     """Refuse a device on which no runtime can be installed."""
     if about["system"] != "Linux" or about["bits"] != 64:
         raise SlimError(
@@ -196,7 +196,7 @@ def _require_usable(name: str, about: Mapping[str, Any]) -> None:
         )
 
 
-def _warnings(name: str, skew_s: float) -> list[str]:
+def clock_warnings(name: str, skew_s: float) -> list[str]:
     """Say that a clock is wrong."""
     if abs(skew_s) < MOST_SKEW_S:
         return []
