@@ -21,6 +21,8 @@ class Proxy:
         self.bytes_per_s: float | None = None
         self.passed = 0
         """Bytes that passed since the last cut, both ways."""
+        self.total = 0
+        """Bytes that passed at all."""
         self.cut_after: int | None = None
         """Cut once so many bytes have passed; None: never."""
         self.cuts = 0
@@ -73,6 +75,7 @@ class Proxy:
                 self._flows.wait()
                 sink.sendall(block)
                 self.passed += len(block)
+                self.total += len(block)
                 if self.cut_after is not None and self.passed >= self.cut_after:
                     self.cut()
                 if self.bytes_per_s:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -59,3 +61,19 @@ def ssh_device(folder: Path, sshd: Sshd) -> Iterator[Device]:
         yield device
     finally:
         device.close()
+
+
+def leftovers(folder: Path) -> list[str]:
+    """List what a run that ended must not leave on a device: processes, temporary files, a lock that is held."""
+    found = [str(path) for path in folder.glob("runs/*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    if (folder / "lock").is_file():
+        with (folder / "lock").open() as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append("the lock")
+    return found

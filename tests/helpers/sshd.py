@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -46,10 +47,12 @@ def make_key(path: Path, passphrase: str = "") -> Path:
 
 @dataclass
 class Sshd:
-    """One server. Its sessions get ``environment``, so that a test decides what is on their PATH."""
+    """One server. Its sessions get no environment but ``environment``, a home and a PATH."""
 
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    before: str = ""
+    """What its shell does before a command."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -59,12 +62,11 @@ class Sshd:
         for name in ("host", "user"):
             if not (self.folder / name).exists():
                 make_key(self.folder / name)
-        quoted = " ".join(f'"{key}={text}"' for key, text in self.environment.items())
         config = [
             f"Port {self.port}", "ListenAddress 127.0.0.1", f'HostKey "{self.folder / "host"}"',
             f'AuthorizedKeysFile "{self.folder / "user.pub"}"', "UsePAM no", "StrictModes no", "PidFile none",
             "PasswordAuthentication no", "PermitRootLogin yes", "MaxStartups 100", "PrintMotd no",
-            *([f"SetEnv {quoted}"] if quoted else []),
+            f"ForceCommand {self._command()}",
         ]  # fmt: skip
         path = self.folder / "sshd_config"
         path.write_text("\n".join(config) + "\n")
@@ -98,6 +100,14 @@ class Sshd:
         for path, text in [("config", "\n".join(lines) + "\n"), ("known_hosts", self.known_hosts(port))]:
             with (ssh / path).open("a") as stream:
                 stream.write(text)
+
+    def _command(self) -> str:
+        """What runs a session's command: with exactly this environment, whatever the user's login scripts set."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        given = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **self.environment}
+        words = ["env", "-i", *(f"{key}={text}" for key, text in given.items()), "/bin/sh", "-c"]
+        return f'{self.before} exec {shlex.join(words)} "$SSH_ORIGINAL_COMMAND"'
 
     def _answers(self) -> bool:
         with socket.socket() as probe:

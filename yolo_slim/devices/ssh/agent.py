@@ -143,7 +143,8 @@ class Agent:
         return {
             "version": VERSION, "folder": str(self.folder), "user": os.environ.get("USER") or str(os.getuid()),
             "host": platform.node(), "arch": platform.machine(), "bits": 64 if sys.maxsize > 2**32 else 32,
-            "system": platform.system(), "python": platform.python_version(), "executable": sys.executable,
+            "system": platform.system(), "python": platform.python_version(),
+            "executable": os.environ.get("YOLO_SLIM_PYTHON") or sys.executable,
             "libc": list(platform.libc_ver()), "free_mb": disk.f_bavail * disk.f_frsize / 1e6, "time": time.time(),
             "is_noexec": bool(disk.f_flag & os.ST_NOEXEC), "boot": _boot_id(), "uv": shutil.which("uv"),
             "path": os.environ.get("PATH", ""),

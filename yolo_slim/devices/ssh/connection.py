@@ -22,8 +22,12 @@ KEEPALIVES = 4
 """The connection is taken for lost when so many of them weren't answered."""
 
 
-async def connected(address: Address) -> asyncssh.SSHClientConnection:
-    """Connect as the user's ssh configuration says; the host key is always checked.
+async def connected(address: Address, jump: asyncssh.SSHClientConnection | None = None) -> asyncssh.SSHClientConnection:
+    """Connect as the user's ssh configuration says; the host key is always checked, and those of jump hosts.
+
+    Args:
+        address: where to.
+        jump: connection to go through; None: as the configuration says.
 
     Raises:
         SlimError: no connection.
@@ -35,12 +39,28 @@ async def connected(address: Address) -> asyncssh.SSHClientConnection:
     known = _Known()
     try:
         options = _options(address, known)
-        return await asyncio.wait_for(asyncssh.connect(address.host, options=options), CONNECT_S + LOGIN_S)
+        # Not left to asyncssh, which would check a jump host's key by the configuration alone.
+        if jump is None and isinstance(options.tunnel, str) and options.tunnel != "none":
+            jump = await _through(options.tunnel)
+        connecting = asyncssh.connect(address.host, options=options, tunnel=jump or ())
+        connection = await asyncio.wait_for(connecting, CONNECT_S + LOGIN_S)
+        connection.set_tunnel(jump)
+        return connection
+    except SlimError:
+        raise
     except Exception as error:
         refused = explain(error, address, known.has_key)
         if refused is None:
             raise
         raise refused from error
+
+
+async def _through(hosts: str) -> asyncssh.SSHClientConnection | None:
+    """Connect to jump hosts (``ProxyJump``), each through the one before it; give the last."""
+    connection = None
+    for host in hosts.split(","):
+        connection = await connected(Address.parse(host.strip()), connection)
+    return connection
 
 
 @dataclass
@@ -64,17 +84,17 @@ def _options(address: Address, known: _Known) -> asyncssh.SSHClientConnectionOpt
     import asyncssh
 
     given: dict[str, Any] = {"port": address.port, "username": address.user, "client_keys": address.identity}
-    options = asyncssh.SSHClientConnectionOptions(
-        host=address.host, config=_readable("~/.ssh/config", "/etc/ssh/ssh_config"),
-        **{key: value for key, value in given.items() if value is not None},
-        connect_timeout=CONNECT_S, login_timeout=LOGIN_S, keepalive_interval=BEAT_S, keepalive_count_max=KEEPALIVES,
-    )  # fmt: skip
-    named = cast("list[str]", options.known_hosts)
+    given = {key: value for key, value in given.items() if value is not None} | {
+        "host": address.host, "config": _readable("~/.ssh/config", "/etc/ssh/ssh_config"),
+        "connect_timeout": CONNECT_S, "login_timeout": LOGIN_S,
+        "keepalive_interval": BEAT_S, "keepalive_count_max": KEEPALIVES,
+    }  # fmt: skip
+    chosen = asyncssh.SSHClientConnectionOptions(**given)
+    named = cast("list[str]", chosen.known_hosts)
     # UserKnownHostsFile none would mean: trust anybody.
     known.files = _readable(*(named or ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")))
-    known.host, known.port = options.host, options.port
-    options.known_hosts = known.files or b""
-    return options
+    known.host, known.port = chosen.host, chosen.port
+    return asyncssh.SSHClientConnectionOptions(**given, known_hosts=known.files or b"")
 
 
 def _readable(*paths: str) -> list[str]:

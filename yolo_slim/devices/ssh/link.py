@@ -33,9 +33,11 @@ MOST_NOISE = 200
 
 _START = r"""
 for p in "$@"; do
+  case $p in "~/"*) p=$HOME/${p#"~/"} ;; esac
   command -v "$p" >/dev/null 2>&1 || continue
   found="$found $p $("$p" -c 'import sys; print(".".join(map(str, sys.version_info[:3])))' 2>&1 | tail -n 1)"
-  "$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && exec "$p" -I -u -c '@READ@'
+  "$p" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || continue
+  YOLO_SLIM_PYTHON=$(command -v "$p") exec "$p" -I -u -c '@READ@'
 done
 echo "no Python 3.10:$found" >&2
 exit 97

@@ -35,7 +35,7 @@ def explain(error: Exception, address: Address, is_known: Callable[[], bool]) ->
         return MachineError(
             f"{address.name} accepts none of your keys: {error.reason}.",
             remedy="yolo_slim logs in with a key and never asks for a password. Copy your key there: "
-            f"ssh-copy-id {address.typed}",
+            f"ssh-copy-id {address.typed}. A key with a passphrase is used through the agent: ssh-add KEYFILE",
         )
     if isinstance(error, (asyncssh.KeyEncryptionError, asyncssh.KeyImportError)):
         return SlimError(
