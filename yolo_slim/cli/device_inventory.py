@@ -39,12 +39,13 @@ def add(
 
     typed = Address.parse(host)
     given = {
-        "host": typed.host, "target": target, "user": user or typed.user, "port": port or typed.port, "folder": folder,
-        "identity": str(identity.absolute()) if identity else None, "python": python,
+        "host": typed.host, "target": target, "user": user or typed.user, "folder": folder, "python": python,
+        "port": typed.port if port is None else port, "identity": str(identity.absolute()) if identity else None,
     }  # fmt: skip
     entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
     inventory.add(name, entry, replace=replace)
-    click.echo(f"{name}: {entry.address(name).typed}, target {target}. Use it: --host {name}, or make rpi HOST={name}")
+    used = f"--host {name}, or make rpi HOST={name}"
+    click.echo(f"{name}: {entry.address(name).typed}, target {target}. Use it: {used}")
 
 
 @device.command("list")

@@ -59,7 +59,7 @@ def _device_doctor(host: str, *, as_json: bool) -> None:
     address = inventory.address_of(host)
     found = examine(address, Silent())
     seen, report = found.seen, found.report
-    folder = f"{seen.about['folder']}, {seen.about['free_mb']:.0f} MB free, {len(seen.environments)} environments"
+    folder = f"{seen.about['folder']}, {seen.about['free_mb']} MB free"
     lines = [f"{'device':<12} {address.typed}, user {seen.about['user']}", f"{'folder':<12} {folder}", *found.text]
     lines += [f"{'in use':<12} {seen.holder}"] if seen.holder else []
     values = {"about": seen.about, "kept_mb": seen.sizes, "used_by": seen.holder or None, "doctor": report}

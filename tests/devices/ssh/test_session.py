@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "FIRST_PAUSE_S", 0.05)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_cuts_at_any_moment(seed: int, far_board: Address, proxy: Proxy, parcel: Parcel, impatient: None) -> None:
     """Pushes go on, commands run again, answers come whole; afterwards nothing is left."""
     moments = random.Random(seed)
@@ -224,28 +224,6 @@ def test_two_devices_at_once(board: Address, tmp_path: Path) -> None:
     assert asyncio.run(both()) == [b"first\n", b"second\n"]
 
 
-CLIENT = """
-import asyncio, json, sys
-from pathlib import Path
-from yolo_slim.devices.ssh.address import Address
-from yolo_slim.devices.ssh.link import Task
-from yolo_slim.devices.ssh.push import Parcel, push
-from yolo_slim.devices.ssh.session import Session
-
-async def main():
-    given = json.loads(sys.argv[1])
-    session = Session(address=Address(**{**given, "identity": None}))
-    await session.open()
-    print("opened", flush=True)
-    big = Path(sys.argv[2])
-    await push(session, Parcel.of("bundles", {"big": big}), "a file")
-    task = Task(command=["sh", "-c", "sleep 60 & sleep 60"], environment={}, limit_s=60)
-    await session.keep("work", lambda link: link.run(task))
-
-asyncio.run(main())
-"""
-
-
 @pytest.mark.parametrize(
     ("delay_s", "number"),
     [(0.0, signal.SIGKILL), (0.15, signal.SIGKILL), (0.5, signal.SIGKILL), (1.0, signal.SIGKILL), (0.7, signal.SIGINT)],
@@ -255,8 +233,13 @@ def test_killed_clients(
 ) -> None:
     """Whatever a client was doing, the device is free and clean within seconds, and the next run goes on."""
     proxy.bytes_per_s = 4e6
-    given = json.dumps(asdict(far_board))
-    command = [sys.executable, "-c", CLIENT, given, str(parcel.files["big"])]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.ssh_client",
+        json.dumps(asdict(far_board)),
+        str(parcel.files["big"]),
+    ]
     client = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert client.stdout is not None
     assert client.stdout.readline() == b"opened\n"

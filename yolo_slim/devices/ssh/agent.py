@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import platform
+import pwd
 import queue
 import select
 import shutil
@@ -141,11 +142,11 @@ class Agent:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = os.statvfs(self.folder)
         return {
-            "version": VERSION, "folder": str(self.folder), "user": os.environ.get("USER") or str(os.getuid()),
+            "version": VERSION, "folder": str(self.folder), "user": _user(),
             "host": platform.node(), "arch": platform.machine(), "bits": 64 if sys.maxsize > 2**32 else 32,
             "system": platform.system(), "python": platform.python_version(),
             "executable": os.environ.get("YOLO_SLIM_PYTHON") or sys.executable,
-            "libc": list(platform.libc_ver()), "free_mb": disk.f_bavail * disk.f_frsize / 1e6, "time": time.time(),
+            "libc": list(platform.libc_ver()), "free_mb": disk.f_bavail * disk.f_frsize // 10**6, "time": time.time(),
             "is_noexec": bool(disk.f_flag & os.ST_NOEXEC), "boot": _boot_id(), "uv": shutil.which("uv"),
             "path": os.environ.get("PATH", ""),
             "has_venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
@@ -349,6 +350,14 @@ class Agent:
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
+
+
+def _user() -> str:
+    """Name the user; a system without an entry for it has a number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _cache_home() -> str:

@@ -42,7 +42,7 @@ class SshShell:
         self._versions, self._offline = versions, offline
         self._cache = cache or Path("~/.cache/yolo_slim/wheels").expanduser()
         self._background = Background(f"ssh {session.address.name}")
-        self._about: dict[str, Any] = {}
+        self.about: dict[str, Any] = {}
         self._runtimes: frozenset[str] = frozenset()
         self._code, self._python = "", ""
         self._facts: DeviceFacts | None = None
@@ -61,12 +61,12 @@ class SshShell:
             MachineError: another run uses it.
         """
         link = self._background.call(self.session.open())
-        self._about = link.about
-        require_usable(self.name, self._about)
+        self.about = link.about
+        require_usable(self.name, self.about)
         for line in clock_warnings(self.name, link.skew_s):
             self.session.progress.say(line)
         self._code = self._background.call(self._installer.code())
-        self._python = self._about["executable"]
+        self._python = self.about["executable"]
 
     def prepare(self, runtimes: frozenset[str]) -> None:
         """Make the environment that bundles of some runtimes need, if it isn't there.
@@ -77,7 +77,7 @@ class SshShell:
         if runtimes <= self._runtimes:
             return
         self._runtimes |= runtimes
-        needs = needs_of(self._runtimes, self._versions, self._about["python"])
+        needs = needs_of(self._runtimes, self._versions, self.about["python"])
         if self.session.address.python is None:
             self._python = self._background.call(self._installer.python(needs))
         else:
@@ -148,7 +148,7 @@ class SshShell:
 
     @property
     def _installer(self) -> Installer:
-        return Installer(session=self.session, about=self._about, offline=self._offline, cache=self._cache)
+        return Installer(session=self.session, about=self.about, offline=self._offline, cache=self._cache)
 
     def _pushed(self, parcel: Parcel, what: str) -> str:
         return self._background.call(push(self.session, parcel, what))
