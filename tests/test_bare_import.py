@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.constants import ROOT
-from yolo_slim.export import device_wheel
+from yolo_slim.devices import device_wheel
 
 FILES = [
     path

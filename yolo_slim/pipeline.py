@@ -7,6 +7,7 @@ interrupted run resumes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -55,7 +56,7 @@ def run(
         SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
     """
     folder = project / (name or default_name(config))
-    this = prepared(config, folder, command=command, progress=progress, retrain=retrain)
+    this = prepared(config, folder, command=command, progress=progress, retrain=retrain, runs_bundles=True)
 
     def check() -> None:
         from yolo_slim.training.arguments import require_plain_path  # here, because it imports torch
@@ -65,7 +66,7 @@ def run(
         require_good_inputs(this)
         require_calibration(this)
 
-    with claimed(folder, owner_of(config, command)), os_errors_explained(folder):
+    with closing(this.context.device), claimed(folder, owner_of(config, command)), os_errors_explained(folder):
         return check_then_make(this.context, lambda context: _chain(replace(this, context=context)), check)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -39,11 +39,12 @@ class Call:
     progress: Progress = field(default_factory=Silent)
     retrain: bool = False
 
-    def prepared(self, folder: Path) -> Run:
-        """Read target and data set."""
+    def prepared(self, folder: Path, *, runs_bundles: bool = False) -> Run:
+        """Read target and data set; open the device if bundles are run."""
         return preparation.prepared(
-            self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain
-        )
+            self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain,
+            runs_bundles=runs_bundles,
+        )  # fmt: skip
 
     def place(self, stage: str) -> Path:
         """Say where the stage writes."""
@@ -70,13 +71,14 @@ def _run(
     *,
     tasks: Sequence[str] = TASKS,
     model_sha256: str | None = None,
+    runs_bundles: bool = False,
 ) -> Answer:
     """Claim the folder and run a stage that reads the model and all of the data.
 
-    With ``model_sha256`` a folder with another model's results is refused.
+    With ``model_sha256`` a folder with another model's results is refused; ``runs_bundles`` opens the device.
     """
-    this = call.prepared(folder)
-    with call.claimed(folder, stage, model_sha256=model_sha256):
+    this = call.prepared(folder, runs_bundles=runs_bundles)
+    with closing(this.context.device), call.claimed(folder, stage, model_sha256=model_sha256):
         return check_then_make(
             this.context, lambda context: make(replace(this, context=context)), lambda: require_good_inputs(this, tasks)
         )
@@ -106,7 +108,7 @@ def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     # A table takes an hour, so another model's isn't replaced.
     model_sha256 = content(Path(config.model))
     call = replace(call, out=folder)
-    return _run(call, folder, "block-costs", make, tasks=DETECTION, model_sha256=model_sha256)
+    return _run(call, folder, "block-costs", make, tasks=DETECTION, model_sha256=model_sha256, runs_bundles=True)
 
 
 def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:
@@ -254,4 +256,4 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
         complete = replace(inputs, control_check=checked, emulated=emulated)
         return validate.run(complete, config.validate_, folder, context, name=folder.name)
 
-    return _run(call, folder, "validate", make, tasks=DETECTION)
+    return _run(call, folder, "validate", make, tasks=DETECTION, runs_bundles=True)

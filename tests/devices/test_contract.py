@@ -127,8 +127,8 @@ def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Pa
 def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
     """What changed after it was built runs nowhere, and the message says which file."""
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    placed = device.put(copy)
     next(copy.glob("*.onnx")).write_bytes(b"no graph")
+    # A device that is elsewhere refuses to send it, the machine at hand refuses to run it.
     with pytest.raises(SlimError) as refusal:
-        device.infer(placed, images)
+        device.infer(device.put(copy), images)
     assert any(".onnx" in culprit for culprit in refusal.value.culprits)

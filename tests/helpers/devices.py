@@ -37,7 +37,7 @@ NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 class FakeDevice:
     """A board far away that sees exactly what the labels say."""
 
-    name = "board at 10.0.0.7"
+    name, is_here = "board at 10.0.0.7", False
 
     def __init__(
         self,

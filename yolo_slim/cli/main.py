@@ -8,12 +8,23 @@ from pathlib import Path
 
 import click
 
-from yolo_slim.cli import block_costs, chain, compare, device, doctor, estimate, plans, show, stages
+from yolo_slim.cli import (
+    block_costs,
+    chain,
+    compare,
+    device,
+    device_inventory,
+    doctor,
+    estimate,
+    plans,
+    show,
+    stages,
+)
 from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
 from yolo_slim.system_libraries import explain_import
 
-COMMANDS = (chain, stages, block_costs, compare, plans, show, estimate, doctor, device)
+COMMANDS = (chain, stages, block_costs, compare, plans, show, estimate, doctor, device, device_inventory)
 """Importing these modules adds their commands to the group."""
 
 # 128 + SIGINT (2), as shells report it.

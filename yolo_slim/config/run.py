@@ -226,6 +226,20 @@ class EmulateConfig(Frozen):
     """Number of images that are emulated, spread over those that mAP is measured on. An image takes seconds."""
 
 
+class DeviceConfig(Frozen):
+    """The device that runs the bundles (docs/devices.md). These keys decide no result by themselves."""
+
+    host: Annotated[str | None, Option("host")] = None
+    """Device that runs bundles: a name of `yolo-slim device list`, or ``[user@]host[:port]``; none: this
+    machine."""
+    any_device: Annotated[bool, Option("any_device", flag="--any-device")] = False
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: Annotated[bool, Option("offline")] = False
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: Annotated[bool, Option("wait")] = False
+    """Wait for a device that another run uses; off: that is an error."""
+
+
 class RunConfig(Frozen):
     """Everything that decides the result of a run."""
 
@@ -241,6 +255,8 @@ class RunConfig(Frozen):
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random choice."""
+    device: DeviceConfig = DeviceConfig()
+    """The device that runs the bundles."""
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
     block_costs: BlockCostsConfig = BlockCostsConfig()

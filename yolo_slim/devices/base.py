@@ -15,6 +15,7 @@ from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
+from yolo_slim.files import JsonObject
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
@@ -67,6 +68,10 @@ class Device(Protocol):
     @property
     def name(self) -> str:
         """What people call it: ``this machine``, or its address."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the machine that runs this program."""
 
     def facts(self) -> DeviceFacts:
         """Say what the machine is."""
@@ -134,6 +139,12 @@ class Device(Protocol):
 
     def close(self) -> None:
         """End the connection and remove what was put there."""
+
+
+def identity(device: Device) -> JsonObject:
+    """Tell a device from others, for results that hold on it alone; boards of one model are told apart by name."""
+    value: JsonObject = {"machine": device.facts().model}
+    return value if device.is_here else {**value, "device": device.name}
 
 
 def can_run(device: Device, spec: BundleSpec, profile: Profile) -> bool:

@@ -61,6 +61,9 @@ class Shell(Protocol):
 class CommandDevice:
     """A machine that has yolo_slim's runtime: each bundle runs in a process of its own."""
 
+    is_here = False
+    """Whether it is the machine that runs this program."""
+
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
 

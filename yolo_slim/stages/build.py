@@ -9,8 +9,8 @@ from pathlib import Path
 from yolo_slim.build_key import BuildName
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
+from yolo_slim.devices import device_wheel
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import FLOAT_GRAPH, SELFCHECK_CANDIDATES, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context

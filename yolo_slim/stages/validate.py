@@ -9,7 +9,8 @@ from pathlib import Path
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.record import Kind, read_record
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.export import device_wheel
+from yolo_slim.devices import device_wheel
+from yolo_slim.devices.base import identity
 from yolo_slim.files import read_json, sha256_json
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.emulated import Emulated
@@ -91,7 +92,7 @@ def _is_lasting(result: Result, config: ValidateConfig) -> bool:
 def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: Context, name: str) -> Job:
     """Everything that decides the result; the device too, because the timings are its own."""
     device, profile = context.device, context.profile
-    here = {"machine": device.facts().model, "is_target": device.is_target(profile)}
+    here = {**identity(device), "is_target": device.is_target(profile)}
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
     files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors, "emulated": inputs.emulated}
     digests = {key: content(path) for key, path in files.items() if path}
