@@ -16,6 +16,8 @@ from yolo_slim.cli import (
     device_inventory,
     doctor,
     estimate,
+    nightly,
+    nightly_history,
     plans,
     show,
     stages,
@@ -24,7 +26,9 @@ from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
 from yolo_slim.system_libraries import explain_import
 
-COMMANDS = (chain, stages, block_costs, compare, plans, show, estimate, doctor, device, device_inventory)
+COMMANDS = (
+    chain, stages, block_costs, compare, nightly, nightly_history, plans, show, estimate, doctor, device, device_inventory,
+)  # fmt: skip
 """Importing these modules adds their commands to the group."""
 
 # 128 + SIGINT (2), as shells report it.
