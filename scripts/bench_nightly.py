@@ -86,7 +86,7 @@ def simulated(*, rho: float = 0.0, spikes: float = 0.0, throttled: float = 0.0) 
 def measured(reference: Latencies, candidate: Latencies) -> Compared:
     """One cell of a night: rounds are added until the answer is clear."""
     for limit in LOOKS:
-        found = compare_speed(reference[:limit], candidate[:limit], RULE)
+        found = compare_speed(reference[:limit].tolist(), candidate[:limit].tolist(), RULE)
         if is_decided(found, ERROR, COMPARISONS):
             break
     return found

@@ -13,11 +13,11 @@ from tests.helpers.ssh_device import ssh_device
 from tests.helpers.sshd import Sshd, why_not
 from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
 from yolo_slim.bundle import write_bundle_json
+from yolo_slim.devices import device_wheel
 from yolo_slim.devices.base import Device
 from yolo_slim.devices.emulated.device import open_emulated
 from yolo_slim.devices.emulated.root import find_root
 from yolo_slim.devices.local import LocalDevice
-from yolo_slim.export import device_wheel
 
 Opened = Callable[[pytest.FixtureRequest, Path], AbstractContextManager[Device]]
 

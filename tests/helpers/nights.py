@@ -18,6 +18,7 @@ from tests.helpers.devices import FakeDevice
 from tests.helpers.results import bench_of, complete_result
 from yolo_slim.build_key import SLIM, BuildName
 from yolo_slim.bundle import BundleSpec, write_bundle_json
+from yolo_slim.config.run import DeviceConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
@@ -122,8 +123,8 @@ def _write_bundle(folder: Path, build: BuildName, weights: str) -> None:
 def fake_nights(device: NightDevice) -> Iterator[None]:
     """Nights in this process make tiny bundles and reach this device, wherever a target says it is."""
 
-    def connect(host: str | None) -> NightDevice:
-        if host == "gone":
+    def connect(config: DeviceConfig, *_: object) -> NightDevice:
+        if config.host == "gone":
             raise SlimError("The device gone doesn't answer.", remedy="Switch it on.")
         return device
 

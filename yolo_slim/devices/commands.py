@@ -100,8 +100,7 @@ class CommandDevice:
 
     def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
         """Detect in a folder of images with all cores: accuracy doesn't depend on their number."""
-        cores = ["--threads", str(self._cores)] if self._cores else []
-        given = [placed.path, self.shell.images_path(images), "--quiet", *cores]
+        given = [placed.path, self.shell.images_path(images), "--quiet", *self._threads(None)]
         return detections_from_json(self.shell.ask("infer", *given, option="--out"), f"The answer of {self.name}")
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
@@ -123,6 +122,11 @@ class CommandDevice:
     def close(self) -> None:
         """End the connection and remove what was put there."""
         self.shell.close()
+
+    def _threads(self, wanted: int | None) -> list[str]:
+        """The option for a number of threads: at most one a core; None: all cores."""
+        counts = [count for count in (wanted, self._cores) if count is not None]
+        return ["--threads", str(min(counts))] if counts else []
 
     @cached_property
     def _cores(self) -> int | None:

@@ -26,18 +26,27 @@ def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None
     remote = {host: group for host, group in groups.items() if host is not None}
     if remote:
         with ThreadPoolExecutor(len(remote)) as pool:
-            running = [pool.submit(_measure_group, host, group, cells, progress) for host, group in remote.items()]
+            running = [pool.submit(_measure_group, group, cells, progress) for group in remote.values()]
         for future in running:
             future.result()
     # After the others, because their scoring would disturb this machine's timings.
     if None in groups:
-        _measure_group(None, groups[None], cells, progress)
+        _measure_group(groups[None], cells, progress)
 
 
-def _measure_group(host: str | None, works: Sequence[Work], cells: Cells, progress: Progress) -> None:
+def open_device(plan: Plan, progress: Progress) -> Device:
+    """Open the device of a plan's cells.
+
+    Raises:
+        SlimError: it isn't known, can't be reached or used, or isn't the target.
+    """
+    return connect(plan.config.device.model_copy(update={"host": plan.host}), plan.profile, progress)
+
+
+def _measure_group(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure the cells of one device, one after the other."""
     try:
-        device = attempt(connect, host)
+        device = attempt(lambda plan: open_device(plan, progress), works[0].chain.plan)
     except SlimError as error:
         cells.fail([work.cell for work in works], error, "missing")
         return

@@ -8,10 +8,10 @@ from pathlib import Path
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import EmulateConfig, ValidateConfig
+from yolo_slim.devices import device_wheel
 from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
 from yolo_slim.devices.emulated.root import PREPARE, Root, find_root, require_root
 from yolo_slim.errors import SlimError
-from yolo_slim.export import device_wheel
 from yolo_slim.files import write_json
 from yolo_slim.measuring.emulated import emulated, emulated_keys
 from yolo_slim.measuring.images import sample

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.listeners import Interrupts, Remembers
+from yolo_slim.config import targets
+from yolo_slim.config.run import DeviceConfig
 from yolo_slim.devices.connect import connect
 from yolo_slim.devices.emulated import debian, recipe
 from yolo_slim.devices.emulated import prepare as preparation
@@ -120,7 +122,7 @@ def test_other_versions_are_another_system(asked: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(recipe, "package_version", lambda _: "99.0")
     assert find_root() is None
     with pytest.raises(SlimError, match="yolo-slim device prepare"):
-        connect("rpi5-emulated")
+        connect(DeviceConfig(host="rpi5-emulated"), targets.load("rpi5"))
     assert prepare(Remembers()).folder != old.folder
 
 
