@@ -33,8 +33,9 @@ from yolo_slim.version import __version__
 
 PRUNED = ("ours", "uniform-l2", "random")
 """Methods of a comparison that cut channels out of a network, unlike a narrower stock network."""
-COMPARISONS = ("yolo11n-10ep", "yolo11n-20ep", "yolo26n-10ep", "yolo26n-20ep") + tuple(
-    f"yolov8n-{name}" for name in ("10ep", "10ep-1000", "10ep-sizes", "20ep")
+COMPARISONS = (
+    *(f"{family}-{epochs}" for family in ("yolo11n", "yolo26n", "yolov8n") for epochs in ("10ep", "20ep")),
+    *("yolov8n-10ep-1000", "yolov8n-10ep-sizes"),
 )
 """Their records, after ``compare-hardhat-``: a later one changes nothing here before its name is added."""
 QENGINEERING = {"yolov8n": 1000 / 3.1, "yolov8s": 1000 / 1.47}
