@@ -40,7 +40,7 @@ RUN_ARGS += --name $(NAME)
 endif
 # end of the generated part
 
-.PHONY: help install rpi jetson host camera test format generate clean
+.PHONY: help install rpi jetson host camera nightly test format generate clean
 
 help: ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -54,7 +54,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
 	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,qat,camera,mqtt,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,jetson,qat,camera,mqtt,nightly,dev]'
 	touch $(READY)
 
 # A verdict other than pass ends with its own exit code (1 fail, 2 bad input, 3 unproven). Without the device on the
@@ -76,6 +76,9 @@ camera: $(READY) ## Live camera and page: BUNDLE=, SOURCE= (a number, rtsp://, a
 # NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.
 $(BINDINGS): tests/helpers/trt_contract.py $(READY)
 	@$(BIN)/python -m tests.helpers.trt_contract --fetch
+
+nightly: $(READY) ## Find out which night cost accuracy or frames (MATRIX=nightly.yaml); without one an example
+	@$(BIN)/python scripts/nightly.py $(MATRIX) $(ARGS)
 
 test: $(READY) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .

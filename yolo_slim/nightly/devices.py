@@ -12,6 +12,7 @@ from yolo_slim.devices.connect import connect
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.nightly.cells import Cells, Work, attempt
+from yolo_slim.nightly.matrix import Matrix, Plan
 from yolo_slim.nightly.measure import Meter
 from yolo_slim.progress import Progress
 from yolo_slim.sweep.executors import Finished, run_here
@@ -62,14 +63,17 @@ def _log(folder: Path, work: Work) -> Path:
 
 def _meter(work: Work, device: Device, cells: Cells, progress: Progress) -> Meter:
     """What one cell is measured with."""
-    plan = work.chain.plan
+    return meter_of(work.chain.plan, device, cells.matrix, work.chain.folder / "nightly", progress)
+
+
+def meter_of(plan: Plan, device: Device, matrix: Matrix, folder: Path, progress: Progress) -> Meter:
+    """What the cells of one plan are measured with; links to the images are made in ``folder``."""
     dataset = load_dataset(Path(plan.config.data))
-    images = scored_images(dataset, plan.config.validate_, work.chain.folder / "nightly")
     return Meter(
         device=device,
         profile=plan.profile,
-        images=images,
+        images=scored_images(dataset, plan.config.validate_, folder),
         names=dataset.names,
-        timing=cells.matrix.config.timing,
+        timing=matrix.config.timing,
         progress=progress,
     )
