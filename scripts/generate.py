@@ -31,6 +31,7 @@ from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.cli import cli
 from yolo_slim.config.commands import TAKES, CompareConfig
 from yolo_slim.config.declaration import Option, Setting, options_in
+from yolo_slim.config.nightly import NightlyConfig
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import Record
 from yolo_slim.config.run import RunConfig
@@ -46,6 +47,7 @@ MAKE_VARIABLES = ("target", "model", "data", "imgsz", "prune", "epochs", "name")
 PAGE = (
     ("A run (`--config FILE`, `--set KEY=VALUE`)", RunConfig),
     ("A comparison", CompareConfig),
+    ("A night (`yolo-slim nightly nightly.yaml`)", NightlyConfig),
     ("A device profile (`targets/NAME.yaml`, or your own file as `--target mine.yaml`)", Profile),
 )
 
@@ -171,7 +173,8 @@ def _default(value: object, option: Option | None) -> str:
         return "below"
     if option and option.default:
         return option.default
-    return "none" if value is None else f"`{json.dumps(value)}`"
+    # A section may stand in a mapping.
+    return "none" if value is None else f"`{json.dumps(value, default=lambda one: one.model_dump(exclude_none=True))}`"
 
 
 def _text(docstring: str) -> str:

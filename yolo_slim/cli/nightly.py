@@ -23,11 +23,12 @@ history_option = click.option(
 class NightlyGroup(Group):
     """A group whose command ``run`` may be left out: ``yolo-slim nightly nightly.yaml``."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; see click."""
-        if args and args[0].endswith((".yaml", ".yml")):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; see click. A file is the matrix of a run."""
+        is_file = args[0].endswith((".yaml", ".yml"))
+        return super().resolve_command(ctx, ["run", *args] if is_file else args)
 
 
 @cli.group(cls=NightlyGroup)
