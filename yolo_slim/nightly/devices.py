@@ -18,6 +18,15 @@ from yolo_slim.progress import Progress
 from yolo_slim.sweep.executors import Finished, run_here
 
 
+def open_device(plan: Plan) -> Device:
+    """Open the device of a plan.
+
+    Raises:
+        SlimError: it doesn't answer, or isn't known.
+    """
+    return connect(plan.host)
+
+
 def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure every cell on its device and record it; what fails is recorded as failed."""
     groups: dict[str | None, list[Work]] = {}
@@ -26,18 +35,18 @@ def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None
     remote = {host: group for host, group in groups.items() if host is not None}
     if remote:
         with ThreadPoolExecutor(len(remote)) as pool:
-            running = [pool.submit(_measure_group, host, group, cells, progress) for host, group in remote.items()]
+            running = [pool.submit(_measure_group, group, cells, progress) for group in remote.values()]
         for future in running:
             future.result()
     # After the others, because their scoring would disturb this machine's timings.
     if None in groups:
-        _measure_group(None, groups[None], cells, progress)
+        _measure_group(groups[None], cells, progress)
 
 
-def _measure_group(host: str | None, works: Sequence[Work], cells: Cells, progress: Progress) -> None:
+def _measure_group(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure the cells of one device, one after the other."""
     try:
-        device = attempt(connect, host)
+        device = attempt(open_device, works[0].chain.plan)
     except SlimError as error:
         cells.fail([work.cell for work in works], error, "missing")
         return
