@@ -165,7 +165,6 @@ def threshold(values: list[float]) -> bool:
 
 OTHERS = """
 import json, sys
-import numpy as np
 from asv import step_detect
 values = json.load(sys.stdin)
 def asv(one):
@@ -175,7 +174,7 @@ found = {"asv": [bool(asv(one)) for one in values]}
 try:
     from otava.analysis import compute_change_points
     def otava(one):
-        points, _ = compute_change_points(np.array(one), window_len=50, max_pvalue=0.001)
+        points, _ = compute_change_points(one, window_len=50, max_pvalue=0.001)
         return any(point.stats.forward_rel_change() > 0 for point in points)
     found["otava"] = [bool(otava(one)) for one in values]
 except ImportError as error:
