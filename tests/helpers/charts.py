@@ -1,0 +1,56 @@
+"""The charts of a page as their data: what its script would draw."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+
+FIGURE = re.compile(r'<figure class="chart".*?</figure>', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DrawnChart:
+    """One chart of a page."""
+
+    text: str
+    """Its alternative text."""
+    series: list[str]
+    """Entries of the legend."""
+    document: dict[str, Any]
+
+    @property
+    def root(self) -> dict[str, Any]:
+        """The attributes of the chart itself."""
+        return dict(self.document["roots"][0]["attributes"])
+
+    def glyph(self, series: str, kind: str) -> dict[str, list[Any]]:
+        """The columns that one series is drawn from by one kind of glyph, such as ``Scatter``.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        found = (
+            one["attributes"]
+            for one in self.root["renderers"]
+            if one["attributes"].get("name") == series and one["attributes"]["glyph"]["name"] == kind
+        )
+        return dict(next(found)["data_source"]["attributes"]["data"]["entries"])
+
+    def points(self, series: str) -> dict[str, list[Any]]:
+        """The columns of a series of markers."""
+        return self.glyph(series, "Scatter")
+
+
+def charts(page: str) -> list[DrawnChart]:
+    """All charts of a page."""
+    return [_chart(found) for found in FIGURE.findall(page)]
+
+
+def _chart(html: str) -> DrawnChart:
+    (text,) = re.findall(r'aria-label="([^"]*)"', html)
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
+    series = [unescape(name) for name in re.findall(r'data-series="([^"]*)"', html)]
+    return DrawnChart(text=unescape(text), series=series, document=json.loads(data))
