@@ -24,7 +24,7 @@ class DrawnChart:
     @property
     def root(self) -> dict[str, Any]:
         """The attributes of the chart itself."""
-        return dict(self.document["roots"][0]["attributes"])
+        return next(dict(one["attributes"]) for one in self.document["roots"] if one["name"] == "Figure")
 
     def glyph(self, series: str, kind: str) -> dict[str, list[Any]]:
         """The columns that one series is drawn from by one kind of glyph, such as ``Scatter``.
@@ -32,12 +32,19 @@ class DrawnChart:
         Raises:
             StopIteration: there is none.
         """
-        found = (
-            one["attributes"]
+        return dict(self._drawn(series, kind)["data_source"]["attributes"]["data"]["entries"])
+
+    def is_hollow(self, series: str) -> bool:
+        """Whether a series of markers are outlines."""
+        alpha = self._drawn(series, "Scatter")["glyph"]["attributes"]["fill_alpha"]["value"]
+        return bool(alpha == 0)
+
+    def _drawn(self, series: str, kind: str) -> dict[str, Any]:
+        return next(
+            dict(one["attributes"])
             for one in self.root["renderers"]
             if one["attributes"].get("name") == series and one["attributes"]["glyph"]["name"] == kind
         )
-        return dict(next(found)["data_source"]["attributes"]["data"]["entries"])
 
     def points(self, series: str) -> dict[str, list[Any]]:
         """The columns of a series of markers."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.charts import charts
 from tests.helpers.results import changed, with_build
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
@@ -184,7 +185,8 @@ def test_invalid_timing_shows_its_reasons(result: Result) -> None:
     invalid = {"invalid_reasons": ("throttled", "84 C, at most 80 allowed")}
     text = render(with_build(result, 3, bench=invalid), [])
     assert "invalid: throttled; 84 C, at most 80 allowed" in text
-    assert 'class="slim hollow"' in text
+    (scatter, *_) = charts(text)
+    assert [scatter.is_hollow(f"{model}/ncnn-fp16") for model in ("control", "slim")] == [False, True]
     assert '<span>FPS</span><b class="missing">unproven</b>' in text
 
 

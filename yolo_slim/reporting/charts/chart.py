@@ -21,7 +21,7 @@ TIP = "<div class='tip' style='white-space:pre-line'>@tip</div>"
 """Bokeh escapes what stands for ``@tip``."""
 TOOLS = "pan,box_zoom,wheel_zoom,zoom_in,zoom_out,reset,save"
 FRAME = Markup(
-    '<figure class="chart"><div class="legend">{legend}</div>'
+    '<figure class="chart"{axis}><div class="legend">{legend}</div>'
     '<div class="canvas" role="img" aria-label="{text}" style="height:{height}px"></div>'
     '<script type="application/json">{data}</script></figure>'
 )
@@ -44,7 +44,7 @@ class Chart:
 
     def __init__(self, text: str, *, x: str, y: str, height: int = 380, time: bool = False) -> None:
         kind: Literal["datetime", "linear"] = "datetime" if time else "linear"
-        self._text, self._height = text, height
+        self._text, self._height, self._is_time = text, height, time
         self._series: dict[str, Series] = {}
         self._hovered: list[Any] = []
         self._figure = figure(
@@ -62,15 +62,15 @@ class Chart:
             self._figure.y_range = Range1d(*y)
 
     def points(
-        self, series: Series, xs: Values, ys: Values, tips: Sequence[str], *, size: int = 11, alpha: float = 1.0
+        self, series: Series, xs: Values, ys: Values, tips: Sequence[str], *, size: int = 11, tag: str = ""
     ) -> None:
-        """Draw markers; a tip's lines appear beside the one under the pointer."""
+        """Draw markers; a tip's lines appear beside the one under the pointer. A page's filter knows a tag."""
         color = INKS[series.ink]
-        fill = 0.0 if series.hollow else alpha
         glyph = self._figure.scatter(
             "x", "y", source=_source(x=xs, y=ys, tip=tips), marker=series.symbol, size=size, line_width=1.8,
-            fill_color=color, line_color=color, fill_alpha=fill, line_alpha=alpha, name=self._known(series),
+            fill_color=color, line_color=color, fill_alpha=0.0 if series.hollow else 1.0, name=self._known(series),
         )  # fmt: skip
+        glyph.tags = [tag]
         self._hovered.append(glyph)
 
     def rings(self, series: Series, xs: Values, ys: Values) -> None:
@@ -86,12 +86,15 @@ class Chart:
         name, color = self._known(series), INKS[series.ink]
         self._figure.segment("x0", "y0", "x1", "y1", source=data, line_color=color, line_alpha=0.7, name=name)
 
-    def line(self, series: Series, xs: Values, ys: Values, *, dash: str = "solid", width: float = 2.0) -> None:
-        """Join points by a line; NaN interrupts it."""
-        source, color = _source(x=xs, y=ys), INKS[series.ink]
-        self._figure.line(
-            "x", "y", source=source, line_color=color, line_dash=dash, line_width=width, name=self._known(series)
-        )
+    def line(
+        self, series: Series, xs: Values, ys: Values, *, dash: str = "solid", width: float = 2.0, tag: str = ""
+    ) -> None:
+        """Join points by a line."""
+        line = self._figure.line(
+            "x", "y", source=_source(x=xs, y=ys), line_color=INKS[series.ink], line_dash=dash, line_width=width,
+            name=self._known(series),
+        )  # fmt: skip
+        line.tags = [tag]
 
     def band(self, series: Series, xs: Values, lows: Values, highs: Values) -> None:
         """Fill the space between two lines."""
@@ -134,6 +137,7 @@ class Chart:
             ENTRY.format(name=one.name, ink=one.ink, sign=_sign(one)) for one in self._series.values()
         ]  # fmt: skip
         return FRAME.format(
+            axis=Markup(' data-axis="time"') if self._is_time else "",
             legend=Markup("").join(entries), text=self._text, height=self._height, data=htmlsafe_json_dumps(content)
         )
 
@@ -149,8 +153,13 @@ def _sign(series: Series) -> str:
 
 
 def _source(**columns: Sequence[object]) -> ColumnDataSource:
-    """Lists, not arrays: JSON writes short numbers shorter than Base64 does."""
-    return ColumnDataSource({key: list(values) for key, values in columns.items()})
+    """Lists of six digits, not arrays: JSON writes them shorter than Base64 does."""
+    return ColumnDataSource({key: [_short(value) for value in values] for key, values in columns.items()})
+
+
+def _short(value: object) -> object:
+    """Round a float; times are whole numbers and keep all digits."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _renumbered(document: Mapping[str, Any]) -> Any:

@@ -5,6 +5,8 @@
   const scheme = matchMedia('(prefers-color-scheme: dark)');
   const shown = new Map();  // figure -> Bokeh's views and its chart
 
+  let hiddenTags = new Set();
+
   const coloured = (text) => {
     const style = getComputedStyle(document.documentElement);
     for (const [color, name] of Object.entries(inks)) text = text.replaceAll(color, style.getPropertyValue(name).trim());
@@ -17,7 +19,9 @@
     const parts = [...chart.renderers, ...chart.center];
     for (const button of figure.querySelectorAll('.legend button')) {
       const visible = button.getAttribute('aria-pressed') === 'true';
-      for (const part of parts) if (part.name === button.dataset.series) part.visible = visible;
+      for (const part of parts) {
+        if (part.name === button.dataset.series) part.visible = visible && !part.tags.some((tag) => hiddenTags.has(tag));
+      }
     }
   };
 
@@ -33,9 +37,19 @@
     place.classList.toggle('dark', scheme.matches);
     // A finger scrolls the page; whoever wants to zoom chooses a tool.
     if (matchMedia('(pointer: coarse)').matches) chart.toolbar.active_drag = null;
+    if (figure.dataset.axis) link(figure, chart.x_range);
     toggled(figure);
     figure.dataset.drawn = '';
   }
+
+  // Charts with one axis of time zoom and move together.
+  const link = (figure, range) => range.change.connect(() => {
+    for (const [other, {chart}] of shown) {
+      if (other === figure || !chart || other.dataset.axis !== figure.dataset.axis) continue;
+      const {x_range} = chart;
+      if (x_range.start !== range.start || x_range.end !== range.end) x_range.setv({start: range.start, end: range.end});
+    }
+  });
 
   const near = new IntersectionObserver((entries) => {
     for (const {target, isIntersecting} of entries) if (isIntersecting && !shown.has(target)) draw(target);
@@ -43,6 +57,7 @@
 
   window.charts = {
     add(root) { for (const figure of root.querySelectorAll('figure.chart')) near.observe(figure); },
+    hide(tags) { hiddenTags = new Set(tags); for (const figure of shown.keys()) toggled(figure); },
     drawAll: () => Promise.all([...document.querySelectorAll('figure.chart')].filter((f) => !shown.has(f)).map(draw)),
   };
   document.addEventListener('click', (event) => {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Ink = Literal["fg", "soft", "line", "card", "control", "slim", "rival", "green", "violet", "yellow", "sky"]
+Ink = Literal["fg", "soft", "line", "card", "control", "slim", "rival", "green", "violet", "yellow", "sky", "pass", "fail", "unproven"]
 INKS: Mapping[Ink, str] = {
     "fg": "#1c2126",
     "soft": "#5a646e",
@@ -19,6 +19,9 @@ INKS: Mapping[Ink, str] = {
     "violet": "#a6559d",
     "yellow": "#8f6f00",
     "sky": "#2f8fc4",
+    "pass": "#00694f",
+    "fail": "#a8231c",
+    "unproven": "#7d5200",
 }
 """Colours in a light page, by the names of the CSS variables (page.css). A dark page's script puts its own in."""
 SERIES: tuple[Ink, ...] = ("control", "slim", "green", "violet", "yellow", "sky", "rival")
