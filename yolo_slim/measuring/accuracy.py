@@ -38,7 +38,7 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
     prepare_ultralytics()
     from ultralytics.utils.metrics import ap_per_class
 
-    matches = [_match(truth, found) for truth, found in zip(truths, detections, strict=True)]
+    matches = [match(truth, found) for truth, found in zip(truths, detections, strict=True)]
     target_classes = np.concatenate([truth.class_ids for truth in truths])
     # Without labels ap_per_class has no class to average over, and its mean is NaN.
     if not len(target_classes):
@@ -52,7 +52,7 @@ def score(truths: Sequence[Truth], detections: Sequence[Detections], names: dict
     return Accuracy(map50_95=float(ap.mean()), map50=float(ap[:, 0].mean()), per_class=per_class)
 
 
-def _match(truth: Truth, found: Detections) -> NDArray[np.bool_]:
+def match(truth: Truth, found: Detections) -> NDArray[np.bool_]:
     """Which detections are correct at each IoU threshold, (N, 10)."""
     import torch
     from ultralytics.engine.validator import BaseValidator

@@ -24,8 +24,8 @@ FOLDER_SCHEMA = 1
 LOCK = ".lock"
 OLD_MARKS = ("run.json", MANIFEST)
 """Files by which a folder of the layout before ``folder.json`` is recognised."""
-RUN, STAGE, COMPARISON = "run", "stage", "comparison"
-KIND_NAMES = {RUN: "a run", STAGE: "one stage", COMPARISON: "a comparison"}
+RUN, STAGE, COMPARISON, NIGHTS = "run", "stage", "comparison", "nights"
+KIND_NAMES = {RUN: "a run", STAGE: "one stage", COMPARISON: "a comparison", NIGHTS: "nights"}
 STAGES = ("prune", "recover", "export", "quantize", "build", "validate")
 """The stages of a run, and their folders in it."""
 

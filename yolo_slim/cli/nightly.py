@@ -1,0 +1,77 @@
+"""``yolo-slim nightly``: run nights, and look at their history."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from yolo_slim.cli.answer import answer, command_line
+from yolo_slim.cli.group import Group, cli
+from yolo_slim.cli.options import PATH, answering
+from yolo_slim.cli.progress import listening
+
+EXAMPLE = Path(__file__).parents[1] / "assets" / "nightly.yaml"
+DEFAULT_HISTORY = Path("runs/nightly/history.sqlite")
+history_option = click.option(
+    "--history", type=PATH, default=DEFAULT_HISTORY, show_default=True, help="File of the history."
+)
+"""The option of every command that reads or changes a history."""
+
+
+class NightlyGroup(Group):
+    """A group whose command ``run`` may be left out: ``yolo-slim nightly nightly.yaml``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; see click."""
+        if args and args[0].endswith((".yaml", ".yml")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@cli.group(cls=NightlyGroup)
+def nightly() -> None:
+    """Find out which night cost accuracy or frames: run a matrix of cells, compare, keep the history.
+
+    \b
+      yolo-slim nightly init           write nightly.yaml, an example that runs as it is
+      yolo-slim nightly nightly.yaml   run a night; the same line every night
+    """  # noqa: D301  (click reads the character \b)
+
+
+@nightly.command()
+@click.argument("matrix", metavar="FILE", type=PATH)
+@click.option("--against", metavar="BRANCH", help="Compare with that branch's last night, not with the baselines.")
+@click.option("--new", "is_new", is_flag=True, help="Begin a new night even if the last one was interrupted.")
+@answering
+def run(matrix: Path, against: str | None, is_new: bool, quiet: bool, as_json: bool) -> None:
+    """Run a night: make, measure, record and judge every cell of FILE (nightly.yaml).
+
+    Exit codes: 0 nothing became worse, 1 a cell became worse or failed, 2 bad input, 3 a cell has no answer.
+    """
+    from yolo_slim.nightly import matrix as matrices
+    from yolo_slim.nightly import night
+    from yolo_slim.nightly.output import as_json_value, summary, write_all
+    from yolo_slim.nightly.request import NightRequest
+
+    with listening(quiet=quiet) as listener:
+        loaded = matrices.load(matrix)
+        request = NightRequest(matrix=loaded, against=against, is_new=is_new, command=command_line())
+        outcome = night.run(request, listener)
+        write_all(loaded, outcome, listener)
+    answer(as_json_value(outcome), as_json=as_json, text=summary(outcome))
+    sys.exit(outcome.exit_code)
+
+
+@nightly.command()
+@click.option("--out", type=PATH, default=Path("nightly.yaml"), show_default=True, help="File to write.")
+def init(out: Path) -> None:
+    """Write an example of a matrix, with comments; it runs as it is, on the built-in example."""
+    from yolo_slim.errors import SlimError
+    from yolo_slim.files import write_text
+
+    if out.exists():
+        raise SlimError(f"{out} exists already.", remedy="Give another name (--out), or remove that file yourself.")
+    write_text(out, EXAMPLE.read_text(encoding="utf-8"))
+    click.echo(f"written: {out}\nnow run: yolo-slim nightly {out}")

@@ -1,0 +1,95 @@
+"""The tables of a history, and how a file of an earlier schema is brought to this one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from yolo_slim.errors import SlimError
+
+STEPS = (
+    """
+    CREATE TABLE night (
+        number INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        facts TEXT NOT NULL
+    );
+    CREATE TABLE run (
+        uid TEXT PRIMARY KEY,
+        night INTEGER NOT NULL REFERENCES night (number),
+        cell TEXT NOT NULL,
+        facts TEXT NOT NULL,
+        judgement TEXT,
+        UNIQUE (night, cell)
+    );
+    CREATE INDEX run_by_cell ON run (cell, night);
+    CREATE TABLE baseline (
+        number INTEGER PRIMARY KEY,
+        cell TEXT NOT NULL,
+        run TEXT NOT NULL REFERENCES run (uid),
+        reason TEXT NOT NULL,
+        at TEXT NOT NULL,
+        UNIQUE (cell, run, at)
+    );
+    CREATE TABLE blob (
+        sha256 TEXT PRIMARY KEY,
+        content BLOB NOT NULL
+    );
+    CREATE TABLE payload (
+        run TEXT NOT NULL REFERENCES run (uid),
+        kind TEXT NOT NULL,
+        sha256 TEXT NOT NULL REFERENCES blob (sha256),
+        PRIMARY KEY (run, kind)
+    );
+    """,
+)
+"""What makes each schema out of the one before; the first one starts with an empty file."""
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or those of a later schema, in one transaction; a file with content is copied first.
+
+    Raises:
+        SlimError: a newer yolo_slim made the file.
+    """
+    found = _version(connection)
+    if found > len(STEPS):
+        raise SlimError(
+            f"{path} has schema {found}, this yolo_slim reads {len(STEPS)}: a newer version made it.",
+            remedy="Update yolo_slim.",
+        )
+    if found == len(STEPS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited.
+        found = _version(connection)
+        if 0 < found < len(STEPS):
+            _back_up(path, found)
+        for number, step in enumerate(STEPS[found:], found + 1):
+            for statement in filter(str.strip, step.split(";")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _back_up(path: Path, version: int) -> None:
+    """Copy a file beside itself, with what its write-ahead log has."""
+    copy = path.with_name(f"{path.name}.schema{version}")
+    partial = copy.with_name(f".{copy.name}.tmp")
+    shutil.rmtree(partial, ignore_errors=True)
+    source, target = sqlite3.connect(path), sqlite3.connect(partial)
+    try:
+        source.backup(target)
+    finally:
+        source.close()
+        target.close()
+    partial.replace(copy)

@@ -1,0 +1,138 @@
+"""One night: every cell made, measured beside its reference, recorded; then all judged together."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from yolo_slim.datasets.description import load_dataset
+from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN
+from yolo_slim.history.judge import FIRST_NIGHT, judge_night
+from yolo_slim.history.rows import NIGHT, TRIAL, Night, Run
+from yolo_slim.history.store import History
+from yolo_slim.nightly import chain, devices
+from yolo_slim.nightly.bundles import KeptBundles
+from yolo_slim.nightly.cells import Cells, Work, attempt
+from yolo_slim.nightly.matrix import Matrix, Plan
+from yolo_slim.nightly.references import reference_run
+from yolo_slim.nightly.request import NightRequest
+from yolo_slim.nightly.source import source_of
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.sweep.executors import Finished, run_here
+from yolo_slim.workspace.folder import NIGHTS, Owner, claimed
+
+RESUMED_WITHIN = timedelta(hours=20)
+"""An interrupted night that is older isn't resumed: its references would be timed on another day."""
+ALARMS = ("worse", "failed")
+UNANSWERED = ("unknown", "incomparable", "excluded", "missing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightOutcome:
+    """A finished night."""
+
+    night: Night
+    runs: tuple[Run, ...]
+    """Its cells, judged."""
+
+    @property
+    def exit_code(self) -> int:
+        """1: a cell is worse or failed. 3: some cell has no answer. 0: every cell has one, or it is the first night."""
+        found = {run.judgement.status for run in self.runs if run.judgement}
+        return EXIT_FAIL if found & set(ALARMS) else EXIT_UNPROVEN if found & set(UNANSWERED) else EXIT_OK
+
+
+@contextmanager
+def opened(matrix: Matrix, command: str = "") -> Iterator[History]:
+    """Lock the nights' folder and open its history.
+
+    Raises:
+        MachineError: another night runs there.
+    """
+    owner = Owner(kind=NIGHTS, record={"command": command})
+    with claimed(matrix.project, owner), History.open(matrix.history, create=True) as history:
+        yield history
+
+
+def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome:
+    """Run a night, or what an interrupted one has left.
+
+    Raises:
+        SlimError: anything wrong with the matrix or the history, found before the first cell.
+        MachineError: another night runs; the disk is full.
+    """
+    matrix, progress = request.matrix, progress or Silent()
+    with opened(matrix, request.command) as history:
+        night = _begin(request, history, progress)
+        bundles = KeptBundles(folder=matrix.project / "bundles")
+        cells = Cells(
+            history=history, night=night, matrix=matrix, bundles=bundles, progress=progress, against=request.against
+        )
+        _run_cells(request, cells, progress)
+        judgements = judge_night(history, night, matrix.config)
+        first = {uid: FIRST_NIGHT for uid, found in judgements.items() if found.status == "first"}
+        history.end_night(night, judgements, first if night.kind == NIGHT else {})
+        _tidy(history, bundles, matrix.config.keep_nights)
+        ended = next(one for one in history.nights() if one.number == night.number)
+        return NightOutcome(night=ended, runs=tuple(history.runs(night=night.number)))
+
+
+def _begin(request: NightRequest, history: History, progress: Progress) -> Night:
+    """Resume the last night if it was interrupted, else begin the next one."""
+    kind, nights = TRIAL if request.against else NIGHT, history.nights()
+    if request.against:
+        for cell in request.matrix.cells:
+            reference_run(history, cell.name, request.against)
+    if nights and not request.is_new and _is_resumable(nights[-1], kind, request.matrix.digest):
+        recorded = len(history.runs(night=nights[-1].number))
+        progress.say(
+            f"nightly: night {nights[-1].number} was interrupted and is resumed: {recorded} cells are recorded"
+        )
+        return nights[-1]
+    source = source_of(request.matrix.folder)
+    night = history.begin_night(uuid.uuid4().hex, request.matrix.digest, source, kind=kind)
+    progress.say(f"nightly: night {night.number}, {len(request.matrix.cells)} cells")
+    return night
+
+
+def _is_resumable(night: Night, kind: str, matrix: str) -> bool:
+    # The clock may have been set back in between, so an age below zero is judged like one above.
+    age = abs(datetime.now(timezone.utc) - datetime.fromisoformat(night.started_at))
+    return night.ended_at is None and night.kind == kind and night.matrix == matrix and age < RESUMED_WITHIN
+
+
+def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
+    """Make the bundles of all cells that aren't recorded, then measure them device by device."""
+    request.matrix.draw_quickstart()
+    made: list[Work] = []
+    digests: dict[str, str] = {}
+
+    def make(plan: Plan) -> list[Work]:
+        progress.say(f"nightly: make {plan.name}")
+        data = plan.config.data
+        digests[data] = digests.get(data) or load_dataset(Path(data)).digest
+        found = chain.make(
+            plan, request.matrix.project / "chains", data=digests[data], command=request.command, progress=progress
+        )
+        return [Work(chain=found, build=build) for build in plan.builds]
+
+    def done(finished: Finished[Plan, list[Work]]) -> None:
+        if finished.error:
+            cells.fail([finished.cell.cell(build) for build in finished.cell.builds], finished.error)
+        made.extend(finished.result or [])
+
+    left = [plan for plan in request.matrix.plans if cells.missing(plan)]
+    run_here(left, lambda plan: attempt(make, plan), done=done)
+    devices.measure_all([one for one in made if not cells.is_recorded(one.cell)], cells, progress)
+
+
+def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:
+    """Remove the bundles that nothing will be compared with any more."""
+    blessed = {one.cell: one.run for one in history.baselines()}
+    last = {night.number for night in history.nights()[-nights:]}
+    kept = [run for run in history.runs() if run.night in last or run.uid in blessed.values()]
+    bundles.tidy(run.digests.bundle for run in kept if run.digests)

@@ -1,0 +1,157 @@
+"""What a night leaves for people and for other programs: Markdown, JUnit XML, Prometheus text, JSON, a webhook."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+from yolo_slim.errors import os_errors_explained
+from yolo_slim.files import JsonObject, write_json, write_text
+from yolo_slim.history.rows import Judgement, Run
+from yolo_slim.nightly.matrix import Matrix
+from yolo_slim.nightly.night import ALARMS, UNANSWERED, NightOutcome
+from yolo_slim.nightly.webhook import post
+from yolo_slim.progress import Progress
+
+SUMMARY, JUNIT, PROMETHEUS, JSON = "summary.md", "junit.xml", "metrics.prom", "night.json"
+ORDER = ("worse", "failed", "missing", "excluded", "incomparable", "unknown", "better", "first", "same")
+"""What people must see first comes first."""
+
+
+def folder_of(matrix: Matrix, outcome: NightOutcome) -> Path:
+    """Folder of a night's files."""
+    return matrix.project / "nights" / f"{outcome.night.number:04d}"
+
+
+def write_all(matrix: Matrix, outcome: NightOutcome, progress: Progress) -> None:
+    """Write every file of a night, and tell the webhook."""
+    folder = folder_of(matrix, outcome)
+    with os_errors_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / SUMMARY, markdown(outcome))
+        write_text(folder / JUNIT, junit(outcome))
+        write_text(folder / PROMETHEUS, prometheus(outcome))
+        write_json(folder / JSON, as_json_value(outcome))
+    progress.say(f"nightly: written to {folder}")
+    if matrix.config.webhook:
+        problem = post(matrix.config.webhook, as_json_value(outcome))
+        progress.say(problem or "nightly: the webhook was told")
+
+
+def ordered(outcome: NightOutcome) -> list[tuple[Run, Judgement]]:
+    """The judged runs, what needs attention first."""
+    judged = [(run, run.judgement) for run in outcome.runs if run.judgement]
+    return sorted(judged, key=lambda pair: (ORDER.index(pair[1].status), pair[0].cell.name))
+
+
+def headline(outcome: NightOutcome) -> str:
+    """One line: how many cells have which answer."""
+    counts: Counter[str] = Counter(found.status for _, found in ordered(outcome))
+    shown = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+    return f"Night {outcome.night.number}: {shown or 'no cells'}"
+
+
+def summary(outcome: NightOutcome) -> str:
+    """The night for the terminal."""
+    lines = [headline(outcome)]
+    for run, found in ordered(outcome):
+        lines += [f"  {found.status:<12} {run.cell.name}{_figures(run)}", f"               {_first_line(found.reason)}"]
+        if found.status in ALARMS and found.moved:
+            lines.append(f"               since the baseline: {'; '.join(found.moved[:4])}")
+    return "\n".join(lines)
+
+
+def markdown(outcome: NightOutcome) -> str:
+    """The night for a pull request or a chat."""
+    source = outcome.night.source
+    commit = f", commit `{source.commit[:12]}`{' with changes' if source.dirty else ''}" if source.commit else ""
+    lines = [f"### {headline(outcome)}", "", f"Begun {outcome.night.started_at}{commit}.", ""]
+    lines += ["| answer | cell | mAP50-95 | FPS | why |", "| --- | --- | --- | --- | --- |"]
+    for run, found in ordered(outcome):
+        figures = run.measurement
+        accuracy = f"{figures.accuracy.map50_95:.4f}" if figures else ""
+        fps = f"{figures.speed.fps:.1f}" if figures else ""
+        mark = f"**{found.status}**" if found.status in ALARMS else found.status
+        lines.append(f"| {mark} | {run.cell.name} | {accuracy} | {fps} | {_cell(found.reason)} |")
+    moved = {line for _, found in ordered(outcome) if found.status in ALARMS for line in found.moved}
+    if moved:
+        lines += ["", "Since the baseline:", "", *(f"- {line}" for line in sorted(moved))]
+    return "\n".join(lines) + "\n"
+
+
+def junit(outcome: NightOutcome) -> str:
+    """The night as JUnit XML: a cell is a test case, worse is a failure, no answer is skipped."""
+    suite = ElementTree.Element("testsuite", name=f"night {outcome.night.number}", timestamp=outcome.night.started_at)
+    counts: Counter[str] = Counter()
+    for run, found in ordered(outcome):
+        folder, _, name = run.cell.name.rpartition("/")
+        case = ElementTree.SubElement(suite, "testcase", classname=folder.replace("/", "."), name=name)
+        kind = "error" if found.status == "failed" else "failure" if found.status in ALARMS else "skipped"
+        if found.status in (*ALARMS, *UNANSWERED):
+            counts[kind] += 1
+            ElementTree.SubElement(
+                case, kind, message=f"{found.status}: {_first_line(found.reason)}"
+            ).text = found.reason
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(counts[kind]))
+    suite.set("tests", str(len(outcome.runs)))
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+GAUGES = {
+    "map50_95": "mAP50-95 of the slim bundle on the device.",
+    "fps": "Frames per second end to end.",
+    "latency_p99_ms": "99th percentile of the end-to-end latency, milliseconds.",
+    "latency_change": "Latency against the reference timed in turns, minus 1.",
+    "worse": "1: the cell became worse or failed.",
+}
+
+
+def prometheus(outcome: NightOutcome) -> str:
+    """The night as a text file for the node exporter's textfile collector."""
+    lines = []
+    for gauge, meaning in GAUGES.items():
+        lines += [f"# HELP yolo_slim_nightly_{gauge} {meaning}", f"# TYPE yolo_slim_nightly_{gauge} gauge"]
+        for run, found in ordered(outcome):
+            value = _gauges(run, found).get(gauge)
+            if value is not None:
+                labels = ",".join(f'{key}="{text}"' for key, text in run.cell.to_json().items())
+                lines.append(f"yolo_slim_nightly_{gauge}{{{labels}}} {value:g}")
+    return "\n".join([*lines, f"yolo_slim_nightly_night {outcome.night.number}"]) + "\n"
+
+
+def _gauges(run: Run, found: Judgement) -> dict[str, float]:
+    values: dict[str, float] = {"worse": float(found.status in ALARMS)}
+    if run.measurement:
+        speed = run.measurement.speed
+        values |= {"map50_95": run.measurement.accuracy.map50_95, "fps": speed.fps, "latency_p99_ms": speed.p99_ms}
+    if found.speed:
+        values["latency_change"] = found.speed.change
+    return values
+
+
+def as_json_value(outcome: NightOutcome) -> JsonObject:
+    """The night for programs."""
+    return {
+        "headline": headline(outcome),
+        "exit_code": outcome.exit_code,
+        "night": outcome.night.to_json(),
+        "runs": [run.to_json() for run, _ in ordered(outcome)],
+    }
+
+
+def _figures(run: Run) -> str:
+    if run.measurement is None:
+        return ""
+    return f"  mAP50-95 {run.measurement.accuracy.map50_95:.4f}, {run.measurement.speed.fps:.1f} FPS"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
+
+
+def _cell(text: str) -> str:
+    """Text that stays inside a Markdown table's cell."""
+    return _first_line(text).replace("|", "\\|")

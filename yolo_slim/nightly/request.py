@@ -1,0 +1,20 @@
+"""What one call of ``yolo-slim nightly`` asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yolo_slim.nightly.matrix import Matrix
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRequest:
+    """One night."""
+
+    matrix: Matrix
+    against: str | None = None
+    """Branch whose last night's bundles are the references; None: the baselines."""
+    is_new: bool = False
+    """Begin a new night even if the last one was interrupted."""
+    command: str = ""
+    """Command line, for the record."""
