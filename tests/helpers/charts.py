@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
+
+import numpy as np
 
 FIGURE = re.compile(r'<figure class="chart".*?</figure>', re.DOTALL)
 
@@ -32,7 +36,8 @@ class DrawnChart:
         Raises:
             StopIteration: there is none.
         """
-        return dict(self._drawn(series, kind)["data_source"]["attributes"]["data"]["entries"])
+        columns = self._drawn(series, kind)["data_source"]["attributes"]["data"]["entries"]
+        return {key: _values(column) for key, column in columns}
 
     def is_hollow(self, series: str) -> bool:
         """Whether a series of markers are outlines."""
@@ -46,9 +51,21 @@ class DrawnChart:
             if one["attributes"].get("name") == series and one["attributes"]["glyph"]["name"] == kind
         )
 
+    def spans(self, series: str) -> list[dict[str, Any]]:
+        """The lines across the chart of one series."""
+        return [one for one in self.root["center"] if one["attributes"].get("name") == series]
+
     def points(self, series: str) -> dict[str, list[Any]]:
         """The columns of a series of markers."""
         return self.glyph(series, "Scatter")
+
+
+def _values(column: Any) -> list[Any]:
+    """A column as Bokeh writes it: a list, or an array's packed bytes."""
+    if isinstance(column, list):
+        return column
+    raw = gzip.decompress(base64.b64decode(column["array"]["data"]))
+    return list(np.frombuffer(raw, column["dtype"]).tolist())
 
 
 def charts(page: str) -> list[DrawnChart]:

@@ -107,7 +107,9 @@ def _run(
     digests = Digests(weights=f"{int(lost != 0):064x}", data="d" * 64, bundle="b" * 64, network=f"{index:064x}")
     sdk = "1.32.0" if night.number > 40 else "1.31.0"
     environment = {"model": cell.target, "system": f"Linux 6.{night.number // 120}", "onnxruntime": sdk, "cores": "4"}
-    judgement = _judgement(baseline, ratio - 1, lost + rng.normal(0, 0.0008), drift - 1) if baseline else _judged("first")
+    judgement = (
+        _judgement(baseline, ratio - 1, lost + rng.normal(0, 0.0008), drift - 1) if baseline else _judged("first")
+    )
     return Run(
         **base, state="measured", measurement=measurement, digests=digests, environment=environment,
         reference=baseline.uid if baseline else None, judgement=judgement,
@@ -116,7 +118,8 @@ def _run(
 
 def _measurement(rng: np.random.Generator, p50_ms: float, reference_ms: float, map50_95: float) -> Measurement:
     classes = {
-        key: ClassAccuracy(ap50_95=float(map50_95 + 0.05 * (key - 1.5) + rng.normal(0, 0.003)), ap50=0.85) for key in NAMES
+        key: ClassAccuracy(ap50_95=float(map50_95 + 0.05 * (key - 1.5) + rng.normal(0, 0.003)), ap50=0.85)
+        for key in NAMES
     }
     return Measurement(
         accuracy=Accuracy(
@@ -149,9 +152,14 @@ def _judgement(baseline: Run, slower: float, gained: float, device: float) -> Ju
 
 def _compared(change: float, width: float, gain: float) -> Compared:
     return Compared(
-        answer="worse" if gain < -1 else "better" if gain > 1 else "same", change=float(change), lowest=float(change - width), highest=float(change + width), p_worse=0.5,
-        p_better=0.5, samples=20,
-    )  # fmt: skip
+        answer="worse" if gain < -1 else "better" if gain > 1 else "same",
+        change=float(change),
+        lowest=float(change - width),
+        highest=float(change + width),
+        p_worse=0.5,
+        p_better=0.5,
+        samples=20,
+    )
 
 
 def _matches(folder: Path, *, worse: bool) -> Matches:

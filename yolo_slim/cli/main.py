@@ -8,12 +8,23 @@ from pathlib import Path
 
 import click
 
-from yolo_slim.cli import block_costs, chain, compare, doctor, nightly, nightly_history, plans, show, stages
+from yolo_slim.cli import (
+    block_costs,
+    chain,
+    compare,
+    doctor,
+    nightly,
+    nightly_dashboard,
+    nightly_history,
+    plans,
+    show,
+    stages,
+)
 from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
 from yolo_slim.system_libraries import explain_import
 
-COMMANDS = (chain, stages, block_costs, compare, nightly, nightly_history, plans, show, doctor)
+COMMANDS = (chain, stages, block_costs, compare, nightly, nightly_dashboard, nightly_history, plans, show, doctor)
 """Importing these modules adds their commands to the group."""
 
 # 128 + SIGINT (2), as shells report it.

@@ -16,7 +16,13 @@ DEFAULT = Path("runs/nightly/dashboard")
 
 @nightly.command("dashboard")
 @history_option
-@click.option("--out", type=PATH, default=DEFAULT, show_default=True, help="Folder for the pages; an older dashboard there is replaced.")
+@click.option(
+    "--out",
+    type=PATH,
+    default=DEFAULT,
+    show_default=True,
+    help="Folder for the pages; an older dashboard there is replaced.",
+)
 @as_json
 def dashboard(history: Path, out: Path, as_json: bool) -> None:
     """Write the history as static pages: a page a cell and a device, trends, differences of any two runs.

@@ -1,4 +1,4 @@
-"""The charts of the report, of a comparison and of block costs. What a chart says by its place, a table says in figures."""
+"""The charts of the report, of a comparison and of block costs; a table beside each has the figures."""
 
 from __future__ import annotations
 
@@ -176,7 +176,10 @@ def _histogram(key: BuildKey, samples: NDArray[np.float64], edges: NDArray[np.fl
     text, shares = _frames(key, samples, float(edges[-1])), _shares(edges, samples)
     chart = Chart(text, x="latency of one frame, end to end (ms)", y="share of frames (%)", height=210)
     chart.show(x=(0.0, float(edges[-1])), y=(0.0, top))
-    tips = [f"{a:.2f} to {b:.2f} ms\n{share:.1f} % of the frames" for (a, b), share in zip(pairwise(edges), shares, strict=True)]
+    tips = [
+        f"{a:.2f} to {b:.2f} ms\n{share:.1f} % of the frames"
+        for (a, b), share in zip(pairwise(edges), shares, strict=True)
+    ]
     chart.bars(Series(name=str(key), ink=ink, symbol="square"), edges.tolist(), shares.tolist(), tips)
     for name, value, dash in zip(("p50", "p99"), np.percentile(samples, [50, 99]), ("solid", "dotted"), strict=True):
         if value <= edges[-1]:

@@ -6,8 +6,22 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from bokeh.document import Document
-from bokeh.models import BoxZoomTool, ColumnDataSource, HoverTool, PanTool, Range1d, Span, WheelZoomTool
+from bokeh.models import (
+    BoxZoomTool,
+    ColumnDataSource,
+    Glyph,
+    HoverTool,
+    Line,
+    Quad,
+    Range1d,
+    Scatter,
+    Segment,
+    Span,
+    Text,
+    VArea,
+)
 from bokeh.plotting import figure
 from bokeh.themes import Theme
 from jinja2.utils import htmlsafe_json_dumps
@@ -66,51 +80,39 @@ class Chart:
     ) -> None:
         """Draw markers; a tip's lines appear beside the one under the pointer. A page's filter knows a tag."""
         color = INKS[series.ink]
-        glyph = self._figure.scatter(
-            "x", "y", source=_source(x=xs, y=ys, tip=tips), marker=series.symbol, size=size, line_width=1.8,
-            fill_color=color, line_color=color, fill_alpha=0.0 if series.hollow else 1.0, name=self._known(series),
+        glyph = Scatter(
+            marker=series.symbol, size=size, line_width=1.8, line_color=color, fill_color=color,
+            fill_alpha=0.0 if series.hollow else 1.0,
         )  # fmt: skip
-        glyph.tags = [tag]
-        self._hovered.append(glyph)
+        self._hovered.append(self._draw(series, glyph, _source(x=xs, y=ys, tip=tips), tag))
 
     def rings(self, series: Series, xs: Values, ys: Values) -> None:
         """Draw a ring around markers."""
-        self._figure.scatter(
-            "x", "y", source=_source(x=xs, y=ys), marker="circle", size=22, line_width=1.5,
-            fill_color=None, line_color=INKS[series.ink], name=self._known(series),
-        )  # fmt: skip
+        glyph = Scatter(marker="circle", size=22, line_width=1.5, fill_color=None, line_color=INKS[series.ink])
+        self._draw(series, glyph, _source(x=xs, y=ys))
 
     def spread(self, series: Series, xs: Sequence[Interval], ys: Sequence[Interval]) -> None:
         """Draw error bars: lines from the first to the second of each."""
         data = _source(x0=[a for a, _ in xs], x1=[b for _, b in xs], y0=[a for a, _ in ys], y1=[b for _, b in ys])
-        name, color = self._known(series), INKS[series.ink]
-        self._figure.segment("x0", "y0", "x1", "y1", source=data, line_color=color, line_alpha=0.7, name=name)
+        self._draw(series, Segment(line_color=INKS[series.ink], line_alpha=0.7), data)
 
     def line(
         self, series: Series, xs: Values, ys: Values, *, dash: str = "solid", width: float = 2.0, tag: str = ""
     ) -> None:
         """Join points by a line."""
-        line = self._figure.line(
-            "x", "y", source=_source(x=xs, y=ys), line_color=INKS[series.ink], line_dash=dash, line_width=width,
-            name=self._known(series),
-        )  # fmt: skip
-        line.tags = [tag]
+        glyph = Line(line_color=INKS[series.ink], line_dash=dash, line_width=width)
+        self._draw(series, glyph, _source(x=xs, y=ys), tag)
 
     def band(self, series: Series, xs: Values, lows: Values, highs: Values) -> None:
         """Fill the space between two lines."""
-        source, color = _source(x=xs, low=lows, high=highs), INKS[series.ink]
-        self._figure.varea(
-            "x", "low", "high", source=source, fill_color=color, fill_alpha=0.18, name=self._known(series)
-        )
+        glyph = VArea(x="x", y1="low", y2="high", fill_color=INKS[series.ink], fill_alpha=0.18)
+        self._draw(series, glyph, _source(x=xs, low=lows, high=highs))
 
     def bars(self, series: Series, edges: Values, heights: Values, tips: Sequence[str]) -> None:
         """Draw the bars of a histogram; there is one more edge than bars."""
+        glyph = Quad(bottom=0, fill_color=INKS[series.ink], line_color=None, fill_alpha=0.55)
         source = _source(left=edges[:-1], right=edges[1:], top=heights, tip=tips)
-        glyph = self._figure.quad(
-            "left", "right", "top", 0, source=source, fill_color=INKS[series.ink], line_color=None,
-            fill_alpha=0.55, name=self._known(series),
-        )  # fmt: skip
-        self._hovered.append(glyph)
+        self._hovered.append(self._draw(series, glyph, source))
 
     def limit(self, series: Series, *, x: float | None = None, y: float | None = None, dash: str = "dashed") -> None:
         """Draw a line across the chart at one value of an axis."""
@@ -122,10 +124,10 @@ class Chart:
 
     def labels(self, xs: Values, ys: Values, texts: Sequence[str], ink: Ink = "fg") -> None:
         """Write short texts to the right of points."""
-        self._figure.text(
-            "x", "y", source=_source(x=xs, y=ys, text=texts), text="text", x_offset=11, y_offset=0,
-            text_baseline="middle", text_font_size="12px", text_font={"value": FONT}, text_color=INKS[ink],
-        )  # fmt: skip
+        glyph = Text(
+            x_offset=11, text_baseline="middle", text_font_size="12px", text_font={"value": FONT}, text_color=INKS[ink]
+        )
+        self._figure.add_glyph(_source(x=xs, y=ys, text=texts), glyph)
 
     def markup(self) -> Markup:
         """The chart's place in a page: legend, drawing area, data."""
@@ -138,8 +140,18 @@ class Chart:
         ]  # fmt: skip
         return FRAME.format(
             axis=Markup(' data-axis="time"') if self._is_time else "",
-            legend=Markup("").join(entries), text=self._text, height=self._height, data=htmlsafe_json_dumps(content)
+            legend=Markup("").join(entries),
+            text=self._text,
+            height=self._height,
+            data=htmlsafe_json_dumps(content),
         )
+
+    def _draw(self, series: Series, glyph: Glyph, source: ColumnDataSource, tag: str = "") -> Any:
+        """Draw the rows of a source."""
+        return self._figure.add_glyph(
+            source, glyph, name=self._known(series), tags=[tag] if tag else [], selection_glyph=None,
+            nonselection_glyph=None,
+        )  # fmt: skip
 
     def _known(self, series: Series) -> str:
         """Put a series into the legend, once."""
@@ -153,13 +165,15 @@ def _sign(series: Series) -> str:
 
 
 def _source(**columns: Sequence[object]) -> ColumnDataSource:
-    """Lists of six digits, not arrays: JSON writes them shorter than Base64 does."""
-    return ColumnDataSource({key: [_short(value) for value in values] for key, values in columns.items()})
+    """Numbers as arrays: their bytes are shorter than their digits. Only times need all of float64."""
+    return ColumnDataSource({key: _column(values) for key, values in columns.items()})
 
 
-def _short(value: object) -> object:
-    """Round a float; times are whole numbers and keep all digits."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+def _column(values: Sequence[object]) -> object:
+    found = np.asarray(values)
+    if found.dtype.kind == "f":
+        return found.astype(np.float32)
+    return found.astype(np.float64) if found.dtype.kind in "iu" else list(values)
 
 
 def _renumbered(document: Mapping[str, Any]) -> Any:

@@ -39,7 +39,7 @@
     if (matchMedia('(pointer: coarse)').matches) chart.toolbar.active_drag = null;
     if (figure.dataset.axis) link(figure, chart.x_range);
     toggled(figure);
-    figure.dataset.drawn = '';
+    figure.dataset.drawn = Math.round(performance.now());
   }
 
   // Charts with one axis of time zoom and move together.

@@ -6,7 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Ink = Literal["fg", "soft", "line", "card", "control", "slim", "rival", "green", "violet", "yellow", "sky", "pass", "fail", "unproven"]
+Ink = Literal[
+    "fg",
+    "soft",
+    "line",
+    "card",
+    "control",
+    "slim",
+    "rival",
+    "green",
+    "violet",
+    "yellow",
+    "sky",
+    "pass",
+    "fail",
+    "unproven",
+]
 INKS: Mapping[Ink, str] = {
     "fg": "#1c2126",
     "soft": "#5a646e",

@@ -47,7 +47,11 @@ def _moved(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
     drawn = False
     for one, ink in zip(cells, cycle(SERIES), strict=False):
         rows = [(run, run.judgement) for run in one.measured]
-        known = [(run, judged, 100 * judged.device_change) for run, judged in rows if judged and judged.device_change is not None]
+        known = [
+            (run, judged, 100 * judged.device_change)
+            for run, judged in rows
+            if judged and judged.device_change is not None
+        ]
         if not known:
             continue
         drawn = True
@@ -74,7 +78,10 @@ def _fps(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
     for (one, runs), ink in zip(measured, cycle(SERIES), strict=False):
         rows = [(run, found.speed.fps) for run, found in runs if found]
         if rows:
-            series, times = Series(name=_short(one), ink=ink, symbol="line"), [board.times[run.night] for run, _ in rows]
+            series, times = (
+                Series(name=_short(one), ink=ink, symbol="line"),
+                [board.times[run.night] for run, _ in rows],
+            )
             chart.line(series, times, [fps for _, fps in rows], width=1.2)
             tips = [f"night {run.night}\n{one.cell.name}\n{fps:.1f} FPS" for run, fps in rows]
             chart.points(series, times, [fps for _, fps in rows], tips, size=3)

@@ -89,7 +89,7 @@ def _run(run: Run, facts: Table, classes: Table) -> JsonObject:
 def _widths(history: History, board: Board) -> dict[str, dict[str, tuple[int, int]]]:
     """Layer to channels (before and after pruning) of the newest networks, by digest."""
     runs = sorted((run for one in board.cells for run in one.measured), key=lambda run: -run.night)
-    first = {run.digests.network: run for run in reversed(runs) if run.digests}
+    first = {run.digests.network: run for run in runs if run.digests}
     found = {}
     for digest in list(dict.fromkeys(run.digests.network for run in runs if run.digests))[:NETWORKS]:
         if result := history.result(first[digest]):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from yolo_slim.errors import SlimError
 from yolo_slim.history.statistics import equal
 from yolo_slim.history.store import History
 from yolo_slim.measuring.matches import Matches
@@ -34,7 +35,7 @@ class WorseImage:
     """Its own mAP50-95."""
     after: float
     pictures: tuple[str, str] | None
-    """Files of the dashboard; None: the image isn't on this machine any more."""
+    """Files of the dashboard; None: the image can't be read here any more."""
 
 
 def worse_images(history: History, cells: Sequence[CellHistory], folder: Path) -> Mapping[str, Sequence[WorseImage]]:
@@ -61,19 +62,20 @@ def _of_cell(history: History, cell: CellHistory, folder: Path) -> list[WorseIma
     return [
         WorseImage(
             file=new.files[index], before=float(first[index]), after=float(second[index]),
-            pictures=_drawn(Path(new.files[index]), (old, new), index, names, folder, slug(f"{cell.cell.name}/{index}")),
+            pictures=_drawn((old, new), index, names, folder, slug(f"{cell.cell.name}/{index}")),
         )
         for index in np.argsort(-lost)[:IMAGES].tolist() if lost[index] > 0
     ]  # fmt: skip
 
 
 def _drawn(
-    path: Path, both: tuple[Matches, Matches], index: int, names: Mapping[int, str], folder: Path, name: str
+    both: tuple[Matches, Matches], index: int, names: Mapping[int, str], folder: Path, name: str
 ) -> tuple[str, str] | None:
     """Write an image twice, each with one run's boxes."""
-    if not path.is_file():
+    try:
+        image = read_image(Path(both[1].files[index]), convert_channels=True)
+    except SlimError:
         return None
-    image = read_image(path, convert_channels=True)
     (folder / FOLDER).mkdir(exist_ok=True)
     files = (f"{FOLDER}/{name}-before.jpg", f"{FOLDER}/{name}-after.jpg")
     for file, matches in zip(files, both, strict=True):

@@ -9,7 +9,14 @@ from yolo_slim.reporting.dashboard.board import Board, CellHistory, status_of
 
 STRIP = 30
 """Nights in a cell's strip of answers."""
-LOOK = {"worse": "fail", "failed": "fail", "missing": "unproven", "unknown": "unproven", "better": "pass", "same": "pass"}
+LOOK = {
+    "worse": "fail",
+    "failed": "fail",
+    "missing": "unproven",
+    "unknown": "unproven",
+    "better": "pass",
+    "same": "pass",
+}
 """Answer to the class that colours it; the others are neutral."""
 SIGN = {"worse": "▼", "failed": "✗", "missing": "?", "unknown": "?", "better": "▲", "same": "="}
 """Beside every colour, because not everybody sees it."""
@@ -89,4 +96,6 @@ def class_rows(history: CellHistory) -> list[ClassRow]:
 
 def night_rows(board: Board, history: CellHistory) -> list[tuple[Run, str, str]]:
     """A cell's runs, the newest first: run, date, answer."""
-    return [(run, board.night[run.night].started_at[:16].replace("T", " "), status_of(run)) for run in history.runs[::-1]]
+    return [
+        (run, board.night[run.night].started_at[:16].replace("T", " "), status_of(run)) for run in history.runs[::-1]
+    ]

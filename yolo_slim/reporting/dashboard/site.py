@@ -119,7 +119,7 @@ def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
     """How many cells have which answer, the worst first."""
     order = ("worse", "failed", "missing", "unknown", "incomparable", "excluded", "better", "first", "same")
     counts = Counter(row.status for row in rows)
-    return {status: counts[status] for status in sorted(counts, key=lambda one: (order + (one,)).index(one))}
+    return {status: counts[status] for status in sorted(counts, key=lambda one: ((*order, one)).index(one))}
 
 
 def _recent(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from yolo_slim.history.rows import Compared, Measurement, Run
+from yolo_slim.history.rows import Compared, Measurement, Run, Speed
 from yolo_slim.history.statistics import change_points
 from yolo_slim.reporting.charts.chart import Chart, Interval
 from yolo_slim.reporting.charts.style import SERIES, Ink, Series, Symbol
@@ -38,6 +38,8 @@ class Row:
     """Of this quantity; where it has none, of the whole cell."""
     value: float
     band: Interval
+    text: str
+    """The value with its interval."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ def _speed(board: Board, run: Run) -> Row | None:
     compared = run.judgement.speed if run.judgement else None
     if compared is None:
         return None
-    band = (100 * compared.lowest, 100 * compared.highest)
-    return Row(run, board.times[run.night], _answer(run, compared), 100 * compared.change, band)
+    low, value, high = (100 * one for one in (compared.lowest, compared.change, compared.highest))
+    text = f"latency {value:+.1f} % ({low:+.1f} to {high:+.1f})"
+    return Row(run, board.times[run.night], _answer(run, compared), value, (low, high), text)
 
 
 def _accuracy(board: Board, run: Run) -> Row | None:
@@ -77,7 +80,8 @@ def _accuracy(board: Board, run: Run) -> Row | None:
         return None
     value, compared = run.measurement.accuracy.map50_95, run.judgement.accuracy if run.judgement else None
     low, high = (compared.lowest - compared.change, compared.highest - compared.change) if compared else (0.0, 0.0)
-    return Row(run, board.times[run.night], _answer(run, compared), value, (value + low, value + high))
+    text = f"mAP50-95 {value:.4f}{f' ({compared.change:+.4f})' if compared else ''}"
+    return Row(run, board.times[run.night], _answer(run, compared), value, (value + low, value + high), text)
 
 
 def _answer(run: Run, compared: Compared | None) -> str:
@@ -86,9 +90,7 @@ def _answer(run: Run, compared: Compared | None) -> str:
     return status_of(run) if compared is None or excluded else compared.answer
 
 
-def _trend(
-    board: Board, rows: Sequence[Row], events: Sequence[Event], unit: str, *, zero: bool
-) -> Markup | None:
+def _trend(board: Board, rows: Sequence[Row], events: Sequence[Event], unit: str, *, zero: bool) -> Markup | None:
     """One value over the nights: interval, line, answers, changes of level, events at the lower edge."""
     if not rows:
         return None
@@ -97,7 +99,11 @@ def _trend(
     times, values = [row.time for row in rows], [row.value for row in rows]
     low, high = _around([edge for row in rows for edge in (*row.band, row.value)])
     chart.show(y=(low, high))
-    chart.band(Series(name="95 % interval", ink="control", symbol="band"), times, *zip(*(row.band for row in rows), strict=True))
+    chart.band(
+        Series(name="95 % interval", ink="control", symbol="band"),
+        times,
+        *zip(*(row.band for row in rows), strict=True),
+    )
     chart.line(Series(name="line", ink="control", symbol="line"), times, values, width=1.2)
     if zero:
         chart.limit(Series(name="baseline level", ink="soft", symbol="line"), y=0.0, dash="dotted")
@@ -122,7 +128,7 @@ def _draw_answers(board: Board, chart: Chart, rows: Sequence[Row]) -> None:
         series = Series(name=status, ink=ink, symbol=symbol, hollow=status not in MARKS)
         own = [row for row in rows if row.answer == status]
         size = 11 if status in ("worse", "better") else 5
-        tips = [tip(board, row.run) for row in own]
+        tips = [f"{_when(board, row.run)}: {row.answer}\n{row.text}" for row in own]
         chart.points(series, [row.time for row in own], [row.value for row in own], tips, size=size)
 
 
@@ -139,9 +145,13 @@ def _draw_events(board: Board, chart: Chart, events: Sequence[Event], y: float) 
             chart.points(Series(name=kind, ink=ink, symbol=symbol), times, [y] * len(times), tips, size=9)
 
 
+def _when(board: Board, run: Run) -> str:
+    return f"night {run.night}, {board.night[run.night].started_at[:10]}"
+
+
 def tip(board: Board, run: Run) -> str:
-    """The lines beside a night's marker."""
-    lines = [f"night {run.night}, {board.night[run.night].started_at[:10]}: {status_of(run)}"]
+    """Everything that a night says of a cell."""
+    lines = [f"{_when(board, run)}: {status_of(run)}"]
     if run.measurement:
         speed, accuracy = run.measurement.speed, run.measurement.accuracy
         lines += [f"mAP50-95 {accuracy.map50_95:.4f}", f"{speed.fps:.1f} FPS, p50 {speed.p50_ms:.2f} ms"]
@@ -166,12 +176,19 @@ def _latency(board: Board, runs: Sequence[Run]) -> Markup | None:
         times, [speed.p50_ms for *_, speed in found], [speed.p90_ms for *_, speed in found],
     )  # fmt: skip
     bundle = Series(name="bundle, p50", ink="slim", symbol="line")
-    chart.line(bundle, times, [speed.p50_ms for *_, speed in found], width=1.4)
-    chart.points(bundle, times, [speed.p50_ms for *_, speed in found], [tip(board, run) for run, *_ in found], size=4)
+    values = [speed.p50_ms for *_, speed in found]
+    chart.line(bundle, times, values, width=1.4)
+    tips = [f"{_when(board, run)}\n{_milliseconds(speed)}" for run, _, speed in found]
+    chart.points(bundle, times, values, tips, size=4)
     timed = [(time, speed.reference_p50_ms) for _, time, speed in found if speed.reference_p50_ms is not None]
     if timed:
         chart.line(Series(name="reference, p50", ink="control", symbol="line"), *zip(*timed, strict=True), width=1.4)
     return chart.markup()
+
+
+def _milliseconds(speed: Speed) -> str:
+    beside = "" if speed.reference_p50_ms is None else f", reference {speed.reference_p50_ms:.2f} ms"
+    return f"p50 {speed.p50_ms:.2f} ms{beside}"
 
 
 def _classes(board: Board, runs: Sequence[Run]) -> Markup | None:
@@ -193,7 +210,7 @@ def _classes(board: Board, runs: Sequence[Run]) -> Markup | None:
         times, values = zip(*series[class_id], strict=True)
         one = Series(name=names[class_id], ink=ink, symbol="line")
         chart.line(one, times, values, width=1.4)
-        chart.points(one, times, values, [f"{names[class_id]}\nAP50-95 {value:.4f}" for value in values], size=3)
+        chart.points(one, times, values, [f"{names[class_id]} {value:.4f}" for value in values], size=3)
     return chart.markup()
 
 
