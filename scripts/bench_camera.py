@@ -1,36 +1,45 @@
-"""Time the camera loop against its bare detector on the same frames, and watch its memory, files and threads.
+"""What the camera costs beside its detector, without a page and with viewers: frames per second, in turns.
 
-    python scripts/bench_camera.py BUNDLE --rounds 9 --seconds 3 --minutes 60 --out record.json
+    python scripts/bench_camera.py BUNDLE --rounds 8 --shield --out docs/benchmarks/records/camera.json
 
-The loop and the detector take turns; reported is the median of the rounds' ratios. The long run then loses its source
-every thousand frames, so that opening it again is watched as well. ``--shield`` (root) lets the turns run in real time,
-which keeps other users of a shared machine away; they get a rest after each turn.
+The same frames, all in memory, go through the bare detector, through the camera without a page, and through the camera
+with 0, 1, 3 and 10 viewers. Reported are medians of the rounds' ratios. Viewers take every picture that they can, as a
+browser does, and decode nothing; they are another process of this machine, so they take a part of its cores.
+``--shield`` (root) lets the turns run in real time, which keeps other users of a shared machine away; they get a rest
+after each turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import os
+import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+import cv2
+
+from tests.helpers.camera_viewer import view
 from yolo_slim.files import JsonObject, write_json
-from yolo_slim.machine import cores, describe_machine, memory_mb
+from yolo_slim.machine import cores, describe_machine
 from yolo_slim.runtime.bench import bench_images
-from yolo_slim.runtime.camera.capture import CaptureSettings
+from yolo_slim.runtime.camera.draw import picture
 from yolo_slim.runtime.camera.frame import Shown, SourceLost
-from yolo_slim.runtime.camera.live import Live, LiveSettings
-from yolo_slim.runtime.camera.stats import WINDOW_S
+from yolo_slim.runtime.camera.hub import Hub
+from yolo_slim.runtime.camera.live import Live
+from yolo_slim.runtime.camera.server import ServerSettings, serve
 from yolo_slim.runtime.detector import Detector
-from yolo_slim.runtime.load import busy_reasons, load_since, start
+from yolo_slim.runtime.load import load_since, start
 from yolo_slim.runtime.sources import Skipped
 
 if TYPE_CHECKING:
@@ -39,11 +48,8 @@ if TYPE_CHECKING:
 
     Images = Sequence[NDArray[np.uint8]]
 
-FRAMES_A_SOURCE = 1000
-EVERY_S = 2.0
+BARE, HEADLESS = "bare", "headless"
 PAUSE_S = 1.0
-SETTLED_S = WINDOW_S + 10
-"""Memory of the long run counts from here on: the figures keep a minute of events, which fills up first."""
 
 
 class Loop:
@@ -63,16 +69,6 @@ class Loop:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """What the process uses at one moment."""
-
-    at_s: float
-    rss_mb: float | None
-    files: int
-    threads: int
 
 
 def bare_fps(detector: Detector, images: Images, seconds: float) -> float:
@@ -99,10 +95,10 @@ def camera_fps(detector: Detector, images: Images, seconds: float) -> float:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
-def rested(time_once: Callable[[], float], options: argparse.Namespace) -> float:
+def rested(time_once: Callable[[], float], *, is_shielded: bool) -> float:
     """Run one turn, in real time where it was asked for, after a rest for others."""
-    time.sleep(PAUSE_S if options.shield else 0.0)
-    if not options.shield:
+    time.sleep(PAUSE_S if is_shielded else 0.0)
+    if not is_shielded:
         return time_once()
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # threads that begin in the turn inherit it
     try:
@@ -111,99 +107,111 @@ def rested(time_once: Callable[[], float], options: argparse.Namespace) -> float
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
-def in_turns(detector: Detector, images: Images, options: argparse.Namespace) -> list[JsonObject]:
-    """Give both their turn in each round; every other round in the opposite order."""
-    turns: list[tuple[str, Callable[[], float]]] = [
-        ("bare_fps", lambda: bare_fps(detector, images, options.seconds)),
-        ("camera_fps", lambda: camera_fps(detector, images, options.seconds)),
+@contextmanager
+def watched(link: str, viewers: int) -> Iterator[None]:
+    """Have so many viewers, in a process of their own."""
+    command = [sys.executable, __file__, "--watch", link, "--viewers", str(viewers)]
+    with subprocess.Popen(command) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def page_fps(detector: Detector, images: Images, seconds: float, viewers: int) -> float:
+    """Frames per second that the camera shows while so many viewers watch."""
+    names = {"slim": detector.bundle.spec.names}
+    hub = Hub(lambda shown: picture(shown, names))
+    live = Live(lambda: Loop(images), {"slim": detector})
+    live.on_shown(hub.shown)
+    with hub, serve(hub, ServerSettings(port=0)) as running, live, watched(running.link, viewers):
+        while running.viewers < viewers:
+            live.wait(0.05)
+        live.wait(1.0)
+        before, begin = live.stats().totals.shown, time.perf_counter()
+        live.wait(seconds)
+        return (live.stats().totals.shown - before) / (time.perf_counter() - begin)
+
+
+def turns(detector: Detector, images: Images, options: argparse.Namespace) -> list[tuple[str, Callable[[], float]]]:
+    """What takes its turn in each round."""
+    pages = [
+        (f"viewers_{count}", lambda count=count: page_fps(detector, images, options.seconds, count))
+        for count in options.viewers
     ]
-    rounds = []
+    return [
+        (BARE, lambda: bare_fps(detector, images, options.seconds)),
+        (HEADLESS, lambda: camera_fps(detector, images, options.seconds)),
+        *pages,
+    ]
+
+
+def in_turns(detector: Detector, images: Images, options: argparse.Namespace) -> list[dict[str, float]]:
+    """Frames per second of each, round by round; every other round in the opposite order."""
+    rows = []
     for number in range(options.rounds):
-        row = {name: rested(time_once, options) for name, time_once in turns[:: 1 if number % 2 == 0 else -1]}
-        rounds.append({**row, "ratio": row["camera_fps"] / row["bare_fps"]})
-    return rounds
+        order = turns(detector, images, options)[:: 1 if number % 2 == 0 else -1]
+        rows.append({name: rested(time_once, is_shielded=options.shield) for name, time_once in order})
+        print(json.dumps({name: round(fps, 2) for name, fps in sorted(rows[-1].items())}), flush=True)
+    return rows
 
 
-def long_run(detector: Detector, images: Images, minutes: float) -> tuple[list[Usage], JsonObject]:
-    """Run the camera for some minutes; what the process used meanwhile, and the camera's own figures."""
-    settings = LiveSettings(capture=CaptureSettings(back_off_s=(0.05,)))
-    usage, begin = [], time.monotonic()
-    with Live(lambda: Loop(images, FRAMES_A_SOURCE), {"slim": detector}, settings) as live:
-        while (passed_s := time.monotonic() - begin) < 60 * minutes and not live.wait(EVERY_S):
-            files, threads = len([*Path("/proc/self/fd").iterdir()]), threading.active_count()
-            usage.append(Usage(at_s=passed_s, rss_mb=memory_mb(), files=files, threads=threads))
-        stats = live.stats()
-    return usage, stats.to_json()
+def ratios(rows: Sequence[dict[str, float]], base: str) -> dict[str, list[float]]:
+    """Of each turn against another one of the same round: smallest, median and largest."""
+    found = {name: sorted(row[name] / row[base] for row in rows) for name in rows[0]}
+    return {name: [round(one, 4) for one in (each[0], median(each), each[-1])] for name, each in found.items()}
 
 
-def growth(usage: Sequence[Usage]) -> JsonObject:
-    """How much memory, files and threads grew after the run had settled: medians of its first and last tenth."""
-    settled_s = min(SETTLED_S, usage[-1].at_s / 2)
-    settled = [one for one in usage if one.at_s >= settled_s]
-    tenth = max(len(settled) // 10, 1)
-    first, last = settled[:tenth], settled[-tenth:]
-
-    def grown(key: str) -> float:
-        return median(getattr(one, key) or 0.0 for one in last) - median(getattr(one, key) or 0.0 for one in first)
-
-    return {key: grown(key) for key in ("rss_mb", "files", "threads")}
+async def watch(link: str, viewers: int) -> None:
+    """Be so many viewers until the process is ended."""
+    await asyncio.gather(*[view(link) for _ in range(viewers)], return_exceptions=True)
 
 
-def table(rounds: Sequence[JsonObject], grown: JsonObject | None, stats: JsonObject | None) -> str:
-    """A Markdown table of what was found."""
-    ratios = [row["ratio"] for row in rounds]
-    rows = [(name, f"{median(row[name] for row in rounds):.1f}") for name in ("bare_fps", "camera_fps")]
-    rows.append(("ratio", f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f} in single rounds)"))
-    if grown is not None and stats is not None:
-        rows += [(f"growth of {key}", f"{value:+.1f}") for key, value in grown.items()]
-        rows += [("frames of the long run", str(stats["totals"]["shown"])), ("sources", str(stats["totals"]["lost"]))]
-        rows.append(("latency p50, p99 ms", " / ".join(f"{value:.1f}" for value in stats["latency_ms"].values())))
-    return "\n".join(["| figure | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-def parse() -> argparse.Namespace:
-    """The options."""
+def main() -> None:
+    """Measure, print each round and the ratios, write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
-    parser.add_argument("--images", type=Path, metavar="SRC", help="default: the bundle's self-check images")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
-    parser.add_argument("--minutes", type=float, default=0.0, help="of the long run")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--shield", action="store_true")
+    parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
+    parser.add_argument("--viewers", type=int, nargs="+", default=[0, 1, 3, 10])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of one turn")
+    parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shield", action="store_true", help="let the turns run in real time (root)")
+    parser.add_argument("--watch", metavar="LINK", help="be the viewers of this page, and nothing else")
     parser.add_argument("--out", type=Path)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.watch:
+        asyncio.run(watch(options.watch, sum(options.viewers)))
+        return
+    if options.bundle is None:
+        parser.error("BUNDLE is needed")
+    with Detector(options.bundle, options.threads) as detector:
+        found: JsonObject = measured(detector, options)
+    print(json.dumps(found["of_bare"], indent=2))
+    if options.out:
+        write_json(options.out, found)
 
 
-def facts(detector: Detector) -> JsonObject:
-    """What ran where, and by which command."""
-    spec = detector.bundle.spec
+def measured(detector: Detector, options: argparse.Namespace) -> JsonObject:
+    """Everything that the record says."""
+    spec, own = detector.bundle.spec, bench_images(detector.bundle, None, Skipped())
+    images = [cv2.resize(image, tuple(options.size)) for image in own]
+    bare_fps(detector, images, 1.0)  # warm-up
+    begin = start(with_reference=False)
+    rows = in_turns(detector, images, options)
     return {
         "date": str(date.today()),
         "command": f"python scripts/bench_camera.py {' '.join(sys.argv[1:])}",
         "bundle": {"name": spec.name, "imgsz": list(spec.imgsz), "precision": spec.precision},
+        "frame_size": options.size,
         "runtime": detector.describe().to_json(),
         "machine": describe_machine(),
         "cores": cores(),
+        "load": asdict(load_since(begin, options.threads)),
+        "of_bare": ratios(rows, BARE),
+        "of_headless": ratios(rows, HEADLESS),
+        "rounds_fps": rows,
     }
-
-
-def main() -> None:
-    """Measure, print the table, write the record."""
-    options = parse()
-    with Detector(options.bundle, options.threads) as detector:
-        images = bench_images(detector.bundle, options.images, Skipped())
-        bare_fps(detector, images, 1.0)  # warm-up
-        begin = start(with_reference=False)
-        rounds = in_turns(detector, images, options)
-        usage, stats = long_run(detector, images, options.minutes) if options.minutes else ([], None)
-        load = load_since(begin, detector.describe().threads)
-        about = facts(detector)
-    grown = growth(usage) if usage else None
-    print("\n".join([table(rounds, grown, stats), *(f"BUSY: {reason}" for reason in busy_reasons(load))]))
-    if options.out:
-        found = {"ratio": median(row["ratio"] for row in rounds), "rounds": rounds, "growth": grown, "stats": stats}
-        write_json(options.out, {**about, "load": asdict(load), **found, "usage": [asdict(one) for one in usage]})
 
 
 if __name__ == "__main__":

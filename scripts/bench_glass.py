@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import struct
 import time
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tests.helpers.camera_scene import SceneCamera
+from tests.helpers.camera_viewer import view
 from tests.helpers.chromium import Chromium
 from yolo_slim.files import write_json
 from yolo_slim.machine import cores, device_model
@@ -69,20 +69,6 @@ def paint_clock(image: np.ndarray[Any, Any], _: int) -> None:
         image[:STRIPES_TALL, round(bit * wide) : round((bit + 1) * wide)] = 255 * (stamp >> bit & 1)
 
 
-async def view(running: Running) -> None:
-    """One viewer that decodes nothing: takes every picture that it can, as a page does."""
-    import aiohttp
-
-    async with aiohttp.ClientSession() as client:
-        headers = {"Origin": running.link.rstrip("/")}
-        async with client.ws_connect(f"{running.link}ws", headers=headers, max_msg_size=0) as socket:
-            await socket.send_str('{"command": "watch", "value": "plain"}')
-            async for message in socket:
-                if message.type is aiohttp.WSMsgType.BINARY:
-                    struct.unpack_from("<fI", message.data)
-                    await socket.send_str('{"command": "seen"}')
-
-
 async def count(camera: SceneCamera, seconds: float) -> tuple[float, float]:
     """Frames and encodings per second."""
     shown, encoded, began = camera.hub.newest, camera.hub.encoded, time.monotonic()
@@ -94,7 +80,7 @@ async def count(camera: SceneCamera, seconds: float) -> tuple[float, float]:
 
 async def measure(camera: SceneCamera, running: Running, viewers: int, seconds: float) -> Figures:
     """The age in a browser with so many other viewers; -1: no browser either."""
-    tasks = [asyncio.create_task(view(running)) for _ in range(viewers)]
+    tasks = [asyncio.create_task(view(running.link)) for _ in range(viewers)]
     ages: list[float] = []
     if viewers < 0:
         fps, encoded = await count(camera, seconds)

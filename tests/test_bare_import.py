@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.constants import ROOT
-from yolo_slim.export import device_wheel
+from yolo_slim.devices import device_wheel
 
 FILES = [
     path
@@ -19,7 +19,7 @@ FILES = [
 """What the wheel in a bundle contains."""
 BLOCKED = {
     *("torch", "torchvision", "torch_pruning", "ultralytics"),
-    *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx", "pycuda"),
+    *("onnx", "onnxslim", "onnxruntime", "ncnn", "pnnx", "tensorrt", "tensorrt_rtx", "pycuda", "MNN"),
     *("pydantic", "yaml", "click", "rich", "psutil", "pycocotools", "matplotlib", "jinja2"),
     *("scipy", "pandas", "PIL", "requests", "aiohttp", "paho"),
 }

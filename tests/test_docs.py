@@ -89,10 +89,9 @@ def parse_as_tool(command: str) -> set[str]:
     found: click.Command = cli
     arguments = shlex.split(command)[1:]
     while isinstance(found, click.Group):
-        name = arguments.pop(0)
-        if name not in found.commands:
-            raise click.UsageError(f"no command {name}")
-        found = found.commands[name]
+        _, command_found, arguments = found.resolve_command(click.Context(found), arguments)
+        assert command_found is not None
+        found = command_found
     context = found.make_context(found.name, arguments)
     given = [p for p in found.params if context.get_parameter_source(p.name or "") is ParameterSource.COMMANDLINE]
     return {name for parameter in given for name in parameter.opts}

@@ -23,9 +23,9 @@ BUNDLE_SCHEMA = 2
 """Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
-MODEL_FILES = (".pt", ".onnx", ".engine", ".param")
+MODEL_FILES = (".pt", ".onnx", ".engine", ".param", ".mnn")
 """Endings of files that people take for a bundle."""
-Runtime = Literal["onnxruntime", "ncnn", "tensorrt"]
+Runtime = Literal["onnxruntime", "ncnn", "tensorrt", "mnn"]
 """Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
 Precision = Literal["fp32", "fp16", "int8"]
 """Every precision. A backend's own ``PRECISIONS`` says which of them it builds."""
@@ -35,6 +35,7 @@ PACKAGES: dict[Runtime, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "ncnn": ("ncnn",),
     "tensorrt": ("tensorrt", "pycuda"),
+    "mnn": ("MNN",),
 }
 """Python packages that a runtime imports on the device."""
 LAYOUTS = ("one2many", "end2end")
@@ -130,6 +131,8 @@ class Bundle:
     """Where its files lie."""
     spec: BundleSpec
     """What bundle.json says."""
+    archive: Path | None = None
+    """The .tar.gz that was opened; None: the folder itself was."""
 
     def model_path(self, role: str) -> Path:
         """The model file that has a role, such as ``onnx`` or ``param``."""
@@ -167,7 +170,7 @@ def open_bundle(path: Path | str) -> Bundle:
     folder = path if path.is_dir() else _unpacked(path)
     spec = read_spec(folder)
     _verify(folder, spec)
-    return Bundle(folder=folder, spec=spec)
+    return Bundle(folder=folder, spec=spec, archive=None if path.is_dir() else path)
 
 
 def read_spec(folder: Path) -> BundleSpec:

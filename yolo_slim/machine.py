@@ -8,10 +8,13 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+from yolo_slim import sensors
+from yolo_slim.sensors import read_number, read_text
 from yolo_slim.version import __version__
 
 THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
@@ -72,31 +75,46 @@ class MachineState:
     """Times a Jetson's over-current protection cut the clocks since boot (Jetson Linux: ``oc*_event_cnt``)."""
     throttle_alerts: tuple[str, ...] = ()
     """Thermal throttling of a Jetson that is active now (cooling devices named ``*throttle-alert``)."""
+    watts: dict[str, float] = field(default_factory=dict)
+    """Power of every rail with a sensor: INA3221 of a Jetson, PMIC of a Raspberry Pi 5."""
+    joules: dict[str, float] = field(default_factory=dict)
+    """Energy that every processor package used so far (RAPL of x86, where it may be read)."""
+    fan_rpm: float | None = None
+    """Speed of the fastest fan, revolutions per minute."""
+    fan_percent: float | None = None
+    """How hard the fans are driven: duty cycle of their motors, percent."""
 
 
 def read_state() -> MachineState:
     """Clocks, temperature and throttling at this moment."""
     cores = sorted(ROOT.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq"))
-    clocks = [_read_number(core / "scaling_cur_freq") for core in cores]
-    zones = [_read_number(zone / "temp") for zone in sorted(ROOT.glob("sys/class/thermal/thermal_zone*"))]
+    clocks = [read_number(core / "scaling_cur_freq") for core in cores]
+    zones = [read_number(zone / "temp") for zone in sorted(ROOT.glob("sys/class/thermal/thermal_zone*"))]
     return MachineState(
-        governors=tuple(sorted({_read(core / "scaling_governor") for core in cores} - {""})),
+        governors=tuple(sorted({read_text(core / "scaling_governor") for core in cores} - {""})),
         cpu_mhz=tuple(clock / 1000 for clock in clocks if clock is not None),
         celsius=max((zone / 1000 for zone in zones if zone is not None), default=None),
         throttled=_read_throttled(),
         gpu_mhz=_gpu_mhz(),
         over_current=_over_current(),
         throttle_alerts=_throttle_alerts(),
+        watts={**sensors.hwmon_watts(ROOT), **sensors.pmic_watts(_vcgencmd("pmic_read_adc"))},
+        joules=sensors.rapl_joules(ROOT),
+        fan_rpm=sensors.fan_rpm(ROOT),
+        fan_percent=sensors.fan_percent(ROOT),
     )
 
 
-def throttle_reasons(before: MachineState, after: MachineState) -> list[str]:
+def throttle_reasons(before: MachineState, after: MachineState, between: Iterable[MachineState] = ()) -> list[str]:
     """Why a timing between two states doesn't count: the clocks were limited at either end or in between."""
     # The upper bits stay set until the next boot: only those that are new belong to this run.
     during = ((after.throttled or 0) >> 16) & ~((before.throttled or 0) >> 16)
-    reasons = [f"{name} before the run" for name in throttled_now(before)]
-    reasons += [f"{name} after the run" for name in throttled_now(after)]
-    reasons += [f"{name} during the run" for bit, name in THROTTLE_BITS.items() if during >> bit & 1]
+    at_ends = {"before": throttled_now(before), "after": throttled_now(after)}
+    seen = [name for bit, name in THROTTLE_BITS.items() if during >> bit & 1]
+    known = {name for names in at_ends.values() for name in names}
+    seen += [name for state in between for name in throttled_now(state) if name not in known]
+    reasons = [f"{name} {moment} the run" for moment, names in at_ends.items() for name in names]
+    reasons += [f"{name} during the run" for name in dict.fromkeys(seen)]
     cuts = (after.over_current or 0) - (before.over_current or 0)
     return reasons + ([f"over-current protection cut the clocks {cuts} times during the run"] if cuts > 0 else [])
 
@@ -131,7 +149,7 @@ def describe_machine() -> MachineFacts:
 
 def device_model() -> str:
     """The device tree's model (``Raspberry Pi 5 Model B``), or the processor's name."""
-    model = _read(ROOT / "proc/device-tree/model").strip("\0 \n")
+    model = read_text(ROOT / "proc/device-tree/model").strip("\0 \n")
     return model or _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
@@ -140,7 +158,7 @@ def l4t_version() -> str | None:
 
     The file begins ``# R36 (release), REVISION: 4.3, GCID: ...``.
     """
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _read(ROOT / "etc/nv_tegra_release"))
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", read_text(ROOT / "etc/nv_tegra_release"))
     return f"{found[1]}.{found[2]}" if found else None
 
 
@@ -200,36 +218,39 @@ def package_version(package: str) -> str | None:
 
 
 def _own_memory_mb(key: str) -> float | None:
-    status = (line.split() for line in _read(ROOT / "proc/self/status").splitlines())
+    status = (line.split() for line in read_text(ROOT / "proc/self/status").splitlines())
     return next((int(row[1]) * 1024 / 1e6 for row in status if row[:1] == [key]), None)
 
 
 def _read_throttled() -> int | None:
     """The Raspberry Pi firmware's throttling bits, None where there is no vcgencmd or it fails."""
-    program = shutil.which("vcgencmd")
-    if program is None:
-        return None
     try:
-        return int(_answer_of([program, "get_throttled"]).strip().split("=")[1], 16)
+        return int(_vcgencmd("get_throttled").strip().split("=")[1], 16)
     except (IndexError, ValueError):
         return None
 
 
+def _vcgencmd(question: str) -> str:
+    """What the Raspberry Pi's firmware answers; empty on other machines."""
+    program = shutil.which("vcgencmd")
+    return _answer_of([program, question]) if program else ""
+
+
 def _gpu_mhz() -> float | None:
-    clocks = [_read_number(path / "cur_freq") for path in sorted(ROOT.glob("sys/class/devfreq/*gpu*"))]
+    clocks = [read_number(path / "cur_freq") for path in sorted(ROOT.glob("sys/class/devfreq/*gpu*"))]
     return max((clock / 1e6 for clock in clocks if clock is not None), default=None)
 
 
 def _over_current() -> int | None:
     # The counters only grow: what matters is the difference between two readings.
-    counts = [_read_number(path) for path in sorted(ROOT.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))]
+    counts = [read_number(path) for path in sorted(ROOT.glob("sys/class/hwmon/hwmon*/oc*_event_cnt"))]
     known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def _throttle_alerts() -> tuple[str, ...]:
     devices = sorted(ROOT.glob("sys/class/thermal/cooling_device*"))
-    active = {_read(device / "type") for device in devices if (_read_number(device / "cur_state") or 0) > 0}
+    active = {read_text(device / "type") for device in devices if (read_number(device / "cur_state") or 0) > 0}
     # Fans are cooling devices too; only those named so cut clocks.
     return tuple(sorted(name for name in active if name.endswith("throttle-alert")))
 
@@ -242,29 +263,15 @@ def _answer_of(command: list[str]) -> str:
         return ""
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _read_number(path: Path) -> float | None:
-    try:
-        return float(_read(path))
-    except ValueError:
-        return None
-
-
 def _cpuinfo(key: str) -> str:
-    lines = _read(ROOT / "proc/cpuinfo").splitlines()
+    lines = read_text(ROOT / "proc/cpuinfo").splitlines()
     return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
 
 
 def _meminfo() -> dict[str, float]:
     """The entries of /proc/meminfo, megabytes."""
     # The file's "kB" are 1024 bytes.
-    rows = [line.split() for line in _read(ROOT / "proc/meminfo").splitlines()]
+    rows = [line.split() for line in read_text(ROOT / "proc/meminfo").splitlines()]
     return {row[0].rstrip(":"): round(int(row[1]) * 1024 / 1e6) for row in rows if len(row) == 3}
 
 

@@ -7,6 +7,7 @@ interrupted run resumes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from yolo_slim.export.builds import archive_of, precisions_needed
 from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
-from yolo_slim.stages import build, control, export, prune, quantize, recover, validate
+from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -55,16 +56,17 @@ def run(
         SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
     """
     folder = project / (name or default_name(config))
-    this = prepared(config, folder, command=command, progress=progress, retrain=retrain)
+    this = prepared(config, folder, command=command, progress=progress, retrain=retrain, runs_bundles=True)
 
     def check() -> None:
         from yolo_slim.training.arguments import require_plain_path  # here, because it imports torch
 
         require_plain_path(folder)
+        emulate.require_ready(config.emulate, this.context.profile)
         require_good_inputs(this)
         require_calibration(this)
 
-    with claimed(folder, owner_of(config, command)), os_errors_explained(folder):
+    with closing(this.context.device), claimed(folder, owner_of(config, command)), os_errors_explained(folder):
         return check_then_make(this.context, lambda context: _chain(replace(this, context=context)), check)
 
 
@@ -87,6 +89,8 @@ def _chain(this: Run) -> Outcome:
     )
     unpruned = _built(this, "control", this.model, None)
     slim = _built(this, "slim", recovered.weights, unpruned.calibration)
+    bundles = _by_model(unpruned.bundles, slim.bundles)
+    emulated = emulate.run(bundles, config.emulate, config.validate_, folder / "emulate", context)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
@@ -95,9 +99,10 @@ def _chain(this: Run) -> Outcome:
             recovered=recovered.weights,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
-            bundles=_by_model(unpruned.bundles, slim.bundles),
+            bundles=bundles,
             skipped=_by_model(unpruned.skipped, slim.skipped),
             preflight=slim.preflight,
+            emulated=emulated,
         ),
         config.validate_,
         folder / "validate",

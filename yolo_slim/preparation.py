@@ -9,6 +9,8 @@ from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig, RunConfig
 from yolo_slim.datasets.description import load_dataset
+from yolo_slim.devices.connect import connect
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 from yolo_slim.files import fitted_name
 from yolo_slim.progress import Progress, Silent
@@ -68,18 +70,26 @@ def prepared(
     command: str = "",
     progress: Progress | None = None,
     retrain: bool = False,
+    runs_bundles: bool = False,
 ) -> Run:
-    """Read the target and the data set's description; no network is loaded and nothing is written."""
+    """Read the target and the data set's description; no network is loaded and nothing is written here.
+
+    With ``runs_bundles`` the device of the settings is opened too; the caller closes it.
+    """
     profile = targets.load(config.target)
     config = resolved(config, profile)
+    dataset, listener = load_dataset(Path(config.data)), progress or Silent()
+    # Last: what is wrong with the files is found before a device is asked.
+    device = connect(config.device, profile, listener) if runs_bundles else LocalDevice()
     context = Context(
-        dataset=load_dataset(Path(config.data)),
+        dataset=dataset,
+        device=device,
         profile=profile,
         imgsz=config.imgsz,
         seed=config.seed,
         end2end=config.export.end2end,
         command=command,
-        progress=progress or Silent(),
+        progress=listener,
         retrain=retrain,
     )
     return Run(config=config, folder=folder, context=context)

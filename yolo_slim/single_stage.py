@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +15,7 @@ from yolo_slim.files import fitted_name
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.stages import block_costs, build, control, export, plan, prune, quantize, recover, validate
+from yolo_slim.stages import block_costs, build, control, emulate, export, plan, prune, quantize, recover, validate
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
@@ -39,11 +39,12 @@ class Call:
     progress: Progress = field(default_factory=Silent)
     retrain: bool = False
 
-    def prepared(self, folder: Path) -> Run:
-        """Read target and data set."""
+    def prepared(self, folder: Path, *, runs_bundles: bool = False) -> Run:
+        """Read target and data set; open the device if bundles are run."""
         return preparation.prepared(
-            self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain
-        )
+            self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain,
+            runs_bundles=runs_bundles,
+        )  # fmt: skip
 
     def place(self, stage: str) -> Path:
         """Say where the stage writes."""
@@ -70,13 +71,14 @@ def _run(
     *,
     tasks: Sequence[str] = TASKS,
     model_sha256: str | None = None,
+    runs_bundles: bool = False,
 ) -> Answer:
     """Claim the folder and run a stage that reads the model and all of the data.
 
-    With ``model_sha256`` a folder with another model's results is refused.
+    With ``model_sha256`` a folder with another model's results is refused; ``runs_bundles`` opens the device.
     """
-    this = call.prepared(folder)
-    with call.claimed(folder, stage, model_sha256=model_sha256):
+    this = call.prepared(folder, runs_bundles=runs_bundles)
+    with closing(this.context.device), call.claimed(folder, stage, model_sha256=model_sha256):
         return check_then_make(
             this.context, lambda context: make(replace(this, context=context)), lambda: require_good_inputs(this, tasks)
         )
@@ -106,7 +108,7 @@ def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:
     # A table takes an hour, so another model's isn't replaced.
     model_sha256 = content(Path(config.model))
     call = replace(call, out=folder)
-    return _run(call, folder, "block-costs", make, tasks=DETECTION, model_sha256=model_sha256)
+    return _run(call, folder, "block-costs", make, tasks=DETECTION, model_sha256=model_sha256, runs_bundles=True)
 
 
 def make_plan(call: Call, folder: Path) -> plan.PlanOutputs:
@@ -247,9 +249,11 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
     folder = call.place("validate")
 
     def make(this: Run) -> validate.ValidateOutputs:
-        checked = control.run(inputs.control, this.config.validate_, folder / "control", this.context)
-        return validate.run(
-            replace(inputs, control_check=checked), this.config.validate_, folder, this.context, name=folder.name
-        )
+        config, context = this.config, this.context
+        emulate.require_ready(config.emulate, context.profile)
+        checked = control.run(inputs.control, config.validate_, folder / "control", context)
+        emulated = emulate.run(inputs.bundles, config.emulate, config.validate_, folder / "emulate", context)
+        complete = replace(inputs, control_check=checked, emulated=emulated)
+        return validate.run(complete, config.validate_, folder, context, name=folder.name)
 
-    return _run(call, folder, "validate", make, tasks=DETECTION)
+    return _run(call, folder, "validate", make, tasks=DETECTION, runs_bundles=True)

@@ -10,19 +10,21 @@ import pytest
 
 from tests.helpers.tiny_detector import IMGSZ, PRECISION, build_bundle, scene
 from yolo_slim import backends
-from yolo_slim.backends import BACKENDS, backend
+from yolo_slim.backends import BACKENDS, backend, options_of
 from yolo_slim.bundle import PACKAGES, PRECISIONS, RUNTIMES
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.selfcheck import check
 
-TOLERANCE = {"onnxruntime": 0.0, "ncnn": 0.05}
-"""Largest difference to ONNX Runtime: NCNN's weights are fp16, a box's corner at 64 pixels moves by up to 1/32."""
+TOLERANCE = {"onnxruntime": 0.0, "ncnn": 0.05, "mnn": 0.05}
+"""Largest difference to ONNX Runtime: weights are fp16 there, a box's corner at 64 pixels moves by up to 1/32."""
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "tensorrt"])
 def runtime(request: pytest.FixtureRequest) -> str:
     """Return the name of every runtime that runs here in turn; tests/backends/trt is TensorRT's."""
+    if request.param == "mnn":
+        pytest.importorskip("MNN", reason="MNN isn't installed (extra mnn)")
     return str(request.param)
 
 
@@ -59,6 +61,19 @@ def test_raw_output_is_that_of_the_graph(runtime: str, tiny_onnx: Path, tmp_path
         assert (raw.shape, raw.dtype) == ((1, 6, 64), np.float32)
         np.testing.assert_allclose(raw, reference(tiny_onnx, blob), rtol=0, atol=TOLERANCE[runtime])
     session.close()
+
+
+def test_options_compute_the_same(tiny_onnx: Path, tmp_path: Path, runtime: str) -> None:
+    """Every option that a device may tune leaves the numbers within the runtime's tolerance, and is said to be used."""
+    bundle = build_bundle(tiny_onnx, tmp_path / "bundle", runtime)
+    blob, _ = letterbox(scene(), IMGSZ)
+    expected = reference(tiny_onnx, blob)
+    for name, values in options_of(runtime).items():
+        for value in values:
+            session = backend(runtime).open(bundle.folder, bundle.spec, 1, **{name: value})
+            np.testing.assert_allclose(session.infer(blob), expected, rtol=0, atol=max(TOLERANCE[runtime], 1e-6))
+            assert session.describe().details[name] in (value, False)  # NCNN has no fp16 arithmetic on most x86
+            session.close()
 
 
 def test_bundle_passes_its_selfcheck(runtime: str, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -102,10 +117,11 @@ def test_unknown_runtime() -> None:
 
 def test_missing_package(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that isn't installed is an error that says how to install it."""
-    monkeypatch.setitem(sys.modules, runtime, None)
+    (package,) = next(names for name, names in PACKAGES.items() if name == runtime)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SlimError) as caught:
         backend(runtime).versions()
-    assert f"pip install {runtime}" in caught.value.remedy
+    assert f"pip install {package}" in caught.value.remedy
 
 
 def test_missing_pnnx(tiny_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

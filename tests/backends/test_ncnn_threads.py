@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from yolo_slim.backends.ncnn import OWN_WAITING, SPIN_COUNT
+from yolo_slim.backends.ncnn.options import OWN_WAITING, SPIN_COUNT
 
 LOAD = "from yolo_slim.backends import ncnn; ncnn.versions()"
 PLAIN = "import ncnn"

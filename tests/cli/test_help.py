@@ -20,7 +20,7 @@ from yolo_slim.config import options
 from yolo_slim.files import read_json
 
 COMMANDS = ("run", "compare", "prune", "block-costs", "recover", "export", "quantize", "build", "validate", "plan")
-COMMANDS += ("show", "targets", "doctor")
+COMMANDS += ("nightly", "show", "targets", "estimate", "doctor")
 
 
 def test_help_of_every_command() -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from tests.helpers.devices import FakeDevice
-from tests.helpers.results import complete_result
+from tests.helpers.results import QUIET, complete_result
 from yolo_slim.bundle import read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.devices.answers import Bench, DeviceFacts
+from yolo_slim.devices.answers import Bench, DeviceFacts, tuning_from_json
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
@@ -91,6 +92,22 @@ def test_a_timing_of_an_earlier_version_has_no_load() -> None:
     assert (found.load, found.is_disturbed) == (None, False)
 
 
+def test_a_timing_without_the_newer_facts_is_read() -> None:
+    """A device, or a result, that knows neither cold start nor sensors nor the look before and after is understood."""
+    bench = complete_result().builds[0].bench
+    assert bench is not None
+    load = {key: item for key, item in asdict(QUIET).items() if not key.startswith("other_cores_")}
+    value = {**bench.to_json(), "load": load, "schema": 1}
+    for key in ("cold_start", "sensors", "sustained", "p50_spread_ms"):
+        del value[key]
+    for moment in ("before", "after"):
+        value[moment] = {"celsius": None, "throttled": None, "governors": [], "cpu_mhz": []}
+    found = Bench.from_device(value)
+    assert (found.cold_start, found.sensors, found.sustained) == (None, None, None)
+    assert found.load is not None
+    assert found.load.other_cores_before is None
+
+
 def test_a_timing_of_another_version_is_refused() -> None:
     """A device with an older or newer yolo_slim is told to update, never misread."""
     for value in ({"schema": 99}, {}, None):
@@ -105,3 +122,18 @@ def test_what_a_device_adds_is_kept() -> None:
     bench = complete_result().builds[0].bench
     assert bench is not None
     assert bench.machine.to_json()["memory_total_mb"] == 8062
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"best": "2 threads", "gain": 1.0, "invalid_reasons": []}, "2 threads: nothing is faster"),
+        ({"best": "2 threads", "gain": 1.0, "invalid_reasons": ["busy"]}, "not tuned: busy"),
+    ],
+)
+def test_what_tuning_answers(answer: dict[str, object], words: str) -> None:
+    """One line says what was found, or why nothing was kept; a cut answer is an error."""
+    assert tuning_from_json(answer) == words
+    for damaged in ({"best": "2 threads"}, None):
+        with pytest.raises(SlimError, match="damaged or incomplete"):
+            tuning_from_json(damaged)

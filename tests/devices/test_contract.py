@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from yolo_slim.build_key import BuildName
+from yolo_slim.bundle import open_bundle
 from yolo_slim.config import targets
 from yolo_slim.devices.base import BenchSettings, Device
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
@@ -56,6 +59,17 @@ def test_check_passes(device: Device, bundle: Path) -> None:
     assert len(report.images) == 2
 
 
+def test_tune_says_what_is_kept(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
+    """A bundle that was tuned there isn't timed again; it runs with that setting, and the timing says so."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    record = {"best": "1 thread, spinning off", "gain": 1.25, "invalid_reasons": []}
+    tuned.save(open_bundle(copy), tuned.Setting(threads=1, options={"spinning": False}), record)
+    placed = device.put(copy)
+    assert device.tune(placed, images) == "1 thread, spinning off, 1.25 times as fast as untuned"
+    runtime = device.bench(placed, images, SHORT).runtime.to_json()
+    assert (runtime["tuned"], runtime["spinning"]) == ("1 thread, spinning off", False)
+
+
 def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images: Path) -> None:
     """The detections are those of the detector in this process, to the last digit."""
     answers = device.infer(device.put(bundle), images)
@@ -79,6 +93,29 @@ def test_bench_keeps_every_sample(device: Device, bundle: Path, images: Path) ->
     assert found.runtime.runtime == "onnxruntime"
 
 
+def test_bench_says_what_the_machine_did(device: Device, bundle: Path, images: Path) -> None:
+    """The first detection of a new process, readings at both ends, and the reference kernel are in every timing."""
+    found = device.bench(device.put(bundle), images, SHORT)
+    assert found.cold_start is not None
+    assert found.cold_start.total_ms >= found.cold_start.load_ms + found.cold_start.first_frame_ms
+    assert found.sensors is not None
+    assert found.sensors.readings >= 2
+    assert found.load is not None
+    assert found.load.reference_before_ms is not None
+    assert found.load.reference_after_ms is not None
+    assert found.p50_spread_ms is not None
+    assert found.p50_spread_ms.lowest <= found.stages.total.p50_ms <= found.p50_spread_ms.highest
+    assert found.sustained is None
+
+
+def test_bench_runs_on_where_asked(device: Device, bundle: Path, images: Path) -> None:
+    """A sustained run of that length follows the timing."""
+    found = device.bench(device.put(bundle), images, replace(SHORT, minutes=0.005)).sustained
+    assert found is not None
+    assert found.seconds >= 0.3
+    assert found.retention == pytest.approx(found.last_fps / found.first_fps)
+
+
 def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path) -> None:
     """Both have one median in every round."""
     placed = device.put(bundle)
@@ -90,8 +127,8 @@ def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Pa
 def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
     """What changed after it was built runs nowhere, and the message says which file."""
     copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    placed = device.put(copy)
     next(copy.glob("*.onnx")).write_bytes(b"no graph")
+    # A device that is elsewhere refuses to send it, the machine at hand refuses to run it.
     with pytest.raises(SlimError) as refusal:
-        device.infer(placed, images)
+        device.infer(device.put(copy), images)
     assert any(".onnx" in culprit for culprit in refusal.value.culprits)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 PATH = shutil.which("chromium")
-_START_S = 30.0
-_ANSWER_S = 30.0
+_START_S = 120.0
+_ANSWER_S = 120.0
 _OPTIONS = (
     *("--headless=new", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-port=0"),
     *("--disable-extensions", "--disable-background-networking", "--mute-audio", "--hide-scrollbars"),
@@ -70,7 +70,7 @@ class Tab:
             raise RuntimeError(json.dumps(result["exceptionDetails"])[:500])
         return result["result"].get("value")
 
-    async def until(self, code: str, seconds: float = 20.0) -> Any:
+    async def until(self, code: str, seconds: float = 120.0) -> Any:
         """Wait for an expression to become true, and return its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.helpers.results import make_bench
+from tests.helpers.results import SUSTAINED, make_bench
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.datasets.labels import LabelFormat
@@ -20,6 +20,7 @@ from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.paired import Paired
+from yolo_slim.runtime.sustained import Sustained
 
 
 class UnloadedDevice(LocalDevice):
@@ -36,7 +37,7 @@ NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 class FakeDevice:
     """A board far away that sees exactly what the labels say."""
 
-    name = "board at 10.0.0.7"
+    name, is_here = "board at 10.0.0.7", False
 
     def __init__(
         self,
@@ -45,9 +46,10 @@ class FakeDevice:
         is_target: bool = True,
         invalid_reasons: tuple[str, ...] = (),
         load: Load | None = None,
+        sustained: Sustained = SUSTAINED,
     ) -> None:
         self.model, self.answer, self.invalid_reasons = model, is_target, invalid_reasons
-        self.load = load
+        self.load, self.sustained = load, sustained
         self.asked: list[str] = []
         self.repeats: list[int] = []
         self.limits: set[float | None] = set()
@@ -69,6 +71,11 @@ class FakeDevice:
         """Note it."""
         self.asked.append("build")
 
+    def tune(self, placed: Placed, images: Path) -> str:
+        """Note the bundle."""
+        self.asked.append("tune")
+        return "2 threads, 1.10 times as fast as untuned"
+
     def check(self, placed: Placed) -> SelfCheck:
         """Pass."""
         self.asked.append("check")
@@ -84,7 +91,11 @@ class FakeDevice:
         self.asked.append("bench")
         self.limits.add(settings.max_celsius)
         self.repeats.append(settings.repeats)
-        return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons, load=self.load)
+        if not settings.minutes:
+            return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons, load=self.load)
+        self.asked.append(f"sustained {settings.minutes:g} min of {placed.build}")
+        reasons = self.invalid_reasons + self.sustained.invalid_reasons
+        return make_bench(50.0, 1, invalid_reasons=reasons, load=self.load, sustained=self.sustained)
 
     def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
         """Invent a gain."""

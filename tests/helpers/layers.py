@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = "yolo_slim"
 LAYERS = (
-    ("child_process", "errors", "files", "progress", "requirements", "system_libraries", "version"),
+    ("child_process", "errors", "files", "progress", "requirements", "sensors", "system_libraries", "version"),
     ("prerequisites",),
     ("machine", "bundle", "build_key"),
     ("backends",),

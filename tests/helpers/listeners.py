@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
 class Remembers:
-    """Keeps what is said."""
+    """Keeps what is said, and how bars move."""
 
     said: str = ""
+    steps: list[tuple[str, int, int]] = field(default_factory=list)
 
     def step(self, text: str, done: int, total: int) -> None:
-        """Ignore a bar's progress."""
+        """Keep a bar's progress."""
+        self.steps.append((text, done, total))
 
     def say(self, text: str) -> None:
         """Keep a line."""

@@ -11,7 +11,11 @@ import numpy as np
 from yolo_slim.build_key import BuildKey, BuildName, Model
 from yolo_slim.devices.answers import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
+from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
+from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load
+from yolo_slim.runtime.readings import Extremes, Range
+from yolo_slim.runtime.sustained import Point, Sustained
 from yolo_slim.verdict.result import (
     Build,
     ClassAccuracy,
@@ -46,6 +50,25 @@ QUIET = Load(
 )  # fmt: skip
 BUSY = replace(QUIET, other_cores=2.9, waiting_share=0.41)
 COOL = MachineState(governors=(), cpu_mhz=(), celsius=None, throttled=None)
+WARM = MachineState(governors=("performance",), cpu_mhz=(2400.0,), celsius=60.0, throttled=0)
+START = ColdStart(start_ms=400.0, load_ms=90.0, first_frame_ms=64.0, total_ms=554.0)
+SUSTAINED = Sustained(
+    seconds=600.0, frames=9000, window_s=30.0, first_fps=16.0, last_fps=12.0, retention=0.75,
+    first_ms=(62.5,) * 3, last_ms=(83.3,) * 3,
+    points=tuple(
+        Point(
+            seconds=float(seconds), frames=90, fps=fps, p99_ms=99.0, celsius=60.0, cpu_mhz=2400.0, gpu_mhz=None,
+            watts=6.5, fan_rpm=None, memory_mb=150.0, limits=(),
+        )
+        for seconds, fps in ((200, 16.0), (400, 14.0), (600, 12.0))
+    ),
+    sensors=Extremes(
+        readings=4, celsius=Range(lowest=50.0, highest=82.5), cpu_mhz=Range(lowest=1500.0, highest=2400.0),
+        gpu_mhz=None, watts=Range(lowest=6.5, highest=6.5), fan_rpm=None, limits=(),
+    ),
+    load=QUIET, limited_by=("soft temperature limit during the run",), invalid_reasons=(),
+)  # fmt: skip
+"""Ten minutes of a board that throttles."""
 WINNER = BuildKey("slim", BuildName("ncnn", "fp16"))
 
 
@@ -138,11 +161,12 @@ def with_build(result: Result, index: int, **changes: Any) -> Result:
 
 def complete_result() -> Result:
     """Return a result that passes."""
+    seen: dict[str, Any] = {"cold_start": START, "sensors": SUSTAINED.sensors, "load": QUIET, "after": WARM}
     builds = (
-        make_build("control", "onnxruntime-fp32", 0.6123, 10.62, 182.0),
-        make_build("slim", "onnxruntime-fp32", 0.6057, 4.31, 101.0),
-        make_build("control", "ncnn-fp16", 0.6119, 5.34, 121.0),
-        make_build("slim", "ncnn-fp16", 0.6051, 2.18, 64.0),
+        make_build("control", "onnxruntime-fp32", 0.6123, 10.62, 182.0, **seen),
+        make_build("slim", "onnxruntime-fp32", 0.6057, 4.31, 101.0, **seen),
+        make_build("control", "ncnn-fp16", 0.6119, 5.34, 121.0, **seen),
+        make_build("slim", "ncnn-fp16", 0.6051, 2.18, 64.0, **seen),
     )
     best = builds[3].bench
     assert best is not None
@@ -213,3 +237,24 @@ def unproven_result() -> Result:
         verdict=Verdict(status="unproven", gates=(make_gate("min_fps", 10.0, None, "FPS", "unproven"),)),
         notes=("slim/ncnn-int8 was not built: NCNN needs calibration images",),
     )
+
+
+def emulated_build(**changes: Any) -> EmulatedBuild:
+    """Return a bundle that an emulated processor runs as the workstation does."""
+    values: dict[str, Any] = {
+        "key": WINNER, "status": "pass", "self_check": True, "matched": 31, "largest_score_difference": 0.0084,
+        "lowest_iou": 0.985, "map50_95": 0.611, "workstation_map50_95": 0.612, "peak_memory_mb": 190.2, "seconds": 61.0,
+    }  # fmt: skip
+    return EmulatedBuild(**{**values, **changes})
+
+
+def emulated_result() -> Result:
+    """Return a result whose target isn't there, with its bundles on an emulated processor."""
+    result = complete_result()
+    emulated = Emulated(
+        device="rpi5-emulated", model="emulated Cortex-A76 (QEMU 7.2)", processor="Cortex-A76", python="3.11",
+        packages=("ncnn==1.0",), split="test", images=tuple(f"{number}.jpg" for number in range(8)),
+        builds=(emulated_build(), emulated_build(key=BuildKey("control", WINNER.build))),
+    )  # fmt: skip
+    target = changed(result.target, is_measured=False)
+    return changed(result, emulated=emulated, target=target, verdict=changed(result.verdict, status="unproven"))

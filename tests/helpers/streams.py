@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -15,6 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
@@ -69,16 +72,39 @@ class MjpegHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def mjpeg_server() -> Iterator[int]:
-    """Serve on a free port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), MjpegHandler)
+def mjpeg_server(certificate: Path | None = None) -> Iterator[int]:
+    """Serve on a free port; with a certificate over TLS."""
+    with serving(MjpegHandler, certificate) as port:
+        yield port
+
+
+@contextmanager
+def serving(handler: Any, certificate: Path | None = None) -> Iterator[int]:
+    """Serve by any handler on a free port; with a certificate over TLS."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        # The handshake belongs to the connection's own thread: a client that says nothing mustn't hold up the others.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield int(server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate that nobody vouches for, with its key in the same file; skips where openssl isn't installed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine (Debian: apt install openssl)")
+    path = folder / "camera.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=camera", "-days", "2"]
+    subprocess.run([*made, "-keyout", path, "-out", folder / "only.pem"], check=True, capture_output=True, timeout=120)
+    path.write_bytes(path.read_bytes() + (folder / "only.pem").read_bytes())
+    return path
 
 
 @contextmanager

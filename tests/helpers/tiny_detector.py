@@ -17,7 +17,7 @@ from yolo_slim.runtime.selfcheck import make_selfcheck
 IMGSZ = (64, 64)
 CELL, BOX = 8, 12
 NAMES = {0: "red", 1: "blue"}
-PRECISION = {"onnxruntime": "fp32", "ncnn": "fp16"}
+PRECISION = {"onnxruntime": "fp32", "ncnn": "fp16", "mnn": "fp16"}
 
 
 def write_onnx(path: Path) -> Path:

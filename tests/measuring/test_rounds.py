@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.results import BUSY, QUIET, bench_of, make_build
+from tests.helpers.results import BUSY, QUIET, SUSTAINED, bench_of, make_build
 from yolo_slim.build_key import Model
 from yolo_slim.devices.answers import Bench
 from yolo_slim.measuring.rounds import merged, ratios, time_in_rounds
+from yolo_slim.runtime.cold_start import ColdStart
+from yolo_slim.runtime.readings import Range
 from yolo_slim.verdict.judge import speedups
 from yolo_slim.verdict.result import Build
 
@@ -49,6 +51,28 @@ def test_one_invalid_round_spoils_the_timing() -> None:
     found = merged([one_round(10.0), one_round(10.0, ("throttled",)), one_round(10.0, ("throttled",))])
     assert not found.is_valid
     assert found.invalid_reasons == ("throttled",)
+
+
+def test_what_was_seen_beside_the_frames() -> None:
+    """Of several rounds: the median start, and the extremes of all; rounds of earlier versions have neither."""
+    starts = [ColdStart(start_ms=None, load_ms=ms, first_frame_ms=1.0, total_ms=ms + 1) for ms in (300.0, 100.0, 200.0)]
+    rounds = [
+        one_round(10.0).model_copy(
+            update={
+                "cold_start": start,
+                "sensors": replace(SUSTAINED.sensors, celsius=Range(lowest=celsius, highest=celsius)),
+                "p50_spread_ms": Range(lowest=10.0 - index, highest=10.0 + index),
+            }
+        )
+        for index, (start, celsius) in enumerate(zip(starts, (50.0, 70.0, 60.0), strict=True))
+    ]
+    found = merged(rounds)
+    assert found.cold_start == starts[2]
+    assert found.sensors is not None
+    assert (found.sensors.celsius, found.sensors.readings) == (Range(lowest=50.0, highest=70.0), 12)
+    assert found.p50_spread_ms == Range(lowest=8.0, highest=12.0)
+    old = merged([one_round(10.0)])
+    assert (old.cold_start, old.sensors, old.p50_spread_ms) == (None, None, None)
 
 
 def test_a_busy_round_spoils_the_ratio() -> None:

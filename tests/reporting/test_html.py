@@ -2,18 +2,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.charts import charts
-from tests.helpers.results import changed, with_build
+from tests.helpers.results import COOL, SUSTAINED, changed, with_build
+from yolo_slim.config import targets
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import ClassAccuracy, Result
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -69,7 +72,7 @@ def part(page: str, heading: str) -> str:
 def test_page_is_well_formed(result: Result, examples: Sequence[Example]) -> None:
     """Tags are balanced, and every section is there once."""
     page = Page(render(result, examples))
-    assert page.tags.count("h2") == 10
+    assert page.tags.count("h2") == 11
     assert page.tags.count("img") == 2
 
 
@@ -257,3 +260,35 @@ def test_write_report_is_whole_or_absent(
     with pytest.raises(SlimError, match="can't be written"):
         write_report(path, result, [])
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_estimates_have_their_own_section(unproven: Result) -> None:
+    """They are called estimated and not measured, with their sources; without any there is no section."""
+    found = estimate_builds(targets.load("rpi5"), unproven.builds, unproven.size, unproven.imgsz)
+    page = render(changed(unproven, estimates=found), [])
+    section = part(page, "Estimated speed on the target")
+    assert "not measured, from rows that others published; no gate reads it" in section
+    assert "slim/ncnn-fp16" in section
+    assert "Arm, model card of Arm Runtime for YOLO26 on Raspberry Pi 5, 2026-09-23" in section
+    assert "Estimated" not in render(unproven, [])
+
+
+def test_the_device_while_it_was_timed(result: Result) -> None:
+    """First detection and sensors have a row a build; what isn't known is said, and never a zero."""
+    nothing = {"cold_start": None, "sensors": None, "load": None, "after": COOL}
+    seen = with_build(result, 0, bench=nothing)
+    rows = part(render(seen, []), "The device while it was timed").split("<tr>")[2:]
+    assert "<td>554</td><td>50.0 to 82.5</td><td>1500 to 2400</td><td>6.5</td>" in rows[-1]
+    assert "<td>0.06</td><td>5.00, 5.20</td>" in rows[-1]
+    assert rows[0].count("not readable") == 5
+    assert rows[0].count("not measured") == 2
+
+
+def test_a_sustained_run_has_a_curve(result: Result) -> None:
+    """The winner's minutes are drawn and said, with what the board did to protect itself."""
+    plain, found = render(result, []), render(result.with_sustained(SUSTAINED), [])
+    assert len(charts(found)) == len(charts(plain)) + 1
+    assert "16.0 FPS in the first 30 s, 12.0 in the last (75%)" in Page(found).text
+    assert "soft temperature limit during the run" in Page(found).text
+    busy = replace(SUSTAINED, invalid_reasons=("other processes used 2.9 of 4 cores during the run",))
+    assert "Invalid: other processes" in Page(render(result.with_sustained(busy), [])).text

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.results import changed, with_build
+from tests.helpers.results import SUSTAINED, changed, with_build
+from yolo_slim.config import targets
 from yolo_slim.reporting.facts import number, signed
 from yolo_slim.reporting.text import COLUMNS, summary, table
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import Result
 
 GOLDEN = Path(__file__).with_name("summary.txt")
@@ -42,6 +44,15 @@ def test_summary_gives_reasons_of_invalid_timings(result: Result) -> None:
     assert [line.split()[-1] for line in lines if line.startswith("  slim/ncnn-fp16 ")] == ["invalid"]
 
 
+def test_summary_says_how_the_winner_starts_and_lasts(result: Result) -> None:
+    """Its first detection and its run of minutes have a line, each only where it was measured."""
+    text = summary(result.with_sustained(SUSTAINED))
+    assert "  slim/ncnn-fp16: first detection 554 ms after the start of its process\n" in text
+    assert "10.0 minutes without a pause: 16.0 FPS in the first 30 s" in text
+    assert "10.0 minutes" not in summary(result)
+    assert "first detection" not in summary(with_build(result, 3, bench={"cold_start": None}))
+
+
 def test_summary_fits_the_terminal(unproven: Result) -> None:
     """Long paths, reasons and rung names stay within the width."""
     long = changed(
@@ -75,3 +86,16 @@ def test_number(value: float | None, shown: str) -> None:
 def test_signed(value: float | None, shown: str) -> None:
     """Drops carry a sign; what rounds to zero has none."""
     assert signed(value) == shown
+
+
+def test_summary_calls_an_estimate_one(unproven: Result) -> None:
+    """Estimated figures stand in a table of their own, with their band, and the width is kept."""
+    found = estimate_builds(targets.load("rpi5"), unproven.builds, unproven.size, unproven.imgsz)
+    lines = summary(changed(unproven, estimates=found)).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Estimated on a Raspberry Pi 5, 640 px"))
+    assert "not measured" in lines[start]
+    rows = [line.split() for line in lines[start + 3 : start + 7]]
+    assert [row[0] for row in rows] == [str(build.key) for build in unproven.builds]
+    assert all(float(row[2]) < float(row[1]) < float(row[3]) for row in rows)
+    assert max(map(len, lines)) <= COLUMNS
+    assert not any(line.startswith("Estimated") for line in summary(unproven).splitlines())

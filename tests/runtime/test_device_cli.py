@@ -51,7 +51,7 @@ def test_doctor(cli: Cli, tiny_bundle: Path) -> None:
     assert "missing" not in facts
     assert facts["bundle"] == "tiny: onnxruntime fp32 64x64, built for host"
     assert done.stdout.splitlines()[-1].split() == ["would", "run", "yes,", "on", "CPUExecutionProvider"]
-    assert {"machine", "memory", "versions", "clocks", "onnxruntime", "ncnn"} <= facts.keys()
+    assert {"machine", "memory", "versions", "clocks", "onnxruntime", "ncnn", "mnn"} <= facts.keys()
 
 
 def test_doctor_without_the_runtime(
@@ -65,7 +65,7 @@ def test_doctor_without_the_runtime(
 
 def test_doctor_on_a_bare_device(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without OpenCV and any runtime doctor says what is missing and what to do, and exits 1; JSON has the same."""
-    for module in ("cv2", "onnxruntime", "ncnn", "tensorrt"):
+    for module in ("cv2", "onnxruntime", "ncnn", "tensorrt", "MNN"):
         monkeypatch.setitem(sys.modules, module, None)
     assert device.main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()[-5:]

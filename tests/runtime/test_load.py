@@ -19,6 +19,7 @@ from yolo_slim import machine
 from yolo_slim.machine import own_cores
 from yolo_slim.runtime import bench as timing
 from yolo_slim.runtime.bench import BenchResult, bench, repeated
+from yolo_slim.runtime.bench_text import as_text
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.load import Counters, Load, between, busiest, busy_reasons, load_since, read_counters, start
 
@@ -136,6 +137,18 @@ def test_a_machine_without_these_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert read_counters().busy_s is None
 
 
+def test_what_ran_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are looked at while this process rests, before the reference kernel and after it; both are recorded."""
+    looks = iter((0.3, 1.7))
+    monkeypatch.setattr("yolo_slim.runtime.load.other_cores_at_rest", lambda: next(looks))
+    found = load_since(start(), 1)
+    assert (found.other_cores_before, found.other_cores_after) == (0.3, 1.7)
+    assert found.reference_before_ms is not None
+    assert found.reference_after_ms is not None
+    plain = load_since(start(with_reference=False), 1)
+    assert (plain.other_cores_before, plain.reference_before_ms) == (None, None)
+
+
 def test_the_busiest_round_is_shown() -> None:
     """A round that doesn't count stands for all; of those that count, the one in which others used most."""
     slower = replace(QUIET, other_cores=0.0, reference_after_ms=9.0)
@@ -159,7 +172,7 @@ def test_a_busy_machines_timing_is_invalid(tiny_bundle: Path, monkeypatch: pytes
     assert (quiet.is_disturbed, busy.is_disturbed) == (False, True)
     assert busy.to_json()["load"]["other_cores"] == 2.9
     assert len(busy.samples_ms["total"]) == busy.queries
-    assert "INVALID: other processes used 2.9 of 4 cores during the run" in timing.as_text(busy).splitlines()
+    assert "INVALID: other processes used 2.9 of 4 cores during the run" in as_text(busy).splitlines()
 
 
 @pytest.mark.parametrize(("loads", "timings"), [((QUIET,), 1), ((BUSY, QUIET), 2), ((BUSY,) * 5, 3)])

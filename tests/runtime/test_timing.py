@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,12 @@ from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState, throttle_reasons
 from yolo_slim.runtime import bench as timing
-from yolo_slim.runtime.bench import STAGES, BenchResult, bench, summarize
+from yolo_slim.runtime.bench import STAGES, BenchResult, bench, spread, summarize
+from yolo_slim.runtime.bench_text import as_text
 from yolo_slim.runtime.detector import Detector
+from yolo_slim.runtime.readings import Range
 from yolo_slim.runtime.sources import Skipped
+from yolo_slim.runtime.sustained import sustain
 
 
 def run(bundle: Path, **options: float) -> BenchResult:
@@ -96,8 +100,49 @@ def test_throttling(before: int | None, after: int | None, reasons: list[str] | 
 def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run during which the machine throttled doesn't count, and keeps its samples."""
     states = iter([state(0, 50.0), state(0x40000, 84.0)])
-    monkeypatch.setattr(timing, "read_state", lambda: next(states))
+    monkeypatch.setattr("yolo_slim.runtime.readings.read_state", lambda: next(states))
     result = run(tiny_bundle, max_celsius=80)
     assert not result.is_valid
     assert result.invalid_reasons == ("throttled during the run", "84.0 C after the run, above 80 C")
     assert len(result.samples_ms["total"]) == result.queries
+
+
+@pytest.mark.usefixtures("unloaded")
+def test_heat_in_between_counts(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that was too hot between two cool ends is found by the readings in between."""
+    states = iter([state(0, 50.0), state(0, 84.0), *[state(0, 60.0)] * 50])
+    monkeypatch.setattr("yolo_slim.runtime.readings.read_state", lambda: next(states))
+    monkeypatch.setattr("yolo_slim.runtime.readings.EVERY_S", 0.0)
+    result = run(tiny_bundle, max_celsius=80)
+    assert result.invalid_reasons == ("84.0 C during the run, above 80 C",)
+    assert result.sensors.celsius == Range(lowest=50.0, highest=84.0)
+
+
+def test_spread_is_that_of_tenths() -> None:
+    """The medians of ten parts in order say how steady a run was; one slow frame in each doesn't move them."""
+    steady = [*[10.0] * 9, 90.0] * 10
+    assert spread(steady) == Range(lowest=10.0, highest=10.0)
+    assert spread([10.0] * 50 + [12.0] * 50) == Range(lowest=10.0, highest=12.0)
+    assert spread([7.0]) == Range(lowest=7.0, highest=7.0)
+
+
+def test_two_runs_agree_within_their_spread() -> None:
+    """Two halves of one steady stream of frames have medians inside each other's spread; a slower stream hasn't."""
+    rng = np.random.default_rng(0)
+    first, second, slower = (rng.normal(center, 1.0, 200).tolist() for center in (20.0, 20.0, 24.0))
+    for one, other in ((first, second), (second, first)):
+        assert spread(one).lowest <= np.median(other) <= spread(one).highest
+    assert np.median(slower) > spread(first).highest
+
+
+def test_a_sustained_run_that_was_disturbed_spoils_the_timing(tiny_bundle: Path) -> None:
+    """One mechanism judges both: the reasons are in the timing's, and the timing is repeated, marked or refused."""
+    result = run(tiny_bundle)
+    with Detector(tiny_bundle) as detector:
+        found = sustain(detector, [scene()], 0.05)
+    quiet, busy = (replace(found, invalid_reasons=reasons) for reasons in ((), ("other processes used 1 core",)))
+    assert result.with_sustained(quiet).invalid_reasons == result.invalid_reasons
+    spoiled = result.with_sustained(busy)
+    assert spoiled.invalid_reasons[-1] == "in the sustained run: other processes used 1 core"
+    assert spoiled.is_disturbed
+    assert "in the last" in as_text(spoiled)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.helpers.devices import FakeDevice
-from tests.helpers.results import BUSY
+from tests.helpers.results import BUSY, SUSTAINED
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
+from yolo_slim.errors import SlimError
 from yolo_slim.runtime.load import busy_reasons
 from yolo_slim.stages import build, export, validate
 from yolo_slim.stages.build import selfcheck_images
@@ -110,6 +112,57 @@ def test_a_busy_device_proves_no_speed(run: Run) -> None:
     assert "bench" in quiet.asked
     assert next(gate for gate in again.verdict.gates if gate.name == "max_p99_ms").status == "pass"
     assert all(row.valid for row in again.speedups)
+
+
+def test_the_winner_runs_on(inputs: validate.ValidateInputs, signs: Path, tmp_path: Path) -> None:
+    """One build of all runs for minutes, its curve is in the result and on the page, and the gates stay the same."""
+
+    def validated(device: FakeDevice, minutes: float) -> Result:
+        context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
+        config = ValidateConfig(rounds=1, max_images=6, sustained_minutes=minutes)
+        return Result.load(validate.run(inputs, config, tmp_path, context, name="t").result)
+
+    plain, device = validated(FakeDevice(), 0), FakeDevice()
+    found = validated(device, 10)
+    runs = [one for one in device.asked if one.startswith("sustained")]
+    assert runs == [f"sustained 10 min of {found.winner and found.winner.build}"]
+    assert [build.key for build in found.builds if build.bench and build.bench.sustained] == [found.winner]
+    assert found.best is not None
+    assert found.best.bench is not None
+    assert found.best.bench.sustained == SUSTAINED
+    assert found.verdict == plain.verdict
+    assert "16.0 FPS in the first 30 s, 12.0 in the last (75%)" in (tmp_path / "report.html").read_text()
+    again = FakeDevice()
+    validated(again, 10)
+    assert "bench" not in again.asked
+
+
+def test_bundles_are_tuned_before_they_are_measured(
+    inputs: validate.ValidateInputs, signs: Path, tmp_path: Path
+) -> None:
+    """Accuracy and speed are those of the tuned bundle, so every bundle is tuned before its first detection."""
+    device = FakeDevice()
+    context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
+    validate.run(inputs, ValidateConfig(rounds=1, max_images=6, tune=True), tmp_path, context, name="t")
+    count = len(inputs.bundles)
+    assert device.asked == ["put"] * count + ["tune"] * count + ["infer"] * count + ["bench"] * count
+
+
+def test_a_disturbed_sustained_run_is_made_again(inputs: validate.ValidateInputs, signs: Path, tmp_path: Path) -> None:
+    """As any timing: the next call measures again, ``mark`` keeps it, ``refuse`` ends the run."""
+    busy = replace(SUSTAINED, invalid_reasons=("other processes used 3.0 of 4 cores during the run",))
+
+    def asked(busy_policy: Literal["repeat", "mark", "refuse"]) -> bool:
+        device = FakeDevice(sustained=busy)
+        context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
+        config = ValidateConfig(rounds=1, max_images=6, sustained_minutes=1, busy=busy_policy)
+        validate.run(inputs, config, tmp_path, context, name="t")
+        return "bench" in device.asked
+
+    assert [asked("repeat"), asked("repeat")] == [True, True]
+    assert [asked("mark"), asked("mark")] == [True, False]
+    with pytest.raises(SlimError, match="busy"):
+        asked("refuse")
 
 
 def test_importing_the_stage_imports_no_torch() -> None:

@@ -7,7 +7,7 @@ packages are imported inside the function that needs them, so that every backend
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 BACKENDS: dict[str, str] = {name: f"{__name__}.{name}" for name in RUNTIMES}
 """Runtime name to the module that satisfies :class:`Backend`."""
+
+OptionValue = bool | int | str
+Options = Mapping[str, OptionValue]
+"""How a runtime computes on one device, by the names of its module's ``OPTIONS``; what isn't named is as always."""
 
 OnStep = Callable[[str], object]
 """Called with one line for people on what is being done now."""
@@ -109,7 +113,7 @@ class EngineBuilder(Protocol):
 class Backend(Protocol):
     """A module of this package.
 
-    Two functions are optional, see :func:`engine_builder` and :func:`extra_files`.
+    Two functions and a table are optional, see :func:`engine_builder`, :func:`extra_files` and :func:`options_of`.
     """
 
     NAME: str
@@ -118,8 +122,8 @@ class Backend(Protocol):
     def build(self, onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> Built:
         """Write the model files for an ONNX file into the folder ``out``."""
 
-    def open(self, folder: Path, spec: BundleSpec, threads: int) -> Session:
-        """Load the model files of a bundle."""
+    def open(self, folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -> Session:
+        """Load the model files of a bundle; ``options`` are of its ``OPTIONS``."""
 
     def versions(self) -> dict[str, str]:
         """The versions of the runtime's packages (``bundle.PACKAGES``); a missing one is a :class:`SlimError`."""
@@ -142,6 +146,26 @@ def backend(name: str) -> Backend:
 def engine_builder(name: str) -> EngineBuilder | None:
     """``build_engine`` of a runtime whose engine only the device can build; None for the others."""
     return cast("EngineBuilder | None", getattr(backend(name), "build_engine", None))
+
+
+def options_of(name: str) -> dict[str, tuple[OptionValue, ...]]:
+    """The options of a runtime with the values that are worth a trial on a device, the usual one first."""
+    return dict(getattr(backend(name), "OPTIONS", {}))
+
+
+def require_options(name: str, options: Options) -> None:
+    """Refuse options that a runtime doesn't have, and values that it doesn't know."""
+    known = options_of(name)
+    problems = [f"{key}: unknown.{did_you_mean(key, list(known))}" for key in options if key not in known]
+    problems += [
+        f"{key}: got {value!r}; expected one of {', '.join(map(repr, known[key]))}"
+        for key, value in options.items()
+        # True == 1 in Python, and a count of one is no flag.
+        if key in known and (type(value), value) not in [(type(one), one) for one in known[key]]
+    ]
+    if problems:
+        remedy = f"{name} has the options {', '.join(known)}." if known else f"{name} has no options."
+        raise SlimError("These options can't be used.", culprits=problems, remedy=remedy)
 
 
 def extra_files(spec: BundleSpec) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 
+import click
+
 from yolo_slim.cli.answer import answer, as_yaml
 from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import as_json
@@ -21,9 +23,16 @@ FOUND = ("torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxsl
 
 
 @cli.command()
+@click.option("--host", help="A device over SSH: a name of `yolo-slim device list`, or [user@]host[:port].")
 @as_json
-def doctor(as_json: bool) -> None:
-    """Say what of this machine is fine, what is missing, and what to type: packages, system libraries, GPU."""
+def doctor(host: str | None, as_json: bool) -> None:
+    """Say what of this machine is fine, what is missing, and what to type: packages, system libraries, GPU.
+
+    With --host, say it of a device: what can run a bundle there.
+    """
+    if host:
+        _device_doctor(host, as_json=as_json)
+        return
     from yolo_slim.machine import describe_machine
     from yolo_slim.workspace.job import versions
 
@@ -38,6 +47,34 @@ def doctor(as_json: bool) -> None:
             "This machine can't prune and build yet.",
             culprits=[f"{module}: {problem.fact}" for module, problem in problems.items()],
             remedy="\n".join(remedies),
+        )
+
+
+def _device_doctor(host: str, *, as_json: bool) -> None:
+    """Let a device's own doctor speak."""
+    from yolo_slim.devices import inventory
+    from yolo_slim.devices.ssh.care import examine
+    from yolo_slim.progress import Silent
+
+    address = inventory.address_of(host)
+    found = examine(address, Silent())
+    seen, report = found.seen, found.report
+    folder = f"{seen.about['folder']}, {seen.about['free_mb']} MB free"
+    lines = [f"{'device':<12} {address.typed}, user {seen.about['user']}", f"{'folder':<12} {folder}", *found.text]
+    lines += [f"{'in use':<12} {seen.holder}"] if seen.holder else []
+    values = {"about": seen.about, "kept_mb": seen.sizes, "used_by": seen.holder or None, "doctor": report}
+    answer(values, as_json=as_json, text="\n".join(lines))
+    problems = report.get("problems", [])
+    if problems and not seen.environments and address.python is None:
+        # Its own Python has spoken: what a run needs is installed into an environment.
+        click.echo(
+            f"The first run with --host {host} installs what is missing into an environment of its own.", err=True
+        )
+    elif problems:
+        raise SlimError(
+            f"{address.name} can't run a bundle.",
+            culprits=problems,
+            remedy=f"Begin anew: yolo-slim device clean {host} --all",
         )
 
 

@@ -12,7 +12,10 @@ from yolo_slim.cli import (
     block_costs,
     chain,
     compare,
+    device,
+    device_inventory,
     doctor,
+    estimate,
     nightly,
     nightly_dashboard,
     nightly_history,
@@ -24,7 +27,10 @@ from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
 from yolo_slim.system_libraries import explain_import
 
-COMMANDS = (chain, stages, block_costs, compare, nightly, nightly_dashboard, nightly_history, plans, show, doctor)
+COMMANDS = (
+    chain, stages, block_costs, compare, nightly, nightly_dashboard, nightly_history, plans, show, estimate, doctor,
+    device, device_inventory,
+)  # fmt: skip
 """Importing these modules adds their commands to the group."""
 
 # 128 + SIGINT (2), as shells report it.

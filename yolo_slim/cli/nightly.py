@@ -23,11 +23,12 @@ history_option = click.option(
 class NightlyGroup(Group):
     """A group whose command ``run`` may be left out: ``yolo-slim nightly nightly.yaml``."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; see click."""
-        if args and args[0].endswith((".yaml", ".yml")):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; see click. A file is the matrix of a run."""
+        is_file = args[0].endswith((".yaml", ".yml"))
+        return super().resolve_command(ctx, ["run", *args] if is_file else args)
 
 
 @cli.group(cls=NightlyGroup)
@@ -68,10 +69,51 @@ def run(matrix: Path, against: str | None, is_new: bool, quiet: bool, as_json: b
 @click.option("--out", type=PATH, default=Path("nightly.yaml"), show_default=True, help="File to write.")
 def init(out: Path) -> None:
     """Write an example of a matrix, with comments; it runs as it is, on the built-in example."""
+    write_example(out)
+    click.echo(f"written: {out}\nnow run: yolo-slim nightly {out}")
+
+
+def write_example(out: Path) -> None:
+    """Write the example of a matrix.
+
+    Raises:
+        SlimError: the file exists.
+    """
     from yolo_slim.errors import SlimError
     from yolo_slim.files import write_text
 
     if out.exists():
         raise SlimError(f"{out} exists already.", remedy="Give another name (--out), or remove that file yourself.")
     write_text(out, EXAMPLE.read_text(encoding="utf-8"))
-    click.echo(f"written: {out}\nnow run: yolo-slim nightly {out}")
+
+
+@nightly.command()
+@click.argument("matrix", metavar="FILE", type=PATH)
+@click.argument("before", type=int)
+@click.argument("after", type=int)
+@click.argument("cells", nargs=-1, metavar="[CELL]...")
+@answering
+def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+    """Measure the bundles of the nights BEFORE and AFTER again, in turns: did the bundle move, or the device?
+
+    The answer names what moved with it: weights, settings and code with the bundle, SDKs and system with the device.
+    """
+    from yolo_slim.history.judge import sentence
+    from yolo_slim.nightly import matrix as matrices
+    from yolo_slim.nightly import night
+    from yolo_slim.nightly.bisect import bisect as measure_again
+
+    with listening(quiet=quiet) as listener:
+        loaded = matrices.load(matrix)
+        with night.opened(loaded, command_line()) as history:
+            found = measure_again(loaded, history, before, after, cells, listener)
+    rows = {one.difference.after.cell.name: one for one in found}
+    values = {
+        name: {"conclusion": one.conclusion, "speed": one.speed.to_json(), "accuracy": one.accuracy.to_json()}
+        for name, one in rows.items()
+    }
+    lines = [
+        f"{name}: {one.conclusion}\n  {sentence('speed', one.speed)}\n  {sentence('accuracy', one.accuracy)}"
+        for name, one in rows.items()
+    ]
+    answer(values, as_json=as_json, text="\n".join(lines))

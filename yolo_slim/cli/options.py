@@ -92,6 +92,9 @@ def _reading(types: list[object], *, path: bool) -> dict[str, Any]:
     if any(get_origin(kind) is dict for kind in types):
         return {"multiple": True, "callback": _pairs, "metavar": "KEY=VALUE"}
     lists = [kind for kind in types if get_origin(kind) is list]
+    if types == [bool]:
+        # Not given isn't the same as off: a file may turn it on.
+        return {"is_flag": True, "default": None}
     if not lists:
         return {"type": _type(types[0], path=path)}
     item = _type(get_args(lists[0])[0], path=path)
@@ -114,7 +117,7 @@ def _type(kind: object, *, path: bool) -> click.ParamType[Any, Any]:
 def _help(declared: Setting) -> str:
     """The field's docstring, and its default where that says something."""
     default = declared.default
-    if default in (None, "", [], {}):
+    if default in (None, "", [], {}) or default is False:
         return declared.help
     shown = ",".join(map(str, default)) if isinstance(default, list) else default
     return f"{declared.help} [default: {shown}]"

@@ -83,8 +83,9 @@ def _show_checkpoint(path: Path, *, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", required=False, shell_complete=complete_target)
+@click.option("--devices", is_flag=True, help="Show which devices of your inventory answer, and their targets.")
 @as_json
-def targets(name: str | None, as_json: bool) -> None:
+def targets(name: str | None, devices: bool, as_json: bool) -> None:
     """List the targets, or show the profile of the one called NAME."""
     from yolo_slim.config import targets as profiles
 
@@ -92,5 +93,25 @@ def targets(name: str | None, as_json: bool) -> None:
         value = profiles.load(name).model_dump(exclude_none=True)
         answer(value, as_json=as_json, text=as_yaml(value))
         return
+    if devices:
+        _devices(as_json=as_json)
+        return
     found = {known: profiles.load(known).description for known in profiles.names()}
     answer(found, as_json=as_json, text=in_columns(found.items()))
+
+
+def _devices(*, as_json: bool) -> None:
+    """Ask every device of the inventory at once."""
+    from yolo_slim.devices import inventory
+    from yolo_slim.devices.ssh.care import look_at_all
+
+    known = inventory.load()
+    found = look_at_all({name: entry.address(name) for name, entry in known.items()})
+    said = {name: one.fact if isinstance(one, SlimError) else one.line() for name, one in found.items()}
+    rows = [(name, f"{known[name].target:<18} {text}") for name, text in said.items()]
+    values = {
+        name: {"target": known[name].target, "answers": not isinstance(found[name], SlimError), "text": text}
+        for name, text in said.items()
+    }
+    empty = "You have no devices. Add one: yolo-slim device add NAME HOST --target rpi5"
+    answer(values, as_json=as_json, text=in_columns(rows) if rows else empty)

@@ -11,6 +11,7 @@ from yolo_slim.comparison.networks import Network, representatives, timed_key
 from yolo_slim.comparison.result import Score, Timing
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.base import identity
 from yolo_slim.files import JsonObject, read_json, sha256, write_json
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import ScoredImages, scored_images
@@ -58,7 +59,9 @@ class Meter:
             self.run.context.progress.step(text, 1, 1)
             return True
 
+        device = self.run.context.device
         decides = {"split": self.images.split, "images": len(self.images.paths)}
+        decides |= {} if device.is_here else {"device": device.name}
         inputs = {"bundle": sha256(bundle / "bundle.json"), "data": self.run.context.dataset.digest}
         once(Work(stage="compare-score", folder=folder, decides=decides, inputs=inputs), [out.name], make)
         found = read_json(out)
@@ -90,8 +93,8 @@ class Meter:
     def _timing_settings(self) -> JsonObject:
         """What decides the timings; the device and the versions too, because the figures are theirs."""
         how = self.run.config.validate_.model_dump(include={"min_seconds", "min_queries", "rounds", "busy"})
-        facts = self.run.context.device.facts()
-        return {**how, "machine": facts.model, "threads": facts.cores, "schema": TIMING_SCHEMA}
+        device = self.run.context.device
+        return {**how, **identity(device), "threads": device.facts().cores, "schema": TIMING_SCHEMA}
 
     def _time(self, bundles: Mapping[str, Path]) -> dict[str, Bench]:
         """Time the bundles round by round; raw samples included."""

@@ -6,6 +6,7 @@ more methods, sizes or seeds adds them to those of earlier calls.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 from yolo_slim import preparation
@@ -20,6 +21,7 @@ from yolo_slim.comparison.output import Outcome, write
 from yolo_slim.comparison.request import CompareRequest, checked
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.input_check import require_good_inputs
+from yolo_slim.preparation import Run
 from yolo_slim.progress import Progress
 from yolo_slim.stages import control
 from yolo_slim.sweep.grid import merged
@@ -33,8 +35,15 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
     """
     asked = checked(request)
     folder = asked.folder
-    this = preparation.prepared(asked.config, folder, command=asked.command, progress=progress)
+    this = preparation.prepared(asked.config, folder, command=asked.command, progress=progress, runs_bundles=True)
+    with closing(this.context.device):
+        return _compared(asked, this)
+
+
+def _compared(asked: CompareRequest, this: Run) -> Outcome:
+    """Make and measure every method's networks."""
     require_good_inputs(this)
+    folder = asked.folder
     wanted = cells_of(asked.methods, asked.removed, asked.seeds)
     settings = settings_of(this.config, this.context.dataset.digest)
     with folders.owned(folder, settings) as known:

@@ -76,14 +76,17 @@ class Takes:
         return {name: known[name] for name in self.names} | own | options_in(Sources)
 
 
+DEVICE = ("host", "any_device", "offline", "wait")
+"""Options of the commands that run bundles."""
+
 TAKES = {
-    "run": Takes(("target", "imgsz", "prune", "epochs", "device", "train", "teacher")),
-    "compare": Takes(("target", "imgsz", "epochs", "device", "train"), CompareConfig),
+    "run": Takes(("target", *DEVICE, "imgsz", "prune", "epochs", "device", "train", "teacher")),
+    "compare": Takes(("target", *DEVICE, "imgsz", "epochs", "device", "train"), CompareConfig),
     "prune": Takes(("target", "imgsz", "prune")),
-    "block_costs": Takes(("target", "imgsz", "removed", "runtime", "images")),
+    "block_costs": Takes(("target", *DEVICE, "imgsz", "removed", "runtime", "images")),
     # Without `teacher`, which the command and the API function require as an argument of their own.
     "recover": Takes(("target", "imgsz", "epochs", "device", "train")),
     "export": Takes(("target", "imgsz")),
     "quantize": Takes((), QuantizeFiles),
-    "validate": Takes(("target", "imgsz"), ValidateFiles),
+    "validate": Takes(("target", *DEVICE, "imgsz"), ValidateFiles),
 }

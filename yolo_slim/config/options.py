@@ -17,6 +17,14 @@ class AnyOptions(TypedDict, total=False):
     """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     removed: float | None
@@ -44,6 +52,14 @@ class RunOptions(TypedDict, total=False):
 
     target: str | None
     """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
@@ -67,6 +83,14 @@ class CompareOptions(TypedDict, total=False):
 
     target: str | None
     """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     epochs: int | None
@@ -111,6 +135,14 @@ class BlockCostsOptions(TypedDict, total=False):
 
     target: str | None
     """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     removed: float | None
@@ -177,6 +209,14 @@ class ValidateOptions(TypedDict, total=False):
 
     target: str | None
     """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     pruned: str | Path | None

@@ -207,8 +207,37 @@ class ValidateConfig(Frozen):
     """What happens to a timing that other programs on the device disturbed. ``repeat``: it is repeated up to twice,
     then marked invalid, and the next call measures again. ``mark``: marked invalid at once, and kept. ``refuse``: an
     error."""
+    tune: bool = False
+    """Find the fastest threads and runtime options of every bundle on the device first (docs/tuning.md)."""
+    sustained_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Minutes for which the winner runs on after it was timed: FPS over time, and what heat leaves of it; 0: none."""
     max_images: Annotated[int, Field(ge=0)] = 0
     """Most images that mAP is measured on, the first ones; 0: all."""
+
+
+class EmulateConfig(Frozen):
+    """Whether bundles are tried on an emulated processor of the target (docs/emulated.md)."""
+
+    # Not on and off, which YAML reads as true and false.
+    mode: Literal["auto", "always", "never"] = "auto"
+    """``auto``: where the target isn't there and `yolo-slim device prepare` was run; ``always``: an error where that
+    is impossible."""
+    images: Positive = 8
+    """Number of images that are emulated, spread over those that mAP is measured on. An image takes seconds."""
+
+
+class DeviceConfig(Frozen):
+    """The device that runs the bundles (docs/devices.md). These keys decide no result by themselves."""
+
+    host: Annotated[str | None, Option("host")] = None
+    """Device that runs bundles: a name of `yolo-slim device list`, or ``[user@]host[:port]``; none: this
+    machine."""
+    any_device: Annotated[bool, Option("any_device", flag="--any-device")] = False
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: Annotated[bool, Option("offline")] = False
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: Annotated[bool, Option("wait")] = False
+    """Wait for a device that another run uses; off: that is an error."""
 
 
 class RunConfig(Frozen):
@@ -226,6 +255,8 @@ class RunConfig(Frozen):
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random choice."""
+    device: DeviceConfig = DeviceConfig()
+    """The device that runs the bundles."""
     prune: PruneConfig = PruneConfig()
     """What the prune stage removes."""
     block_costs: BlockCostsConfig = BlockCostsConfig()
@@ -236,5 +267,7 @@ class RunConfig(Frozen):
     """What goes into the ONNX file."""
     quantize: QuantizeConfig = QuantizeConfig()
     """How the int8 and fp16 graphs are made."""
+    emulate: EmulateConfig = EmulateConfig()
+    """Whether bundles are tried on an emulated processor of the target."""
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     """How accuracy and speed are measured."""

@@ -8,8 +8,11 @@ from yolo_slim.config.record import OpenRecord, Record, read_record
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState
 from yolo_slim.runtime.bench import BENCH_SCHEMA, summarize
+from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load, busy_reasons
+from yolo_slim.runtime.readings import Extremes, Range
 from yolo_slim.runtime.selfcheck import ImageCheck
+from yolo_slim.runtime.sustained import Sustained
 
 SAME_VERSION = "Use the same yolo_slim on the device and here."
 
@@ -143,6 +146,14 @@ class Bench(Record):
     """The same after it."""
     load: Load | None = None
     """What else used the cores; null: an earlier version timed it and didn't look."""
+    p50_spread_ms: Range | None = None
+    """Smallest and largest median of ten equal parts of a round, over all rounds, milliseconds; null: not recorded."""
+    cold_start: ColdStart | None = None
+    """First detection of a new process; of several rounds the one with the median total; null: not measured."""
+    sensors: Extremes | None = None
+    """Temperature, clocks, power and fan before, during and after the timing; null: not recorded."""
+    sustained: Sustained | None = None
+    """A run of minutes (``validate.sustained_minutes``), of the winner alone; null: not asked for."""
     machine: DeviceFacts
     """The machine that was timed."""
     runtime: RuntimeRecord
@@ -158,6 +169,8 @@ class Bench(Record):
     @property
     def is_disturbed(self) -> bool:
         """Whether other programs had the cores that the timing needed."""
+        if self.sustained is not None and self.sustained.is_disturbed:
+            return True
         return self.load is not None and bool(busy_reasons(self.load))
 
     @classmethod
@@ -180,3 +193,18 @@ class Bench(Record):
         except (KeyError, TypeError, AttributeError):
             rounds = {}
         return read_record(cls, {**rounds, **_known(cls, value)}, source, SAME_VERSION)
+
+
+def tuning_from_json(value: object) -> str:
+    """The best setting that a device found, or why it kept none, in one line.
+
+    Raises:
+        SlimError: a damaged value.
+    """
+    try:
+        best, gain, reasons = value["best"], float(value["gain"]), value["invalid_reasons"]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        raise SlimError("The device's answer to tune is damaged or incomplete.", remedy=SAME_VERSION) from None
+    if reasons:
+        return f"not tuned: {'; '.join(reasons)}"
+    return f"{best}, {gain:.2f} times as fast as untuned" if gain > 1 else f"{best}: nothing is faster"

@@ -15,6 +15,7 @@ from yolo_slim.bundle import BundleSpec
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
+from yolo_slim.files import JsonObject
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.paired import Paired
@@ -47,6 +48,8 @@ class BenchSettings:
     """A timing that starts or ends hotter doesn't count; None: no limit."""
     repeats: int = 0
     """How often a timing is repeated that other programs on the device disturbed."""
+    minutes: float = 0.0
+    """Duration of a sustained run after the timing; 0: none."""
 
     @classmethod
     def of_round(cls, config: ValidateConfig, max_celsius: float | None) -> BenchSettings:
@@ -66,6 +69,10 @@ class Device(Protocol):
     def name(self) -> str:
         """What people call it: ``this machine``, or its address."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the machine that runs this program."""
+
     def facts(self) -> DeviceFacts:
         """Say what the machine is."""
 
@@ -84,6 +91,15 @@ class Device(Protocol):
 
         Raises:
             SlimError: the build failed.
+        """
+
+    def tune(self, placed: Placed, images: Path) -> str:
+        """Find the threads and options that a bundle runs fastest with, and keep them there; say which.
+
+        A bundle that was tuned on this device before stays as it is. Where the timings don't count, nothing is kept.
+
+        Raises:
+            SlimError: it can't run.
         """
 
     def check(self, placed: Placed) -> SelfCheck:
@@ -123,6 +139,12 @@ class Device(Protocol):
 
     def close(self) -> None:
         """End the connection and remove what was put there."""
+
+
+def identity(device: Device) -> JsonObject:
+    """Tell a device from others, for results that hold on it alone; boards of one model are told apart by name."""
+    value: JsonObject = {"machine": device.facts().model}
+    return value if device.is_here else {**value, "device": device.name}
 
 
 def can_run(device: Device, spec: BundleSpec, profile: Profile) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
-from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
+from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck, tuning_from_json
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.runtime.infer import ImageDetections, detections_from_json
@@ -61,6 +61,9 @@ class Shell(Protocol):
 class CommandDevice:
     """A machine that has yolo_slim's runtime: each bundle runs in a process of its own."""
 
+    is_here = False
+    """Whether it is the machine that runs this program."""
+
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
 
@@ -86,6 +89,11 @@ class CommandDevice:
         """Build the engine, see ``python -m yolo_slim.runtime build``."""
         self.shell.run("build", placed.path)
 
+    def tune(self, placed: Placed, images: Path) -> str:
+        """Tune a bundle, see ``python -m yolo_slim.runtime tune``."""
+        found = self.shell.ask("tune", placed.path, "--images", self.shell.images_path(images), "--quiet")
+        return tuning_from_json(found)
+
     def check(self, placed: Placed) -> SelfCheck:
         """Run the bundle's self-check."""
         return SelfCheck.from_device(self.shell.ask("check", placed.path, "--quiet"))
@@ -96,10 +104,11 @@ class CommandDevice:
         return detections_from_json(self.shell.ask("infer", *given, option="--out"), f"The answer of {self.name}")
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
-        """Time a bundle with its own number of threads, or as many as there are cores."""
+        """Time a bundle as it runs there: with the threads that were tuned, else its own, at most one a core."""
         limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
         length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
-        length += ["--repeat", str(settings.repeats), *self._threads(placed.spec.threads)]
+        length += ["--repeat", str(settings.repeats)]
+        length += ["--minutes", str(settings.minutes)] if settings.minutes else []
         found = self.shell.ask(
             "bench", placed.path, "--images", self.shell.images_path(images), *length, *limit, "--quiet"
         )
@@ -114,14 +123,14 @@ class CommandDevice:
         """End the connection and remove what was put there."""
         self.shell.close()
 
-    @cached_property
-    def _cores(self) -> int | None:
-        return self.facts().cores
-
     def _threads(self, wanted: int | None) -> list[str]:
         """The option for a number of threads: at most one a core; None: all cores."""
         counts = [count for count in (wanted, self._cores) if count is not None]
         return ["--threads", str(min(counts))] if counts else []
+
+    @cached_property
+    def _cores(self) -> int | None:
+        return self.facts().cores
 
 
 def failed(shell: Shell, arguments: tuple[str, ...], status: int, errors: str) -> SlimError:

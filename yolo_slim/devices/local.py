@@ -57,5 +57,7 @@ class LocalShell:
 class LocalDevice(CommandDevice):
     """The machine that runs this program."""
 
+    is_here = True
+
     def __init__(self) -> None:
         super().__init__(LocalShell())

@@ -24,9 +24,10 @@ GRAPHS = {
     # TensorRT fuses another placement of Q/DQ pairs than ONNX Runtime.
     BuildName("tensorrt", "int8"): TENSORRT_INT8,
 }
-"""Builds that start from a quantized graph; all others from the float one. NCNN's converter makes its own fp16."""
-NO_END2END = ("ncnn",)
-"""Runtimes without the top-k operations of an end2end graph."""
+"""Builds that start from a quantized graph; all others from the float one. NCNN's and MNN's converters make their own
+fp16, and MNN's its own int8."""
+NO_END2END = ("ncnn", "mnn")
+"""Runtimes that don't have the top-k operations of an end2end graph, or were never tried with them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from yolo_slim.backends import backend, engine_builder, extra_files
 from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import Bundle, BundleSpec, pack, write_bundle_json
 from yolo_slim.config.profile import Profile
-from yolo_slim.export import device_wheel
+from yolo_slim.devices import device_wheel
 from yolo_slim.export.builds import SELFCHECK_IMAGES, archive_of
 from yolo_slim.files import JsonObject, fresh_folder, sha256
 from yolo_slim.models.exported import GraphLayout

@@ -41,12 +41,12 @@ def export(history: History, out: Path) -> int:
 def _lines(history: History) -> Iterator[dict[str, Any]]:
     yield HEAD
     for night in history.nights():
-        yield {"kind": "night", **night.to_json()}
+        yield {"kind": "night", "row": night.to_json()}
     for run in history.runs():
         parts = {kind: history.payload(run.uid, kind) for kind in PAYLOADS}
         yield {"kind": "run", "row": run.to_json(), "parts": {key: part for key, part in parts.items() if part}}
     for baseline in history.baselines():
-        yield {"kind": "baseline", **baseline.to_json()}
+        yield {"kind": "baseline", "row": baseline.to_json()}
 
 
 def read_in(history: History, source: Path) -> Counter[str]:
@@ -85,11 +85,11 @@ def _checked_kind(value: Any, *, first: bool) -> str:
         raise SlimError("A newer yolo_slim exported this history.", remedy="Update yolo_slim.")
     if first != (value.get("kind") == "history"):
         raise ValueError(value.get("kind"))
-    return str(value.pop("kind"))
+    return str(value["kind"])
 
 
 def _add_night(history: History, value: Any, number_of: dict[str, int], renumbered: dict[int, int]) -> bool:
-    night = Night.model_validate_json(json.dumps(value))
+    night = Night.model_validate_json(json.dumps(value["row"]))
     if known := number_of.get(night.uid):
         renumbered[night.number] = known
         return False
@@ -107,5 +107,5 @@ def _add_run(history: History, value: Any, renumbered: dict[int, int]) -> bool:
 
 
 def _add_baseline(history: History, value: Any) -> bool:
-    one = Baseline.model_validate_json(json.dumps(value))
+    one = Baseline.model_validate_json(json.dumps(value["row"]))
     return history.add_baseline(one.cell, one.run, one.reason, one.at)

@@ -144,7 +144,7 @@ def _judgement(case: Case) -> Judgement:
     # What became worse is said even where the other half has no answer.
     first: Status | None = "worse" if "worse" in answered else case.status
     answered_as: Status = next((answer for answer in ORDER if answer in answered), "unknown")
-    texts = [_sentence(name, one) for name, one in parts if one]
+    texts = [sentence(name, one) for name, one in parts if one]
     if case.device_changed and case.device_change is not None:
         texts.append(f"the device changed: the reference itself is {_percent(case.device_change)}")
     return Judgement(
@@ -159,7 +159,7 @@ def _judgement(case: Case) -> Judgement:
     )
 
 
-def _sentence(name: str, found: Compared) -> str:
+def sentence(name: str, found: Compared) -> str:
     """Say what one comparison found."""
     if name == "speed":
         span = f"{found.lowest:+.1%} to {found.highest:+.1%}"

@@ -164,7 +164,7 @@ def device_change(earlier_ms: Sequence[float], tonight_ms: float, smallest: floa
     middle = float(np.median(logs))
     moved = float(np.log(tonight_ms)) - middle
     scatter = MAD_TO_SIGMA * float(np.median(np.abs(logs - middle))) if len(logs) >= FEWEST_NIGHTS else 0.0
-    return float(np.expm1(moved)), abs(moved) > max(np.log1p(smallest), SIGMAS * scatter)
+    return float(np.expm1(moved)), bool(abs(moved) > max(np.log1p(smallest), SIGMAS * scatter))
 
 
 def change_points(values: Sequence[float]) -> list[int]:

@@ -7,7 +7,6 @@ read in another way than Ultralytics reads them make every figure wrong alike. B
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.images import ScoredImages, choose_split, scored_images
+from yolo_slim.measuring.images import ScoredImages, choose_split, scored_images, spread
 from yolo_slim.progress import Progress
 
 if TYPE_CHECKING:
@@ -67,12 +66,6 @@ class ControlCheck(Record):
 def allowed_difference(images: int) -> float:
     """How far the two mAPs of so many images may be apart."""
     return max(MOST_DIFFERENCE, BY_ONE_IMAGE / images)
-
-
-def spread(images: Sequence[Path], most: int) -> list[Path]:
-    """Up to ``most`` images at equal distances, in their order."""
-    count = min(most, len(images))
-    return [images[number * len(images) // count] for number in range(count)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.backends import engine_builder
+from yolo_slim.backends import engine_builder, options_of
 from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import open_bundle
 from yolo_slim.devices.base import Placed
@@ -43,6 +43,15 @@ def place_bundles(networks: Networks, setup: Setup) -> dict[BuildKey, Placed]:
             setup.progress.say(f"validate: build the engine of {key} on {setup.device.name}")
             setup.device.build(one)
     return placed
+
+
+def tune_bundles(placed: Mapping[BuildKey, Placed], setup: Setup) -> None:
+    """Let the device find how each bundle runs fastest; an engine of its own has nothing to tune."""
+    for key, one in placed.items():
+        if options_of(key.build.runtime):
+            setup.progress.say(f"validate: tune {key} on {setup.device.name}")
+            found = setup.device.tune(one, setup.images.folder)
+            setup.progress.say(f"validate: {key}: {found}")
 
 
 def detect_bundles(networks: Networks, placed: Mapping[BuildKey, Placed], setup: Setup) -> dict[BuildKey, Answers]:

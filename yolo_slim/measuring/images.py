@@ -76,6 +76,23 @@ def _classes(dataset: Dataset, image: Path) -> set[int]:
         return set()
 
 
+def spread(images: Sequence[Path], most: int) -> list[Path]:
+    """Up to ``most`` images at equal distances, in their order: neighbours may be of one scene."""
+    count = min(most, len(images))
+    return [images[number * len(images) // count] for number in range(count)]
+
+
+def sample(dataset: Dataset, config: ValidateConfig, most: int) -> Dataset:
+    """Up to ``most`` labelled images, spread over those that are scored, as a data set of their split alone.
+
+    Raises:
+        SlimError: see :func:`choose_split`.
+    """
+    split = choose_split(dataset, config)
+    labelled = [path for path in dataset.splits[split][: config.max_images or None] if has_labels(path)]
+    return replace(dataset, splits={split: spread(labelled, most)}, problems={})
+
+
 def choose_split(dataset: Dataset, config: ValidateConfig) -> str:
     """Choose the split that mAP is measured on; ``auto`` takes test where that has labels, else val.
 

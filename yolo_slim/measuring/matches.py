@@ -125,7 +125,7 @@ class _Class:
     def __init__(self, image: NDArray[np.int64], correct: NDArray[np.bool_], label_image: NDArray[np.int64]) -> None:
         self.image, self.label_image = image, label_image
         # Between two right ones, wrong detections only lower the precision: the first and the last of them say it all.
-        right = correct.any(axis=1)
+        right: NDArray[np.bool_] = np.asarray(correct.any(axis=1))
         kept = right.copy()
         kept[:-1] |= right[1:]
         kept[-1:] = True

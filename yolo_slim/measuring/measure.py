@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.measuring.accuracy import Accuracy, score
 from yolo_slim.measuring.builds import MeasuredBuild, measure_builds
-from yolo_slim.measuring.detect import Answers, detect_bundles, detect_rungs, place_bundles
+from yolo_slim.measuring.detect import Answers, detect_bundles, detect_rungs, place_bundles, tune_bundles
 from yolo_slim.measuring.ladder import ScoredRung, ladder
 from yolo_slim.measuring.networks import Networks, Setup
 
@@ -40,6 +40,8 @@ def measure(networks: Networks, config: ValidateConfig, setup: Setup) -> Measure
     names, truths = networks.weights["control"].names, setup.images.truths
     rungs = detect_rungs(networks, setup)
     placed = place_bundles(networks, setup)
+    if config.tune:
+        tune_bundles(placed, setup)
     bundles = detect_bundles(networks, placed, setup)
 
     def scored(answers: Answers) -> Accuracy:

@@ -15,7 +15,9 @@ from typing import TypeVar
 import numpy as np
 
 from yolo_slim.devices.answers import Bench, StageSamples
+from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import busiest
+from yolo_slim.runtime.readings import Range, range_of, widest
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -72,10 +74,23 @@ def merged(rounds: Sequence[Bench]) -> Bench:
             "seconds": sum(one.seconds for one in rounds),
             "before": rounds[0].before,
             "peak_memory_mb": max(memory, default=None),
+            "p50_spread_ms": _spanned(one.p50_spread_ms for one in rounds),
+            "cold_start": _median_start([one.cold_start for one in rounds if one.cold_start]),
+            "sensors": widest(one.sensors for one in rounds if one.sensors),
             "load": busiest(one.load for one in rounds if one.load),
             "invalid_reasons": tuple(_one_of_a_kind(reason for one in rounds for reason in one.invalid_reasons)),
         }
     )
+
+
+def _spanned(ranges: Iterable[Range | None]) -> Range | None:
+    """The smallest and the largest value of several rounds."""
+    return range_of(value for one in ranges if one for value in (one.lowest, one.highest))
+
+
+def _median_start(starts: Sequence[ColdStart]) -> ColdStart | None:
+    """The start whose total is in the middle, the quicker one of two."""
+    return sorted(starts, key=lambda one: one.total_ms)[(len(starts) - 1) // 2] if starts else None
 
 
 def _one_of_a_kind(reasons: Iterable[str]) -> list[str]:

@@ -12,6 +12,7 @@ from yolo_slim.config.run import ValidateConfig
 from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Device, Placed, celsius_limit
 from yolo_slim.errors import SlimError
+from yolo_slim.measuring.networks import Setup
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -53,6 +54,17 @@ class Timer(Generic[Key]):
             # The pauses didn't help. Repeating every later timing would only cost minutes.
             self.settings = replace(self.settings, repeats=0)
         return found
+
+
+def run_on(placed: Placed, config: ValidateConfig, setup: Setup) -> Bench:
+    """Time one bundle for ``validate.sustained_minutes`` more; what disturbs it is treated as in any timing.
+
+    Raises:
+        SlimError: as :meth:`Timer.__call__`.
+    """
+    timer = Timer.of(config, setup.device, setup.profile, {"": placed}, setup.images.folder)
+    timer.settings = replace(timer.settings, minutes=config.sustained_minutes)
+    return timer("")
 
 
 def is_kept(bench: Bench, config: ValidateConfig) -> bool:

@@ -12,6 +12,7 @@ from yolo_slim.devices.connect import connect
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.nightly.cells import Cells, Work, attempt
+from yolo_slim.nightly.matrix import Matrix, Plan
 from yolo_slim.nightly.measure import Meter
 from yolo_slim.progress import Progress
 from yolo_slim.sweep.executors import Finished, run_here
@@ -25,18 +26,27 @@ def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None
     remote = {host: group for host, group in groups.items() if host is not None}
     if remote:
         with ThreadPoolExecutor(len(remote)) as pool:
-            running = [pool.submit(_measure_group, host, group, cells, progress) for host, group in remote.items()]
+            running = [pool.submit(_measure_group, group, cells, progress) for group in remote.values()]
         for future in running:
             future.result()
     # After the others, because their scoring would disturb this machine's timings.
     if None in groups:
-        _measure_group(None, groups[None], cells, progress)
+        _measure_group(groups[None], cells, progress)
 
 
-def _measure_group(host: str | None, works: Sequence[Work], cells: Cells, progress: Progress) -> None:
+def open_device(plan: Plan, progress: Progress) -> Device:
+    """Open the device of a plan's cells.
+
+    Raises:
+        SlimError: it isn't known, can't be reached or used, or isn't the target.
+    """
+    return connect(plan.config.device.model_copy(update={"host": plan.host}), plan.profile, progress)
+
+
+def _measure_group(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure the cells of one device, one after the other."""
     try:
-        device = attempt(connect, host)
+        device = attempt(lambda plan: open_device(plan, progress), works[0].chain.plan)
     except SlimError as error:
         cells.fail([work.cell for work in works], error, "missing")
         return
@@ -62,14 +72,17 @@ def _log(folder: Path, work: Work) -> Path:
 
 def _meter(work: Work, device: Device, cells: Cells, progress: Progress) -> Meter:
     """What one cell is measured with."""
-    plan = work.chain.plan
+    return meter_of(work.chain.plan, device, cells.matrix, work.chain.folder / "nightly", progress)
+
+
+def meter_of(plan: Plan, device: Device, matrix: Matrix, folder: Path, progress: Progress) -> Meter:
+    """What the cells of one plan are measured with; links to the images are made in ``folder``."""
     dataset = load_dataset(Path(plan.config.data))
-    images = scored_images(dataset, plan.config.validate_, work.chain.folder / "nightly")
     return Meter(
         device=device,
         profile=plan.profile,
-        images=images,
+        images=scored_images(dataset, plan.config.validate_, folder),
         names=dataset.names,
-        timing=cells.matrix.config.timing,
+        timing=matrix.config.timing,
         progress=progress,
     )

@@ -20,6 +20,7 @@ from yolo_slim.measuring.rounds import merged, time_in_rounds
 from yolo_slim.measuring.timer import Timer
 from yolo_slim.progress import Progress
 from yolo_slim.runtime.arguments import REPEATS
+from yolo_slim.runtime.decode import Detections
 
 CANDIDATE, REFERENCE = "candidate", "reference"
 Pair = Mapping[str, Bench]
@@ -62,17 +63,26 @@ class Meter:
             SlimError: the device can't run one of them.
         """
         bundles = {CANDIDATE: candidate} | ({REFERENCE: reference} if reference else {})
-        placed = {key: self._place(bundle) for key, bundle in bundles.items()}
-        self.progress.step(f"nightly: detect: {label}", 0, 1)
-        answers = [one.detections for one in self.device.infer(placed[CANDIDATE], self.images.folder)]
-        self.progress.step(f"nightly: detect: {label}", 1, 1)
+        placed = {key: self.place(bundle) for key, bundle in bundles.items()}
+        answers = self.detect(placed[CANDIDATE], label)
         files = placed[CANDIDATE].spec
         return Measured(
             accuracy=score(self.images.truths, answers, dict(self.names)),
-            matches=Matches.of(self.images.paths, self.images.truths, answers),
+            matches=self.matches(answers),
             timing=self.time(placed, is_decided, label),
             size_mb=sum(files.files[name]["size_bytes"] for name in files.model.values()) / 1e6,
         )
+
+    def detect(self, placed: Placed, label: str) -> list[Detections]:
+        """Detect in every image."""
+        self.progress.step(f"nightly: detect: {label}", 0, 1)
+        answers = [one.detections for one in self.device.infer(placed, self.images.folder)]
+        self.progress.step(f"nightly: detect: {label}", 1, 1)
+        return answers
+
+    def matches(self, answers: list[Detections]) -> Matches:
+        """Hold detections against the labels."""
+        return Matches.of(self.images.paths, self.images.truths, answers)
 
     def time(self, placed: Mapping[str, Placed], is_decided: IsDecided, label: str) -> Timing:
         """Time the bundles in turns until the answer is clear, or to the limit; one alone gets the first rounds."""
@@ -93,7 +103,12 @@ class Meter:
         self.progress.step(f"nightly: time {label}", looks[-1], looks[-1])
         return _timing(pairs, fewest=looks[0])
 
-    def _place(self, bundle: Path) -> Placed:
+    def place(self, bundle: Path) -> Placed:
+        """Bring a bundle to the device, and build its engine there.
+
+        Raises:
+            SlimError: the device can't run it.
+        """
         placed = self.device.put(bundle)
         if not can_run(self.device, placed.spec, self.profile):
             raise SlimError(

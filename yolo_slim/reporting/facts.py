@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from yolo_slim import files
+from yolo_slim.verdict.emulated import proof
 from yolo_slim.verdict.result import Build, Gate, Result
 
 NOT_MEASURED = "not measured"
@@ -25,7 +26,13 @@ def signed(value: float | None, pattern: str = "+.4f") -> str:
 
 
 def verdict_text(result: Result) -> str:
-    """Explain the verdict in one sentence."""
+    """Explain the verdict in a sentence, and in another one what an emulated processor proved."""
+    found = proof(result)
+    return " ".join([_judgement(result), *([f"{found[0].upper()}{found[1:]}."] if found else [])])
+
+
+def _judgement(result: Result) -> str:
+    """Explain the verdict by its gates."""
     gates = result.verdict.gates
     failed, unproven = _names(gates, "fail"), _names(gates, "unproven")
     if not gates:

@@ -11,12 +11,13 @@ from markupsafe import Markup
 from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
-from yolo_slim.reporting import changes, facts
+from yolo_slim.reporting import changes, estimates, facts, timings
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.pages import data_uri, environment
-from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, latency_histogram
+from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, fps_over_time, latency_histogram
 from yolo_slim.reporting.text import speed_machine
 from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
+from yolo_slim.verdict.emulated import EMULATED_GATE
 from yolo_slim.verdict.result import Build, ClassAccuracy, Gate, Result
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -64,9 +65,14 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         highest=max([rung.map50_95 for rung in result.ladder], default=0.0) or 1.0,
         speed_machine=speed_machine(result),
         scatter=_scatter(result),
+        estimates=estimates,
         stages=STAGES,
         remark=facts.timing_remark,
         histogram=_histogram(result),
+        timings=timings.rows(result.builds),
+        sustained=timings.sustained_of(result),
+        sustained_text=timings.sustained_text,
+        fps_over_time=fps_over_time,
         sizes=changes.sizes(result),
         widest=max((row.before for row in result.widths), default=1),
         classes=_classes(result),
@@ -90,6 +96,8 @@ def _ran(bench: Bench) -> str:
 
 def _gate_meaning(gate: Gate) -> str:
     """A gate's name in words."""
+    if gate.name.startswith(EMULATED_GATE):
+        return "problems of the bundle on the emulated processor, at most"
     return f"mAP50-95 lost at the rung {gate.rung}, at most" if gate.rung else GATES.get(gate.name, "")
 
 

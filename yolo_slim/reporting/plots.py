@@ -16,6 +16,7 @@ from yolo_slim.devices.answers import Bench
 from yolo_slim.measuring.block_costs import MeasuredBlock
 from yolo_slim.reporting.charts.chart import Chart, Interval
 from yolo_slim.reporting.charts.style import SYMBOLS, Ink, Series
+from yolo_slim.runtime.sustained import Point
 from yolo_slim.verdict.result import Build
 
 BINS = 96
@@ -168,6 +169,18 @@ def latency_histogram(builds: Sequence[Build]) -> Markup:
     edges = np.linspace(0, end, BINS + 1)
     tallest = max(float(_shares(edges, samples).max()) for _, samples in series)
     return Markup("").join(_histogram(key, samples, edges, tallest * 1.05) for key, samples in series)
+
+
+def fps_over_time(points: Sequence[Point]) -> Markup:
+    """Frames per second of a sustained run, minute by minute, from 0 up."""
+    minutes, fps = [point.seconds / 60 for point in points], [point.fps for point in points]
+    chart = Chart("Frames per second over time, from 0 up", x="minutes", y="FPS", height=260)
+    chart.show(y=(0.0, 1.08 * max(fps)))
+    series = Series(name="frames per second", ink="slim", symbol="line")
+    tips = [f"{at:.1f} minutes\n{value:.1f} FPS" for at, value in zip(minutes, fps, strict=True)]
+    chart.line(series, minutes, fps)
+    chart.points(series, minutes, fps, tips, size=5)
+    return chart.markup()
 
 
 def _histogram(key: BuildKey, samples: NDArray[np.float64], edges: NDArray[np.float64], top: float) -> Markup:

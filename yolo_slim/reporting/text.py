@@ -5,7 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
+from yolo_slim.measuring.estimate import Estimate
+from yolo_slim.reporting import estimates
 from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
+from yolo_slim.reporting.timings import sustained_of, sustained_text
+from yolo_slim.verdict.emulated import proof
 from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
 COLUMNS = 90
@@ -15,9 +20,10 @@ UNPROVEN = "unproven"
 
 def summary(result: Result) -> str:
     """Show ladder, builds, gates and verdict, at most :data:`COLUMNS` wide."""
-    parts = [*_ladder(result), "", *_speed(result), "", *_gates(result.verdict.gates)]
+    parts = [*_ladder(result), "", *_speed(result), "", *_emulated(result.emulated), *estimated(result.estimates)]
+    parts += _gates(result.verdict.gates)
     parts += [line for note in result.notes for line in wrapped(note, "Note: ")]
-    return "\n".join([*parts, "", f"VERDICT: {result.verdict.status}"])
+    return "\n".join([*parts, "", ": ".join(filter(None, [f"VERDICT: {result.verdict.status}", proof(result)]))])
 
 
 def _ladder(result: Result) -> list[str]:
@@ -38,6 +44,37 @@ def _speed(result: Result) -> list[str]:
         *wrapped("" if target.is_measured else f"this is not {target.name}: speed there is unproven", "  "),
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
+        *_winner(result),
+    ]
+
+
+def estimated(found: Sequence[Estimate]) -> list[str]:
+    """Show estimates, and a blank line behind them; nothing where there are none."""
+    if not found:
+        return []
+    return [*wrapped(estimates.title(found)), table(estimates.HEAD, [estimates.cells(one) for one in found]), ""]
+
+
+def _winner(result: Result) -> list[str]:
+    """The winner's first detection, and its run of minutes."""
+    start = result.best.bench.cold_start if result.best and result.best.bench else None
+    lines = [f"first detection {start.total_ms:.0f} ms after the start of its process"] if start else []
+    found = sustained_of(result)
+    lines += [sustained_text(found)] if found else []
+    return [line for text in lines for line in wrapped(text, f"  {result.winner}: ")]
+
+
+def _emulated(emulated: Emulated | None) -> list[str]:
+    """What the bundles did on an emulated processor."""
+    if emulated is None:
+        return []
+    images = f"{len(emulated.images)} {emulated.split} images"
+    head = ["build", "agree", "differ", "score", "IoU", "mAP there", "here", "MB", ""]
+    return [
+        *wrapped(f"Emulated: {emulated.model}, {images}; detections compared with this machine's"),
+        table(head, [_emulated_build(build) for build in emulated.builds]),
+        *_explained((str(build.key), "; ".join(build.problems)) for build in emulated.builds),
+        "",
     ]
 
 
@@ -109,6 +146,20 @@ def _build(build: Build, result: Result) -> list[str]:
         number(build.size_mb, ".2f", UNPROVEN),
         number(build.map50_95, ".4f", UNPROVEN),
         mark if not bench or bench.is_valid else "invalid",
+    ]
+
+
+def _emulated_build(build: EmulatedBuild) -> list[str]:
+    return [
+        _short(str(build.key)),
+        str(build.matched),
+        str(build.unmatched),
+        number(build.largest_score_difference, ".4f", "-"),
+        number(build.lowest_iou, ".3f", "-"),
+        number(build.map50_95, ".4f", UNPROVEN),
+        number(build.workstation_map50_95, ".4f", UNPROVEN),
+        number(build.peak_memory_mb, ".0f", "-"),
+        build.status,
     ]
 
 

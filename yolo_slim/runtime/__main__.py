@@ -10,17 +10,18 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
-from yolo_slim.files import write_json
+from yolo_slim.files import read_json, write_json
 from yolo_slim.runtime.arguments import make_parser
 from yolo_slim.system_libraries import explain_import
 
 if TYPE_CHECKING:
+    from yolo_slim.backends import Options
     from yolo_slim.runtime.sources import Skipped
 
 EXIT_INTERRUPTED = 130
@@ -78,7 +79,7 @@ def check(args: argparse.Namespace) -> int:
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import selfcheck
 
-    report = selfcheck.check(open_bundle(args.bundle), args.threads)
+    report = selfcheck.check(open_bundle(args.bundle), args.threads, _options(args))
     _answer(args, report.to_json(), report.as_text())
     return EXIT_OK if report.is_passed else EXIT_FAIL
 
@@ -87,17 +88,49 @@ def bench(args: argparse.Namespace) -> int:
     """Measure the bundle's speed. Exit code 1: the timing doesn't count: the device throttled, was too hot or busy."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
+    from yolo_slim.runtime.bench_text import as_text, progress
+    from yolo_slim.runtime.cold_start import Stopwatch
     from yolo_slim.runtime.detector import Detector
     from yolo_slim.runtime.sources import Skipped
+    from yolo_slim.runtime.sustained import Sustained, sustain
 
-    bundle, skipped = open_bundle(args.bundle), Skipped()
+    watch, skipped, seconds = Stopwatch(), Skipped(), args.minutes * 60
+    bundle = watch.load(lambda: open_bundle(args.bundle))
     images = timing.bench_images(bundle, args.images, skipped)
     _warn(args, skipped)
-    with Detector(bundle, args.threads) as detector:
+    line = _progress_line(args)
+    with watch.load(lambda: Detector(bundle, args.threads, _options(args))) as detector:
+        cold_start = watch.first_frame(detector.detect, images[0]) if images else None
         limits = {"min_queries": args.queries, "min_seconds": args.seconds, "max_celsius": args.max_celsius}
         result = timing.repeated(lambda: timing.bench(detector, images, **limits), args.repeat)
-    _answer(args, result.to_json(), timing.as_text(result))
+        if seconds:
+
+            def run_on() -> Sustained:
+                return sustain(detector, images, seconds, on_point=lambda point: line(progress(point, seconds)))
+
+            result = result.with_sustained(timing.repeated(run_on, args.repeat))
+    result = replace(result, cold_start=cold_start)
+    _answer(args, result.to_json(), as_text(result))
     return EXIT_OK if result.is_valid else EXIT_FAIL
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Find the fastest threads and runtime options on this machine and keep them. Exit code 1: the device was busy."""
+    from yolo_slim.bundle import open_bundle
+    from yolo_slim.runtime import tuned
+    from yolo_slim.runtime.tune import tune as search
+    from yolo_slim.runtime.tune_process import Processes
+
+    bundle = open_bundle(args.bundle)
+    kept = tuned.load(bundle)
+    if kept.setting and not args.force:
+        value = {**read_json(bundle.folder / tuned.FILE), "kept": True}
+        _answer(args, value, f"tuned already: {kept}; --force tunes again")
+        return EXIT_OK
+    run = Processes(bundle=bundle, images=args.images, seconds=args.seconds)
+    report = search(bundle, run.time_once, run.is_right, _progress_line(args))
+    _answer(args, report.to_json(), report.as_text())
+    return EXIT_FAIL if report.invalid_reasons else EXIT_OK
 
 
 def detect(args: argparse.Namespace) -> int:
@@ -167,8 +200,15 @@ def camera(args: argparse.Namespace) -> int:
     return run(args, args.typed)
 
 
-COMMANDS = (doctor, build, check, bench, detect, infer, pair, camera)
+COMMANDS = (doctor, build, check, tune, bench, detect, infer, pair, camera)
 """Name and docstring of each are the command's name and help."""
+
+
+def _options(args: argparse.Namespace) -> Options | None:
+    """The options that were given, none where the tuned ones are left out; None: the tuned ones."""
+    from yolo_slim.runtime.tuned import parse_options
+
+    return parse_options(args.option) if args.option or args.untuned else None
 
 
 def _answer(args: argparse.Namespace, value: object, text: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn
 
+from yolo_slim.errors import EXIT_BAD_INPUT
 from yolo_slim.runtime.camera.arguments import add_camera_options
 
 PROG = "python -m yolo_slim.runtime"
@@ -18,9 +20,17 @@ REPEATS = 2
 Command = Callable[[argparse.Namespace], int]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are two lines: what is wrong, and where to read more."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        self.exit(EXIT_BAD_INPUT, f"{message[:1].upper()}{message[1:]}\nSee `{self.prog} --help`.\n")
+
+
 def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
     """The parser of all commands; ``args.run`` is the function of the chosen one."""
-    parser = argparse.ArgumentParser(prog=PROG, description="Run a yolo_slim bundle on this device.")
+    parser = Parser(prog=PROG, description="Run a yolo_slim bundle on this device.")
     choice = parser.add_subparsers(required=True, metavar="COMMAND")
     for run in commands:
         name, text = run.__name__, run.__doc__ or ""
@@ -61,13 +71,35 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _add_threads(parser)
 
 
-def _bench(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--untuned", action="store_true", help="leave out what `tune` found on this machine")
+    option = "an option of the runtime, such as spinning=off, in place of the tuned ones; may be repeated"
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=option)
+
+
+def _check_and_options(parser: argparse.ArgumentParser) -> None:
     _check(parser)
+    _add_options(parser)
+
+
+def _tune(parser: argparse.ArgumentParser) -> None:
+    _add_bundle(parser)
+    _add_json(parser)
+    parser.add_argument("--images", metavar="SRC", type=_source, help="image, folder or video (default: the bundle's)")
+    seconds = "shortest duration of one timing in seconds (default: 1)"
+    parser.add_argument("--seconds", type=_positive, default=1.0, help=seconds)
+    parser.add_argument("--force", action="store_true", help="tune again even if it was tuned on this machine")
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _check_and_options(parser)
     first = f"of which the first {MAX_BENCH_IMAGES} frames are used"
     images = f"image, folder or video, {first} (default: the bundle's self-check images)"
     parser.add_argument("--images", metavar="SRC", type=_source, help=images)
     parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
     parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
+    minutes = "then run for M minutes: FPS over time, and what is left of them at the end (default: 0, don't)"
+    parser.add_argument("--minutes", type=_not_negative, default=0.0, metavar="M", help=minutes)
     repeat = f"time a busy device again, up to N times (default: {REPEATS})"
     parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
@@ -105,7 +137,8 @@ def _pair(parser: argparse.ArgumentParser) -> None:
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "doctor": _doctor,
     "build": _build,
-    "check": _check,
+    "check": _check_and_options,
+    "tune": _tune,
     "bench": _bench,
     "detect": _detect,
     "infer": _infer,
@@ -134,6 +167,10 @@ def _count_or_none(text: str) -> int:
 
 def _positive(text: str) -> float:
     return float(_checked(text, 0 < float(text) < float("inf"), "a positive number"))
+
+
+def _not_negative(text: str) -> float:
+    return float(_checked(text, 0 <= float(text) < float("inf"), "a number of at least 0"))
 
 
 def _share(text: str) -> float:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
-from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, read_state, throttle_reasons
+from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, throttle_reasons
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
+from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load, busy_reasons, load_since, start
 from yolo_slim.runtime.machine_check import unmet
+from yolo_slim.runtime.readings import Extremes, Range, Watch
 from yolo_slim.runtime.selfcheck import FOLDER
 from yolo_slim.runtime.sources import Skipped, frames
+from yolo_slim.runtime.sustained import Sustained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +43,19 @@ PAUSE_S = 5.0
 """Wait before a busy machine is timed again: most disturbances are short."""
 UNMET = "unmet_requirements"
 """Key of ``machine`` in a result: what the bundle requires and this machine isn't."""
+SPREAD_PARTS = 10
 FPS_MEANS = "1000 / median end-to-end latency in ms (pre + infer + post; reading the frame is not included)"
+
+
+class Disturbed(Protocol):
+    """A timing that other programs may have spoiled."""
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether they did."""
+
+
+Timing = TypeVar("Timing", bound=Disturbed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +104,18 @@ class BenchResult:
     """The same when it ended."""
     load: Load
     """What else used the cores in between."""
+    p50_spread_ms: Range
+    """Smallest and largest median latency of ten equal parts of the run, milliseconds."""
+    sensors: Extremes
+    """Smallest and largest temperature, clocks and power, before, during and after the run."""
     peak_memory_mb: float | None
     """Peak resident memory of this process, megabytes."""
     invalid_reasons: tuple[str, ...]
     """Why the run doesn't count; empty: it counts."""
+    cold_start: ColdStart | None = None
+    """How long the process took until its first detection; None: it had run before."""
+    sustained: Sustained | None = None
+    """A run of minutes; None: not asked for."""
 
     @property
     def is_valid(self) -> bool:
@@ -102,7 +125,17 @@ class BenchResult:
     @property
     def is_disturbed(self) -> bool:
         """Return whether other programs had the cores that the run needed."""
-        return bool(busy_reasons(self.load))
+        return bool(busy_reasons(self.load)) or (self.sustained is not None and self.sustained.is_disturbed)
+
+    def with_sustained(self, found: Sustained) -> BenchResult:
+        """Add a run of minutes; what spoiled it spoils the whole."""
+        reasons = [f"in the sustained run: {reason}" for reason in found.invalid_reasons]
+        return replace(
+            self,
+            sustained=found,
+            peak_memory_mb=peak_memory_mb(),
+            invalid_reasons=(*self.invalid_reasons, *reasons),
+        )
 
     def to_json(self) -> JsonObject:
         """Return a JSON value of everything."""
@@ -134,10 +167,11 @@ def bench(
     for index in range(warmup):
         detector.detect(images[index % len(images)])
     threads = detector.describe().threads  # a GPU needs one, whatever the bundle says
-    before, begin = read_state(), start()
-    times, seconds = _timed(detector, images, min_queries, min_seconds)
-    # The load ends here: reading the state starts programs such as vcgencmd.
-    load, after = load_since(begin, threads), read_state()
+    watch = Watch()
+    before, begin = watch.read(), start()
+    times, seconds = _timed(detector, images, watch, min_queries, min_seconds)
+    # The load ends here: reading the sensors starts programs such as vcgencmd.
+    load, after = load_since(begin, threads), watch.read()
     samples = {stage: [getattr(sample, f"{stage}_ms") for sample in times] for stage in STAGES}
     stages = {stage: summarize(values) for stage, values in samples.items()}
     spec = detector.bundle.spec
@@ -158,18 +192,18 @@ def bench(
         before=before,
         after=after,
         load=load,
+        p50_spread_ms=spread(samples["total"]),
+        sensors=watch.extremes(),
         peak_memory_mb=peak_memory_mb(),
         invalid_reasons=(
-            *throttle_reasons(before, after),
-            *_heat_reasons(before, after, max_celsius),
+            *throttle_reasons(before, after, watch.states[1:-1]),
+            *_heat_reasons(before, after, watch.extremes(), max_celsius),
             *busy_reasons(load),
         ),
     )
 
 
-def repeated(
-    time_once: Callable[[], BenchResult], repeats: int, pause: Callable[[float], object] = time.sleep
-) -> BenchResult:
+def repeated(time_once: Callable[[], Timing], repeats: int, pause: Callable[[float], object] = time.sleep) -> Timing:
     """Time again, up to ``repeats`` times, while other programs disturb the timing; the last timing is the answer."""
     result = time_once()
     for _ in range(repeats):
@@ -199,37 +233,31 @@ def bench_images(bundle: Bundle, source: Path | None, skipped: Skipped) -> list[
     return images
 
 
-def as_text(result: BenchResult) -> str:
-    """The stage table for people, then FPS and everything that makes the timing doubtful."""
-    runtime = result.runtime
-    size = "x".join(str(side) for side in result.bundle["imgsz"])
-    lines = [
-        f"{result.bundle['name']}: {runtime['runtime']} {runtime['precision']} {size}, {runtime['provider']}, "
-        f"{runtime['threads']} threads, {result.machine['model']}",
-        f"{'stage':<8}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}",
-    ]
-    for stage, latency in result.stages.items():
-        lines.append(f"{stage:<8}{latency.p50_ms:>10.2f}{latency.p90_ms:>10.2f}{latency.p99_ms:>10.2f}")
-    lines.append(f"{result.fps:.1f} FPS end to end, {result.queries} frames in {result.seconds:.1f} s")
-    lines += [f"NOT AS REQUIRED: {line}" for line in result.machine.get(UNMET, ())]
-    return "\n".join(lines + [f"INVALID: {reason}" for reason in result.invalid_reasons])
-
-
 def summarize(samples_ms: Sequence[float]) -> Latency:
     """Mean and percentiles (linear interpolation) of all samples."""
     p50, p90, p99 = (float(value) for value in np.percentile(samples_ms, [50, 90, 99]))
     return Latency(mean_ms=float(np.mean(samples_ms)), p50_ms=p50, p90_ms=p90, p99_ms=p99)
 
 
+def spread(samples_ms: Sequence[float]) -> Range:
+    """The smallest and largest median of :data:`SPREAD_PARTS` equal parts of a run, in order."""
+    parts = [part for part in np.array_split(np.asarray(samples_ms), SPREAD_PARTS) if len(part)]
+    medians = [float(np.median(part)) for part in parts]
+    return Range(lowest=min(medians), highest=max(medians))
+
+
 def _timed(
-    detector: Detector, images: Sequence[Any], min_queries: int, min_seconds: float
+    detector: Detector, images: Sequence[Any], watch: Watch, min_queries: int, min_seconds: float
 ) -> tuple[list[StageTimes], float]:
     """Every sample, and the seconds taken."""
     times: list[StageTimes] = []
     start = time.perf_counter()
     # Both least numbers must be reached: few slow frames are too few, many fast ones are over before clocks settle.
     while len(times) < min_queries or time.perf_counter() - start < min_seconds:
-        times.append(detector.timed(images[len(times) % len(images)])[1])
+        image = images[len(times) % len(images)]
+        if watch.read_if_due():
+            detector.detect(image)  # after the pause caches are cold, as before the warm-up: not counted
+        times.append(detector.timed(image)[1])
     return times, time.perf_counter() - start
 
 
@@ -239,12 +267,15 @@ def _machine(spec: BundleSpec) -> dict[str, object]:
     return {**describe_machine(), **({UNMET: list(reasons)} if reasons else {})}
 
 
-def _heat_reasons(before: MachineState, after: MachineState, max_celsius: float | None) -> list[str]:
+def _heat_reasons(before: MachineState, after: MachineState, seen: Extremes, max_celsius: float | None) -> list[str]:
     if max_celsius is None:
         return []
     moments = {"before": before.celsius, "after": after.celsius}
-    return [
+    reasons = [
         f"{celsius:.1f} C {moment} the run, above {max_celsius:g} C"
         for moment, celsius in moments.items()
         if celsius is not None and celsius > max_celsius
     ]
+    if not reasons and seen.celsius and seen.celsius.highest > max_celsius:
+        reasons.append(f"{seen.celsius.highest:.1f} C during the run, above {max_celsius:g} C")
+    return reasons

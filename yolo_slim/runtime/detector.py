@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.backends import backend
+from yolo_slim.backends import Options, backend, require_options
 from yolo_slim.bundle import Bundle, open_bundle
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.decode import VAL, Detections, Thresholds, decode
 from yolo_slim.runtime.letterbox import Letterbox
 
@@ -38,16 +39,23 @@ class StageTimes:
 
 
 class Detector:
-    """A bundle, loaded and ready. Not for use from several threads at once."""
+    """A bundle, loaded and ready. Not for use from several threads at once.
 
-    def __init__(self, bundle: Bundle | Path | str, threads: int | None = None) -> None:
+    Without ``threads`` it runs with those that were tuned on this machine, else with the bundle's, at most one a core.
+    Without ``options`` the tuned ones are used; none at all are ``{}``.
+    """
+
+    def __init__(self, bundle: Bundle | Path | str, threads: int | None = None, options: Options | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         spec = self.bundle.spec
-        self.threads = spec.threads if threads is None else threads
+        self.tuning = tuned.load(self.bundle) if options is None else tuned.NOT_TUNED
+        setting = self.tuning.setting or tuned.Setting(threads=tuned.usual_threads(spec), options=options or {})
+        self.threads = setting.threads if threads is None else threads
+        require_options(spec.runtime, setting.options)
         # ONNX Runtime reads 0 as its own choice, so a result would state a number of threads that didn't run.
         if self.threads < 1:
             raise SlimError(f"threads must be at least 1, got {self.threads}.", remedy="Give the number of cores.")
-        self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads)
+        self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads, **setting.options)
         self._letterbox = Letterbox(spec.imgsz)
 
     def detect(
@@ -95,8 +103,9 @@ class Detector:
         return replace(usual, conf=usual.conf if conf is None else conf, iou=usual.iou if iou is None else iou)
 
     def describe(self) -> RuntimeFacts:
-        """What really runs: runtime, version, provider, threads, precision."""
-        return self._session.describe()
+        """What really runs: runtime, version, provider, threads, precision; and whether it was tuned here."""
+        facts = self._session.describe()
+        return replace(facts, details={**facts.details, "tuned": str(self.tuning)})
 
     def close(self) -> None:
         """Free the model."""

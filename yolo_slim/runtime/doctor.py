@@ -9,6 +9,7 @@ from yolo_slim.backends import BACKENDS, RuntimeFacts, backend
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import THROTTLE_BITS, MachineFacts, MachineState, describe_machine, read_state
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.machine_check import Comparison, compare_with_machine
 from yolo_slim.system_libraries import explain_import, import_problem
 
@@ -49,6 +50,8 @@ class BundleReport:
     precision: str
     imgsz: tuple[int, int]
     threads: int
+    tuned: str
+    """Threads and options that ``tune`` found on this machine, ``no``, or why they aren't used."""
     notes: tuple[str, ...]
     """What a person should know."""
     requirements: tuple[Comparison, ...]
@@ -98,7 +101,7 @@ class DoctorReport:
         """What is missing for any bundle, with what to type."""
         found = [] if self.opencv is None else [self.opencv]
         if not any(entry.versions for entry in self.runtimes.values()):
-            fact = "None of ONNX Runtime, NCNN and TensorRT can be imported."
+            fact = "None of ONNX Runtime, NCNN, TensorRT and MNN can be imported."
             found.append(
                 SlimError(fact, remedy="Install the one that your bundle is for: pip install onnxruntime, or ncnn")
             )
@@ -172,6 +175,7 @@ def _examine_bundle(bundle: Bundle, cores: int | None) -> BundleReport:
         precision=spec.precision,
         imgsz=spec.imgsz,
         threads=spec.threads,
+        tuned=str(tuned.load(bundle)),
         notes=(f"built for {spec.threads} threads, this machine has {cores} cores",) if has_fewer else (),
         requirements=compare_with_machine(spec),
         provider=provider,
@@ -206,7 +210,8 @@ def _lines(report: DoctorReport) -> Iterator[Line]:
         yield "jetson", f"Jetson Linux {machine['l4t']}, JetPack {jetpack}, power mode {mode}"
     if report.gpu is not None:
         yield "gpu", _gpu_text(report.gpu)
-    yield from ((name, entry.versions.get(name) or _one_line(entry.problem)) for name, entry in report.runtimes.items())
+    for name, entry in report.runtimes.items():
+        yield name, next(iter(entry.versions.values()), "") or _one_line(entry.problem)
     yield from _summary(report)
     if report.bundle is not None:
         yield from _bundle_lines(report.bundle)
@@ -242,6 +247,7 @@ def _clocks(state: MachineState) -> str:
 def _bundle_lines(bundle: BundleReport) -> Iterator[Line]:
     size = "x".join(str(side) for side in bundle.imgsz)
     yield "bundle", f"{bundle.name}: {bundle.runtime} {bundle.precision} {size}, built for {bundle.target}"
+    yield "tuned", bundle.tuned
     yield from (("note", note) for note in bundle.notes)
     yield from (("requires", f"{item}: {_VERDICTS[item.is_met]}") for item in bundle.requirements)
     yield "would run", f"yes, on {bundle.provider}" if bundle.runs else f"no: {_one_line(bundle.problem)}"

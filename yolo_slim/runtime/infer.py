@@ -11,7 +11,7 @@ import numpy as np
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, read_json, write_json
-from yolo_slim.machine import describe_machine
+from yolo_slim.machine import describe_machine, peak_memory_mb
 from yolo_slim.runtime.decode import Detections, Thresholds
 from yolo_slim.runtime.detector import Detector, StageTimes
 from yolo_slim.runtime.sources import read_image
@@ -71,6 +71,7 @@ def detections_to_json(
         "names": {str(key): name for key, name in sorted(spec.names.items())},
         "runtime": detector.describe().to_json(),
         "machine": describe_machine(),
+        "peak_memory_mb": peak_memory_mb(),
         "images": [image_to_json(image) for image in images],
     }
 

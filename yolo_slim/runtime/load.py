@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ TICKS_S = 0.05
 """/proc/stat counts in ticks of 10 ms. The busy time of a core may be wrong by a few, whatever the run's length."""
 WAITING_TICKS_S = 0.02
 """One timer interrupt or scheduler slice isn't contention, however short the run is."""
+REST_S = 0.1
+"""How long other processes are looked at before and after a timing, while this one rests; a tick is .1 cores then."""
 REFERENCE_RUNS = 7
 """The fastest of so many counts: the others may have been interrupted."""
 
@@ -88,6 +90,10 @@ class Load:
     """Time of a fixed computation on one core before the timing, milliseconds; null: not measured."""
     reference_after_ms: float | None
     """The same after it."""
+    other_cores_before: float | None = None
+    """Cores that other processes used just before the timing, while this one rested (to .1). Only recorded."""
+    other_cores_after: float | None = None
+    """The same just after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +102,32 @@ class Start:
 
     counters: Counters
     reference_ms: float | None
+    other_cores: float | None = None
+    """Cores that other processes used before it."""
 
 
 def start(*, with_reference: bool = True) -> Start:
-    """Read the counters before a timing; ``with_reference``: time the reference kernel before that."""
-    reference = reference_ms() if with_reference else None
-    return Start(counters=read_counters(), reference_ms=reference)
+    """Read the counters before a timing; ``with_reference``: look at others and time the reference kernel before."""
+    if not with_reference:
+        return Start(counters=read_counters(), reference_ms=None)
+    others, reference = other_cores_at_rest(), reference_ms()
+    return Start(counters=read_counters(), reference_ms=reference, other_cores=others)
 
 
 def load_since(begin: Start, threads: int) -> Load:
     """What else used the cores since :func:`start`, in a timing with so many inference threads."""
     counters = read_counters()
-    after = None if begin.reference_ms is None else reference_ms()
-    return between(begin.counters, counters, threads=threads, reference=(begin.reference_ms, after))
+    if begin.reference_ms is None:
+        return between(begin.counters, counters, threads=threads)
+    load = between(begin.counters, counters, threads=threads, reference=(begin.reference_ms, reference_ms()))
+    return replace(load, other_cores_before=begin.other_cores, other_cores_after=other_cores_at_rest())
+
+
+def other_cores_at_rest() -> float | None:
+    """How many cores other processes use, while this one waits for :data:`REST_S`; None: the machine doesn't say."""
+    before = read_counters()
+    time.sleep(REST_S)
+    return between(before, read_counters(), threads=1).other_cores
 
 
 def between(
@@ -141,6 +160,11 @@ def between(
 
 def busy_reasons(load: Load) -> list[str]:
     """Why a timing doesn't count: others had the cores that it needed, or the machine became slower."""
+    return [*taken_reasons(load), *slower_reasons(load)]
+
+
+def taken_reasons(load: Load) -> list[str]:
+    """How others had the cores that a timing needed."""
     reasons = []
     for cores, who in ((load.other_cores, "other processes used"), (load.stolen_cores, "other virtual machines used")):
         if cores is not None and cores > allowed_cores(load):
@@ -149,11 +173,17 @@ def busy_reasons(load: Load) -> list[str]:
     if load.threads <= load.cores and _is_above(load.waiting_share, WAITING_SHARE, WAITING_TICKS_S / load.seconds):
         reasons.append(f"its threads waited for a core {load.waiting_share:.0%} of the time")
     if _is_above(load.stopped_share, STOPPED_SHARE):
-        reasons.append(f"a CPU quota (cgroup) stopped it {load.stopped_share:.0%} of the time")
-    slower = (load.reference_after_ms or 0.0) / (load.reference_before_ms or 1.0)
-    if slower > SLOWER:
-        reasons.append(f"the machine became slower: a fixed computation took {slower:.2f} times as long after the run")
+        # The kernel adds up the time of every core that it stopped.
+        reasons.append(f"a CPU quota (cgroup) stopped it {min(load.stopped_share or 0.0, 1.0):.0%} of the time")
     return reasons
+
+
+def slower_reasons(load: Load) -> list[str]:
+    """Whether the machine became slower during a timing, by the reference kernel."""
+    slower = (load.reference_after_ms or 0.0) / (load.reference_before_ms or 1.0)
+    if slower <= SLOWER:
+        return []
+    return [f"the machine became slower: a fixed computation took {slower:.2f} times as long after the run"]
 
 
 def allowed_cores(load: Load) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from yolo_slim.backends import RuntimeFacts
+from yolo_slim.backends import Options, RuntimeFacts
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, read_json, write_json
@@ -162,8 +162,8 @@ def _turned_jpeg(image: NDArray[np.uint8]) -> bytes:
     return jpeg[:2] + _TURN_BACK + jpeg[2:]
 
 
-def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
-    """Run a bundle on its own images and compare.
+def check(bundle: Bundle, threads: int | None = None, options: Options | None = None) -> CheckReport:
+    """Run a bundle on its own images and compare; ``threads`` and ``options`` as of :class:`Detector`.
 
     Raises:
         SlimError: the bundle has no self-check, or can't be loaded.
@@ -173,7 +173,7 @@ def check(bundle: Bundle, threads: int | None = None) -> CheckReport:
     if f"{FOLDER}/{EXPECTED}" not in bundle.spec.files:
         raise SlimError(f"The bundle {bundle.folder} has no self-check.", remedy="Build the bundle again.")
     expected = read_json(folder / EXPECTED)
-    with Detector(bundle, threads) as detector:
+    with Detector(bundle, threads, options) as detector:
         return CheckReport(
             images=tuple(_check_image(detector, folder, entry, expected["conf"]) for entry in expected["images"]),
             compared=_compared(expected["images"], expected["conf"]),

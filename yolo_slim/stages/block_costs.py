@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from yolo_slim.backends import backend
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import BlockCostsConfig, PruneConfig
+from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.runtime.paired import precision_of
@@ -98,11 +99,11 @@ def run(inputs: BlockCostsInputs, config: BlockCostsConfig, folder: Path, contex
 
 def _job(inputs: BlockCostsInputs, config: BlockCostsConfig, build: BuildName, folder: Path, context: Context) -> Job:
     """Say what decides the result; the device and the runtime's version decide its milliseconds."""
-    profile, facts = context.profile, context.device.facts()
+    profile, device = context.profile, context.device
     settings = {
         **config.model_dump(), "precision": build.precision, "imgsz": context.imgsz, "seed": context.seed,
         "end2end": context.end2end, "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
-        "target": profile.name, "threads": profile.threads, "machine": facts.model, "cores": facts.cores,
+        "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
         **backend(build.runtime).versions(),
     }  # fmt: skip
     return Job(

@@ -9,8 +9,8 @@ from pathlib import Path
 from yolo_slim.build_key import BuildName
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
+from yolo_slim.devices import device_wheel
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.export import device_wheel
 from yolo_slim.export.builds import FLOAT_GRAPH, SELFCHECK_CANDIDATES, ExpectedBuilds, archive_of, graph_of
 from yolo_slim.files import sha256_json
 from yolo_slim.stages.context import Context
@@ -19,7 +19,7 @@ from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 4
 """Raised when bundles of equal inputs come out otherwise; 4: the self-check has images with detections, one turned."""
-PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python", "tensorrt-rtx")
+PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "MNN", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""
 
 NOTHING_FOUND = (

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from yolo_slim.build_key import BuildKey, BuildName
-from yolo_slim.config.record import read_record
+from yolo_slim.config.record import Kind, read_record
 from yolo_slim.config.run import ValidateConfig
-from yolo_slim.export import device_wheel
+from yolo_slim.devices import device_wheel
+from yolo_slim.devices.base import identity
 from yolo_slim.files import read_json, sha256_json
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.images import choose_split as choose_split
 from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.measure import measure
 from yolo_slim.measuring.networks import Networks, Setup
-from yolo_slim.measuring.timer import is_kept
+from yolo_slim.measuring.timer import is_kept, run_on
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
 from yolo_slim.verdict.result import MEASURE_AGAIN, Result
@@ -30,6 +32,8 @@ class ValidateInputs(Networks):
 
     control_check: Path | None = None
     """``control.json`` of the control stage."""
+    emulated: Path | None = None
+    """``emulated.json`` of the emulate stage."""
     layer_errors: Path | None = None
     """``layer_errors.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     skipped: Mapping[BuildKey, str] = field(default_factory=dict)
@@ -54,7 +58,7 @@ class ValidateOutputs:
 
 REVISION = 4
 """Raised when equal inputs are scored, timed or judged otherwise; 4: a class without a scored label is no pass."""
-PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "tensorrt", "numpy", "opencv-python")
+PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "MNN", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
 
 
@@ -82,15 +86,15 @@ def run(
 def _is_lasting(result: Result, config: ValidateConfig) -> bool:
     """Whether the next call may use a result again: every timing counts, or the user keeps those that don't."""
     timings = [build.bench for build in result.builds if build.bench]
-    return all(bench.is_valid or is_kept(bench, config) for bench in timings)
+    return all((bench.is_valid and not bench.is_disturbed) or is_kept(bench, config) for bench in timings)
 
 
 def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: Context, name: str) -> Job:
     """Everything that decides the result; the device too, because the timings are its own."""
     device, profile = context.device, context.profile
-    here = {"machine": device.facts().model, "is_target": device.is_target(profile)}
+    here = {**identity(device), "is_target": device.is_target(profile)}
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
-    files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors}
+    files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors, "emulated": inputs.emulated}
     digests = {key: content(path) for key, path in files.items() if path}
     digests |= {str(key): content(bundle / "bundle.json") for key, bundle in inputs.bundles.items()}
     return Job(
@@ -123,15 +127,26 @@ def _measured(inputs: ValidateInputs, config: ValidateConfig, report: Path, cont
     )  # fmt: skip
     about = About(
         name=name, command=context.command, data=context.dataset.yaml.name,
-        skipped=inputs.skipped, preflight=inputs.preflight, control_check=_control_check(inputs.control_check),
+        skipped=inputs.skipped, preflight=inputs.preflight, control_check=_read(ControlCheck, inputs.control_check),
+        emulated=_read(Emulated, inputs.emulated),
         bad_layer=first_bad_layer(inputs.layer_errors) if inputs.layer_errors else None,
     )  # fmt: skip
     measured = measure(inputs, config, setup)
-    result = assemble(measured, inputs, setup, about)
+    result = _run_on(assemble(measured, inputs, setup, about), inputs, config, setup)
     write_report(report, result, examples(setup.images, measured.control, measured.slim, measured.names))
     return result
 
 
-def _control_check(path: Path | None) -> ControlCheck | None:
-    """Read what the control stage wrote."""
-    return read_record(ControlCheck, read_json(path), str(path), MEASURE_AGAIN) if path else None
+def _run_on(result: Result, inputs: ValidateInputs, config: ValidateConfig, setup: Setup) -> Result:
+    """Let the winner run on for minutes where that was asked for and it was timed."""
+    best = result.best
+    if not config.sustained_minutes or best is None or best.bench is None:
+        return result
+    setup.progress.say(f"validate: {best.key} runs on for {config.sustained_minutes:g} minutes")
+    found = run_on(setup.device.put(inputs.bundles[best.key]), config, setup)
+    return result.with_sustained(found.sustained)
+
+
+def _read(kind: type[Kind], path: Path | None) -> Kind | None:
+    """Read what an earlier stage wrote."""
+    return read_record(kind, read_json(path), str(path), MEASURE_AGAIN) if path else None

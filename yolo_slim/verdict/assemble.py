@@ -11,9 +11,11 @@ from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.machine import describe_machine
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.judge import judge
 from yolo_slim.verdict.remarks import not_built
 from yolo_slim.verdict.result import (
@@ -45,6 +47,8 @@ class About:
     """What was checked ahead of builds that only the device can finish, as JSON values."""
     control_check: ControlCheck | None
     """How the control was checked; None: it wasn't."""
+    emulated: Emulated | None = None
+    """What the bundles did on an emulated processor of the target; None: they weren't emulated."""
     bad_layer: str | None
     """The layer of the int8 graph to look at first."""
 
@@ -56,8 +60,9 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
     data = _data(about.data, images, measured.names)
     judged = judge(
         measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer,
-        unscored=images.unscored_classes,
+        unscored=images.unscored_classes, emulated=about.emulated,
     )  # fmt: skip
+    size = _sizes(networks, setup.imgsz)
     return Result(
         name=about.name,
         measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -66,13 +71,15 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         imgsz=setup.imgsz,
         data=data,
         control_check=about.control_check,
+        emulated=about.emulated,
         verdict=judged.verdict,
         winner=judged.winner,
-        size=_sizes(networks, setup.imgsz),
+        size=size,
         widths=_widths(networks),
         ladder=judged.ladder,
         builds=judged.builds,
         speedups=judged.speedups,
+        estimates=() if on_target else estimate_builds(profile, judged.builds, size, setup.imgsz),
         preflight={
             build: read_record(PreflightFacts, found, f"preflight of {build}", MEASURE_AGAIN)
             for build, found in about.preflight.items()

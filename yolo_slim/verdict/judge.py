@@ -9,11 +9,13 @@ from yolo_slim.build_key import CONTROL, BuildKey, BuildName
 from yolo_slim.config.profile import Profile, RungBudgets
 from yolo_slim.measuring.accuracy import Accuracy
 from yolo_slim.measuring.builds import MeasuredBuild
+from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.ladder import ScoredRung
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.rounds import ratios
 from yolo_slim.verdict import gates
 from yolo_slim.verdict.control import classes_gate, control_gate
+from yolo_slim.verdict.emulated import emulated_gates, emulation_note
 from yolo_slim.verdict.remarks import remarks
 from yolo_slim.verdict.result import Build, ClassAccuracy, Rung, SpeedUp, Verdict
 
@@ -38,6 +40,7 @@ def judge(
     device_name: str,
     bad_layer: str | None = None,
     unscored: Collection[int] = (),
+    emulated: Emulated | None = None,
 ) -> Judgement:
     """Compare every rung and the best build with the profile's budgets.
 
@@ -48,6 +51,7 @@ def judge(
         device_name: what people call that device.
         bad_layer: the layer of the int8 graph to look at first.
         unscored: classes that the data set labels, but no scored image has.
+        emulated: what the bundles did on an emulated processor of the target.
     """
     ladder = judged_ladder(measured.ladder, profile.rungs)
     builds = tuple(_build(build) for build in measured.builds)
@@ -60,6 +64,7 @@ def judge(
     missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
     largest = max([budget.max_map50_95_drop, *(rung.budget for rung in ladder if rung.budget is not None)])
     found = [control_gate(control, largest), classes_gate(unscored), *gates.rung_gates(ladder, _others(builds, winner))]
+    found += emulated_gates(emulated)
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"
     return Judgement(
@@ -68,7 +73,11 @@ def judge(
         winner=winner,
         verdict=gates.verdict(found, proven=on_target),
         speedups=speedups(builds),
-        notes=(*([] if on_target else [unproven]), *remarks(measured, ladder, bad_layer)),
+        notes=(
+            *([] if on_target else [unproven]),
+            *emulation_note(emulated, profile, on_target=on_target),
+            *remarks(measured, ladder, bad_layer),
+        ),
     )
 
 

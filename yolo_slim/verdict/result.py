@@ -14,6 +14,9 @@ from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.control_check import ControlCheck
+from yolo_slim.measuring.emulated import Emulated
+from yolo_slim.measuring.estimate import Estimate
+from yolo_slim.runtime.sustained import Sustained
 
 RESULT_SCHEMA = 3
 """Version of result.json. 3: classes are keyed by id, and the check of the control is recorded."""
@@ -245,6 +248,8 @@ class Result(Record):
     """What accuracy was measured on."""
     control_check: ControlCheck | None = None
     """How the control was checked before anything was made of it; null: it wasn't."""
+    emulated: Emulated | None = None
+    """What the bundles did on an emulated processor of the target; null: they weren't emulated."""
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None
@@ -259,6 +264,8 @@ class Result(Record):
     """Every bundle, in the profile's order."""
     speedups: tuple[SpeedUp, ...]
     """One entry for every slim build that was timed together with its control."""
+    estimates: tuple[Estimate, ...] = ()
+    """How fast the builds may be on a target that isn't at hand (docs/estimate.md). Not measured: no gate reads it."""
     preflight: dict[BuildNameText, PreflightFacts]
     """What was checked for every TensorRT build."""
     machine: DeviceFacts
@@ -288,6 +295,16 @@ class Result(Record):
     def best(self) -> Build | None:
         """The winning build."""
         return next((build for build in self.builds if build.key == self.winner), None)
+
+    def with_sustained(self, found: Sustained | None) -> Result:
+        """Add a run of minutes to the winner's timing."""
+
+        def run_on(build: Build) -> Build:
+            if build.key != self.winner or build.bench is None:
+                return build
+            return build.model_copy(update={"bench": build.bench.model_copy(update={"sustained": found})})
+
+        return self.model_copy(update={"builds": tuple(run_on(build) for build in self.builds)})
 
     def partner(self, build: Build | None) -> Build | None:
         """Find the control's build of the same runtime and precision."""

@@ -27,7 +27,10 @@ MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 2
 """1, of the first layout, named neither revisions nor packages: such a result counts as stale."""
 
-RECORDED = ("torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "ncnn", "pnnx", "numpy", "opencv-python")
+RECORDED = (
+    "torch", "ultralytics", "torch-pruning", "onnx", "onnxruntime", "ncnn", "pnnx", "MNN", "numpy",
+    "opencv-python",
+)  # fmt: skip
 """Packages whose version every manifest records for people, whether it decides the stage's result or not."""
 
 

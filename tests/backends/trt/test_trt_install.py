@@ -163,7 +163,7 @@ def test_syntax(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_wheel_contains_the_backend(tmp_path: Path) -> None:
     """The wheel in a bundle has every module of the TensorRT backend."""
-    from yolo_slim.export import device_wheel
+    from yolo_slim.devices import device_wheel
 
     names = zipfile.ZipFile(device_wheel.write(tmp_path)).namelist()
     sources = Path(device_wheel.__file__).parents[1] / "backends" / "tensorrt"

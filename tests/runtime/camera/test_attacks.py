@@ -12,102 +12,21 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.camera_attacks import ATTACKS, FLOODS, command, own, request, rows, status, talk, websocket
 from tests.helpers.camera_scene import SceneCamera
+from tests.helpers.constants import ROOT
 from yolo_slim.runtime.camera.server import Limits, Running
 
 aiohttp = pytest.importorskip("aiohttp", reason="the page needs aiohttp (extra camera)")
 Serve = Callable[..., Running]
 TOKEN = "a-token-of-some-length"
-NORMAL_S = 2.0
-"""The page answers within this time, whatever else happens."""
+PATIENT = Limits(header_s=600)
+"""Silent connections are no burden that time takes away: the page must answer beside them."""
 
 
-async def talk(port: int, text: bytes, seconds: float = 5.0) -> bytes:
-    """Send bytes, and return all that comes back until the connection is closed or the time is over."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    found = b""
-    try:
-        writer.write(text)
-        async with asyncio.timeout(seconds):
-            while part := await reader.read(65536):
-                found += part
-    except (ConnectionError, TimeoutError):
-        pass
-    finally:
-        writer.close()
-    return found
-
-
-def request(port: int, path: str, *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
-    """One request as bytes, whose connection is closed after the answer."""
-    head = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Connection: close", *lines]
-    return "\r\n".join([*head, "", ""]).encode() + body
-
-
-def status(answer: bytes) -> int:
-    """Status of a raw answer; 0: the connection was closed without one."""
-    return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
-
-
-async def page_seconds(port: int) -> float:
-    """How long the page takes for an ordinary viewer; a new connection."""
-    began = time.monotonic()
-    assert status(await talk(port, request(port, "/"), 30)) == 200
-    return time.monotonic() - began
-
-
-def websocket(port: int, origin: str | None) -> bytes:
-    """The first request of a WebSocket."""
-    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
-    lines = ["Upgrade: websocket", key, "Sec-WebSocket-Version: 13", *([f"Origin: {origin}"] if origin else [])]
-    return request(port, "/ws", *lines).replace(b"Connection: close", b"Connection: Upgrade")
-
-
-def own(port: int) -> str:
-    """The page's origin."""
-    return f"http://127.0.0.1:{port}"
-
-
-POST = {"method": "POST", "body": b'{"command": "conf", "value": 0.5}'}
-LENGTH = f"Content-Length: {len(POST['body'])}"
-TABLE: dict[str, tuple[Callable[[int], bytes], set[int]]] = {
-    **{
-        f"path {path}": (lambda port, path=path: request(port, path), {400, 404})
-        for path in (
-            "/../../etc/passwd",
-            "/..%2f..%2f..%2fetc%2fpasswd",
-            "/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
-            "//etc/passwd",
-            "/page.js",
-            "/clip/../../etc/passwd",
-            "/snapshot.jpg/../server.py",
-            "/%00",
-        )
-    },
-    "absolute address": (lambda port: request(port, "http://evil.example/"), {400, 404, 421}),
-    "one header of 9 kB": (lambda port: request(port, "/", "X: " + "y" * 9000), {400, 431}),
-    "many headers of 10 kB": (lambda port: request(port, "/", *[f"X{i}: {'y' * 90}" for i in range(100)]), {400, 431}),
-    "3000 headers": (lambda port: request(port, "/", *[f"X{i}: y" for i in range(3000)]), {400, 431}),
-    "a path of 10 kB": (lambda port: request(port, "/" + "a" * 10000), {400, 414}),
-    "no HTTP": (lambda _: b"\x16\x03\x01\x02\x00 hello\r\n\r\n", {0, 400}),
-    "foreign host": (lambda port: request(port, "/").replace(b"127.0.0.1", b"evil.example"), {421}),
-    "no host": (lambda _: b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", {400, 421}),
-    "POST from another site": (
-        lambda port: request(port, "/api/command", "Origin: http://evil.example", LENGTH, **POST),
-        {403},
-    ),
-    "POST without origin": (lambda port: request(port, "/api/command", LENGTH, **POST), {403}),
-    "PUT": (lambda port: request(port, "/", f"Origin: {own(port)}", LENGTH, **{**POST, "method": "PUT"}), {405}),
-    "POST of 70 kB": (
-        lambda port: request(
-            port, "/api/command", f"Origin: {own(port)}", "Content-Length: 70000", method="POST", body=b"x" * 70000
-        ),
-        {413},
-    ),
-    "WebSocket from another site": (lambda port: websocket(port, "http://evil.example"), {403}),
-    "WebSocket without origin": (lambda port: websocket(port, None), {403}),
-    "WebSocket of a sandboxed frame": (lambda port: websocket(port, "null"), {403}),
-}
+async def page_answers(port: int, times: int = 1) -> bool:
+    """Whether an ordinary viewer gets the page, each time by a new connection."""
+    return [status(await talk(port, request(port, "/"), 60)) for _ in range(times)] == [200] * times
 
 
 def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,15 +34,15 @@ def test_table_of_attacks(served: Serve, camera: SceneCamera, caplog: pytest.Log
 
     async def work() -> dict[str, int]:
         found = {}
-        for name, (make, _) in TABLE.items():
+        for name, (make, _) in ATTACKS.items():
             answer = await talk(port, make(port))
             assert b"root:" not in answer, name
             found[name] = status(answer)
-        assert await page_seconds(port) < NORMAL_S
+        assert await page_answers(port)
         return found
 
     port = served().door.port
-    wrong = {name: code for name, code in asyncio.run(work()).items() if code not in TABLE[name][1]}
+    wrong = {name: code for name, code in asyncio.run(work()).items() if code not in ATTACKS[name][1]}
     assert wrong == {}
     assert camera.commands == []
     assert caplog.records == []  # or anyone could fill the disk with our log
@@ -137,10 +56,10 @@ def test_the_table_is_not_refused_for_another_reason(served: Serve, camera: Scen
         good = [
             request(port, "/"),
             request(port, "/", "X: " + "y" * 4000),
-            request(port, "/api/command", origin, LENGTH, **POST),
+            command(port, origin),
         ]
         answers = [status(await talk(port, one)) for one in good]
-        return [*answers, status(await talk(port, websocket(port, own(port)), 0.5))]
+        return [*answers, status(await talk(port, websocket(port, own(port)), 5))]
 
     port = served().door.port
     assert asyncio.run(work()) == [200, 200, 200, 101]
@@ -173,24 +92,24 @@ async def silent(port: int, count: int, first: bytes = b"") -> Any:
 def test_slow_loris(first: bytes, served: Serve) -> None:
     """200 connections that send nothing, or never end their headers: the page answers, and new viewers get in."""
 
-    async def work() -> list[float]:
+    async def work() -> bool:
         async with silent(port, 200, first):
-            return [await page_seconds(port) for _ in range(5)]
+            return await page_answers(port, times=5)
 
-    port = served().door.port
-    assert max(asyncio.run(work())) < NORMAL_S
+    port = served(limits=PATIENT).door.port
+    assert asyncio.run(work())
 
 
 def test_refused_requests_hold_no_place(served: Serve) -> None:
     """200 connections whose requests are refused, but whose bodies never come: they make room for viewers."""
     body = b"POST /api/command HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 100\r\n\r\n"
 
-    async def work() -> list[float]:
+    async def work() -> bool:
         async with silent(port, 200, body):
-            return [await page_seconds(port) for _ in range(3)]
+            return await page_answers(port, times=3)
 
-    port = served().door.port
-    assert max(asyncio.run(work())) < NORMAL_S
+    port = served(limits=PATIENT).door.port
+    assert asyncio.run(work())
 
 
 def test_silent_connections_are_closed(served: Serve) -> None:
@@ -205,14 +124,14 @@ def test_silent_connections_are_closed(served: Serve) -> None:
 
     async def closed_after(text: bytes) -> float:
         began = time.monotonic()
-        await talk(port, text.replace(b"%d", str(port).encode()), 8)
+        await talk(port, text.replace(b"%d", str(port).encode()), 90)
         return time.monotonic() - began
 
     async def work() -> list[float]:
         return list(await asyncio.gather(*map(closed_after, starts.values())))
 
     port = served(limits=Limits(header_s=0.5)).door.port
-    assert {name: after < 6 for name, after in zip(starts, asyncio.run(work()), strict=True)} == dict.fromkeys(
+    assert {name: after < 60 for name, after in zip(starts, asyncio.run(work()), strict=True)} == dict.fromkeys(
         starts, True
     )
 
@@ -249,23 +168,23 @@ async def connect(client: Any, port: int) -> Any:
 def test_500_viewers(served: Serve, camera: SceneCamera) -> None:
     """32 are served, the others are told so; those who watch go on, the page too, and the memory stays."""
 
-    async def work() -> tuple[list[Any], float, int]:
+    async def work() -> tuple[list[Any], bool, int]:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as client:
             answers = await asyncio.gather(*[connect(client, port) for _ in range(500)])
             open_ones = [one for one in answers if not isinstance(one, int)]
-            seconds = await page_seconds(port)
-            texts = await asyncio.gather(*[one.receive_str(timeout=10) for one in open_ones])
+            is_answered = await page_answers(port)
+            texts = await asyncio.gather(*[one.receive_str(timeout=60) for one in open_ones])
             for one in open_ones:
                 await one.close()
-            return [one for one in answers if isinstance(one, int)], seconds, len(texts)
+            return [one for one in answers if isinstance(one, int)], is_answered, len(texts)
 
     port = served().door.port
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused, seconds, served_ones = asyncio.run(work())
+    refused, is_answered, served_ones = asyncio.run(work())
     assert served_ones == 32
     assert set(refused) <= {0, 503}
-    assert seconds < NORMAL_S
+    assert is_answered
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
@@ -292,7 +211,7 @@ def test_places_are_given_back(served: Serve) -> None:
 
 
 def test_large_messages_end_the_socket(served: Serve, camera: SceneCamera) -> None:
-    """More than 64 kB: closed as too large. Wrong ones below that are answered, in any number."""
+    """More than 256 KiB: closed as too large. Wrong ones below that are answered, in any number."""
 
     async def work() -> Any:
         async with (
@@ -302,7 +221,7 @@ def test_large_messages_end_the_socket(served: Serve, camera: SceneCamera) -> No
             for text in ("{", json.dumps({"command": "conf", "value": "x" * 60000}), "[" * 60000):
                 await socket.send_str(text)
             await socket.send_bytes(b"\0" * 1000)
-            await socket.send_str("x" * 70000)
+            await socket.send_str("x" * 300_000)
             async with asyncio.timeout(20):
                 while not socket.closed:
                     message = await socket.receive()
@@ -328,3 +247,9 @@ def test_guessing_the_token(served: Serve) -> None:
 
     port = served(host="0.0.0.0", token=TOKEN).door.port
     assert asyncio.run(work()) == [401] * 7 + [401] * 5 + [429] * 4
+
+
+def test_docs_have_the_table() -> None:
+    """docs/camera-security.md says what is tried here and what comes of it; the tests that it speaks of exist."""
+    assert rows() in (ROOT / "docs/camera-security.md").read_text(encoding="utf-8")
+    assert {name for _, names in FLOODS.values() for name in names} <= set(globals())

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -91,16 +92,14 @@ def test_a_slow_encoder_skips_frames() -> None:
     may_draw, drawn = threading.Event(), []
 
     def slowly(shown: Shown) -> np.ndarray:
-        may_draw.wait(10)
+        may_draw.wait(60)
         drawn.append(shown.sequence)
         return shown.frame.image
 
     with Hub(slowly) as hub, hub.watching("boxes"):
         give(hub, 0)
-        began = time.monotonic()
         for index in range(1, 50):
             hub.shown(make_shown(index, size=(32, 32)))
-        assert time.monotonic() - began < 5
         may_draw.set()
         wait_until(lambda: len(drawn) == 2)
     assert drawn == [0, 49]
@@ -135,3 +134,10 @@ def test_before_the_first_frame_there_is_nothing() -> None:
     assert hub.picture("plain") is None
     assert hub.age_s is None
     hub.stop()
+
+
+def test_objects_without_a_track_have_none() -> None:
+    """The page shows no number for them."""
+    tracked = replace(make_shown(0), track_ids=(0, 7))
+    assert frame_details(tracked)["track_ids"] == [None, 7]
+    assert frame_details(make_shown(0))["track_ids"] == []

@@ -12,7 +12,7 @@ import pytest
 
 from tests.helpers.camera_sources import until
 from tests.helpers.tiny_detector import scene
-from yolo_slim.bundle import BUNDLE_JSON, read_spec
+from yolo_slim.bundle import BUNDLE_JSON, pack, read_spec
 from yolo_slim.runtime.camera.journal import Journal
 from yolo_slim.runtime.camera.reload import BundleWatch, Reloading
 from yolo_slim.runtime.detector import Detector
@@ -77,7 +77,7 @@ def test_damaged_bundle_is_refused(running: Reloading, own_bundle: Path, journal
     replace(own_bundle, name="newer")
     assert looked(running, times=5) == "tiny"
     assert journal.totals().refused == 1
-    assert f"The new bundle in {own_bundle} is refused, the old one goes on" in journal.last_error
+    assert f"The new bundle {own_bundle} is refused, the old one goes on" in journal.last_error
     assert model.name in journal.last_error
     model.write_bytes(whole)
     assert looked(running, times=2) == "newer"
@@ -98,6 +98,50 @@ def test_given_detector_is_its_givers(running: Reloading, own_bundle: Path) -> N
     """The models that were loaded later are closed at the end, the first one only when it is replaced."""
     running.close_own()
     assert looked(running, times=0) == "tiny"
+
+
+@pytest.fixture
+def archive(own_bundle: Path) -> Path:
+    """The same bundle, packed."""
+    path = own_bundle.with_name("packed.tar.gz")
+    pack(own_bundle, path)
+    return path
+
+
+def test_replaced_archive_takes_over(archive: Path, own_bundle: Path, journal: Journal) -> None:
+    """As a folder does; what is unpacked beside the archive changes nothing, and a missing archive is waited for."""
+    with Detector(archive) as detector:
+        running = Reloading(detector, journal)
+        assert looked(running, times=3) == "tiny"
+        replace(own_bundle, name="newer")
+        archive.unlink()
+        assert looked(running, times=3) == "tiny"
+        pack(own_bundle, archive)
+        running.look()
+        assert looked(running, times=0) == "tiny"
+        assert looked(running, times=1) == "newer"
+        assert (journal.totals().reloaded, journal.totals().refused) == (1, 0)
+        assert looked(running, times=3) == "newer"
+        assert journal.totals().reloaded == 1
+        running.close_own()
+
+
+def test_archive_that_is_still_copied_is_refused(archive: Path, own_bundle: Path, journal: Journal) -> None:
+    """The old bundle goes on, nothing is left of the half one, and the whole one takes over."""
+    with Detector(archive) as detector:
+        running = Reloading(detector, journal)
+        replace(own_bundle, name="newer")
+        pack(own_bundle, archive)
+        whole = archive.read_bytes()
+        before = set(archive.parent.iterdir())
+        archive.write_bytes(whole[: len(whole) // 2])
+        assert looked(running, times=5) == "tiny"
+        assert journal.totals().refused == 1
+        assert f"The new bundle {archive} is refused, the old one goes on" in journal.last_error
+        assert set(archive.parent.iterdir()) == before
+        archive.write_bytes(whole)
+        assert looked(running) == "newer"
+        running.close_own()
 
 
 def test_watch_thread(running: Reloading, own_bundle: Path, journal: Journal) -> None:

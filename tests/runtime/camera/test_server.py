@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from tests.helpers.camera_scene import SceneCamera
+from yolo_slim.devices import device_wheel
 from yolo_slim.errors import SlimError
-from yolo_slim.export import device_wheel
 from yolo_slim.runtime.camera.page_commands import SetConf, SetZones
 from yolo_slim.runtime.camera.server import Limits, Running, ServerSettings, serve
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -193,10 +192,8 @@ def test_program_that_fails(programs: Programs, on_jetson: None) -> None:
 def test_program_that_is_silent(programs: Programs, on_jetson: None) -> None:
     """A program that gives nothing is ended after the time limit."""
     programs.add("gst-launch-1.0", SILENT)
-    started_s = time.monotonic()
     with pytest.raises(SourceLost, match=r"csi:0 gave no frame for 0.5 s"):
         opened(open_limit_s=0.5)
-    assert time.monotonic() - started_s < 5
     assert not is_running(programs.called("gst-launch-1.0")[0])
 
 

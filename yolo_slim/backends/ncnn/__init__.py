@@ -14,14 +14,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, RuntimeFacts, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
+from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
+from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
 from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 
@@ -36,15 +36,6 @@ PARAM, BIN = "model.ncnn.param", "model.ncnn.bin"
 PARAM_MAGIC = "7767517"
 """First line of every text .param file."""
 BUILD_TIMEOUT_S = 900
-SPIN_COUNT = {"x86_64": "3000"}
-"""``GOMP_SPINCOUNT`` by processor: how long NCNN's threads spin before they sleep (docs/benchmarks/contention.md).
-
-NCNN's wheels compute with GNU OpenMP. At the end of every layer its threads spin 300000 times, which takes milliseconds
-on x86. If another process has a core, the thread that lost it waits behind one that spins, in every layer. Arm spins
-without pauses, so the same count is far shorter there; what helps is unproven, and the count stays.
-"""
-OWN_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""Variables by which a user decides that."""
 _OTHER_PNNX = "Try another pnnx release (pip install pnnx==20260526), or report the model with this output."
 
 
@@ -66,10 +57,10 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     return Built(model={"param": PARAM, "bin": BIN}, input_name=names[0], output_name=names[1])
 
 
-def open(folder: Path, spec: BundleSpec, threads: int) -> NcnnSession:
-    """Load a bundle's model for inference on ``threads`` threads."""
-    net = _load(folder / spec.model["param"], folder / spec.model["bin"], threads)
-    return NcnnSession(net, spec.input_name, spec.output_name, threads)
+def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -> NcnnSession:
+    """Load a bundle's model for inference on ``threads`` threads, with some of :data:`OPTIONS`."""
+    net = _load(folder / spec.model["param"], folder / spec.model["bin"], threads, options)
+    return NcnnSession(net, spec.input_name, spec.output_name, threads, options)
 
 
 def versions() -> dict[str, str]:
@@ -80,8 +71,11 @@ def versions() -> dict[str, str]:
 class NcnnSession:
     """A loaded NCNN network."""
 
-    def __init__(self, net: Any, input_name: str, output_name: str, threads: int) -> None:
+    def __init__(
+        self, net: Any, input_name: str, output_name: str, threads: int, options: Options | None = None
+    ) -> None:
         self._mat = _import().Mat
+        self._options = options or {}
         self._net = net
         self._input_name = input_name
         self._output_name = output_name
@@ -103,6 +97,7 @@ class NcnnSession:
         option = self._net.opt
         arithmetic = option.use_fp16_arithmetic and _import().cpu_support_arm_asimdhp()
         details: dict[str, object] = {
+            **self._options,
             "fp16_storage": bool(option.use_fp16_storage),
             "fp16_arithmetic": bool(arithmetic),
         }
@@ -120,36 +115,25 @@ class NcnnSession:
         self._net = None
 
 
-def _import() -> Any:
+def _import(spin: object = None) -> Any:
     try:
-        with _waiting_briefly():
+        with waiting_briefly(spin or SPIN_COUNT.get(platform.machine())):
             import ncnn
     except ImportError as error:
         raise SlimError(f"ncnn can't be imported: {error}", remedy="Install it: pip install ncnn") from None
     return ncnn
 
 
-@contextmanager
-def _waiting_briefly() -> Iterator[None]:
-    """Set :data:`SPIN_COUNT` while NCNN is loaded: its OpenMP reads the environment then and never again."""
-    count = SPIN_COUNT.get(platform.machine())
-    if count is None or "ncnn" in sys.modules or any(name in os.environ for name in OWN_WAITING):
-        yield
-        return
-    os.environ["GOMP_SPINCOUNT"] = count
-    try:
-        yield
-    finally:
-        # Other OpenMP libraries of this process, such as PyTorch's, and its children keep their own ways.
-        del os.environ["GOMP_SPINCOUNT"]
-
-
-def _load(param: Path, weights: Path, threads: int) -> Any:
-    ncnn = _import()
+def _load(param: Path, weights: Path, threads: int, options: Options | None = None) -> Any:
+    chosen = options or {}
+    ncnn = _import(chosen.get("spin"))
     net = ncnn.Net()
     # Before loading: loading already arranges the weights for these options.
     net.opt.num_threads = threads
     net.opt.use_vulkan_compute = False  # a build with Vulkan would silently run on a GPU
+    for name, theirs in NAMES_IN_NCNN.items():
+        if name in chosen:
+            setattr(net.opt, theirs, chosen[name])
     if net.load_param(str(param)) != 0 or net.load_model(str(weights)) != 0:
         raise SlimError(
             f"NCNN {ncnn.__version__} can't load {param.name} and {weights.name}.",

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, RuntimeFacts, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
 from yolo_slim.errors import SlimError
+from yolo_slim.machine import own_cores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 NAME = "onnxruntime"
 PRECISIONS = ("fp32", "int8")
 MODEL = "model.onnx"
+OPTIONS: dict[str, tuple[OptionValue, ...]] = {
+    "spinning": (True, False),
+    "graph": ("all", "extended"),
+    "parallel": (False, True),
+    "pin": (False, True),
+}
+"""``spinning``: idle threads wait busily. ``graph``: ``extended`` leaves out what changes the layout of tensors.
+``parallel``: independent branches run at once. ``pin``: each thread but the calling one stays on one core."""
 _PROVIDER = "CPUExecutionProvider"
 
 
@@ -47,9 +56,9 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     return Built(model={"onnx": MODEL}, input_name=inputs[0].name, output_name=outputs[0].name)
 
 
-def open(folder: Path, spec: BundleSpec, threads: int) -> OrtSession:
-    """Load a bundle's model for inference on ``threads`` threads."""
-    return OrtSession(_load(folder / spec.model["onnx"], threads), spec, threads)
+def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -> OrtSession:
+    """Load a bundle's model for inference on ``threads`` threads, with some of :data:`OPTIONS`."""
+    return OrtSession(_load(folder / spec.model["onnx"], threads, options), spec, threads, options)
 
 
 def versions() -> dict[str, str]:
@@ -60,8 +69,9 @@ def versions() -> dict[str, str]:
 class OrtSession:
     """An ONNX Runtime session with its output buffer bound once."""
 
-    def __init__(self, session: Any, spec: BundleSpec, threads: int) -> None:
+    def __init__(self, session: Any, spec: BundleSpec, threads: int, options: Options) -> None:
         self._session = session
+        self._options = options
         self._threads = threads
         self._precision = spec.precision
         self._input_name = spec.input_name
@@ -94,6 +104,7 @@ class OrtSession:
             provider=self._session.get_providers()[0],
             threads=self._threads,
             precision=self._precision,
+            details=dict(self._options),
         )
 
     def close(self) -> None:
@@ -111,14 +122,10 @@ def _import() -> Any:
     return onnxruntime
 
 
-def _load(path: Path, threads: int) -> Any:
+def _load(path: Path, threads: int, chosen: Options | None = None) -> Any:
     """A session on the CPU provider and no other."""
     ort = _import()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
+    options = _session_options(ort, threads, chosen or {})
     try:
         session = ort.InferenceSession(str(path), options, providers=[_PROVIDER])
     except Exception as error:  # its exception classes share no public base
@@ -130,6 +137,26 @@ def _load(path: Path, threads: int) -> Any:
     if session.get_providers() != [_PROVIDER]:
         raise SlimError(f"Asked ONNX Runtime for {_PROVIDER}, got {session.get_providers()}.")
     return session
+
+
+def _session_options(ort: Any, threads: int, chosen: Options) -> Any:
+    """What ONNX Runtime calls its options, made of ours."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    level = "ORT_ENABLE_EXTENDED" if chosen.get("graph") == "extended" else "ORT_ENABLE_ALL"
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.log_severity_level = 3
+    if chosen.get("spinning") is False:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if chosen.get("parallel"):
+        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+        options.inter_op_num_threads = 2
+    if chosen.get("pin") and threads > 1:
+        # One entry for every thread that it creates; cores are counted from 1 there.
+        cores = sorted(own_cores())[1:threads]
+        options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(str(one + 1) for one in cores))
+    return options
 
 
 def _require_one_image(onnx: Path, inputs: list[Any], outputs: list[Any], imgsz: tuple[int, int]) -> None:

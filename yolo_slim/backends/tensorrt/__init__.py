@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_slim.backends import Built, OnStep, require_precision
+from yolo_slim.backends import Built, OnStep, OptionValue, require_precision
 from yolo_slim.backends.tensorrt.builder import BuildLog, build_plan
 from yolo_slim.backends.tensorrt.engine import FOLDER, LOG, Engine, Settings, identity, load, save, up_to_date
 from yolo_slim.backends.tensorrt.install import install_script
@@ -40,13 +40,13 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
     return Built(model={"onnx": MODEL}, input_name=names[0], output_name=names[1])
 
 
-def open(folder: Path, spec: BundleSpec, threads: int) -> TensorRtSession:
+def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -> TensorRtSession:
     """Load the engine that this machine built; ``threads`` has no meaning on a GPU.
 
     Raises:
         SlimError: TensorRT, PyCUDA or GPU missing; no engine, or one of another machine, version or graph.
     """
-    del threads  # every backend has this parameter; a GPU has no use for it
+    del threads, options  # every backend has these parameters; a GPU has no use for them
     trt = import_tensorrt()
     cuda = start_cuda()
     settings = Settings.from_json(spec.engine)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.runtime.camera.hang import MAX_STALL_S
+from yolo_slim.runtime.camera.passwords import BROKER, SOURCE, TOKEN
 
 
 def add_camera_options(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +24,8 @@ def add_camera_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_source(group: argparse._ArgumentGroup) -> None:
     known = "a number or /dev/videoN, csi, rtsp:// or http://, a video, a folder, or scene (default: scene)"
-    group.add_argument("--source", default="scene", metavar="S", help=known)
+    password = f"rtsp://user@host/path takes its password from ${SOURCE}"
+    group.add_argument("--source", default="scene", metavar="S", help=f"{known}; {password}")
     group.add_argument("--list", action="store_true", help="list the cameras of this machine and their modes, and end")
     group.add_argument("--loop", action="store_true", help="begin a file again at its end")
     group.add_argument("--size", type=_size, metavar="WxH", help="resolution (default: the source's own)")
@@ -46,7 +49,7 @@ def _add_page(group: argparse._ArgumentGroup) -> None:
     host = "address to serve at; 0.0.0.0: all, with a token (default: 127.0.0.1)"
     group.add_argument("--host", default="127.0.0.1", help=host)
     group.add_argument("--port", type=int, default=8080, help="port of the page; 0: any free one (default: 8080)")
-    group.add_argument("--token", default="", help="token of the page's link (default: a new one)")
+    group.add_argument("--token", default="", help=f"token of the page's link (default: ${TOKEN}, or a new one)")
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -54,7 +57,7 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rotate-mb", type=float, default=100.0, metavar="MB", help="size of such a file (default: 100)"
     )
-    group.add_argument("--mqtt", metavar="URL", help="publish to mqtt://user:password@host/topic")
+    group.add_argument("--mqtt", metavar="URL", help=f"publish to mqtt://user@host/topic; its password: ${BROKER}")
     group.add_argument("--clips", type=Path, metavar="DIR", help="folder for clips of the last seconds")
     group.add_argument("--clip-on", metavar="A,B", help="classes that start a clip")
     group.add_argument("--clip-zone", metavar="NAME", help="zone in which they start one")
@@ -66,6 +69,8 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 def _add_end(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     group.add_argument("--max-frames", type=int, metavar="N", help="end after so many frames")
+    stall = f"end with an error when the model takes longer for a frame: it hangs (default: {MAX_STALL_S:g})"
+    group.add_argument("--max-stall", type=float, default=MAX_STALL_S, metavar="S", help=stall)
     group.add_argument("--print-service", action="store_true", help="print a systemd unit of this command, and end")
     install = "write that unit for your user with --user; otherwise say how to install it"
     group.add_argument("--install-service", action="store_true", help=install)
@@ -78,7 +83,7 @@ def require_possible(args: argparse.Namespace) -> None:
     Raises:
         SlimError: with one culprit for each.
     """
-    above = ("duration", "rotate_mb", "clip_seconds", "clip_budget_mb", "max_frames", "threads")
+    above = ("duration", "rotate_mb", "clip_seconds", "clip_budget_mb", "max_frames", "max_stall", "threads")
     given = {name: getattr(args, name) for name in above if getattr(args, name) is not None}
     # Not `<= 0`: NaN must be refused too.
     wrong = [f"{_typed(name)}: got {value}; expected more than 0" for name, value in given.items() if not value > 0]

@@ -12,16 +12,20 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from yolo_slim.bundle import open_bundle
-from yolo_slim.errors import EXIT_OK, SlimError
+from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_OK, SlimError
 from yolo_slim.machine import cores
+from yolo_slim.runtime import tuned
 from yolo_slim.runtime.camera.arguments import class_ids, require_possible
 from yolo_slim.runtime.camera.capture import CaptureSettings
+from yolo_slim.runtime.camera.hang import ModelHung
 from yolo_slim.runtime.camera.live import Live, LiveSettings
 from yolo_slim.runtime.camera.outputs import service
 from yolo_slim.runtime.camera.outputs.health import health
 from yolo_slim.runtime.camera.outputs.watchdog import Watchdog
+from yolo_slim.runtime.camera.pools import limit_pools
 from yolo_slim.runtime.camera.sources import SourceOptions, list_cameras, open_source, parse_source
 from yolo_slim.runtime.camera.view import View
 from yolo_slim.runtime.camera.window import require_window, run_window
@@ -53,8 +57,16 @@ def run(args: argparse.Namespace, typed: list[str]) -> int:
         raise SlimError("No bundle was given.", remedy="Give a bundle: camera BUNDLE --source 0.")
     if args.print_service or args.install_service:
         return _service(args, typed)
-    with ExitStack() as stack:
-        _run(args, stack)
+    if args.display:
+        require_window()
+    limit_pools()
+    with ExitStack() as models:
+        detectors = {name: models.enter_context(_detector(path, args.threads)) for name, path in _bundles(args).items()}
+        try:
+            with ExitStack() as stack:
+                _run(args, detectors, stack)
+        except ModelHung as error:
+            _leave(error)
     return EXIT_OK
 
 
@@ -64,14 +76,20 @@ def _detector(path: Path, threads: int | None) -> Detector:
     A runtime that shares its cores is slower by more than a core (docs/benchmarks/contention.md).
     """
     bundle = open_bundle(path)
-    return Detector(bundle, threads or min(bundle.spec.threads, max(cores() - 1, 1)))
+    setting = tuned.load(bundle).setting
+    usual = setting.threads if setting else bundle.spec.threads
+    return Detector(bundle, threads or min(usual, max(cores() - 1, 1)))
 
 
-def _run(args: argparse.Namespace, stack: ExitStack) -> None:
-    """Open everything; what fails closes what was opened before it."""
-    if args.display:
-        require_window()
-    detectors = {name: stack.enter_context(_detector(path, args.threads)) for name, path in _bundles(args).items()}
+def _leave(error: ModelHung) -> NoReturn:
+    """End the process at once: freeing a model that hangs, or waiting for its thread, would never end."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(EXIT_BAD_INPUT)
+
+
+def _run(args: argparse.Namespace, detectors: Mapping[str, Detector], stack: ExitStack) -> None:
+    """Open everything else; what fails closes what was opened before it."""
     bundles = {name: one.bundle.spec for name, one in detectors.items()}
     names = bundles["slim"].names
     say = _Terminal(is_quiet=args.quiet)
@@ -83,7 +101,7 @@ def _run(args: argparse.Namespace, stack: ExitStack) -> None:
     settings = LiveSettings(
         conf=args.conf, classes=class_ids(args.classes, names, "--classes") if args.classes else None,
         # A service starts before its camera is there, or before the network is.
-        capture=CaptureSettings(wait_for_source="NOTIFY_SOCKET" in os.environ),
+        capture=CaptureSettings(wait_for_source="NOTIFY_SOCKET" in os.environ), max_stall_s=args.max_stall,
     )  # fmt: skip
     live = Live(partial(open_source, spec), detectors, settings, track=outputs.track)
     outputs.attach(live)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from yolo_slim.runtime.camera.outputs.tracking import NO_TRACK
+
 if TYPE_CHECKING:
     from yolo_slim.runtime.camera.frame import Answer, Shown
 
@@ -17,7 +19,8 @@ MOST_BOXES = 300
 def frame_details(shown: Shown) -> dict[str, Any]:
     """Sequence, size, latency and what every bundle found; ready for JSON.
 
-    ``size``: (width, height) in pixels. ``boxes``: xyxy in [0, 1] of width and height.
+    ``size``: (width, height) in pixels. ``boxes``: xyxy in [0, 1] of width and height. ``track_ids``: of the slim
+    boxes, null where an object has none yet; empty without tracking.
     """
     height, width = shown.frame.image.shape[:2]
     return {
@@ -27,7 +30,7 @@ def frame_details(shown: Shown) -> dict[str, Any]:
         "size": [width, height],
         "latency_ms": round((shown.ready_s - shown.frame.captured_s) * 1e3, 2),
         "answers": {name: _answer(answer, width, height) for name, answer in shown.answers.items()},
-        "track_ids": list(shown.track_ids),
+        "track_ids": [None if track == NO_TRACK else track for track in shown.track_ids],
     }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.runtime.camera.capture import Capture, CaptureSettings
 from yolo_slim.runtime.camera.frame import Answer, Frame, Shown, Slot, Source
+from yolo_slim.runtime.camera.hang import MAX_STALL_S, FrameWatch, ModelHung
 from yolo_slim.runtime.camera.journal import Journal, describe
 from yolo_slim.runtime.camera.reload import BundleWatch, Reloading
 from yolo_slim.runtime.camera.sensors import Sensors
@@ -62,6 +63,8 @@ class LiveSettings:
     """How often the files of the bundles are looked at."""
     max_failed: int = 20
     """So many frames in a row that a bundle fails on end the camera."""
+    max_stall_s: float = MAX_STALL_S
+    """A frame that takes longer ends the camera: the model hangs."""
 
 
 CHANGEABLE = ("conf", "classes", "paused")
@@ -99,6 +102,7 @@ class Live:
         self._started_s = self._resumed_s = clock()
         self._ended_s: float | None = None
         self._error: SlimError | None = None
+        self._frame_watch = FrameWatch(clock)
         self._failed_in_a_row = 0
         self._before: int | None = None
         self._settings_lock, self._status_lock = threading.Lock(), threading.Lock()
@@ -140,11 +144,16 @@ class Live:
             thread.start()
 
     def stop(self) -> None:
-        """End all threads and close the source; a second call does nothing more. The given detectors stay open."""
+        """End all threads and close the source; a second call does nothing more. The given detectors stay open.
+
+        After a :class:`ModelHung` the inference thread and its models are left as they are.
+        """
         self._stopped.set()
         self._capture.stop()
         self._sensors.stop()
         self._bundles.stop()
+        if isinstance(self._error, ModelHung):
+            return
         # A listener that stops the camera runs in one of its threads, which can't wait for itself.
         for thread in self._threads if threading.current_thread() not in self._threads else ():
             if thread.is_alive():
@@ -219,20 +228,21 @@ class Live:
 
     def _infer(self) -> None:
         """The inference thread: every newest frame, until nothing comes any more."""
+        error: SlimError | None = None
         try:
-            while not (self._stopped.is_set() or self._capture.is_finished):
+            while not (self._stopped.is_set() or self._ended.is_set() or self._capture.is_finished):
                 if self.settings.paused:
                     self._before = None
                     self._stopped.wait(TICK_S)
                 elif (frame := self._capture.take(TICK_S)) is not None:
-                    self._show(frame)
-            self._error = self._capture.error
-        except SlimError as error:
-            self._error = error
-        except Exception as error:  # a fault of ours: said as one message, like every end
-            self._error = SlimError(f"The camera failed: {describe(error)}.", remedy="Please report this.")
-        self._ended_s = self._clock()
-        self._note_status(is_ended=True)
+                    with self._frame_watch.working():
+                        self._show(frame)
+            error = self._capture.error
+        except SlimError as problem:
+            error = problem
+        except Exception as fault:  # a fault of ours: said as one message, like every end
+            error = SlimError(f"The camera failed: {describe(fault)}.", remedy="Please report this.")
+        self._end(error)
 
     def _show(self, frame: Frame) -> None:
         taken_s = self._clock()
@@ -290,25 +300,37 @@ class Live:
             self.journal.error("callback_errors", f"An output failed: {describe(error)}")
 
     def _watch(self) -> None:
-        """The thread that tells news, notices an old picture, and gives up a source that blocks."""
+        """The thread that tells news, notices an old picture, and gives up a source or a model that blocks."""
         while not (self._stopped.is_set() or self._ended.is_set()):
             self.journal.tell(TICK_S)
             self._capture.watch()
+            hung = self._frame_watch.problem(self.settings.max_stall_s)
+            if hung is not None:
+                self._end(hung)
             self._note_status()
         self._ended.wait(STOP_S)
         while self.journal.tell(0.0):
             pass
 
-    def _note_status(self, *, is_ended: bool = False) -> None:
+    def _end(self, error: SlimError | None) -> None:
+        """Note the end and its problem; the first one counts."""
+        with self._status_lock:
+            if not self._ended.is_set():
+                self._error, self._ended_s = error, self._clock()
+                self._ended.set()
+                self._tell_status()
+
+    def _note_status(self) -> None:
         """Tell the state where it changed."""
         with self._status_lock:
-            if is_ended:
-                self._ended.set()
-            status = self._status_now()
-            # The seconds to the next try run down all the time; that alone is no news.
-            if (status.state, status.reason) != (self._status.state, self._status.reason):
-                self._status = status
-                self.journal.status(status)
+            self._tell_status()
+
+    def _tell_status(self) -> None:
+        status = self._status_now()
+        # The seconds to the next try run down all the time; that alone is no news.
+        if (status.state, status.reason) != (self._status.state, self._status.reason):
+            self._status = status
+            self.journal.status(status)
 
     def _status_now(self) -> Status:
         if self._ended.is_set():

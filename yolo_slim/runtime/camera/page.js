@@ -2,9 +2,9 @@
 const $ = (id) => document.getElementById(id);
 const OLD_S = 1, OLD_INTERVALS = 3, GREY_TIMES = 3, KEPT_TIMES = 16, HISTORY = 60, LONGEST_WAIT_MS = 10000, CROSS_STEP = 0.02;
 const about = { names: {}, colors: {}, bundles: [], zones: [], conf: 0.25, classes: null, paused: false };
-const LEAST_FRAMES = 60;
-const COUNT_WORDS = { longest_s: "longest stay in s" };
-const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, times: [], state: "connecting" };
+const LEAST_FRAMES = 60, LEAST_MS = 200;
+const COUNT_TEXTS = { longest_s: (seconds) => `longest stay ${seconds.toFixed(1)} s` };
+const view = { frame: null, bitmap: null, receivedMs: 0, stats: {}, online: false, totals: {}, times: [], state: "connecting", countedMs: 0 };
 const past = { fps: [], latency: [], celsius: [] };
 const drawing = { kind: null, points: [], cross: [0.5, 0.5], isCrossShown: false };
 let socket = null, waitMs = 500, chain = Promise.resolve();
@@ -52,6 +52,7 @@ async function show(buffer) {
   view.times = [...view.times, receivedMs].slice(-KEPT_TIMES);
   for (const [name, answer] of Object.entries(frame.answers)) addTotal(name, answer.times.total_ms);
   render();
+  showSeen();
   send("seen");
   document.dispatchEvent(new CustomEvent("picture", { detail: { sequence: frame.sequence } }));
 }
@@ -96,7 +97,7 @@ function paintBoxes(pen, answer, trackIds, scale) {
     const [x1, y1, x2, y2] = answer.boxes[i], id = answer.class_ids[i], color = about.colors[id] || "#cc3311";
     pen.strokeStyle = color;
     pen.strokeRect(x1 * width, y1 * height, (x2 - x1) * width, (y2 - y1) * height);
-    const track = trackIds.length > i ? ` #${trackIds[i]}` : "";
+    const track = trackIds[i] ? ` #${trackIds[i]}` : "";
     label(pen, `${about.names[id] ?? id}${track} ${answer.scores[i].toFixed(2)}`, x1 * width, y1 * height, color, scale);
   }
 }
@@ -123,7 +124,8 @@ function paintZone(pen, zone, scale) {
   if (zone.kind === "zone") { pen.fillStyle = "rgba(255, 211, 61, .14)"; pen.fill(); }
   pen.stroke();
   if (zone.kind === "line") paintDirection(pen, zone.points, scale);
-  const counts = countsText(zone.name), [x, y] = zone.points[0];
+  // A zone's first corner is often beside a line's start: the line has its text at the end.
+  const counts = countsText(zone.name), [x, y] = zone.points[zone.kind === "line" ? 1 : 0];
   pen.font = `600 ${Math.round(13 * scale)}px system-ui, sans-serif`;
   label(pen, counts ? `${zone.name}: ${counts}` : zone.name, x * pen.canvas.width, y * pen.canvas.height, "#6b5300", scale);
 }
@@ -168,7 +170,7 @@ function paintDrawing(pen) {
 function countsText(name) {
   const counts = (view.stats.counts || {})[name];
   if (counts === undefined || counts === null) return "";
-  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => `${COUNT_WORDS[key] ?? key} ${n}`).join(", ") : String(counts);
+  return typeof counts === "object" ? Object.entries(counts).map(([key, n]) => (COUNT_TEXTS[key] ? COUNT_TEXTS[key](n) : `${key} ${n}`)).join(", ") : String(counts);
 }
 
 // ---- age and state
@@ -257,8 +259,7 @@ function showBundles() {
   const ms = {};
   for (const name of ["slim", "control"]) {
     ms[name] = view.totals[name] ? median(view.totals[name]) : null;
-    const found = view.frame && view.frame.answers[name] ? view.frame.answers[name].boxes.length : 0;
-    $(`${name}-figures`).textContent = ms[name] ? `${number(ms[name])} ms a frame, ${number(1000 / ms[name])} FPS alone, ${found} found` : "";
+    $(`${name}-figures`).textContent = ms[name] ? `${number(ms[name])} ms a frame, ${number(1000 / ms[name])} FPS alone,` : "";
   }
   const frames = Math.min(...["slim", "control"].map((name) => (view.totals[name] || []).length));
   // The first frames are slow, and a few say nothing.
@@ -266,11 +267,40 @@ function showBundles() {
   if (frames >= LEAST_FRAMES) $("gain").textContent = `slim takes ${number(ms.slim)} ms, the control ${number(ms.control)} ms (median of ${frames} frames): ${number(ms.control / ms.slim, 2)} times as fast`;
 }
 
+// Objects in the newest picture: [class id, count], the most frequent first.
+function seenCounts() {
+  const counts = new Map();
+  for (const id of view.frame.answers.slim.class_ids) counts.set(id, (counts.get(id) || 0) + 1);
+  return [...counts].sort((one, other) => other[1] - one[1] || one[0] - other[0]);
+}
+
+// What was in a picture that is old isn't there "now". A fast camera's numbers change too often to be read.
+function showSeen() {
+  if (!view.frame || !view.frame.answers.slim || performance.now() - view.countedMs < LEAST_MS) return;
+  view.countedMs = performance.now();
+  for (const [name, answer] of Object.entries(view.frame.answers)) $(`${name}-found`).textContent = `${answer.boxes.length} found`;
+  const isOld = !view.online || (ageS() > oldAfterS() && !about.paused), counts = isOld ? [] : seenCounts();
+  const text = isOld ? "not known" : counts.length ? JSON.stringify([counts, about.names]) : "nothing";
+  if ($("seen").dataset.text === text) return;
+  $("seen").dataset.text = text;
+  const rows = counts.length ? counts.map(([id, count]) => [swatch(id), `${about.names[id] ?? id} ${count}`]) : [[text]];
+  $("seen").replaceChildren(...rows.map((parts) => {
+    const item = document.createElement("li");
+    item.append(...parts);
+    return item;
+  }));
+}
+
+function swatch(id) {
+  const box = document.createElement("span");
+  box.className = "swatch";
+  box.style.background = about.colors[id];
+  return box;
+}
+
 function describe() {
   if (!view.frame || !view.frame.answers.slim) return;
-  const counts = {};
-  for (const id of view.frame.answers.slim.class_ids) counts[about.names[id] ?? id] = (counts[about.names[id] ?? id] || 0) + 1;
-  const text = Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ") || "nothing found";
+  const text = seenCounts().map(([id, n]) => `${n} ${about.names[id] ?? id}`).join(", ") || "nothing found";
   $("slim").setAttribute("aria-label", `Camera picture: ${text}`);
 }
 
@@ -336,12 +366,10 @@ function showClasses() {
 }
 
 function classChoice(id) {
-  const choice = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");
+  const choice = document.createElement("label"), box = document.createElement("input");
   Object.assign(box, { type: "checkbox", value: id });
   box.onchange = () => setClasses(classIds().filter((other) => (other === id ? box.checked : isOn(other))));
-  swatch.className = "swatch";
-  swatch.style.background = about.colors[id];
-  choice.append(box, swatch, about.names[id]);
+  choice.append(box, swatch(id), about.names[id]);
   return choice;
 }
 
@@ -384,7 +412,7 @@ function showZones() {
 
 function zoneRow(zone, index) {
   const row = document.createElement("li"), name = document.createElement("input"), counts = document.createElement("span"), remove = document.createElement("button");
-  Object.assign(name, { value: zone.name, maxLength: 40 });
+  Object.assign(name, { value: zone.name, maxLength: about.most_name });
   name.setAttribute("aria-label", `Name of the ${zone.kind}`);
   name.onchange = () => { name.blur(); setZones(about.zones.map((one, i) => (i === index ? { ...one, name: name.value.trim() || one.name } : one))); };
   counts.className = "counts";
@@ -495,4 +523,4 @@ function listen() {
 
 listen();
 connect();
-setInterval(showAge, 250);
+setInterval(() => { showAge(); showSeen(); }, 250);

@@ -9,8 +9,9 @@ from typing import Any
 
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.hub import VARIANTS
+from yolo_slim.runtime.camera.outputs.layout import MOST_NAME, MOST_POINTS, MOST_SHAPES, is_name, is_point, is_share
 
-MOST_ZONES, MOST_POINTS, MOST_CLASSES, LONGEST_NAME = 32, 32, 10_000, 40
+MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ def parse_command(text: str) -> PageCommand:
 
 
 def _conf(value: Any) -> SetConf:
-    if not _is_share(value):
+    if not is_share(value):
         raise _wrong("conf", "a number from 0 to 1")
     return SetConf(conf=float(value))
 
@@ -108,20 +109,25 @@ def _paused(value: Any) -> SetPaused:
 
 
 def _zones(value: Any) -> SetZones:
-    if not isinstance(value, list) or len(value) > MOST_ZONES:
-        raise _wrong("zones", f"a list of at most {MOST_ZONES}")
+    if not isinstance(value, list) or len(value) > 2 * MOST_SHAPES:
+        raise _wrong("zones", _MOST)
     zones = tuple(_zone(item) for item in value)
+    if any([zone.kind for zone in zones].count(kind) > MOST_SHAPES for kind in ("line", "zone")):
+        raise _wrong("zones", _MOST)
     if len({zone.name for zone in zones}) < len(zones):
         raise _wrong("zones", "a list with each name once")
     return SetZones(zones=zones)
 
 
+_MOST = f"a list of at most {MOST_SHAPES} lines and {MOST_SHAPES} zones"
+
+
 def _zone(value: Any) -> DrawnZone:
-    if not isinstance(value, dict) or value.get("kind") not in ("line", "zone") or not _is_name(value.get("name")):
-        raise _wrong("zones", f"a list of objects with name (1 to {LONGEST_NAME} characters), kind and points")
+    if not isinstance(value, dict) or value.get("kind") not in ("line", "zone") or not is_name(value.get("name")):
+        raise _wrong("zones", f"a list of objects with name (1 to {MOST_NAME} characters), kind and points")
     points, kind = value.get("points"), value["kind"]
     least, most = (2, 2) if kind == "line" else (3, MOST_POINTS)
-    if not isinstance(points, list) or not least <= len(points) <= most or not all(_is_point(one) for one in points):
+    if not isinstance(points, list) or not least <= len(points) <= most or not all(map(is_point, points)):
         raise _wrong("zones", f"2 points a line and 3 to {MOST_POINTS} a zone, each from 0 to 1")
     return DrawnZone(name=value["name"], kind=kind, points=tuple((float(x), float(y)) for x, y in points))
 
@@ -150,18 +156,5 @@ def _wrong(name: str, expected: str) -> SlimError:
     return SlimError(f"The value of the command '{name}' must be {expected}.")
 
 
-def _is_share(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value <= 1  # false for NaN too
-
-
 def _is_class(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_CLASSES
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= LONGEST_NAME and value.isprintable()
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(_is_share(item) for item in value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
 
-from yolo_slim.bundle import BUNDLE_JSON, open_bundle
+from yolo_slim.bundle import BUNDLE_JSON
 from yolo_slim.runtime.camera.journal import Journal, describe
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector, StageTimes
@@ -19,7 +20,7 @@ State = tuple[tuple[str, int, int], ...]
 
 
 class Reloading:
-    """A detector whose bundle may be replaced while it runs.
+    """A detector whose bundle, a folder or an archive, may be replaced while it runs.
 
     ``timed`` is for one thread, ``look`` for another one.
     """
@@ -27,10 +28,10 @@ class Reloading:
     def __init__(self, detector: Detector, journal: Journal) -> None:
         self.detector = self._given = detector
         self._journal = journal
-        self._folder = detector.bundle.folder
+        self._path = detector.bundle.archive or detector.bundle.folder
         self._threads = None if detector.threads == detector.bundle.spec.threads else detector.threads
         self._next: Detector | None = None
-        self._loaded = self._seen = self._tried = _state_of(self._folder)
+        self._loaded = self._seen = self._tried = _state_of(self._path)
 
     def timed(self, image: Any, conf: float | None = None) -> tuple[Detections, StageTimes]:
         """As :meth:`Detector.timed`, by the newest bundle that works."""
@@ -49,10 +50,10 @@ class Reloading:
 
     def look(self) -> None:
         """Load the bundle when it is a new one and its files have been at rest since the last look."""
-        seen, before = _state_of(self._folder), self._seen
+        seen, before = _state_of(self._path), self._seen
         self._seen = seen
         # bundle.json is written last, and is missing while a folder is replaced. Any order of a copy is waited for.
-        is_new = _bundle_json(seen) not in (None, _bundle_json(self._loaded))
+        is_new = _mark(seen) not in (None, _mark(self._loaded))
         if not is_new or seen != before or seen == self._tried or self._next is not None:
             return
         self._tried = seen
@@ -61,11 +62,11 @@ class Reloading:
             self._loaded = seen
         except Exception as error:  # whatever is wrong with the new one, the old one goes on
             self._journal.error(
-                "refused", f"The new bundle in {self._folder} is refused, the old one goes on: {describe(error)}"
+                "refused", f"The new bundle {self._path} is refused, the old one goes on: {describe(error)}"
             )
 
     def _opened(self) -> Detector:
-        detector = Detector(open_bundle(self._folder), self._threads)
+        detector = Detector(self._path, self._threads)
         height, width = detector.bundle.spec.imgsz
         # The first frame pays for allocations, and shows whether the model runs at all.
         detector.detect(np.zeros((height, width, 3), np.uint8))
@@ -94,21 +95,24 @@ class BundleWatch:
                 one.look()
 
 
-def _state_of(folder: Path) -> State:
-    """Every file of a bundle; empty while there is none."""
-    return tuple(sorted(filter(None, map(_entry_of(folder), folder.rglob("*")))))
+def _state_of(path: Path) -> State:
+    """Every file of a bundle, or its archive; empty while there is none."""
+    return tuple(sorted(filter(None, map(_entry_of(path), [path, *path.rglob("*")]))))
 
 
-def _entry_of(folder: Path) -> Callable[[Path], tuple[str, int, int] | None]:
+def _entry_of(bundle: Path) -> Callable[[Path], tuple[str, int, int] | None]:
     def entry(path: Path) -> tuple[str, int, int] | None:
         try:
             found = path.stat()
         except OSError:  # removed since it was listed
             return None
-        return path.relative_to(folder).as_posix(), found.st_size, found.st_mtime_ns
+        # A folder's own time changes with every file that a device writes into it.
+        is_folder, name = S_ISDIR(found.st_mode), path.relative_to(bundle).as_posix()
+        return None if is_folder else (name, found.st_size, found.st_mtime_ns)
 
     return entry
 
 
-def _bundle_json(state: State) -> tuple[str, int, int] | None:
-    return next((entry for entry in state if entry[0] == BUNDLE_JSON), None)
+def _mark(state: State) -> tuple[str, int, int] | None:
+    """What is another one in every new bundle: its bundle.json or, as ``.``, the archive itself."""
+    return next((entry for entry in state if entry[0] in (BUNDLE_JSON, ".")), None)

@@ -117,6 +117,9 @@ class Running:
         self._site.on_request(connections.asked)
         await self._until_ended(connections.accept_all(self._listener), self._site.report())
         await runner.cleanup()
+        # A task that is being cancelled when the loop closes would be complained about on the terminal.
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(rest, timeout=_LINGER_S)
 
     async def _until_ended(self, *works: Coroutine[Any, Any, None]) -> None:
         tasks = [asyncio.create_task(work) for work in works]

@@ -39,8 +39,8 @@ class Limits:
 
     viewers: int = 32
     sockets: int = 128
-    message_bytes: int = 65536
-    """Of a WebSocket message and of a request's body."""
+    message_bytes: int = 262_144
+    """Of a WebSocket message and of a request's body: as many lines and zones as a layout may have need 210 kB."""
     header_s: float = 10.0
     """For a connection's first request, for a request's body, and between two requests."""
     send_s: float = 20.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.guard import Asked, Door, Guard
 from yolo_slim.runtime.camera.hub import VARIANTS, Hub
+from yolo_slim.runtime.camera.outputs.layout import MOST_NAME
 from yolo_slim.runtime.camera.page import page
 from yolo_slim.runtime.camera.page_commands import CameraCommand, Seen, Watch, parse_command
 from yolo_slim.runtime.camera.server_settings import ServerSettings
@@ -281,7 +282,8 @@ class Site:
         about = dict(self._calls.about())
         names: Any = about.get("names") or {}
         colors = {key: "#{2:02x}{1:02x}{0:02x}".format(*class_color(int(key))) for key in names}
-        return json.dumps({"type": "about", **about, "colors": colors, "has_clips": self._calls.clip is not None})
+        own = {"colors": colors, "has_clips": self._calls.clip is not None, "most_name": MOST_NAME}
+        return json.dumps({"type": "about", **about, **own})
 
     def _full(self) -> web.Response:
         return _text(_FULL.format(most=self._settings.limits.viewers), 503, close=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from yolo_slim.runtime.camera.outputs.health import SERVING_S
 from yolo_slim.runtime.camera.outputs.layout import Layout
 from yolo_slim.runtime.camera.outputs.record import distinct
 from yolo_slim.runtime.camera.page_commands import CameraCommand, SetClasses, SetConf, SetPaused, SetZones
+from yolo_slim.runtime.camera.passwords import TOKEN
 from yolo_slim.runtime.camera.qr import qr_text
 from yolo_slim.runtime.camera.server import Callbacks, Running, ServerSettings, serve
 from yolo_slim.runtime.camera.wiring import Outputs
@@ -47,7 +49,11 @@ class View:
             clip=clips.save if clips else None,
         )  # fmt: skip
         self._settings = ServerSettings(
-            host=args.host, port=args.port, token=args.token, stale_s=SERVING_S, callbacks=callbacks
+            host=args.host,
+            port=args.port,
+            token=args.token or os.environ.get(TOKEN, ""),
+            stale_s=SERVING_S,
+            callbacks=callbacks,
         )
         self._running: Running | None = None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import JsonObject
+from yolo_slim.runtime.camera import passwords
 from yolo_slim.runtime.camera.arguments import class_ids
 from yolo_slim.runtime.camera.frame import Shown
 from yolo_slim.runtime.camera.live import Live, Track
@@ -25,6 +26,7 @@ from yolo_slim.runtime.camera.outputs.record import Context, distinct
 from yolo_slim.runtime.camera.outputs.tracking import Tracker
 from yolo_slim.runtime.camera.outputs.trigger import TriggerSettings
 from yolo_slim.runtime.camera.outputs.worker import Faults
+from yolo_slim.runtime.camera.passwords import with_password
 
 Say = Callable[[str], None]
 
@@ -112,7 +114,7 @@ def _add_broker(outputs: Outputs, args: argparse.Namespace, context: Context, sa
     if args.mqtt is None:
         return
     figures = Figures(stats=outputs.stats, counts=outputs.counting.counts)
-    broker = Mqtt(parse_address(args.mqtt), context, figures, say)
+    broker = Mqtt(parse_address(with_password(args.mqtt, passwords.BROKER)), context, figures, say)
     stack.callback(broker.close)
     outputs.takers.append(broker.shown)
     outputs.counting.on_event(broker.event)

@@ -149,11 +149,9 @@ def test_a_slow_disk_does_not_stop_frames(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker, "CALM_S", 0.0)
     gate, said = threading.Event(), list[str]()
     faults = Faults("slow", said.append)
-    slow: Worker[int] = Worker(lambda _: gate.wait(20), faults, room=3)
-    start = time.monotonic()
+    slow: Worker[int] = Worker(lambda _: gate.wait(60), faults, room=3)
     for item in range(50):
         slow.put(item)
-    assert time.monotonic() - start < 5
     assert faults.lost >= 46
     assert said == ["slow: It is too slow for the frames. The camera goes on, and tries again."]
     gate.set()
@@ -180,11 +178,11 @@ def test_closing_finishes_what_is_left_but_does_not_wait_for_ever() -> None:
         quick.put(item)
     quick.close()
     assert done == list(range(5))
-    gate, start = threading.Event(), time.monotonic()
-    stuck: Worker[int] = Worker(lambda _: gate.wait(20), Faults("x", print), room=10)
+    gate = threading.Event()
+    stuck: Worker[int] = Worker(lambda _: done.append(gate.wait(60)), Faults("x", print), room=10)
     stuck.put(1)
     stuck.close(timeout_s=0.1)
-    assert time.monotonic() - start < 10
+    assert done == list(range(5))
     gate.set()
 
 

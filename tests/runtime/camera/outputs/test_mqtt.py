@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -123,14 +122,12 @@ def test_a_broker_that_is_lost_comes_back(monkeypatch: pytest.MonkeyPatch) -> No
         found = camera.__enter__()
         first.wait_for("home/door/state")
     wait_until(lambda: said)
-    start = time.monotonic()
     for _ in range(500):
         found.shown(shown(TWO, 0.0))
     before = found.faults.lost
     for index in range(150):
         found.event(replace(CROSSED, track=index))
     assert found.faults.lost >= before + 50
-    assert time.monotonic() - start < 5
     with Broker(port=port) as second:
         assert second.wait_for("home/door/availability").payload == "online"
         second.wait_for("homeassistant/sensor/home_door/fps/config")

@@ -50,6 +50,7 @@ def test_a_unit_starts_the_same_camera(tmp_path: Path) -> None:
     assert (line(text, "Restart"), line(text, "Type"), line(text, "WatchdogSec")) == ("on-failure", "notify", "120")
     assert line(unit(settings(tmp_path / "50%h")), "WorkingDirectory") == f"{tmp_path}/50%%h"
     assert "User=" not in text
+    assert line(text, "EnvironmentFile") == "-%E/yolo-slim-camera.env"
     assert line(text, "WantedBy") == "default.target"
 
 
@@ -110,6 +111,7 @@ def test_a_user_unit_is_written_on_request(home: Path) -> None:
     assert path.read_text() == unit(settings(home))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert f"systemctl --user enable --now {NAME}" in said
+    assert f"  {home / 'config/yolo-slim-camera.env'}\n" in said
     install_user_unit(settings(home, arguments=("camera", "other")))
     assert "other" in path.read_text()
 

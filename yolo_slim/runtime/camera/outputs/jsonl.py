@@ -21,7 +21,7 @@ from yolo_slim.runtime.camera.outputs.worker import Faults, Say, Worker
 
 ROOM = 256
 """Lines that wait for the disk at most."""
-_REMEDY = "Free some space, or write to another file with --jsonl."
+_REMEDY = "Check that the folder exists and has space, or write to another file with --jsonl."
 Extra = Callable[[], JsonObject]
 
 

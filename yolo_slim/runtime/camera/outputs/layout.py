@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ ANCHORS = ("bottom", "center")
 MOST_SHAPES = 64
 MOST_POINTS = 64
 MOST_NAME = 64
-"""Limits of a layout: the page of a camera may send one."""
+"""Limits of a layout, lines and zones each; the page of a camera may send one."""
 
 Point = tuple[float, float]
 """x, y as shares of the picture's width and height, from its upper left corner."""
@@ -174,44 +173,47 @@ def _problems(value: object) -> Iterator[str]:
 
 
 def _line_problems(where: str, line: object) -> Iterator[str]:
-    if not isinstance(line, dict) or not _is_name(line.get("name")):
+    if not isinstance(line, dict) or not is_name(line.get("name")):
         yield f"{where}: expected an object with a name of 1 to {MOST_NAME} characters"
         return
     for key in ("start", "end"):
-        if not _is_point(line.get(key)):
+        if not is_point(line.get(key)):
             yield f"{where}.{key}: got {_short(line.get(key))}; expected [x, y], both from 0 to 1"
-    if _is_point(line.get("start")) and line.get("start") == line.get("end"):
+    if is_point(line.get("start")) and line.get("start") == line.get("end"):
         yield f"{where}: start and end are the same point"
 
 
 def _zone_problems(where: str, zone: object) -> Iterator[str]:
-    if not isinstance(zone, dict) or not _is_name(zone.get("name")):
+    if not isinstance(zone, dict) or not is_name(zone.get("name")):
         yield f"{where}: expected an object with a name of 1 to {MOST_NAME} characters"
         return
     points = zone.get("points")
-    if not isinstance(points, list) or not 3 <= len(points) <= MOST_POINTS or not all(map(_is_point, points)):
+    if not isinstance(points, list) or not 3 <= len(points) <= MOST_POINTS or not all(map(is_point, points)):
         yield f"{where}.points: expected 3 to {MOST_POINTS} points [x, y], both from 0 to 1"
     elif _area(points) < 1e-6:
         yield f"{where}.points: the polygon has no area"
 
 
 def _repeated(shapes: Sequence[object]) -> Iterator[str]:
-    names = [shape["name"] for shape in shapes if isinstance(shape, dict) and _is_name(shape.get("name"))]
+    names = [shape["name"] for shape in shapes if isinstance(shape, dict) and is_name(shape.get("name"))]
     yield from (
         f"'{name}': several lines or zones have this name" for name in sorted(set(names)) if names.count(name) > 1
     )
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value.strip()) <= MOST_NAME and value.isprintable()
+def is_name(value: object) -> bool:
+    """Whether a line or zone may be called so."""
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= MOST_NAME and value.isprintable()
 
 
-def _is_point(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_share, value))
+def is_point(value: object) -> bool:
+    """Whether a JSON value is a place in the picture."""
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_share, value))
 
 
-def _is_share(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
+def is_share(value: object) -> bool:
+    """Whether a JSON value is a number from 0 to 1; NaN isn't."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _point(value: Any) -> Point:

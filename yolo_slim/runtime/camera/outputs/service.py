@@ -16,8 +16,11 @@ from pathlib import Path
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_text
 from yolo_slim.runtime.camera.outputs.refusal import refusals_explained
+from yolo_slim.runtime.camera.passwords import VARIABLES
 
 NAME = "yolo-slim-camera.service"
+SECRETS = "yolo-slim-camera.env"
+"""File of passwords that a unit reads where it is: in /etc, or in ~/.config for a unit of a user."""
 MARK = "# Written by yolo_slim:"
 """A unit that doesn't begin so was written by someone else."""
 WATCHDOG_S = 120
@@ -57,6 +60,7 @@ Type=notify
 ExecStart={" ".join(_quoted(word, is_command=True) for word in command)}
 WorkingDirectory={_escaped_path(settings.folder)}
 Environment=PYTHONUNBUFFERED=1
+EnvironmentFile=-%E/{SECRETS}
 {_environment(settings)}Restart=on-failure
 RestartSec=10
 TimeoutStartSec=600
@@ -79,6 +83,7 @@ def system_instructions(settings: ServiceSettings) -> str:
         f"#   {shlex.quote(settings.python)} -m yolo_slim.runtime {again} | sudo install -m 600 /dev/stdin {path}\n"
         f"#   sudo systemctl daemon-reload\n"
         f"#   sudo systemctl enable --now {NAME}\n"
+        f"# Passwords ({', '.join(VARIABLES)}) can stand in /etc/{SECRETS} (chmod 600), as NAME='VALUE'.\n"
         f"# For your user alone, without root: add --user.\n"
     )
 
@@ -104,6 +109,8 @@ def install_user_unit(settings: ServiceSettings) -> str:
         f"  systemctl --user enable --now {NAME}\n"
         f"Start it when the device starts, before anyone logs in:\n"
         f"  sudo loginctl enable-linger {os.environ.get('USER', '$USER')}\n"
+        f"Passwords ({', '.join(VARIABLES)}) can stand in a file of yours alone, as NAME='VALUE':\n"
+        f"  {path.parents[2] / SECRETS}\n"
         f"Read what it says:\n"
         f"  journalctl --user -u {NAME} -f"
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.runtime.camera import passwords
 from yolo_slim.runtime.camera.frame import Source
+from yolo_slim.runtime.camera.passwords import with_password
 from yolo_slim.runtime.camera.sources.address import DEFAULT_PORTS, parse_address, redacted
 from yolo_slim.runtime.camera.sources.listing import CameraFacts, list_cameras
 from yolo_slim.runtime.camera.sources.options import SourceOptions, SourceSpec, check_options, check_taken
@@ -52,7 +54,7 @@ def parse_source(text: str, options: SourceOptions) -> SourceSpec:
     """Say what a ``--source`` means; nothing is opened.
 
     Args:
-        text: one of the forms of :data:`KINDS`.
+        text: one of the forms of :data:`KINDS`; a user's password may stand in the environment.
         options: what is asked of it.
 
     Raises:
@@ -102,7 +104,7 @@ def _stream(scheme: str, text: str) -> tuple[str, str, str]:
         known = list(DEFAULT_PORTS)
         fact = f"Streams of {scheme}:// can't be opened.{did_you_mean(scheme, known)}"
         raise SlimError(fact, remedy=f"Known are {', '.join(f'{one}://' for one in known)}.")
-    address = scheme + text[len(scheme) :]
+    address = with_password(scheme + text[len(scheme) :], passwords.SOURCE)
     parse_address(address)
     return "stream", address, redacted(address)
 

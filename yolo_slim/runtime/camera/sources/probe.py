@@ -14,11 +14,15 @@ from time import monotonic
 
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime.camera.frame import SourceLost
+from yolo_slim.runtime.camera.passwords import SOURCE
 from yolo_slim.runtime.camera.sources.address import Address
 
 _MOST_BYTES = 65536
 """Longest answer that is read."""
-_PASSWORD = "Write it in the URL: SCHEME://USER:PASSWORD@HOST/... (percent-encoded)."
+_PASSWORD = (
+    f"Write SCHEME://USER@HOST/... and set {SOURCE}, or write it in the URL: SCHEME://USER:PASSWORD@HOST/... "
+    "(percent-encoded)."
+)
 
 
 def check_reachable(address: Address, limit_s: float) -> None:

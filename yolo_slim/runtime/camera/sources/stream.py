@@ -22,6 +22,7 @@ from yolo_slim.machine import cores
 from yolo_slim.runtime.camera.frame import Source, SourceLost
 from yolo_slim.runtime.camera.sources.address import Address, parse_address
 from yolo_slim.runtime.camera.sources.capture import CaptureFeed
+from yolo_slim.runtime.camera.sources.hls import HlsFeed, is_hls
 from yolo_slim.runtime.camera.sources.newest import NewestFrame
 from yolo_slim.runtime.camera.sources.options import SourceOptions, SourceSpec
 from yolo_slim.runtime.camera.sources.paced import MakeFrame, PacedSource
@@ -59,7 +60,8 @@ def open_stream(spec: SourceSpec) -> Source:
         raise _why_not(spec, address)
     if _is_recording(spec, capture):
         return PacedSource(name=spec.name, frames=_frames(capture), rate=rate_of(capture))
-    return NewestFrame(_within(spec, ends_s), CaptureFeed(spec.name, capture))
+    feed = HlsFeed if is_hls(address) else CaptureFeed
+    return NewestFrame(_within(spec, ends_s), feed(spec.name, capture))
 
 
 def _within(spec: SourceSpec, ends_s: float) -> SourceSpec:
@@ -76,7 +78,8 @@ def _why_not(spec: SourceSpec, address: Address) -> SlimError:
     except SlimError as error:
         return error
     fact = f"{spec.name} answers, but gives no video that can be read within {limit_s:g} s."
-    return SourceLost(fact, remedy="Check that the URL is that of a video (H.264, H.265 or MJPEG).")
+    own = f" {VARIABLE} is set: without it FFmpeg might read it." if os.environ.get(VARIABLE) else ""
+    return SourceLost(fact, remedy=f"Check that the URL is that of a video (H.264, H.265 or MJPEG).{own}")
 
 
 def _pixels(capture: Any) -> float:

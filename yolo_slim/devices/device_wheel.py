@@ -12,7 +12,7 @@ from yolo_slim.version import __version__
 PACKAGE = Path(__file__).parents[1]
 MODULES = (
     *("__init__.py", "version.py", "errors.py", "files.py", "machine.py", "requirements.py", "bundle.py", "py.typed"),
-    *("child_process.py", "system_libraries.py"),
+    *("child_process.py", "sensors.py", "system_libraries.py"),
     *("runtime/**/*.py", "runtime/**/*.html", "runtime/**/*.css", "runtime/**/*.js", "backends/**/*.py"),
 )
 """What runs on a device."""

@@ -1,0 +1,138 @@
+"""Nights without a training: a chain that makes tiny bundles at once, and a device that is as fast as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import yaml
+
+from tests.helpers.cli import run_cli
+from tests.helpers.devices import FakeDevice
+from tests.helpers.results import bench_of, complete_result
+from yolo_slim.build_key import SLIM, BuildName
+from yolo_slim.bundle import BundleSpec, write_bundle_json
+from yolo_slim.config.run import DeviceConfig
+from yolo_slim.devices.answers import Bench, DeviceFacts
+from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.errors import SlimError
+from yolo_slim.nightly import chain, devices
+from yolo_slim.nightly.chain import Chain
+from yolo_slim.nightly.matrix import Plan
+from yolo_slim.runtime.infer import ImageDetections
+
+BUILDS = ("onnxruntime-fp32", "ncnn-fp16")
+ROUNDS = [12, 16]
+
+
+def write_matrix(folder: Path, data: Path, **changes: Any) -> Path:
+    """Write weights and a matrix of two cells beside a data set; ``changes`` replace its keys."""
+    weights = folder / "best.pt"
+    if not weights.exists():
+        weights.write_bytes(b"first weights")
+    matrix = {
+        "models": {"m": weights.name},
+        "data": {"d": str(data)},
+        "settings": {"s": {"imgsz": 64}},
+        "targets": {"here": {"profile": "host"}},
+        "timing": {"seconds": 0.1, "frames": 2, "rounds": ROUNDS},
+        "gates": {"accuracy": {"resamples": 200}},
+    }
+    path = folder / "nightly.yaml"
+    path.write_text(yaml.safe_dump(matrix | changes))
+    return path
+
+
+class NightDevice(FakeDevice):
+    """Answers by the weights that a bundle was made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slower: dict[str, float] = {}
+        """Weights to the factor of their latency; 1 where they aren't named."""
+        self.blind: dict[str, int] = {}
+        """Weights to the number of images in which they find nothing."""
+        self.here = 1.0
+        """Factor of every latency: the device's own."""
+        self.reasons: tuple[str, ...] = ()
+        """Why no timing counts."""
+        self.facts_now = {"model": "Example Board", "arch": "aarch64", "cores": 4, "python": "3.11"}
+        self.broken: str | None = None
+        """Build that can't be run."""
+        self.on_bench: Callable[[], object] = lambda: None
+        self.numbers = count()
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is now."""
+        return DeviceFacts.model_validate(self.facts_now)
+
+    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+        """See everything but in the images that these weights are blind for."""
+        if str(placed.build) == self.broken:
+            raise SlimError("The bundle failed on the board.")
+        found = super().infer(placed, images)
+        blind = self.blind.get(_weights(placed.spec), 0)
+        nothing = replace(found[0].detections, boxes=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32),
+                          class_ids=np.zeros(0, np.int64))  # fmt: skip
+        return [replace(one, detections=nothing) if i < blind else one for i, one in enumerate(found)]
+
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Invent a round with one per cent of noise."""
+        self.on_bench()
+        noise = np.random.default_rng(next(self.numbers)).normal(0, 0.01)
+        ms = 20 * self.here * self.slower.get(_weights(placed.spec), 1.0) * float(np.exp(noise))
+        samples = {"pre": [0.1 * ms] * 3, "infer": [0.8 * ms] * 3, "post": [0.1 * ms] * 3, "total": [ms] * 3}
+        return bench_of(samples, machine=self.facts(), invalid_reasons=self.reasons)
+
+
+def _weights(spec: BundleSpec) -> str:
+    return str(spec.provenance["weights"])
+
+
+def make_chain(plan: Plan, project: Path, *, data: str, **_: Any) -> Chain:
+    """Make bundles that only name their weights."""
+    weights = Path(plan.config.model).read_text()
+    if weights.startswith("bad"):
+        raise SlimError(f"{plan.config.model} is no checkpoint.", remedy="Give another one.")
+    folder = project / f"{plan.model}-{weights.split()[0]}-{plan.target}"
+    for build in plan.builds:
+        _write_bundle(folder / "build" / SLIM / str(build), build, weights)
+    return Chain(plan=plan, folder=folder, result=complete_result(), skipped={}, data=data)
+
+
+def _write_bundle(folder: Path, build: BuildName, weights: str) -> None:
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_text(weights)
+    spec = BundleSpec(
+        name="tiny", target="host", runtime=build.runtime, precision=build.precision, imgsz=(64, 64), stride=8,
+        names={0: "disc"}, layout="one2many", threads=1, model={"onnx": "model.onnx"}, input_name="images",
+        output_name="output0", files={}, provenance={"weights": weights},
+    )  # fmt: skip
+    write_bundle_json(folder, spec)
+
+
+@contextmanager
+def fake_nights(device: NightDevice) -> Iterator[None]:
+    """Nights in this process make tiny bundles and reach this device, wherever a target says it is."""
+
+    def connect(config: DeviceConfig, *_: object) -> NightDevice:
+        if config.host == "gone":
+            raise SlimError("The device gone doesn't answer.", remedy="Switch it on.")
+        return device
+
+    with patch.object(chain, "make", make_chain), patch.object(devices, "connect", connect):
+        yield
+
+
+def run_night(matrix: Path, device: NightDevice, *more: str) -> tuple[int, str, str]:
+    """Run a night through the command line: exit code, output, errors."""
+    with fake_nights(device):
+        return run_cli("nightly", str(matrix), *more)

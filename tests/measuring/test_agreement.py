@@ -1,0 +1,85 @@
+"""The comparison of one bundle's detections on two machines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from yolo_slim.measuring.agreement import agreement, allowed_map_difference, threshold
+from yolo_slim.runtime.decode import Detections
+
+BOX = (10.0, 10.0, 50.0, 50.0)
+
+
+def found(*rows: tuple[float, int, tuple[float, float, float, float]]) -> Detections:
+    """Return detections of score, class and box, best score first."""
+    rows = tuple(sorted(rows, key=lambda row: -row[0]))
+    return Detections(
+        boxes=np.array([row[2] for row in rows], np.float32).reshape(-1, 4),
+        scores=np.array([row[0] for row in rows], np.float32),
+        class_ids=np.array([row[1] for row in rows], np.int64),
+    )
+
+
+def moved(pixels: float) -> tuple[float, float, float, float]:
+    """Return the box, moved to the right."""
+    return (10.0 + pixels, 10.0, 50.0 + pixels, 50.0)
+
+
+def test_equal_answers_agree() -> None:
+    """Every detection has a partner that differs in nothing; those below the threshold aren't compared."""
+    side = found((0.9, 0, BOX), (0.8, 1, BOX), (0.1, 0, moved(200)))
+    compared = agreement([side, found()], [side, found()], 0.25)
+    assert (compared.matched, compared.unmatched) == (2, ())
+    assert (compared.largest_score_difference, compared.lowest_iou) == (0.0, 1.0)
+    assert compared.problems("fp32") == []
+
+
+@pytest.mark.parametrize(
+    ("other", "problem"),
+    [
+        (found((0.84, 0, BOX)), "a score differs by 0.0600"),
+        (found((0.9, 0, moved(3))), "a box has IoU 0.860"),
+        (found((0.9, 1, BOX)), "only one side has"),
+        (found((0.9, 0, moved(30))), "only one side has"),
+        (found(), "only one side has"),
+        (found((0.9, 0, BOX), (0.9, 0, moved(100))), "only one side has"),
+    ],
+)
+def test_differences_are_found(other: Detections, problem: str) -> None:
+    """Score, box, class, a missing and an additional detection: each is a problem, whichever side it is on."""
+    side = found((0.9, 0, BOX))
+    for one, two in ((side, other), (other, side)):
+        assert any(problem in text for text in agreement([one], [two], 0.25).problems("fp32"))
+
+
+def test_a_threshold_between_two_scores_is_no_difference() -> None:
+    """A detection just above the threshold has its partner just below it."""
+    compared = agreement([found((0.26, 0, BOX))], [found((0.24, 0, BOX))], 0.25)
+    assert (compared.matched, compared.unmatched) == (1, ())
+
+
+def test_int8_may_differ_more() -> None:
+    """Integers on one side and floats on the other move a score further; fp16 has no such excuse."""
+    compared = agreement([found((0.9, 0, BOX))], [found((0.83, 0, BOX))], 0.25)
+    assert compared.problems("int8") == []
+    assert compared.problems("fp16")
+
+
+def test_nan_never_agrees() -> None:
+    """A score that is no number is a problem."""
+    compared = agreement([found((0.9, 0, BOX))], [found((float("nan"), 0, BOX))], 0.25)
+    assert compared.problems("fp32")
+
+
+def test_weak_models_are_compared_by_their_best() -> None:
+    """Where nothing reaches the bundle's threshold, half the best score is taken: else nothing would be compared."""
+    assert threshold([found((0.9, 0, BOX))], 0.25) == 0.25
+    assert threshold([found((0.1, 0, BOX)), found()], 0.25) == pytest.approx(0.05)
+    assert threshold([found()], 0.25) == 0.001
+
+
+def test_few_images_allow_more() -> None:
+    """MAP of a few images changes much by one detection."""
+    assert allowed_map_difference(8) == pytest.approx(0.13)
+    assert allowed_map_difference(1000) == pytest.approx(0.006)

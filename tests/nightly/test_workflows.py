@@ -1,0 +1,76 @@
+"""The ready workflows: each is valid for what reads it, and calls commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.helpers.constants import ROOT
+from yolo_slim.cli.nightly import nightly
+
+WORKFLOWS = ROOT / "docs/workflows"
+OPTIONS = {name for one in nightly.commands["run"].params for name in one.opts}
+
+
+def read(name: str) -> Any:
+    """The content of a YAML file."""
+    return yaml.safe_load((WORKFLOWS / name).read_text())
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.iterdir()), ids=lambda path: path.name)
+def test_commands_exist(path: Path) -> None:
+    """Every call of the command line in a workflow is one that `yolo-slim nightly` takes."""
+    calls = re.findall(r"yolo-slim\"? nightly (nightly\.yaml[^\n>']*)", path.read_text())
+    assert bool(calls) == (path.suffix != ".timer")
+    for call in calls:
+        assert {word for word in shlex.split(call) if word.startswith("--")} <= OPTIONS
+
+
+def test_github() -> None:
+    """Its steps have an action or a command each, it never runs twice at once, and may only read."""
+    workflow = read("github.yml")
+    # YAML 1.1 reads the key `on` as true.
+    triggers = workflow[True]
+    assert re.fullmatch(r"(\S+ ){4}\S+", triggers["schedule"][0]["cron"])
+    assert workflow["concurrency"]["cancel-in-progress"] is False
+    assert workflow["permissions"] == {"contents": "read"}
+    job = workflow["jobs"]["night"]
+    assert "self-hosted" in job["runs-on"]
+    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    # A checkout that cleans would throw the history away.
+    assert job["steps"][0]["with"]["clean"] is False
+
+
+def test_gitlab() -> None:
+    """It has a script and a rule for schedules, keeps the history, and reports JUnit XML."""
+    job = read("gitlab-ci.yml")["nightly"]
+    assert job["resource_group"]
+    assert "-e runs/" in job["variables"]["GIT_CLEAN_FLAGS"]
+    assert '$CI_PIPELINE_SOURCE == "schedule"' in job["rules"][0]["if"]
+    assert job["artifacts"]["reports"]["junit"].endswith("junit.xml")
+
+
+def test_cron() -> None:
+    """The one line has five fields of time and a command."""
+    (line,) = [one for one in (WORKFLOWS / "crontab").read_text().splitlines() if not one.startswith("#")]
+    assert re.match(r"[\d*]+( [\d*]+){4} cd ", line)
+
+
+def test_systemd(tmp_path: Path) -> None:
+    """Systemd itself finds nothing to complain about."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze")
+    for path in WORKFLOWS.glob("yolo-slim-nightly.*"):
+        # It looks whether the folder and the program exist.
+        text = path.read_text().replace("%h/detector", str(tmp_path))
+        (tmp_path / path.name).write_text(text)
+    units = sorted(str(path) for path in tmp_path.glob("yolo-slim-nightly.*"))
+    done = subprocess.run(["systemd-analyze", "verify", "--user", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,98 @@
+"""What an emulated processor adds to a verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helpers.results import WINNER, changed, complete_result, emulated_build, emulated_result
+from yolo_slim.build_key import BuildKey
+from yolo_slim.config import targets
+from yolo_slim.measuring.emulated import Emulated
+from yolo_slim.reporting.facts import verdict_text
+from yolo_slim.reporting.html import render
+from yolo_slim.reporting.text import summary
+from yolo_slim.verdict.emulated import emulated_gates, emulation_note, proof
+from yolo_slim.verdict.gates import verdict
+from yolo_slim.verdict.result import Result
+
+PROOF = "accuracy proven on an emulated Cortex-A76 (8 images), speed unproven"
+
+
+def emulated(**changes: Any) -> Emulated:
+    """Return the emulation of a winner with these changes, and of its control."""
+    found = emulated_result().emulated
+    assert found is not None
+    control = BuildKey("control", WINNER.build)
+    return changed(found, builds=(emulated_build(**changes), emulated_build(key=control)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "pass"),
+        ({"status": "fail", "problems": ("a score differs by 0.6000, at most 0.05 allowed",)}, "fail"),
+        ({"status": "unproven", "problems": ("neither side finds anything in these images",)}, "unproven"),
+    ],
+)
+def test_gate_of_every_slim_build(changes: dict[str, Any], expected: str) -> None:
+    """A failed comparison fails the verdict; one of nothing leaves it unproven; the control's isn't judged."""
+    (gate,) = emulated_gates(emulated(**changes))
+    assert (gate.name, gate.status) == ("emulated:ncnn-fp16", expected)
+    assert bool(gate.reason) == (expected != "pass")
+    assert verdict([gate], proven=True).status == expected
+    assert emulated_gates(None) == []
+
+
+def test_what_is_missing_is_said() -> None:
+    """A Pi's result without an emulation names the command; elsewhere, and on the Pi itself, nothing is missing."""
+    rpi5, host = targets.load("rpi5"), targets.load("host")
+    (note,) = emulation_note(None, rpi5, on_target=False)
+    assert "Cortex-A76" in note
+    assert "`yolo-slim device prepare`" in note
+    assert emulation_note(emulated(), rpi5, on_target=False) == []
+    assert emulation_note(None, rpi5, on_target=True) == []
+    assert emulation_note(None, host, on_target=False) == []
+
+
+def test_verdict_says_what_is_proven() -> None:
+    """Terminal and page say that accuracy is proven there, and speed isn't."""
+    result = emulated_result()
+    assert proof(result) == PROOF
+    assert summary(result).endswith(f"VERDICT: unproven: {PROOF}")
+    assert "Accuracy proven on an emulated Cortex-A76 (8 images), speed unproven." in verdict_text(result)
+    page = render(result, [])
+    assert "emulated Cortex-A76 (QEMU 7.2)" in page
+    assert "slim/ncnn-fp16" in page.split("On the emulated processor")[1].split("Preflight")[0]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        complete_result(),
+        changed(emulated_result(), winner=None),
+        changed(emulated_result(), emulated=emulated(status="fail", problems=("SIGILL",))),
+        changed(emulated_result(), emulated=emulated(status="unproven", problems=("nothing",))),
+    ],
+)
+def test_nothing_is_proven_otherwise(other: Result) -> None:
+    """Without an emulation, without a winner, or where the winner failed there, no accuracy is claimed."""
+    assert proof(other) == ""
+    assert "emulated Cortex-A76 (8 images)" not in summary(other).splitlines()[-1]
+
+
+def test_result_keeps_it() -> None:
+    """It is written and read again; a result of before has none."""
+    result = emulated_result()
+    assert Result.from_json(result.to_json()) == result
+    value = {key: item for key, item in complete_result().to_json().items() if key != "emulated"}
+    assert Result.from_json(value).emulated is None
+
+
+def test_problems_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """The terminal names what differs, in lines of at most 90 columns."""
+    failed = changed(emulated_result(), emulated=emulated(status="fail", problems=("a box has IoU 0.300",)))
+    shown = summary(failed)
+    assert "slim/ncnn-fp16: a box has IoU 0.300" in shown
+    assert max(map(len, shown.splitlines())) <= 90

@@ -1,0 +1,101 @@
+"""``yolo-slim device add``, ``list``, ``show``, ``remove`` and ``clean``: the devices that are reached over SSH."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from yolo_slim.cli.answer import answer, as_yaml, in_columns
+from yolo_slim.cli.device import device
+from yolo_slim.cli.options import PATH, as_json, complete_target
+
+
+def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[str]:
+    """Complete the names of devices in a shell."""
+    from yolo_slim.devices import inventory
+
+    return [name for name in inventory.load() if name.startswith(start)]
+
+
+@device.command()
+@click.argument("name")
+@click.argument("host")
+@click.option("--target", required=True, shell_complete=complete_target, help="Profile of the device.")
+@click.option("--user", help="User there. [default: the ssh configuration's]")
+@click.option("--port", type=int, help="Port of SSH. [default: the ssh configuration's]")
+@click.option("--identity", type=PATH, help="File of the private key. [default: the ssh configuration's]")
+@click.option("--folder", help="Folder there for everything of yolo_slim. [default: ~/.cache/yolo_slim]")
+@click.option("--python", help="Python there that has the packages already. [default: an environment is made]")
+@click.option("--replace", is_flag=True, help="Replace the device of that name.")
+def add(
+    name: str, host: str, target: str, user: str | None, port: int | None, identity: Path | None, folder: str | None,
+    python: str | None, replace: bool,
+) -> None:  # fmt: skip
+    """Name a device: HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there."""
+    from yolo_slim.config.strict import parse
+    from yolo_slim.devices import inventory
+    from yolo_slim.devices.ssh.address import Address
+
+    typed = Address.parse(host)
+    given = {
+        "host": typed.host, "target": target, "user": user or typed.user, "folder": folder, "python": python,
+        "port": typed.port if port is None else port, "identity": str(identity.absolute()) if identity else None,
+    }  # fmt: skip
+    entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
+    inventory.add(name, entry, replace=replace)
+    used = f"--host {name}, or make rpi HOST={name}"
+    click.echo(f"{name}: {entry.address(name).typed}, target {target}. Use it: {used}")
+
+
+@device.command("list")
+@as_json
+def list_devices(as_json: bool) -> None:
+    """List your devices."""
+    from yolo_slim.devices import inventory
+
+    known = inventory.load()
+    values = {name: entry.model_dump(exclude_defaults=True) for name, entry in known.items()}
+    rows = [(name, f"{entry.target:<18} {entry.address(name).typed}") for name, entry in known.items()]
+    text = in_columns(rows) if rows else "You have none. Add one: yolo-slim device add NAME HOST --target rpi5"
+    answer(values, as_json=as_json, text=text)
+
+
+@device.command()
+@click.argument("name", shell_complete=complete_device)
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Show a device: how it is reached, whether it answers, what it is and what yolo_slim keeps there."""
+    from yolo_slim.devices import inventory
+    from yolo_slim.devices.ssh.care import look
+
+    entry = inventory.entry_of(name)
+    seen = look(entry.address(name))
+    about = {key: seen.about[key] for key in ("system", "arch", "python", "user", "folder", "free_mb")}
+    values = {
+        "device": {"name": name, **entry.model_dump(exclude_defaults=True)}, "found": about,
+        "kept_mb": dict(seen.sizes), "used_by": seen.holder or "nobody",
+    }  # fmt: skip
+    answer(values, as_json=as_json, text=as_yaml(values))
+
+
+@device.command()
+@click.argument("name", shell_complete=complete_device)
+def remove(name: str) -> None:
+    """Forget a device. What yolo_slim keeps there stays: clean it before."""
+    from yolo_slim.devices import inventory
+
+    inventory.remove(name)
+    click.echo(f"{name} is forgotten.")
+
+
+@device.command()
+@click.argument("name", shell_complete=complete_device)
+@click.option("--all", "everything", is_flag=True, help="Remove everything of yolo_slim there.")
+def clean(name: str, everything: bool) -> None:
+    """Remove bundles, images and environments that a device doesn't need now; NAME may be an address."""
+    from yolo_slim.devices import inventory
+    from yolo_slim.devices.ssh.care import clean as clean_device
+
+    freed = clean_device(inventory.address_of(name), everything=everything)
+    click.echo(f"{name}: {freed:.0f} MB freed.")

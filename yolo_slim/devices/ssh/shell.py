@@ -1,0 +1,209 @@
+"""Commands and files of a device over SSH, for callers that wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from yolo_slim.bundle import BUNDLE_JSON, open_bundle
+from yolo_slim.config.record import read_record
+from yolo_slim.devices.answers import DeviceFacts
+from yolo_slim.devices.commands import ANSWERED, failed
+from yolo_slim.devices.ssh.background import Background
+from yolo_slim.devices.ssh.environment import CHOOSE_FOLDER, CLEAN, SHORT_S, Installer
+from yolo_slim.devices.ssh.link import Reply, Task
+from yolo_slim.devices.ssh.packages import MISSING, needs_of
+from yolo_slim.devices.ssh.push import Parcel, push
+from yolo_slim.devices.ssh.session import Session
+from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.files import sha256
+from yolo_slim.runtime.folders import find_images
+
+LIMITS_S = {"check": 1800.0, "build": 4 * 3600.0, "infer": 4 * 3600.0, "bench": 4 * 3600.0, "pair": 2 * 3600.0}
+"""When a command of the device is taken for stuck; an emulated board's slowest frame takes a minute."""
+KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 0}
+"""Entries that stay on the device after a run."""
+KEPT_MB = 4000.0
+"""Most that the entries of one kind occupy together."""
+MOST_SKEW_S, HOPELESS_SKEW_S = 60.0, 6 * 3600.0
+_FACTS = "import json; from yolo_slim.machine import describe_machine; print(json.dumps(describe_machine()))"
+
+
+class SshShell:
+    """A device over SSH. It is opened by its first use, at the latest; :meth:`close` gives it back."""
+
+    def __init__(
+        self, session: Session, *, versions: Mapping[str, str], offline: bool = False, cache: Path | None = None
+    ) -> None:
+        self.session = session
+        self._versions, self._offline = versions, offline
+        self._cache = cache or Path("~/.cache/yolo_slim/wheels").expanduser()
+        self._background = Background(f"ssh {session.address.name}")
+        self.about: dict[str, Any] = {}
+        self._runtimes: frozenset[str] = frozenset()
+        self._code, self._python = "", ""
+        self._facts: DeviceFacts | None = None
+        self._placed: dict[tuple[str, tuple[object, ...]], str] = {}
+
+    @property
+    def name(self) -> str:
+        """What people call the device."""
+        return self.session.address.name
+
+    def open(self) -> None:
+        """Connect, take the lock and bring the device half of yolo_slim.
+
+        Raises:
+            SlimError: the device can't be reached or used.
+            MachineError: another run uses it.
+        """
+        link = self._background.call(self.session.open())
+        self.about = link.about
+        require_usable(self.name, self.about)
+        for line in clock_warnings(self.name, link.skew_s):
+            self.session.progress.say(line)
+        self._code = self._background.call(self._installer.code())
+        self._python = self.about["executable"]
+
+    def prepare(self, runtimes: frozenset[str]) -> None:
+        """Make the environment that bundles of some runtimes need, if it isn't there.
+
+        Raises:
+            SlimError: it can't be made, or the Python of the inventory lacks a package.
+        """
+        if runtimes <= self._runtimes:
+            return
+        self._runtimes |= runtimes
+        needs = needs_of(self._runtimes, self._versions, self.about["python"])
+        if self.session.address.python is None:
+            self._python = self._background.call(self._installer.python(needs))
+        else:
+            if missing := self._missing(list(needs.modules)):
+                raise SlimError(
+                    f"The Python of {self.name} ({self.session.address.python}) lacks packages.",
+                    culprits=[needs.modules[module] for module in missing],
+                    remedy="Install them there, or leave python out of the inventory: then an environment is made.",
+                )
+        self._facts = None
+
+    def facts(self) -> DeviceFacts:
+        """Say what the machine is."""
+        if self._facts is None:
+            reply = self._run("ask for its facts", ["-c", _FACTS], answer="stdout", limit_s=SHORT_S)
+            if reply.values["status"]:
+                raise failed(self, ("facts",), reply.values["status"], "\n".join(reply.lines))
+            self._facts = read_record(DeviceFacts, json.loads(reply.body), self.name, "")
+        return self._facts
+
+    def bundle_path(self, bundle: Path) -> str:
+        """Send what the device lacks of a bundle; its environment is made with it."""
+        opened = open_bundle(bundle)
+        self.prepare(frozenset([opened.spec.runtime]))
+        names = [*opened.spec.files, BUNDLE_JSON]
+        digests = {name: (entry["sha256"], entry["size_bytes"]) for name, entry in opened.spec.files.items()}
+        described = opened.folder / BUNDLE_JSON
+        digests[BUNDLE_JSON] = (sha256(described), described.stat().st_size)
+        parcel = Parcel(
+            folder=f"bundles/{digests[BUNDLE_JSON][0][:16]}",
+            files={name: opened.folder / name for name in names},
+            digests=digests,
+        )
+        return self._pushed(parcel, f"the bundle {bundle.name}")
+
+    def images_path(self, images: Path) -> str:
+        """Send the images that the device lacks."""
+        root = images if images.is_dir() else images.parent
+        files = {path.relative_to(root).as_posix(): path for path in find_images(images).images}
+        # Every timing of a run has the same images: they are hashed once, until one changes.
+        stats = tuple((name, (found := path.stat()).st_size, found.st_mtime_ns) for name, path in files.items())
+        key = (str(images.absolute()), stats)
+        if key not in self._placed:
+            self._placed[key] = self._pushed(Parcel.of("images", files), f"{len(files)} images")
+        path = self._placed[key]
+        return path if images.is_dir() else f"{path}/{images.name}"
+
+    def run(self, *arguments: str) -> None:
+        """Run a command of the device there."""
+        self._runtime(arguments, allowed=(0,), answer="")
+
+    def ask(self, *arguments: str, option: str = "--json") -> Any:
+        """Run a command there and read its answer."""
+        reply = self._runtime((*arguments, option, "{answer}"), allowed=ANSWERED, answer="file")
+        try:
+            return json.loads(reply.body)
+        except ValueError as error:
+            raise SlimError(f"{self.name} gave an answer to `{arguments[0]}` that can't be read: {error}.") from None
+
+    def close(self) -> None:
+        """Keep the caches small, end the connection, and with it all that is temporary there."""
+        with suppress(Exception):
+            if self.session.is_open:
+                self._background.call(self.session.sweep(KEPT, KEPT_MB))
+        with suppress(Exception):
+            self._background.call(self.session.close())
+        self._background.close()
+
+    @property
+    def _installer(self) -> Installer:
+        return Installer(session=self.session, about=self.about, offline=self._offline, cache=self._cache)
+
+    def _pushed(self, parcel: Parcel, what: str) -> str:
+        return self._background.call(push(self.session, parcel, what))
+
+    def _runtime(self, arguments: tuple[str, ...], allowed: tuple[int, ...], answer: str) -> Reply:
+        command, verb = ["-m", "yolo_slim.runtime", *arguments], arguments[0]
+        reply = self._run(verb, command, answer=answer, limit_s=LIMITS_S.get(verb, 1800.0))
+        if reply.values["is_late"]:
+            raise MachineError(
+                f"`{verb}` didn't end on {self.name} within {LIMITS_S.get(verb, 1800.0) / 3600:g} hours.",
+                culprits=reply.lines[-4:],
+                remedy="Look at the device: is it very busy, or out of memory?",
+            )
+        if reply.values["status"] not in allowed:
+            raise failed(self, arguments, reply.values["status"], "\n".join(reply.lines))
+        return reply
+
+    def _missing(self, modules: list[str]) -> list[str]:
+        """Name the modules that its Python can't import."""
+        reply = self._run("look for packages", ["-c", MISSING, *modules], answer="", limit_s=SHORT_S)
+        return [module for module in modules if f"missing {module}" in reply.lines]
+
+    def _run(self, phase: str, words: list[str], *, answer: str, limit_s: float) -> Reply:
+        """Run the device's Python with the device half of yolo_slim."""
+        environment = {**CLEAN, "PYTHONPATH": self._code, "OMP_NUM_THREADS": ""}
+        task = Task(command=[self._python, *words], environment=environment, answer=answer, limit_s=limit_s)
+        on_line = self._on_line(phase)
+        return self._background.call(self.session.keep(phase, lambda link: link.run(task, on_line)))
+
+    def _on_line(self, phase: str) -> Callable[[str], object]:
+        return lambda line: self.session.progress.step(f"device: {phase}: {line[:60]}", 0, 1)
+
+
+def require_usable(name: str, about: Mapping[str, Any]) -> None:
+    """Refuse a device on which no runtime can be installed."""
+    if about["system"] != "Linux" or about["bits"] != 64:
+        raise SlimError(
+            f"{name} runs a {about['bits']}-bit {about['system']}; the runtimes have packages for 64-bit Linux only.",
+            remedy="Raspberry Pi: write a card with the 64-bit system (Raspberry Pi Imager), then try again.",
+        )
+    if about["is_noexec"]:
+        raise SlimError(
+            f"Programs can't be run from {about['folder']} on {name}: it is mounted with noexec.",
+            remedy=f"Choose a folder on another disk: {CHOOSE_FOLDER}",
+        )
+
+
+def clock_warnings(name: str, skew_s: float) -> list[str]:
+    """Say that a clock is wrong."""
+    if abs(skew_s) < MOST_SKEW_S:
+        return []
+    amount = f"{abs(skew_s) / 3600:.1f} hours" if abs(skew_s) > 2 * 3600 else f"{abs(skew_s) / 60:.0f} minutes"
+    text = (
+        f"device: the clock of {name} is {amount} {'ahead' if skew_s > 0 else 'behind'}; dates in its records are wrong"
+    )
+    if abs(skew_s) > HOPELESS_SKEW_S:
+        text += ", and downloads may fail: set it (sudo timedatectl set-ntp true), or give --offline"
+    return [text]

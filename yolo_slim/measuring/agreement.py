@@ -1,0 +1,111 @@
+"""Whether one bundle finds the same on two machines. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yolo_slim.runtime.decode import VAL, Detections
+from yolo_slim.runtime.selfcheck import MAX_SCORE_DIFFERENCE, MIN_IOU, box_iou
+
+SAME_OBJECT = 0.5
+"""IoU from which on two boxes of a class are of one object."""
+MAX_INT8_SCORE_DIFFERENCE = 0.1
+"""ONNX Runtime computes an int8 graph in integers on Arm, and partly in floats on x86: quickstart, 320 px: .049."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How the detections of two machines compare."""
+
+    matched: int
+    """Pairs of one object."""
+    unmatched: tuple[str, ...]
+    """Detections that only one machine has."""
+    largest_score_difference: float | None
+    """Of all pairs; None: there is no pair."""
+    lowest_iou: float | None
+    """Of all pairs; None: there is no pair."""
+
+    def problems(self, precision: str) -> list[str]:
+        """What is outside the tolerances of a precision; empty: the machines agree."""
+        most = MAX_INT8_SCORE_DIFFERENCE if precision == "int8" else MAX_SCORE_DIFFERENCE
+        found = [f"only one side has: {text}" for text in self.unmatched]
+        # Not `>` and `<`: NaN must not agree.
+        if self.largest_score_difference is not None and not self.largest_score_difference <= most:
+            found.append(f"a score differs by {self.largest_score_difference:.4f}, at most {most:g} allowed")
+        if self.lowest_iou is not None and not self.lowest_iou >= MIN_IOU:
+            found.append(f"a box has IoU {self.lowest_iou:.3f}, at least {MIN_IOU:g} needed")
+        return found
+
+
+def allowed_map_difference(images: int) -> float:
+    """How far mAP50-95 of two machines may be apart: one detection more or less counts much among few images."""
+    return 0.005 + 1 / images
+
+
+def threshold(answers: Sequence[Detections], usual: float) -> float:
+    """The score from which on detections are compared: the bundle's, or less where a weak model has none above it."""
+    best = max((float(one.scores.max()) for one in answers if len(one)), default=0.0)
+    return usual if best > usual else max(best / 2, VAL.conf)
+
+
+def agreement(expected: Sequence[Detections], found: Sequence[Detections], conf: float) -> Agreement:
+    """Pair the detections of two machines in the same images.
+
+    Args:
+        expected: one machine's, image by image, down to the lowest scores.
+        found: the other's.
+        conf: every detection from this score on, of either machine, must have a partner on the other, however low the
+            partner's score is.
+    """
+    unmatched: list[str] = []
+    pairs: list[tuple[float, float]] = []
+    for number, (one, other) in enumerate(zip(expected, found, strict=True)):
+        joined = _pairs(one, other, conf)
+        pairs += [
+            (abs(float(one.scores[i] - other.scores[j])), box_iou(one.boxes[i], other.boxes[j])) for i, j in joined
+        ]
+        for side, taken in ((one, {i for i, _ in joined}), (other, {j for _, j in joined})):
+            unmatched += [f"image {number + 1}, {_text(side, i)}" for i in _sure(side, conf) if i not in taken]
+    return Agreement(
+        matched=len(pairs),
+        unmatched=tuple(unmatched),
+        largest_score_difference=max((score for score, _ in pairs), default=None),
+        lowest_iou=min((iou for _, iou in pairs), default=None),
+    )
+
+
+def _pairs(one: Detections, other: Detections, conf: float) -> list[tuple[int, int]]:
+    """Indices of detections of one object: those of ``one`` from ``conf`` on first, then those of ``other``."""
+    free_one, free_other = list(range(len(one))), list(range(len(other)))
+    found = []
+    for i in _sure(one, conf):
+        partner = _partner(one, i, other, free_other)
+        if partner is not None:
+            found.append((i, partner))
+            free_one.remove(i)
+            free_other.remove(partner)
+    for j in _sure(other, conf):
+        partner = _partner(other, j, one, free_one) if j in free_other else None
+        if partner is not None:
+            found.append((partner, j))
+            free_one.remove(partner)
+    return found
+
+
+def _sure(detections: Detections, conf: float) -> Iterator[int]:
+    """Indices from a score on; detections are sorted, best score first."""
+    return (index for index in range(len(detections)) if detections.scores[index] >= conf)
+
+
+def _partner(one: Detections, index: int, other: Detections, free: Sequence[int]) -> int | None:
+    """The free detection of the same class that overlaps most, if it is of the same object."""
+    same = [j for j in free if other.class_ids[j] == one.class_ids[index]]
+    best = max(same, key=lambda j: box_iou(one.boxes[index], other.boxes[j]), default=None)
+    return best if best is not None and box_iou(one.boxes[index], other.boxes[best]) >= SAME_OBJECT else None
+
+
+def _text(detections: Detections, index: int) -> str:
+    box = ", ".join(f"{value:.1f}" for value in detections.boxes[index])
+    return f"class {detections.class_ids[index]}, score {detections.scores[index]:.3f}, box ({box})"

@@ -1,0 +1,49 @@
+"""What an emulated processor adds to a verdict. Pure functions."""
+
+from __future__ import annotations
+
+from yolo_slim.config.profile import Profile
+from yolo_slim.devices.emulated.processors import processor_for
+from yolo_slim.devices.emulated.root import PREPARE
+from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
+from yolo_slim.verdict.result import Gate, Result
+
+EMULATED_GATE = "emulated:"
+"""Beginning of the gate's name; the build follows."""
+
+
+def emulated_gates(emulated: Emulated | None) -> list[Gate]:
+    """Judge every slim bundle that was emulated, also those that didn't win: a crash or another answer is a fault.
+
+    The control's bundle isn't judged. It shows whether a fault is the device's or the slim model's.
+    """
+    return [_gate(build) for build in emulated.builds if build.key.is_slim] if emulated else []
+
+
+def _gate(build: EmulatedBuild) -> Gate:
+    """The limit is no problem at all."""
+    value = None if build.status == "unproven" else float(len(build.problems))
+    return Gate(
+        name=f"{EMULATED_GATE}{build.key.build}", rung=None, limit=0, value=value, unit="problems",
+        status=build.status, reason="; ".join(build.problems[:3]),
+    )  # fmt: skip
+
+
+def emulation_note(emulated: Emulated | None, profile: Profile, *, on_target: bool) -> list[str]:
+    """Say what is missing where the target's processor could be emulated and wasn't."""
+    processor = processor_for(profile)
+    if emulated or on_target or processor is None:
+        return []
+    return [
+        f"that the bundles work on a {processor.label}, and find there what they find here, is unproven: "
+        f"`{PREPARE}` once, then run again"
+    ]
+
+
+def proof(result: Result) -> str:
+    """What an emulated processor proved of the winner, in a few words; empty: nothing."""
+    emulated = result.emulated
+    build = emulated.build(result.winner) if emulated else None
+    if emulated is None or build is None or build.status != "pass" or result.target.is_measured:
+        return ""
+    return f"accuracy proven on an emulated {emulated.processor} ({len(emulated.images)} images), speed unproven"
