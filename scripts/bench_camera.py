@@ -1,6 +1,6 @@
 """What the camera costs beside its detector, without a page and with viewers: frames per second, in turns.
 
-    python scripts/bench_camera.py BUNDLE --rounds 8 --shield --out docs/benchmarks/records/camera.json
+    python scripts/bench_camera.py BUNDLE --rounds 8 --shield --out docs/benchmarks/records/camera_viewers.json
 
 The same frames, all in memory, go through the bare detector, through the camera without a page, and through the camera
 with 0, 1, 3 and 10 viewers. Reported are medians of the rounds' ratios. Viewers take every picture that they can, as a
@@ -119,7 +119,12 @@ def watched(link: str, viewers: int) -> Iterator[None]:
 
 
 def page_fps(detector: Detector, images: Images, seconds: float, viewers: int) -> float:
-    """Frames per second that the camera shows while so many viewers watch."""
+    """Frames per second that the camera shows while so many viewers watch.
+
+    Raises:
+        RuntimeError: the viewers didn't get the frames.
+    """
+    times: list[float] = []
     names = {"slim": detector.bundle.spec.names}
     hub = Hub(lambda shown: picture(shown, names))
     live = Live(lambda: Loop(images), {"slim": detector})
@@ -128,9 +133,12 @@ def page_fps(detector: Detector, images: Images, seconds: float, viewers: int) -
         while running.viewers < viewers:
             live.wait(0.05)
         live.wait(1.0)
-        before, begin = live.stats().totals.shown, time.perf_counter()
+        before = hub.encoded
+        live.on_shown(lambda _: times.append(time.perf_counter()))
         live.wait(seconds)
-        return (live.stats().totals.shown - before) / (time.perf_counter() - begin)
+        if viewers and hub.encoded - before < len(times) / 2:
+            raise RuntimeError(f"Only {hub.encoded - before} of {len(times)} frames were encoded for the viewers.")
+    return (len(times) - 1) / (times[-1] - times[0])
 
 
 def turns(detector: Detector, images: Images, options: argparse.Namespace) -> list[tuple[str, Callable[[], float]]]:

@@ -33,6 +33,11 @@ from yolo_slim.version import __version__
 
 PRUNED = ("ours", "uniform-l2", "random")
 """Methods of a comparison that cut channels out of a network, unlike a narrower stock network."""
+COMPARISONS = (
+    *(f"{family}-{epochs}" for family in ("yolo11n", "yolo26n", "yolov8n") for epochs in ("10ep", "20ep")),
+    *("yolov8n-10ep-1000", "yolov8n-10ep-sizes"),
+)
+"""Their records, after ``compare-hardhat-``: a later one changes nothing here before its name is added."""
 QENGINEERING = {"yolov8n": 1000 / 3.1, "yolov8s": 1000 / 1.47}
 """NCNN on a Raspberry Pi 4, milliseconds: Qengineering, README of YoloX-ncnn-Raspberry-Pi-4, at 1950 MHz."""
 CLOCK = 1950 / 1800
@@ -131,8 +136,8 @@ def pruned_errors(runtime: str) -> list[float]:
     cost = fit([row for row in published.rows() if row.device == "rpi5" and row.build == build])
     assert cost is not None
     found = []
-    for path in sorted(RECORDS.glob("compare-*.json")):
-        record = read_json(path)
+    for name in COMPARISONS:
+        record = read_json(RECORDS / f"compare-hardhat-{name}.json")
         arms = record.get("methods") or record["arms"]
         control = next(arm for arm in arms if arm.get("method", arm.get("arm")) == "control")
         for arm in arms:

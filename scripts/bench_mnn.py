@@ -2,9 +2,9 @@
 
     python scripts/bench_mnn.py best.pt --data data.yaml --imgsz 320 --out docs/benchmarks/records/mnn.json
 
-Several models may be given; ``quickstart`` is the built-in one with its own data. Everything of one model runs in one
-process, a block of frames after the other. ``--shield`` (root) gives the process the scheduler's real-time class, which
-keeps the other users of a shared machine away.
+Several models may be given; ``quickstart`` is the built-in one with its own data. Each timing is a
+process of its own, by the device's own command. ``--shield`` (root) gives these processes the scheduler's real-time
+class, which keeps the other users of a shared machine away.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ import argparse
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,13 +25,13 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.config.run import ExportConfig, ValidateConfig
 from yolo_slim.datasets import quickstart
+from yolo_slim.devices.base import BenchSettings
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.accuracy import score
 from yolo_slim.measuring.images import scored_images
-from yolo_slim.measuring.rounds import round_ratios
-from yolo_slim.runtime.detector import Detector
-from yolo_slim.runtime.sources import read_image
+from yolo_slim.measuring.rounds import round_ratios, time_in_rounds
 from yolo_slim.stages import build, export
 from yolo_slim.stages.build import selfcheck_images
 from yolo_slim.stages.context import Context
@@ -46,9 +44,6 @@ RUNTIMES = (
 )
 QUICKSTART = "quickstart"
 COUNTS = {"train": 8, "val": 8, "test": 64}
-SETTLE_S = 0.05
-"""Pause before a block: idle threads of another runtime spin for a while."""
-WARMUP = 3
 
 
 def contest(model: str, options: argparse.Namespace, folder: Path) -> list[JsonObject]:
@@ -65,33 +60,37 @@ def contest(model: str, options: argparse.Namespace, folder: Path) -> list[JsonO
     inputs = build.BuildInputs(onnx=graph, images=selfcheck_images(context.dataset))
     bundles = build.run(inputs, folder / "build", context, name=weights.stem).bundles
     images = scored_images(context.dataset, ValidateConfig(max_images=options.images), folder / "scored")
-    frames = [read_image(path, convert_channels=True) for path in images.paths]
-    with ExitStack() as stack:
-        if options.shield:  # before the runtimes make their threads, which inherit it
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-            stack.callback(os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0))
-        detectors = {key: stack.enter_context(Detector(path, options.threads)) for key, path in bundles.items()}
-        found = {
-            key: score(images.truths, [one.detect(frame, mode="val") for frame in frames], context.dataset.names)
-            for key, one in detectors.items()
-        }
-        rounds = time_in_turns(detectors, frames[: options.frames], options.rounds)
-    sizes = {key: sum(file.stat().st_size for file in path.glob("model*")) / 1e6 for key, path in bundles.items()}
-    return [row(weights.stem, key, rounds, found[key].map50_95, sizes[key]) for key in bundles]
+    device = LocalDevice()
+    placed = {key: device.put(path) for key, path in bundles.items()}
+    settings = BenchSettings(seconds=options.seconds, queries=16)
+    with shield(options.shield):
+        timed = time_in_rounds(
+            list(placed),
+            options.rounds,
+            lambda key: device.bench(placed[key], images.folder, settings),
+            lambda *_: None,
+        )
+        answers = {key: device.infer(one, images.folder) for key, one in placed.items()}
+    rounds = {key: bench.round_p50_ms for key, bench in timed.items()}
+    rows = []
+    for key, one in placed.items():
+        accuracy = score(images.truths, [answer.detections for answer in answers[key]], context.dataset.names)
+        size_mb = sum(one.spec.files[file]["size_bytes"] for file in one.spec.model.values()) / 1e6
+        reasons = {"invalid_reasons": list(timed[key].invalid_reasons)}
+        rows.append(row(weights.stem, key, rounds, accuracy.map50_95, size_mb) | reasons)
+    return rows
 
 
-def time_in_turns(
-    detectors: Mapping[BuildName, Detector], frames: Sequence[Any], rounds: int
-) -> dict[BuildName, list[float]]:
-    """The median end-to-end milliseconds of every round; each round gives every bundle all frames in one block."""
-    medians: dict[BuildName, list[float]] = {key: [] for key in detectors}
-    for number in range(rounds):
-        # In one order only, a drift inside the rounds would always favour the same bundles.
-        for key in list(detectors)[:: 1 if number % 2 == 0 else -1]:
-            time.sleep(SETTLE_S)
-            samples = [detectors[key].timed(frame)[1].total_ms for frame in [*frames[:WARMUP], *frames]]
-            medians[key].append(float(np.median(samples[WARMUP:])))
-    return medians
+@contextmanager
+def shield(is_wanted: bool) -> Iterator[None]:
+    """Give this process and those that it starts the scheduler's real-time class."""
+    usual = os.sched_getscheduler(0), os.sched_getparam(0)
+    if is_wanted:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *usual)
 
 
 def row(
@@ -126,9 +125,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--images", type=int, default=200, help="images that mAP is measured on")
-    parser.add_argument("--frames", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=1.0, help="duration of one timing")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--shield", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -139,7 +137,7 @@ def main() -> None:
         print(f"{model}: done", file=sys.stderr)
     print(table(rows))
     record = {
-        "date": str(date.today()), "machine": device_model(), "cores": cores(), "threads": options.threads,
+        "date": str(date.today()), "machine": device_model(), "cores": cores(),
         "command": f"python scripts/bench_mnn.py {' '.join(sys.argv[1:])}", "versions": versions(), "rows": rows,
     }  # fmt: skip
     if options.out:

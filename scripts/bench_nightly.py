@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.config.nightly import NightlyConfig
-from yolo_slim.files import JsonObject, read_json, write_json
+from yolo_slim.files import JsonObject, merge_json, read_json
 from yolo_slim.history.judge import speed_rule
-from yolo_slim.history.rows import Compared
-from yolo_slim.history.statistics import answers, compare_speed, is_decided
+from yolo_slim.history.statistics import SURELY_SAME, holm, speed_p_values
 from yolo_slim.machine import cores, device_model
 from yolo_slim.workspace.job import versions
 
@@ -36,104 +35,123 @@ SLOWER = 0.03
 SERIES = 60
 """Nights of one series for the methods that look at a history."""
 THRESHOLD = 0.1
+NIGHT_TO_NIGHT = 0.6
+"""Correlation of a simulated machine's level from one night to the next."""
 
-Latencies = NDArray[np.float64]
-Draw = Callable[[np.random.Generator], tuple[Latencies, Latencies]]
-"""The reference's and the candidate's medians of one cell's rounds, (LOOKS[-1],) each."""
+Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
+"""Latencies of cells, milliseconds: (cells, 2, LOOKS[-1]), the reference's and the candidate's of every round."""
 
 
 def from_rounds(path: Path) -> Draw:
-    """Runs of consecutive rounds, from a random place of a record."""
+    """Runs of consecutive rounds, each from a random place of a record."""
     record = read_json(path)
-    reference, candidate = np.array(record["reference_ms"]), np.array(record["candidate_ms"])
+    pairs = np.array([record["reference_ms"], record["candidate_ms"]])
 
-    def draw(rng: np.random.Generator) -> tuple[Latencies, Latencies]:
-        start = rng.integers(0, len(reference) - LOOKS[-1])
-        rows = slice(start, start + LOOKS[-1])
-        pair = (reference[rows], candidate[rows])
+    def draw(rng: np.random.Generator, cells: int) -> NDArray[np.float64]:
+        starts = rng.integers(0, pairs.shape[1] - LOOKS[-1], cells)
         # Which of two equal bundles is called the reference is a coin's choice.
-        return pair if rng.random() < 0.5 else pair[::-1]
+        swapped = pairs[::-1]
+        chosen = [
+            (pairs, swapped)[coin][:, start : start + LOOKS[-1]]
+            for start, coin in zip(starts, rng.integers(0, 2, cells), strict=True)
+        ]
+        return np.array(chosen)
 
     return draw
 
 
-def simulated(*, rho: float = 0.0, spikes: float = 0.0, throttled: float = 0.0) -> Draw:
-    """A machine of 20 ms with 2 % of noise a round.
+def simulated(*, drift: float = 0.0, rho: float = 0.0, spikes: float = 0.0, throttled: float = 0.0) -> Draw:
+    """A machine of 20 ms with 2 % of noise a timing, whose level moves by 5 % from night to night.
 
     Args:
-        rho: correlation of its drift (5 %) from one timing to the next.
+        drift: standard deviation of its drift inside a night.
+        rho: correlation of that drift from one timing to the next.
         spikes: probability that a timing takes half as long again.
-        throttled: probability that its clock falls by a third at some time.
+        throttled: probability that its clock falls by a third at some time of a cell.
     """
 
-    def draw(rng: np.random.Generator) -> tuple[Latencies, Latencies]:
+    def draw(rng: np.random.Generator, cells: int) -> NDArray[np.float64]:
         count = 2 * LOOKS[-1]
-        drift, level = np.zeros(count), float(rng.normal(0, 0.05))
-        for index in range(count):
-            level = rho * level + float(rng.normal(0, 0.05 * np.sqrt(1 - rho**2)))
-            drift[index] = level if rho else 0.0
-        logs = drift + rng.normal(0, 0.02, count) + np.log(1.5) * (rng.random(count) < spikes)
-        if rng.random() < throttled:
-            logs[rng.integers(0, count) :] += np.log(1.5)
-        pairs = 20 * np.exp(logs).reshape(-1, 2)
+        logs = rng.normal(0, 0.02, (cells, count)) + 0.05 * drifting(rng, (1, cells), NIGHT_TO_NIGHT).T
+        logs += drift * drifting(rng, (cells, count), rho)
+        logs += np.log(1.5) * (rng.random((cells, count)) < spikes)
+        falls = np.where(rng.random(cells) < throttled, rng.integers(0, count, cells), count)
+        logs += np.log(1.5) * (np.arange(count) >= falls[:, None])
+        rounds = 20 * np.exp(logs).reshape(cells, LOOKS[-1], 2)
         # Every other round begins with the other bundle.
-        pairs[1::2] = pairs[1::2, ::-1]
-        return pairs[:, 0], pairs[:, 1]
+        rounds[:, 1::2] = rounds[:, 1::2, ::-1]
+        return rounds.transpose(0, 2, 1)
 
     return draw
 
 
-def measured(reference: Latencies, candidate: Latencies) -> Compared:
-    """One cell of a night: rounds are added until the answer is clear."""
-    for limit in LOOKS:
-        found = compare_speed(reference[:limit].tolist(), candidate[:limit].tolist(), RULE)
-        if is_decided(found, ERROR, COMPARISONS):
-            break
+def drifting(rng: np.random.Generator, shape: tuple[int, int], rho: float) -> NDArray[np.float64]:
+    """Autoregressive series of standard deviation 1, one a row."""
+    found = rng.normal(0, 1, shape)
+    for index in range(1, shape[1]):
+        found[:, index] = rho * found[:, index - 1] + np.sqrt(1 - rho**2) * found[:, index]
     return found
 
 
-@dataclass
-class Tally:
-    """Counts of one machine."""
+@dataclass(frozen=True)
+class Measured:
+    """What nights found of cells."""
 
-    alarms: int = 0
-    nights_with_alarm: int = 0
-    caught: int = 0
-    same: int = 0
-    rounds: int = 0
-
-
-def nights(draw: Draw, count: int, rng: np.random.Generator) -> tuple[Tally, int]:
-    """Null nights, and nights in which one cell of twenty is slower, each followed by a second one."""
-    tally = Tally()
-    for _ in range(count):
-        cells = [measured(*draw(rng)) for _ in range(CELLS)]
-        worse = [answer == "worse" for answer in answers(_with_accuracy(cells), ERROR)[:CELLS]]
-        tally.alarms += sum(worse)
-        tally.nights_with_alarm += any(worse)
-        tally.same += sum(answer == "same" for answer in answers(_with_accuracy(cells), ERROR)[:CELLS])
-        tally.rounds += sum(cell.samples for cell in cells)
-        tally.caught += any(_is_caught(draw, cells, rng) for _ in range(2))
-    return tally, count
+    p_worse: NDArray[np.float64]
+    """(cells,), corrected for the looks."""
+    is_same: NDArray[np.bool_]
+    rounds: int
+    """Of all cells."""
 
 
-def _is_caught(draw: Draw, others: list[Compared], rng: np.random.Generator) -> bool:
-    """Whether a cell that is slower is called worse among nineteen equal ones."""
-    reference, candidate = draw(rng)
-    slow = measured(reference, candidate * (1 + SLOWER))
-    return answers(_with_accuracy([slow, *others[1:]]), ERROR)[0] == "worse"
+def measured(latencies: NDArray[np.float64]) -> Measured:
+    """Time cells as a night does: rounds are added until the answer is clear."""
+    logs = np.log(latencies[:, 1] / latencies[:, 0])
+    p_worse, is_same = np.ones(len(logs)), np.zeros(len(logs), bool)
+    left, rounds = np.arange(len(logs)), 0
+    for limit in LOOKS:
+        found = speed_p_values(logs[left, :limit], RULE)
+        p_worse[left], is_same[left] = found[:, 0], found[:, 2:].max(axis=1) <= SURELY_SAME
+        decided = is_same[left] | (found[:, :2].min(axis=1) <= ERROR / COMPARISONS)
+        rounds += limit * int(len(left) if limit == LOOKS[-1] else decided.sum())
+        left = left[~decided]
+        if not len(left):
+            break
+    return Measured(p_worse=p_worse, is_same=is_same, rounds=rounds)
 
 
-def _with_accuracy(cells: list[Compared]) -> list[Compared]:
-    """A night judges accuracy too: as many comparisons again, none of which shows anything."""
-    nothing = cells[0].model_copy(update={"p_worse": 1.0, "p_better": 1.0})
-    return [*cells, *[nothing] * len(cells)]
+def worse(p_worse: NDArray[np.float64]) -> list[bool]:
+    """Which cells of one night are called worse; accuracy is judged with them, and shows nothing here."""
+    return holm([*p_worse, *[1.0] * len(p_worse)], ERROR)[: len(p_worse)]
 
 
-def series(draw: Draw, rng: np.random.Generator, *, step_at: int | None = None) -> list[float]:
-    """One cell's latency night by night, without a reference; from ``step_at`` on slower."""
-    found = [float(np.median(draw(rng)[1][: LOOKS[0]])) for _ in range(SERIES)]
-    return [value * (1 + SLOWER * (step_at is not None and night >= step_at)) for night, value in enumerate(found)]
+def nights(draw: Draw, count: int, rng: np.random.Generator) -> JsonObject:
+    """Null nights; and pairs of nights in which one cell of twenty is slower."""
+    null = measured(draw(rng, count * CELLS))
+    slow = draw(rng, 2 * count)
+    slow[:, 1] *= 1 + SLOWER
+    p_null, p_slow = null.p_worse.reshape(count, CELLS), measured(slow).p_worse.reshape(count, 2)
+    alarms = [sum(worse(row)) for row in p_null]
+    # The slower cell stands among nineteen equal ones of a null night.
+    caught = [
+        any(worse(np.array([p, *others[1:]]))[0] for p in pair) for pair, others in zip(p_slow, p_null, strict=True)
+    ]
+    return {
+        "nights": count,
+        "alarms": sum(alarms),
+        "nights_with_alarm": sum(map(bool, alarms)),
+        "caught": sum(caught),
+        "same": int(null.is_same.sum()),
+        "rounds": null.rounds,
+    }
+
+
+def series(draw: Draw, rng: np.random.Generator, count: int, *, step_at: int = SERIES) -> list[list[float]]:
+    """Latency of cells night by night, without a reference; from ``step_at`` on slower."""
+    latencies = draw(rng, count * SERIES)[:, 1, : LOOKS[0]]
+    found = np.median(latencies, axis=1).reshape(count, SERIES)
+    found[:, step_at:] *= 1 + SLOWER
+    return [[float(value) for value in row] for row in found]
 
 
 STEP = SERIES - 2
@@ -147,7 +165,6 @@ def threshold(values: list[float]) -> bool:
 
 OTHERS = """
 import json, sys
-import numpy as np
 from asv import step_detect
 values = json.load(sys.stdin)
 def asv(one):
@@ -157,10 +174,10 @@ found = {"asv": [bool(asv(one)) for one in values]}
 try:
     from otava.analysis import compute_change_points
     def otava(one):
-        points, _ = compute_change_points(np.array(one), window_len=50, max_pvalue=0.001)
+        points, _ = compute_change_points(one, window_len=50, max_pvalue=0.001)
         return any(point.stats.forward_rel_change() > 0 for point in points)
     found["otava"] = [bool(otava(one)) for one in values]
-except Exception as error:
+except ImportError as error:
     print(type(error).__name__, error, file=sys.stderr)
 json.dump(found, sys.stdout)
 """
@@ -176,8 +193,7 @@ def others(python: str, values: list[list[float]]) -> dict[str, list[bool]]:
 
 def compared(draw: Draw, count: int, rng: np.random.Generator, python: str | None) -> Iterator[tuple[str, JsonObject]]:
     """The simpler methods on series of the same machine: alarms without a step, and steps caught."""
-    still = [series(draw, rng) for _ in range(count)]
-    stepped = [series(draw, rng, step_at=STEP) for _ in range(count)]
+    still, stepped = series(draw, rng, count), series(draw, rng, count, step_at=STEP)
     yield "10 % threshold", {"alarms": sum(map(threshold, still)), "caught": sum(map(threshold, stepped))}
     if python:
         quiet, loud = others(python, still), others(python, stepped)
@@ -186,14 +202,14 @@ def compared(draw: Draw, count: int, rng: np.random.Generator, python: str | Non
 
 
 def machines(record: Path) -> dict[str, Draw]:
-    """Name of a machine to its rounds."""
+    """Name of a machine to its rounds; the real one only where there is a record."""
     return {
-        "real rounds": from_rounds(record),
-        "white noise": simulated(),
-        "drift, rho .6": simulated(rho=0.6),
-        "drift, rho .95": simulated(rho=0.95),
-        "3 % spikes": simulated(rho=0.6, spikes=0.03),
-        "throttling": simulated(rho=0.6, throttled=0.5),
+        **({"real rounds": from_rounds(record)} if record.is_file() else {}),
+        "nights that differ": simulated(),
+        "drift of 3 %, rho .9": simulated(drift=0.03, rho=0.9),
+        "and 3 % spikes": simulated(drift=0.03, rho=0.9, spikes=0.03),
+        "and throttling": simulated(drift=0.03, rho=0.9, throttled=0.5),
+        "drift of 5 %, rho .6": simulated(drift=0.05, rho=0.6),
     }
 
 
@@ -203,18 +219,20 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=500)
     parser.add_argument("--series", type=int, default=200, help="series of the simpler methods")
     parser.add_argument("--rounds", type=Path, default=Path("docs/benchmarks/records/nightly_rounds.json"))
+    parser.add_argument("--machines", nargs="*", help="only these; the record keeps the others' figures")
     parser.add_argument("--others", help="Python with asv and apache-otava")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    rows: JsonObject = {}
     for name, draw in machines(options.rounds).items():
-        tally, count = nights(draw, options.nights, np.random.default_rng(0))
-        rows[name] = {"nights": count, "cells": CELLS, **vars(tally)}
+        if options.machines and name not in options.machines:
+            continue
+        found = nights(draw, options.nights, np.random.default_rng(0))
         rng = np.random.default_rng(1)
-        rows[name]["others"] = dict(compared(draw, options.series, rng, options.others))
-        print(name, rows[name], flush=True)
-    made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", "versions": versions()}
-    write_json(options.out, {**made, "series": options.series, "slower": SLOWER, "looks": LOOKS, "machines": rows})
+        beside = dict(compared(draw, options.series, rng, options.others))
+        made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", "versions": versions()}
+        how = {"cells": CELLS, "series": options.series, "slower": SLOWER, "looks": LOOKS}
+        merge_json(options.out, {name: {**found, "others": beside, **how, **made}})
+        print(name, found, beside, flush=True)
 
 
 if __name__ == "__main__":

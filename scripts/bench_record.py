@@ -1,4 +1,4 @@
-"""Show what a timing's record says: two runs alone, then runs that other programs, a niced one or a quota disturb.
+"""Show what a timing's record says: several runs alone, then runs that other programs, a niced one or a quota disturb.
 
     python scripts/bench_record.py --out docs/benchmarks/records/bench.json
 
@@ -14,10 +14,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import permutations
 from pathlib import Path
 
 from yolo_slim.child_process import own_environment
@@ -49,9 +50,7 @@ class Case:
     """The run itself may use .6 cores."""
 
 
-CASES = (
-    Case(name="alone"),
-    Case(name="alone, again"),
+DISTURBED = (
     Case(name="beside a busy process", busy=1),
     Case(name="beside a busy process of niceness 19", busy=1, nice=19),
     Case(name="with a quota of .6 cores", has_quota=True),
@@ -127,6 +126,16 @@ def row(name: str, record: JsonObject) -> str:
     return f"| {name} | {ms} | {start} | {others} | {reference} | {left} | {verdict} |"
 
 
+def agreement(records: Sequence[JsonObject]) -> str:
+    """In how many pairs of runs that count one run's median is inside the other's spread."""
+    valid = [record for record in records if record["valid"]]
+    pairs = [(one["stages"]["total"]["p50_ms"], other["p50_spread_ms"]) for one, other in permutations(valid, 2)]
+    inside = sum(spread["lowest"] <= p50 <= spread["highest"] for p50, spread in pairs)
+    return (
+        f"{len(valid)} of {len(records)} runs alone count; medians inside the other's spread: {inside} of {len(pairs)}"
+    )
+
+
 def without_samples(record: JsonObject) -> JsonObject:
     """A record without the single frames, which would be most of the file."""
     short = {key: value for key, value in record.items() if key != "samples_ms"}
@@ -141,16 +150,19 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="?", metavar="BUNDLE")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, default=1.0, help="duration of the sustained runs")
+    parser.add_argument("--alone", type=int, default=2, help="number of undisturbed runs")
     parser.add_argument("--shield", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    cases = [case for case in CASES if not case.has_quota or os.access(CPU_GROUPS, os.W_OK)]
+    alone = [Case(name=f"alone {number + 1}") for number in range(options.alone)]
+    cases = [case for case in (*alone, *DISTURBED) if not case.has_quota or os.access(CPU_GROUPS, os.W_OK)]
     with tempfile.TemporaryDirectory() as folder:
         bundle = options.bundle or example_bundle(Path(folder))
         found = {case.name: record_of(case, bundle, options) for case in cases}
     print("| run | p50 ms (spread) | first detection ms | cores of others | fixed computation ms | left | verdict |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(row(name, record) for name, record in found.items()))
+    print(f"\n{agreement([found[case.name] for case in alone])}")
     value = {
         "date": str(date.today()),
         "machine": device_model(),
@@ -165,6 +177,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [CASE]:
-        chosen = next(case for case in CASES if case.name == sys.argv[2])
+        chosen = next((case for case in DISTURBED if case.name == sys.argv[2]), Case(name=sys.argv[2]))
         sys.exit(run_case(chosen, sys.argv[3] == "1", sys.argv[4:]))
     main()

@@ -43,7 +43,7 @@ from yolo_slim.devices.ssh.link import Task
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.errors import SlimError
-from yolo_slim.files import JsonObject, write_json
+from yolo_slim.files import JsonObject, merge_json
 from yolo_slim.machine import cores, device_model
 from yolo_slim.progress import Silent
 
@@ -194,29 +194,29 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=4, help="devices at once (default: 4)")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args()
-    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="yolo-slim-ssh-") as folder:
         home = Path(folder)
         os.environ["HOME"] = folder
         sshd = Sshd(home / "sshd").start()
         try:
             if args.what == "cuts":
-                found = {
-                    "cuts": many(args.count, args.jobs, sshd, home, cut),
-                    "killed clients": many(args.kills, args.jobs, sshd, home, kill),
-                }
+                record(args.out, "cuts", many(args.count, args.jobs, sshd, home, cut))
+                record(args.out, "killed clients", many(args.kills, args.jobs, sshd, home, kill))
             else:
-                found = {"pip": contact(sshd, home, offline=False), "offline": contact(sshd, home, offline=True)}
+                record(args.out, "pip", contact(sshd, home, offline=False))
+                record(args.out, "offline", contact(sshd, home, offline=True))
         finally:
             sshd.stop()
+
+
+def record(path: Path, part: str, found: JsonObject) -> None:
+    """Add a part to the record, with where it was measured."""
     about = {
-        "machine": device_model(),
-        "cores": cores(),
-        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
-    }
-    about |= {"date": date.today().isoformat(), "asyncssh": version("asyncssh")}
-    write_json(args.out, {**about, **found})
-    print(json.dumps({**about, **found}, indent=2))
+        "machine": device_model(), "cores": cores(), "date": date.today().isoformat(),
+        "load_average": round(os.getloadavg()[1], 1), "asyncssh": version("asyncssh"),
+    }  # fmt: skip
+    merge_json(path, {part: {**found, **about}})
+    print(json.dumps({part: found}, indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,13 @@ from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import cores, describe_machine
 from yolo_slim.runtime.camera.sources import SourceOptions, open_source, parse_source
 from yolo_slim.runtime.camera.stats import WINDOW_S
-from yolo_slim.runtime.camera.status import STALE_AFTER_S
+from yolo_slim.runtime.camera.status import STALE_AFTER_S, STALE_INTERVALS
 from yolo_slim.runtime.load import load_since, start
 from yolo_slim.runtime.selfcheck import FOLDER as SELFCHECK
 
 EVERY_S = 0.5
-LATE_S = STALE_AFTER_S + 1.0
-"""A frame of this age may not be called live: the limit, and a second in which a busy machine must notice it."""
+LATE_S = 1.0
+"""A busy machine may notice so much later that a frame is old."""
 SETTLED_S = WINDOW_S + 10
 """Growth counts from here on: the figures keep a minute of events, which fills up first."""
 LAYOUT = {
@@ -166,12 +166,17 @@ class Usage:
     files: int
     threads: int
     state: str
+    freshness: str
     age_s: float | None
+    fps: float
+    """Of the last minute."""
 
     @property
     def is_wrong(self) -> bool:
-        """Whether an old frame is called live."""
-        return self.state == "live" and self.age_s is not None and self.age_s > LATE_S
+        """Whether an old frame is called live: by the camera's own limit, or by what its frame rate makes of it."""
+        limit_s = max(STALE_AFTER_S, STALE_INTERVALS / max(self.fps, 0.1)) + LATE_S
+        is_old = self.freshness != "live" or (self.age_s is not None and self.age_s > limit_s)
+        return self.state == "live" and is_old
 
 
 def usage(process: int, stats: JsonObject, at_s: float) -> Usage:
@@ -180,7 +185,8 @@ def usage(process: int, stats: JsonObject, at_s: float) -> Usage:
     found = re.search(r"VmRSS:\s+(\d+) kB", (proc / "status").read_text())
     return Usage(
         at_s=round(at_s, 2), rss_mb=int(found[1]) / 1024 if found else 0.0, files=len([*(proc / "fd").iterdir()]),
-        threads=len([*(proc / "task").iterdir()]), state=stats["state"], age_s=stats["age_s"],
+        threads=len([*(proc / "task").iterdir()]), state=stats["state"],
+        freshness=stats["freshness"], age_s=stats["age_s"], fps=round(stats["fps"], 2),
     )  # fmt: skip
 
 

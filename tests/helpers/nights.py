@@ -22,6 +22,8 @@ from yolo_slim.config.run import DeviceConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
+from yolo_slim.history.rows import Run
+from yolo_slim.history.store import History
 from yolo_slim.nightly import chain, devices
 from yolo_slim.nightly.chain import Chain
 from yolo_slim.nightly.matrix import Plan
@@ -29,6 +31,7 @@ from yolo_slim.runtime.infer import ImageDetections
 
 BUILDS = ("onnxruntime-fp32", "ncnn-fp16")
 ROUNDS = [12, 16]
+IMAGES = 24
 
 
 def write_matrix(folder: Path, data: Path, **changes: Any) -> Path:
@@ -136,3 +139,24 @@ def run_night(matrix: Path, device: NightDevice, *more: str) -> tuple[int, str, 
     """Run a night through the command line: exit code, output, errors."""
     with fake_nights(device):
         return run_cli("nightly", str(matrix), *more)
+
+
+def history_of(matrix: Path) -> Path:
+    """Where a matrix's history is."""
+    return matrix.parent / "runs/nightly/history.sqlite"
+
+
+def runs_of(matrix: Path, night: int) -> list[Run]:
+    """The recorded cells of a night."""
+    with History.open(history_of(matrix)) as history:
+        return history.runs(night=night)
+
+
+def statuses(matrix: Path, night: int) -> list[str]:
+    """The answers of a night's cells."""
+    return [run.judgement.status if run.judgement else "not judged" for run in runs_of(matrix, night)]
+
+
+def new_weights(matrix: Path, text: str) -> None:
+    """Put other weights in the place of the model's."""
+    (matrix.parent / "best.pt").write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -72,5 +73,9 @@ def test_systemd(tmp_path: Path) -> None:
         text = path.read_text().replace("%h/detector", str(tmp_path))
         (tmp_path / path.name).write_text(text)
     units = sorted(str(path) for path in tmp_path.glob("yolo-slim-nightly.*"))
-    done = subprocess.run(["systemd-analyze", "verify", "--user", *units], capture_output=True, text=True, check=False)
+    # Without a session's folder it can't tell a user's units from the system's.
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", *units], capture_output=True, text=True, check=False, env=environment
+    )
     assert (done.returncode, done.stderr) == (0, "")

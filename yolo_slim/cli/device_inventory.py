@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,23 +25,20 @@ def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[s
 @click.option("--user", help="User there. [default: the ssh configuration's]")
 @click.option("--port", type=int, help="Port of SSH. [default: the ssh configuration's]")
 @click.option("--identity", type=PATH, help="File of the private key. [default: the ssh configuration's]")
-@click.option("--folder", help="Folder there for everything of yolo_slim. [default: ~/.cache/yolo_slim]")
+@click.option("--folder", help="Folder there for everything of yolo_slim. [default: ~/.cache/yolo_slim/device]")
 @click.option("--python", help="Python there that has the packages already. [default: an environment is made]")
 @click.option("--replace", is_flag=True, help="Replace the device of that name.")
-def add(
-    name: str, host: str, target: str, user: str | None, port: int | None, identity: Path | None, folder: str | None,
-    python: str | None, replace: bool,
-) -> None:  # fmt: skip
+def add(name: str, host: str, target: str, replace: bool, **reached: Any) -> None:
     """Name a device: HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there."""
     from yolo_slim.config.strict import parse
     from yolo_slim.devices import inventory
     from yolo_slim.devices.ssh.address import Address
 
     typed = Address.parse(host)
-    given = {
-        "host": typed.host, "target": target, "user": user or typed.user, "folder": folder, "python": python,
-        "port": typed.port if port is None else port, "identity": str(identity.absolute()) if identity else None,
-    }  # fmt: skip
+    options = {key: value for key, value in reached.items() if value is not None}
+    if "identity" in options:
+        options["identity"] = str(options["identity"].absolute())
+    given = {"host": typed.host, "target": target, "user": typed.user, "port": typed.port, **options}
     entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
     inventory.add(name, entry, replace=replace)
     used = f"--host {name}, or make rpi HOST={name}"

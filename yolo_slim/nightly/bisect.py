@@ -83,7 +83,7 @@ def _measured(matrix: Matrix, plan: Plan, difference: Difference, progress: Prog
     """Detect with both bundles and time them in turns, on the device of the plan."""
     bundles = [_bundle(matrix, run) for run in (difference.before, difference.after)]
     name, config, rule = difference.after.cell.name, matrix.config, speed_rule(matrix.config)
-    device = devices.open_device(plan, progress)
+    device = devices.open_device(plan)
     try:
         meter = devices.meter_of(plan, device, matrix, matrix.project / "bisect", progress)
         placed = {key: meter.place(bundle) for key, bundle in zip((REFERENCE, CANDIDATE), bundles, strict=True)}

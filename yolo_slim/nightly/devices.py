@@ -18,6 +18,15 @@ from yolo_slim.progress import Progress
 from yolo_slim.sweep.executors import Finished, run_here
 
 
+def open_device(plan: Plan) -> Device:
+    """Open the device of a plan.
+
+    Raises:
+        SlimError: it doesn't answer, or isn't known.
+    """
+    return connect(plan.config.device.model_copy(update={"host": plan.host}), plan.profile)
+
+
 def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure every cell on its device and record it; what fails is recorded as failed."""
     groups: dict[str | None, list[Work]] = {}
@@ -34,19 +43,10 @@ def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None
         _measure_group(groups[None], cells, progress)
 
 
-def open_device(plan: Plan, progress: Progress) -> Device:
-    """Open the device of a plan's cells.
-
-    Raises:
-        SlimError: it isn't known, can't be reached or used, or isn't the target.
-    """
-    return connect(plan.config.device.model_copy(update={"host": plan.host}), plan.profile, progress)
-
-
 def _measure_group(works: Sequence[Work], cells: Cells, progress: Progress) -> None:
     """Measure the cells of one device, one after the other."""
     try:
-        device = attempt(lambda plan: open_device(plan, progress), works[0].chain.plan)
+        device = attempt(open_device, works[0].chain.plan)
     except SlimError as error:
         cells.fail([work.cell for work in works], error, "missing")
         return

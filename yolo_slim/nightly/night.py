@@ -87,22 +87,22 @@ def _begin(request: NightRequest, history: History, progress: Progress) -> Night
     if request.against:
         for cell in request.matrix.cells:
             reference_run(history, cell.name, request.against)
-    if nights and not request.is_new and _is_resumable(nights[-1], kind, request.matrix.digest):
+    if nights and not request.is_new and _is_resumable(nights[-1], kind, request.digest):
         recorded = len(history.runs(night=nights[-1].number))
         progress.say(
             f"nightly: night {nights[-1].number} was interrupted and is resumed: {recorded} cells are recorded"
         )
         return nights[-1]
     source = source_of(request.matrix.folder)
-    night = history.begin_night(uuid.uuid4().hex, request.matrix.digest, source, kind=kind)
+    night = history.begin_night(uuid.uuid4().hex, request.digest, source, kind=kind)
     progress.say(f"nightly: night {night.number}, {len(request.matrix.cells)} cells")
     return night
 
 
-def _is_resumable(night: Night, kind: str, matrix: str) -> bool:
+def _is_resumable(night: Night, kind: str, digest: str) -> bool:
     # The clock may have been set back in between, so an age below zero is judged like one above.
     age = abs(datetime.now(timezone.utc) - datetime.fromisoformat(night.started_at))
-    return night.ended_at is None and night.kind == kind and night.matrix == matrix and age < RESUMED_WITHIN
+    return night.ended_at is None and night.kind == kind and night.matrix == digest and age < RESUMED_WITHIN
 
 
 def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from yolo_slim.files import sha256_json
 from yolo_slim.nightly.matrix import Matrix
 
 
@@ -18,3 +19,8 @@ class NightRequest:
     """Begin a new night even if the last one was interrupted."""
     command: str = ""
     """Command line, for the record."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the night: an interrupted one with the same digest may be resumed."""
+        return sha256_json([self.matrix.digest, self.against])

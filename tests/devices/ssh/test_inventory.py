@@ -96,6 +96,7 @@ def test_several_writers(home: Path) -> None:
 def test_show_and_clean(desk: Address) -> None:
     """What a device is and what is kept there; cleaning leaves the lock alone."""
     folder = Path(desk.folder)
+    assert run_cli("device", "show", "desk")[0] == 0  # makes the folder
     for name, size in [("older", 0), ("newest", 3_000_000)]:
         (folder / "images" / name).mkdir(parents=True)
         (folder / "images" / name / "file").write_bytes(bytes(size))

@@ -19,7 +19,7 @@ from yolo_slim.devices.ssh.address import Address
 from yolo_slim.devices.ssh.device import open_device
 from yolo_slim.devices.ssh.link import Link
 from yolo_slim.devices.ssh.refusals import explain
-from yolo_slim.devices.ssh.shell import clock_warnings, require_usable
+from yolo_slim.devices.ssh.usable import clock_warnings, require_usable
 from yolo_slim.errors import SlimError
 from yolo_slim.progress import Silent
 
@@ -213,6 +213,16 @@ def test_no_write_permission(board: Address, tmp_path: Path) -> None:
     found = refusal(Address(name="pi", host="board", folder=str(tmp_path / "file/folder")))
     assert "can't be written" in found.fact
     assert str(tmp_path / "file") in found.fact
+
+
+def test_a_folder_of_the_users_own(board: Address, tmp_path: Path) -> None:
+    """A folder that contains anything else is refused, and stays as it is."""
+    own = tmp_path / "home of the device"
+    (own / "runs").mkdir(parents=True)
+    (own / "runs/precious").write_text("")
+    found = refusal(replace(board, folder=str(own)))
+    assert "didn't write" in found.fact
+    assert sorted(path.name for path in own.rglob("*")) == ["precious", "runs"]
 
 
 def test_no_pip(staged: Staged) -> None:

@@ -31,12 +31,15 @@ def test_nothing_grows(tiny_bundle: Path) -> None:
     assert stats["pictures"]["failed"] == 0
 
 
+FRESH = {"freshness": "live", "age_s": 0.1, "fps": 30.0}
+
+
 def moments(**each: float) -> list[Usage]:
     """A minute of a camera whose figures grow by so much a second."""
     usual = {"rss_mb": 100.0, "files": 14, "threads": 16}
     return [
         Usage(
-            **{key: value + each.get(key, 0) * at_s for key, value in usual.items()}, at_s=at_s, state="live", age_s=0
+            **{key: value + each.get(key, 0) * at_s for key, value in usual.items()}, at_s=at_s, state="live", **FRESH
         )
         for at_s in range(60)
     ]
@@ -53,6 +56,8 @@ def test_growth_would_be_seen() -> None:
 def test_an_old_frame_that_is_called_live_would_be_seen() -> None:
     """Negative control: twice in a row counts, once or called stale doesn't."""
     first, *rest = moments()
+    assert old_called_live([replace(first, freshness="stale")] * 2) == 1
+    assert old_called_live([replace(first, age_s=2.9, fps=1.5)] * 2) == 0
     old = replace(first, age_s=5.0)
     assert old_called_live([old, *rest]) == 0
     assert old_called_live([old, replace(old, state="stale"), *rest]) == 0

@@ -83,12 +83,18 @@ class MnnSession:
             "precision": self._options.get("arithmetic", "low"),
             "memory": self._options.get("memory", "normal"),
         }
-        with _quiet():
-            # The network stops working when its runtime manager is collected.
-            self._runtime = mnn.nn.create_runtime_manager((config,))
-            self._net = mnn.nn.load_module_from_file(
-                str(path), [names[0]], [names[1]], runtime_manager=self._runtime, rearrange=True
-            )
+        try:
+            with _quiet():
+                # The network stops working when its runtime manager is collected.
+                self._runtime = mnn.nn.create_runtime_manager((config,))
+                self._net = mnn.nn.load_module_from_file(
+                    str(path), [names[0]], [names[1]], runtime_manager=self._runtime, rearrange=True
+                )
+        except (SystemError, RuntimeError):  # it says no more than that
+            raise SlimError(
+                f"MNN {mnn.version()} can't load {path.name} with the tensors {' and '.join(names)}.",
+                remedy="Update MNN on this machine, or build the bundle again.",
+            ) from None
         self._const = mnn.expr.const
 
     def infer(self, blob: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,17 +141,18 @@ def _import() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what MNN prints about the processor away from standard output, which may be an answer in JSON."""
+    """Drop what MNN prints about the processor: standard output may be an answer in JSON."""
     libc = ctypes.CDLL(None)
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
         yield
     finally:
         libc.fflush(None)  # C keeps lines back that would come out later, in the middle of ours
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)
 
 
 def _io_names(onnx: Path) -> tuple[str, str]:

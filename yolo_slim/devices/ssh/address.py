@@ -8,8 +8,9 @@ from pathlib import Path
 
 from yolo_slim.errors import SlimError
 
-FOLDER = "$XDG_CACHE_HOME/yolo_slim"
-"""Folder on the device that contains everything of yolo_slim; without the variable ``~/.cache/yolo_slim``."""
+FOLDER = "$XDG_CACHE_HOME/yolo_slim/device"
+"""Folder on the device that contains everything of yolo_slim; without the variable ``~/.cache/yolo_slim/device``."""
+CHOOSE_FOLDER = "yolo-slim device add NAME HOST --target TARGET --folder FOLDER"
 # A user, a name or an IPv6 number in brackets, a port. ssh would read a name that begins with - as an option.
 _TEXT = re.compile(
     r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<number>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^-@:\s\[\]][^@:\s]*))(?::(?P<port>\d+))?"

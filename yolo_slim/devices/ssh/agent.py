@@ -17,7 +17,6 @@ import importlib.util
 import json
 import os
 import platform
-import pwd
 import queue
 import select
 import shutil
@@ -32,12 +31,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
-SLOWEST_WRITE_S = 300.0
-"""A disk that takes longer to write what has arrived is taken for broken."""
-STALE_PART_S = 24 * 3600
-"""An unfinished file is kept so long for the push that would resume it."""
-READY = ".ready"
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Another text after each restart of the device."""
+SLOWEST_WRITE_S, STALE_PART_S = 300.0, 24 * 3600
+"""When a disk is taken for broken; how long an unfinished file waits for the push that would resume it."""
+READY, OURS = ".ready", ".yolo_slim"
 Message = dict[str, Any]
 
 
@@ -109,6 +107,18 @@ def die_with_agent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill a command and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def bury(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a command, and kill what it leaves running."""
+    child.wait()
+    kill_group(child)
+
+
 def size_of(path: Path) -> int:
     """Add up what a folder's files occupy, bytes."""
     found = [item.lstat() for item in path.rglob("*")] if path.is_dir() else []
@@ -138,17 +148,23 @@ class Agent:
             silence_s: without a word from the workstation for so long, the link is taken for lost.
         """
         self.silence_s = silence_s
-        self.folder = Path(folder.replace("$XDG_CACHE_HOME", _cache_home())).expanduser()
+        self.folder = Path(
+            folder.replace("$XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+        ).expanduser()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Caches are emptied here, so a folder of the user's own must never be taken for ours.
+        if any(self.folder.iterdir()) and not (self.folder / OURS).is_file():
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(self.folder))
+        (self.folder / OURS).write_text("yolo_slim empties this folder.\n")
         disk = os.statvfs(self.folder)
         return {
-            "version": VERSION, "folder": str(self.folder), "user": _user(),
+            "folder": str(self.folder), "user": os.environ.get("USER") or str(os.getuid()),
             "host": platform.node(), "arch": platform.machine(), "bits": 64 if sys.maxsize > 2**32 else 32,
             "system": platform.system(), "python": platform.python_version(),
             "executable": os.environ.get("YOLO_SLIM_PYTHON") or sys.executable,
             "libc": list(platform.libc_ver()), "free_mb": disk.f_bavail * disk.f_frsize // 10**6, "time": time.time(),
-            "is_noexec": bool(disk.f_flag & os.ST_NOEXEC), "boot": _boot_id(), "uv": shutil.which("uv"),
-            "path": os.environ.get("PATH", ""),
+            "is_noexec": bool(disk.f_flag & os.ST_NOEXEC), "boot": BOOT.read_text() if BOOT.is_file() else "",
+            "uv": shutil.which("uv"), "path": os.environ.get("PATH", ""),
             "has_venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
         }  # fmt: skip
 
@@ -270,9 +286,10 @@ class Agent:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE if is_output else subprocess.STDOUT,
                 env=own, cwd=temporary, start_new_session=True, preexec_fn=die_with_agent,
             )  # fmt: skip
-        timer = threading.Timer(limit_s, self.kill)
+        timer = threading.Timer(limit_s, kill_group, (child,))
         timer.start()
-        threading.Thread(target=self._bury, args=(child,), daemon=True).start()
+        # What a command leaves running would keep its output open.
+        threading.Thread(target=bury, args=(child,), daemon=True).start()
         for line in child.stderr or child.stdout or ():
             send({"is": "line", "text": line.decode(errors="replace").rstrip()})
         status, is_late = child.wait(), not timer.is_alive()
@@ -298,11 +315,10 @@ class Agent:
                 if number >= count or (number and used > most_mb * 1e6):
                     shutil.rmtree(entry, ignore_errors=True)
         for path in (self.folder / "store").glob("*"):
-            age, is_part = time.time() - path.stat().st_mtime, path.suffix == ".part"
+            found = path.stat()
+            is_fresh = bool(keep.get("bundles")) and time.time() - found.st_mtime < STALE_PART_S
             # One name left: no folder has the file any more.
-            if (is_part and (age > STALE_PART_S or not keep.get("bundles"))) or (
-                not is_part and path.stat().st_nlink == 1
-            ):
+            if not is_fresh if path.suffix == ".part" else found.st_nlink == 1:
                 path.unlink()
         return {"freed_mb": max(before - size_of(self.folder), 0) / 1e6}
 
@@ -313,18 +329,12 @@ class Agent:
         marks = sorted(self.folder.glob(f"env/*/{READY}"), key=lambda mark: -mark.parent.stat().st_mtime)
         return {"sizes": sizes, "environments": [str(mark.parent) for mark in marks], "holder": self._holder()}
 
-    def kill(self) -> None:
-        """Kill the command's whole group."""
-        child = self.child
-        if child is not None:
-            _kill_group(child)
-
     def finish(self) -> None:
         """End the command and remove what is temporary; the lock goes with the process."""
         with self.guard:
             self.is_ending = True
-            self.kill()
             if self.child is not None:
+                kill_group(self.child)
                 self.child.wait(5)
         if self.temporary is not None:
             shutil.rmtree(self.temporary, ignore_errors=True)
@@ -340,35 +350,6 @@ class Agent:
                 text = stream.read()
                 return dict(json.loads(text)) if text else {}
         return None
-
-    def _bury(self, child: subprocess.Popen[bytes]) -> None:
-        """Kill what a command leaves running, which would keep its output open."""
-        child.wait()
-        _kill_group(child)
-
-
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-
-
-def _user() -> str:
-    """Name the user; a system without an entry for it has a number."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
-def _cache_home() -> str:
-    return os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def work(agent: Agent, todo: queue.Queue[tuple[Message, bytes]]) -> None:
@@ -390,8 +371,8 @@ def work(agent: Agent, todo: queue.Queue[tuple[Message, bytes]]) -> None:
             send({"is": "error", "errno": None, "text": f"{name}: {error!r}", "path": ""})
 
 
-def refuse(*_: object) -> None:
-    """End at the system's request: the link's, or a shutdown."""
+def stop(*_: object) -> None:
+    """End because the system asks for it."""
     raise Gone
 
 
@@ -400,7 +381,7 @@ def main() -> None:
     agent = Agent()
     todo: queue.Queue[tuple[Message, bytes]] = queue.Queue(maxsize=16)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, refuse)
+        signal.signal(number, stop)
     try:
         threading.Thread(target=work, args=(agent, todo), daemon=True).start()
         for message, body in messages(agent):

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.devices.ssh.address import Address
 from yolo_slim.devices.ssh.environment import CLEAN, SHORT_S, Installer
@@ -15,6 +14,7 @@ from yolo_slim.devices.ssh.link import Link, Task
 from yolo_slim.devices.ssh.session import Session, who
 from yolo_slim.devices.ssh.shell import KEPT
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.progress import Progress
 
 ANSWER_S = 8.0
@@ -25,7 +25,7 @@ ANSWER_S = 8.0
 class Seen:
     """What a look at a device found."""
 
-    about: Mapping[str, Any]
+    about: JsonObject
     """What its agent says: system, Python, room."""
     sizes: Mapping[str, float]
     """What yolo_slim keeps there, megabytes by kind."""
@@ -46,7 +46,7 @@ class Examined:
     """What the doctor of a device's own found."""
 
     seen: Seen
-    report: dict[str, Any] = field(default_factory=dict)
+    report: JsonObject = field(default_factory=dict)
     """``python -m yolo_slim.runtime doctor --json``; empty: another run uses the device."""
     text: tuple[str, ...] = ()
     """The same for people."""

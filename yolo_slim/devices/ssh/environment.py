@@ -7,20 +7,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.devices import device_wheel
+from yolo_slim.devices.ssh.address import CHOOSE_FOLDER
 from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.packages import MISSING, Needs, download, not_installed
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.files import JsonObject
 
 INSTALL_S, SHORT_S = 3600.0, 120.0
 """Limits: PyCUDA is compiled on the device; everything else is quick."""
 ROOM_MB = 700.0
 """Room that an environment takes at most: NumPy, OpenCV, ONNX Runtime and NCNN need about 400."""
-CHOOSE_FOLDER = "yolo-slim device add NAME HOST --target TARGET --folder FOLDER"
 CUDA = "/usr/local/cuda"
 CLEAN = {"PYTHONHOME": "", "PYTHONPATH": "", "PYTHONNOUSERSITE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 """What an environment of ours must not take from the user's: other packages."""
@@ -31,7 +31,7 @@ class Installer:
     """Makes what is missing on a device."""
 
     session: Session
-    about: Mapping[str, Any]
+    about: JsonObject
     """What the agent said of the device."""
     offline: bool
     """This machine collects the wheels and sends them."""
@@ -139,7 +139,7 @@ class Installer:
         task = Task(command=command, environment={**CLEAN, **(environment or {})}, limit_s=limit_s)
         return await self.session.keep(phase, lambda link: link.run(task))
 
-    async def _ask(self, phase: str, do: str, **values: object) -> Mapping[str, Any]:
+    async def _ask(self, phase: str, do: str, **values: object) -> JsonObject:
         return (await self.session.keep(phase, lambda link: link.ask(do, **values))).values
 
 

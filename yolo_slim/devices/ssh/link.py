@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_slim.devices.ssh import agent
-from yolo_slim.devices.ssh.address import Address
+from yolo_slim.devices.ssh.address import CHOOSE_FOLDER, Address
 from yolo_slim.devices.ssh.connection import BEAT_S, connected
 from yolo_slim.devices.ssh.refusals import unreachable
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.files import JsonObject
 
 if TYPE_CHECKING:
     import asyncssh
@@ -169,7 +170,7 @@ class Link:
         self.about = reply.values
         self.skew_s = self.about["time"] - time.time()
 
-    async def _read(self) -> tuple[dict[str, Any], bytes]:
+    async def _read(self) -> tuple[JsonObject, bytes]:
         for _ in range(MOST_NOISE):
             with _losses():
                 line = await self._process.stdout.readline()
@@ -228,7 +229,7 @@ def _ignore(_: str) -> None:
     """Ignore a line."""
 
 
-def _refused(message: dict[str, Any], address: Address) -> SlimError:
+def _refused(message: JsonObject, address: Address) -> SlimError:
     where = f"{message['path']} on {address.name}" if message["path"] else address.name
     if message["errno"] in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
@@ -238,7 +239,12 @@ def _refused(message: dict[str, Any], address: Address) -> SlimError:
     if message["errno"] in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return SlimError(
             f"{where} can't be written: {message['text']}.",
-            remedy="Choose another folder there: yolo-slim device add NAME HOST --target TARGET --folder FOLDER",
+            remedy=f"Choose another folder there: {CHOOSE_FOLDER}",
+        )
+    if message["errno"] == errno.ENOTEMPTY:
+        return SlimError(
+            f"{where} contains files that yolo_slim didn't write.",
+            remedy=f"Choose a folder there that is empty, or doesn't exist: {CHOOSE_FOLDER}",
         )
     return SlimError(f"{address.name} failed: {message['text']} {message['path']}".rstrip() + ".", remedy="Try again.")
 

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from yolo_slim.backends.tensorrt.sdk import PYCUDA
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.files import fresh_folder, sha256_json
+from yolo_slim.files import JsonObject, fresh_folder, sha256_json
 
 NUMPY, OPENCV = "numpy>=1.24", "opencv-python-headless>=4.8"
 SYSTEM_RUNTIMES = ("tensorrt",)
@@ -65,7 +64,7 @@ def needs_of(runtimes: Iterable[str], versions: Mapping[str, str], python: str) 
     return Needs(modules=modules, sees_system=any(one in SYSTEM_RUNTIMES for one in chosen), python=python)
 
 
-def download(needs: Needs, about: Mapping[str, Any], cache: Path) -> Path:
+def download(needs: Needs, about: JsonObject, cache: Path) -> Path:
     """Collect the wheels of an environment, and pip's own, for a device's Python and processor.
 
     Args:
@@ -97,7 +96,7 @@ def download(needs: Needs, about: Mapping[str, Any], cache: Path) -> Path:
     return folder
 
 
-def platform_tags(about: Mapping[str, Any]) -> list[str]:
+def platform_tags(about: JsonObject) -> list[str]:
     """List the platforms of wheels that run on a device, the newest first.
 
     Raises:

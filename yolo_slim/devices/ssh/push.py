@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from yolo_slim.bundle import BUNDLE_JSON, Bundle
 from yolo_slim.devices.ssh.link import Link
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.errors import MachineError
 from yolo_slim.files import sha256, sha256_json
+from yolo_slim.runtime.folders import find_images
 
 CHUNK = 1 << 16
 TRIES = 2
@@ -32,6 +34,26 @@ class Parcel:
         """Describe files; the folder is named after their names and contents."""
         digests = {name: (sha256(path), path.stat().st_size) for name, path in files.items()}
         return cls(folder=f"{kind}/{sha256_json(digests)[:16]}", files=files, digests=digests)
+
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> Parcel:
+        """Describe a bundle by its own record; the folder is named after that record's content."""
+        record = bundle.folder / BUNDLE_JSON
+        digests = {name: (entry["sha256"], entry["size_bytes"]) for name, entry in bundle.spec.files.items()}
+        # Files that a device built beside them aren't in the record, and belong to that device.
+        digests[BUNDLE_JSON] = (sha256(record), record.stat().st_size)
+        files = {name: bundle.folder / name for name in digests}
+        return cls(folder=f"bundles/{digests[BUNDLE_JSON][0][:16]}", files=files, digests=digests)
+
+
+def image_files(images: Path) -> dict[str, Path]:
+    """List an image, or the images of a folder, by their paths below it.
+
+    Raises:
+        SlimError: there is none.
+    """
+    root = images if images.is_dir() else images.parent
+    return {path.relative_to(root).as_posix(): path for path in find_images(images).images}
 
 
 async def push(session: Session, parcel: Parcel, what: str) -> str:

@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from yolo_slim.devices.ssh.address import Address
 from yolo_slim.devices.ssh.link import SILENCE_S, Link, LinkLost
+from yolo_slim.devices.ssh.usable import clock_warnings, require_usable
 from yolo_slim.errors import MachineError
+from yolo_slim.files import JsonObject
 from yolo_slim.progress import Progress, Silent
 
 Answer = TypeVar("Answer")
@@ -49,11 +51,14 @@ class Session:
         """Connect for the first time and take the lock.
 
         Raises:
-            SlimError: see :meth:`Link.open`.
+            SlimError: see :meth:`Link.open`; or no runtime could be installed there.
             MachineError: another run has the lock.
         """
         self._link = link = await Link.open(self.address)
         self._boot = link.about["boot"]
+        require_usable(self.address.name, link.about)
+        for line in clock_warnings(self.address.name, link.skew_s):
+            self.progress.say(line)
         await self._lock(link)
         return link
 
@@ -147,7 +152,7 @@ class Session:
                 is_said = True
             await asyncio.sleep(WAIT_S if self.waits else 0.25)
 
-    def _holder(self) -> dict[str, Any]:
+    def _holder(self) -> JsonObject:
         since = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return {
             "user": getpass.getuser(), "host": platform.node(), "pid": os.getpid(), "since": since, "session": self.name
@@ -159,7 +164,7 @@ class Session:
             await link.close()
 
 
-def who(address: Address, holder: dict[str, Any]) -> str:
+def who(address: Address, holder: JsonObject) -> str:
     """Say who has a device."""
     if not holder:
         return f"{address.name} is used by another run"
@@ -167,7 +172,7 @@ def who(address: Address, holder: dict[str, Any]) -> str:
     return f"{address.name} is used by another run ({about})"
 
 
-def busy(address: Address, holder: dict[str, Any]) -> MachineError:
+def busy(address: Address, holder: JsonObject) -> MachineError:
     """Refuse a device that another run has."""
     return MachineError(
         f"{who(address, holder)}.",

@@ -8,19 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.bundle import BUNDLE_JSON, open_bundle
+from yolo_slim.bundle import open_bundle
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.devices.commands import ANSWERED, failed
 from yolo_slim.devices.ssh.background import Background
-from yolo_slim.devices.ssh.environment import CHOOSE_FOLDER, CLEAN, SHORT_S, Installer
+from yolo_slim.devices.ssh.environment import CLEAN, SHORT_S, Installer
 from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.packages import MISSING, needs_of
-from yolo_slim.devices.ssh.push import Parcel, push
+from yolo_slim.devices.ssh.push import Parcel, image_files, push
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.files import sha256
-from yolo_slim.runtime.folders import find_images
+from yolo_slim.files import JsonObject
 
 LIMITS_S = {"check": 1800.0, "build": 4 * 3600.0, "infer": 4 * 3600.0, "bench": 4 * 3600.0, "pair": 2 * 3600.0}
 """When a command of the device is taken for stuck; an emulated board's slowest frame takes a minute."""
@@ -28,7 +27,6 @@ KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 0}
 """Entries that stay on the device after a run."""
 KEPT_MB = 4000.0
 """Most that the entries of one kind occupy together."""
-MOST_SKEW_S, HOPELESS_SKEW_S = 60.0, 6 * 3600.0
 _FACTS = "import json; from yolo_slim.machine import describe_machine; print(json.dumps(describe_machine()))"
 
 
@@ -42,7 +40,7 @@ class SshShell:
         self._versions, self._offline = versions, offline
         self._cache = cache or Path("~/.cache/yolo_slim/wheels").expanduser()
         self._background = Background(f"ssh {session.address.name}")
-        self.about: dict[str, Any] = {}
+        self.about: JsonObject = {}
         self._runtimes: frozenset[str] = frozenset()
         self._code, self._python = "", ""
         self._facts: DeviceFacts | None = None
@@ -60,11 +58,7 @@ class SshShell:
             SlimError: the device can't be reached or used.
             MachineError: another run uses it.
         """
-        link = self._background.call(self.session.open())
-        self.about = link.about
-        require_usable(self.name, self.about)
-        for line in clock_warnings(self.name, link.skew_s):
-            self.session.progress.say(line)
+        self.about = self._background.call(self.session.open()).about
         self._code = self._background.call(self._installer.code())
         self._python = self.about["executable"]
 
@@ -102,21 +96,11 @@ class SshShell:
         """Send what the device lacks of a bundle; its environment is made with it."""
         opened = open_bundle(bundle)
         self.prepare(frozenset([opened.spec.runtime]))
-        names = [*opened.spec.files, BUNDLE_JSON]
-        digests = {name: (entry["sha256"], entry["size_bytes"]) for name, entry in opened.spec.files.items()}
-        described = opened.folder / BUNDLE_JSON
-        digests[BUNDLE_JSON] = (sha256(described), described.stat().st_size)
-        parcel = Parcel(
-            folder=f"bundles/{digests[BUNDLE_JSON][0][:16]}",
-            files={name: opened.folder / name for name in names},
-            digests=digests,
-        )
-        return self._pushed(parcel, f"the bundle {bundle.name}")
+        return self._pushed(Parcel.of_bundle(opened), f"the bundle {bundle.name}")
 
     def images_path(self, images: Path) -> str:
         """Send the images that the device lacks."""
-        root = images if images.is_dir() else images.parent
-        files = {path.relative_to(root).as_posix(): path for path in find_images(images).images}
+        files = image_files(images)
         # Every timing of a run has the same images: they are hashed once, until one changes.
         stats = tuple((name, (found := path.stat()).st_size, found.st_mtime_ns) for name, path in files.items())
         key = (str(images.absolute()), stats)
@@ -180,30 +164,3 @@ class SshShell:
 
     def _on_line(self, phase: str) -> Callable[[str], object]:
         return lambda line: self.session.progress.step(f"device: {phase}: {line[:60]}", 0, 1)
-
-
-def require_usable(name: str, about: Mapping[str, Any]) -> None:
-    """Refuse a device on which no runtime can be installed."""
-    if about["system"] != "Linux" or about["bits"] != 64:
-        raise SlimError(
-            f"{name} runs a {about['bits']}-bit {about['system']}; the runtimes have packages for 64-bit Linux only.",
-            remedy="Raspberry Pi: write a card with the 64-bit system (Raspberry Pi Imager), then try again.",
-        )
-    if about["is_noexec"]:
-        raise SlimError(
-            f"Programs can't be run from {about['folder']} on {name}: it is mounted with noexec.",
-            remedy=f"Choose a folder on another disk: {CHOOSE_FOLDER}",
-        )
-
-
-def clock_warnings(name: str, skew_s: float) -> list[str]:
-    """Say that a clock is wrong."""
-    if abs(skew_s) < MOST_SKEW_S:
-        return []
-    amount = f"{abs(skew_s) / 3600:.1f} hours" if abs(skew_s) > 2 * 3600 else f"{abs(skew_s) / 60:.0f} minutes"
-    text = (
-        f"device: the clock of {name} is {amount} {'ahead' if skew_s > 0 else 'behind'}; dates in its records are wrong"
-    )
-    if abs(skew_s) > HOPELESS_SKEW_S:
-        text += ", and downloads may fail: set it (sudo timedatectl set-ntp true), or give --offline"
-    return [text]

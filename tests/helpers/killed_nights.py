@@ -1,0 +1,111 @@
+"""Nights that are killed at random moments; what each of them recorded must be there after every later one.
+
+    python -m tests.helpers.killed_nights --kills 100
+
+A process that has imported everything forks one child a night, so that a kill costs no new start of Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from tests.helpers import tiny_data
+from tests.helpers.nights import NightDevice, run_night, write_matrix
+from yolo_slim.history.store import History
+
+TARGETS = 4
+CELLS = 2 * TARGETS
+HISTORY = "runs/nightly/history.sqlite"
+
+
+@dataclass
+class Counts:
+    """What was seen."""
+
+    kills: int = 0
+    in_the_middle: int = 0
+    """Kills after which the night had some of its cells, but not all."""
+    nights: int = 0
+    runs: int = 0
+    lost: int = 0
+    """Runs that were recorded once and weren't there later."""
+    doubled: int = 0
+    """Cells that one night has twice."""
+    incomplete: int = 0
+    """Runs without one of their large parts."""
+
+
+def _night(matrix: Path) -> None:
+    """Run a night in a child and end with its exit code."""
+    code, _, errors = run_night(matrix, NightDevice())
+    if code not in (0, 1, 3):
+        print(errors, flush=True)
+    os._exit(code)
+
+
+def _recorded(matrix: Path, counts: Counts) -> set[str]:
+    """The runs in the history; counts those that aren't whole."""
+    path = matrix.parent / HISTORY
+    if not path.is_file():
+        return set()
+    # Opened for writing: a kill may have come before the tables were made.
+    with History.open(path, create=True) as history:
+        runs = history.runs()
+        counts.incomplete = sum(not (history.timing(r) and history.matches(r) and history.result(r)) for r in runs)
+        counts.nights, counts.runs = len(history.nights()), len(runs)
+        names = [(run.night, run.cell.name) for run in runs]
+        counts.doubled = len(names) - len(set(names))
+        return {run.uid for run in runs}
+
+
+def kill_nights(folder: Path, kills: int, seed: int = 0) -> Counts:
+    """Run nights, kill ``kills`` of them at random moments, let the last one end."""
+    data = tiny_data.make(folder / "shapes", "detect", images=4)
+    targets = {f"t{number}": {"profile": "host"} for number in range(TARGETS)}
+    matrix = write_matrix(folder, data, targets=targets)
+    fork, rng, counts, known = get_context("fork"), random.Random(seed), Counts(), set[str]()
+    # A night in a folder of its own tells how long one takes here.
+    (folder / "measure").mkdir()
+    whole = fork.Process(target=_night, args=(write_matrix(folder / "measure", data, targets=targets),))
+    begin = time.monotonic()
+    whole.start()
+    whole.join()
+    seconds = time.monotonic() - begin
+    while counts.kills < kills:
+        child = fork.Process(target=_night, args=(matrix,))
+        child.start()
+        child.join(rng.uniform(0, seconds))
+        if child.is_alive():
+            os.kill(child.pid or 0, signal.SIGKILL)
+            child.join()
+            counts.kills += 1
+        found = _recorded(matrix, counts)
+        counts.in_the_middle += bool(len(found) % CELLS)
+        counts.lost += len(known - found)
+        known = found
+    last = fork.Process(target=_night, args=(matrix,))
+    last.start()
+    last.join()
+    counts.lost += len(known - _recorded(matrix, counts))
+    return counts
+
+
+def main() -> None:
+    """Kill nights and print what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(kill_nights(Path(folder), options.kills))
+
+
+if __name__ == "__main__":
+    main()

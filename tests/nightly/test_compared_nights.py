@@ -1,0 +1,133 @@
+"""A branch against another one's last night, two nights measured again, and who is told of a night."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.cli import run_cli
+from tests.helpers.nights import (
+    NightDevice,
+    fake_nights,
+    history_of,
+    new_weights,
+    run_night,
+    runs_of,
+    statuses,
+    write_matrix,
+)
+from yolo_slim.history.store import History
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git in a repository, without anybody's settings."""
+    settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *settings, *words], check=True, capture_output=True)
+
+
+def test_against_a_branch(matrix: Path, device: NightDevice) -> None:
+    """A slower branch is worse than main's last night; the trial becomes nobody's baseline, nor part of a trend."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    git(matrix.parent, "init", "-q", "-b", "main")
+    git(matrix.parent, "add", "best.pt")
+    git(matrix.parent, "commit", "-q", "-m", "first weights")
+    run_night(matrix, device)
+    git(matrix.parent, "checkout", "-q", "-b", "wider")
+    new_weights(matrix, "second weights")
+    device.slower = {"second weights": 1.1}
+    code, _, _ = run_night(matrix, device, "--against", "main")
+    assert (code, statuses(matrix, 2)) == (1, ["worse", "worse"])
+    with History.open(history_of(matrix)) as history:
+        first, second = history.nights()
+        assert (first.source.branch, first.source.dirty, first.source.subject) == ("main", False, "first weights")
+        assert (second.kind, second.source.branch, second.source.dirty) == ("trial", "wider", True)
+        assert {one.night for one in history.baselines()} == {1}
+    code, _, err = run_night(matrix, device, "--against", "mian")
+    assert (code, "nights of: main" in err) == (2, True)
+
+
+def bisect(matrix: Path, device: NightDevice) -> tuple[int, str, str]:
+    """Measure the bundles of the first two nights again."""
+    with fake_nights(device):
+        return run_cli("nightly", "bisect", str(matrix), "1", "2", "*/ncnn-fp16")
+
+
+def test_bisect_finds_the_bundle(matrix: Path, device: NightDevice) -> None:
+    """Bundles that differ now too: what moved with them is named."""
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    device.slower = {"second weights": 1.1}
+    run_night(matrix, device)
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "the bundle moved, and differs now too: weights: " in out
+    assert "speed worse: latency +" in out
+
+
+def test_bisect_finds_the_device(matrix: Path, device: NightDevice) -> None:
+    """Bundles that are the same now: what moved with the device is named."""
+    run_night(matrix, device)
+    device.here, device.facts_now["python"] = 1.4, "3.12"
+    run_night(matrix, device)
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "so the device moved: python: 3.11 -> 3.12" in out
+
+
+def test_bisect_without_a_bundle(matrix: Path, device: NightDevice) -> None:
+    """A bundle that is gone can't be measured again, and that is said."""
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    run_night(matrix, device)
+    shutil.rmtree(matrix.parent / "runs/nightly/bundles")
+    code, _, err = bisect(matrix, device)
+    assert (code, "is gone" in err, "Traceback" in err) == (2, True, False)
+
+
+def test_old_bundles_are_removed(tmp_path: Path, shapes: Path, device: NightDevice) -> None:
+    """Bundles of the baselines and of the last nights stay, the others go."""
+    matrix = write_matrix(tmp_path, shapes, keep_nights=1)
+    for number in range(3):
+        new_weights(matrix, f"{number} weights")
+        run_night(matrix, device)
+    kept = {path.name for path in (tmp_path / "runs/nightly/bundles").iterdir()}
+    assert kept == {run.digests.bundle for night in (1, 3) for run in runs_of(matrix, night) if run.digests}
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps what it is told."""
+
+    got: list[Any] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        """Read JSON."""
+        self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def test_webhook(tmp_path: Path, shapes: Path, device: NightDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The night is posted as JSON; an address that doesn't answer is a warning without the address."""
+    server = HTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HOOK", f"http://127.0.0.1:{server.server_port}/secret")
+    matrix = write_matrix(tmp_path, shapes, webhook="$HOOK")
+    run_night(matrix, device)
+    server.shutdown()
+    server.server_close()
+    assert Hook.got[0]["headline"] == "Night 1: 2 first"
+    code, _, err = run_night(matrix, device)
+    assert code == 0
+    assert "the webhook was not told" in err
+    assert "secret" not in err
