@@ -41,8 +41,9 @@ class DrawnChart:
 
     def is_hollow(self, series: str) -> bool:
         """Whether a series of markers are outlines."""
-        alpha = self._drawn(series, "Scatter")["glyph"]["attributes"]["fill_alpha"]["value"]
-        return bool(alpha == 0)
+        # What a glyph has by default isn't written.
+        alpha = self._drawn(series, "Scatter")["glyph"]["attributes"].get("fill_alpha", 1.0)
+        return bool((alpha["value"] if isinstance(alpha, dict) else alpha) == 0)
 
     def _drawn(self, series: str, kind: str) -> dict[str, Any]:
         return next(
