@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
+from tests.helpers.charts import charts
 from tests.helpers.comparisons import KEY, about, bench, network, seeds, timings
 from yolo_slim.comparison.networks import Network
 from yolo_slim.comparison.page import render
 from yolo_slim.comparison.result import CompareResult
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.comparison.text import HEAD, markdown, text
-from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
 from yolo_slim.reporting.text import COLUMNS
 
 CONTROL = network("control", maps={KEY: 0.6})
@@ -68,22 +68,24 @@ def test_nobody_was_distilled(lost: CompareResult) -> None:
 
 
 def test_page_opens_offline(lost: CompareResult) -> None:
-    """One file without scripts or addresses; what methods say of themselves is escaped."""
+    """One file that forbids the browser all others; what methods say of themselves is escaped."""
     page = render(lost)
     HTMLParser().feed(page)
-    assert "http" not in page
-    assert "<script" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"<(link|iframe|img)|<script [^>]*src", page)
     assert "&lt;weights&gt;" in page
     assert page == render(lost)
 
 
-def test_plot_has_every_method(lost: CompareResult) -> None:
-    """A mark, two error bars and a label for each method; a ring for each on the frontier."""
-    plot = render(lost).split('<div class="plot">')[1].split("</div>")[0]
-    assert plot.count('class="spread"') == 2 * 4
-    assert plot.count('class="ring"') == sum(entry.runtimes[KEY].on_frontier for entry in lost.methods) == 2
-    for name in ("ours -50 %", "random -50 %", "small-input -50 %", "control"):
-        assert f">{name}</text>" in plot
+def test_chart_has_every_method(lost: CompareResult) -> None:
+    """A button, a point with its figures and error bars for each method; the frontier goes through those on it."""
+    (chart,) = charts(render(lost))
+    names = ["ours -50 %", "random -50 %", "small-input -50 %", "control"]
+    assert chart.series == ["on the frontier", *names]
+    assert [name for name in names if chart.points(name)["tip"][0].startswith(f"{name}\n")] == names
+    assert all(len(chart.glyph(name, "Segment")["x0"]) == 2 for name in names)
+    on = sum(entry.runtimes[KEY].on_frontier for entry in lost.methods)
+    assert len(chart.glyph("on the frontier", "Line")["x"]) == on == 2
 
 
 def test_texts(lost: CompareResult) -> None:
@@ -102,13 +104,3 @@ def test_what_was_not_timed_is_unproven(lost: CompareResult) -> None:
     assert "unproven" in text(untimed)
     assert "unproven" not in text(lost)
     assert "Speed is unproven: nothing was timed." in render(untimed)
-
-
-def test_a_label_far_from_its_marker_has_a_line() -> None:
-    """Where marks lie close together, a line shows whose a label is; a label beside its marker needs none."""
-    alone = Mark(
-        name="ours", kind="slim", x=5.0, x_range=(5.0, 5.0), y=0.5, y_range=(0.5, 0.5), ringed=True, hollow=False
-    )
-    crowd = [replace(alone, name=f"rival-{n}", x=5.0 + 0.1 * n) for n in range(5)]
-    assert 'class="lead"' not in str(accuracy_vs_latency([alone]))
-    assert 'class="lead"' in str(accuracy_vs_latency([alone, *crowd]))

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that opens offline: no script, no external resource."""
+"""A comparison as one HTML file that opens offline: everything is in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolo_slim.comparison.frontier import OURS
 from yolo_slim.comparison.result import NOT_POSSIBLE, CompareResult, Entry
 from yolo_slim.measuring.rounds import quartiles
 from yolo_slim.reporting import facts
-from yolo_slim.reporting.html import environment
+from yolo_slim.reporting.pages import environment
 from yolo_slim.reporting.plots import Mark, accuracy_vs_latency
 
 TEMPLATE = Path(__file__).with_name("page.html.j2")

@@ -1,4 +1,4 @@
-"""A validation as one HTML file that opens offline: no script, no external resource."""
+"""A validation as one HTML file that opens offline: everything is in it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.reporting import changes, estimates, facts, timings
 from yolo_slim.reporting.examples import Example
-from yolo_slim.reporting.pages import data_uri
-from yolo_slim.reporting.pages import environment as environment
+from yolo_slim.reporting.pages import data_uri, environment
 from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, fps_over_time, latency_histogram
 from yolo_slim.reporting.text import speed_machine
 from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE

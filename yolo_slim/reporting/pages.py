@@ -7,21 +7,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from yolo_slim.reporting import facts
+from yolo_slim.reporting.charts import page
 
 STYLE = Path(__file__).with_name("page.css")
 JPEG_QUALITY = 85
 
 
-def environment() -> Environment:
+def environment(templates: BaseLoader | None = None) -> Environment:
     """Make what pages are rendered with; an undefined name is an error."""
-    found = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = Environment(
+        loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     found.filters |= {"number": facts.number, "signed": facts.signed}
-    found.globals["style"] = stylesheet()
+    found.globals |= {"style": stylesheet(), "chart_head": page.head, "chart_scripts": page.scripts}
     return found
 
 

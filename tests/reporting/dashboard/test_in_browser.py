@@ -1,0 +1,123 @@
+"""The pages in a real browser, opened from the disk: they draw, filter, compare, and fit a phone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.chromium import PATH, Chromium, Tab
+from tests.helpers.dashboards import NIGHTS, Written
+from tests.helpers.results import complete_result
+from yolo_slim.reporting.html import render
+
+pytest.importorskip("aiohttp", reason="the browser is steered with aiohttp (extra camera)")
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)"),
+]
+DRAWN = "Boolean(document.querySelector('figure.chart[data-drawn]'))"
+SHOWN = """Bokeh.documents.flatMap((one) => one.roots()).filter((one) => one.renderers).flatMap((one) => one.renderers)
+.filter((one) => one.tags.length && one.visible).map((one) => one.tags[0])"""
+
+NAMELESS = """[...document.querySelectorAll('main :is(button, input, select, a, [role=img])')]
+.filter((one) => !one.textContent.trim() && !one.getAttribute('aria-label') && !one.labels?.length)
+.map((one) => one.outerHTML)"""
+
+
+def in_browser(work: Callable[[Tab], Awaitable[None]]) -> None:
+    """Run ``work`` with a tab; nothing may have gone wrong in it."""
+
+    async def run() -> None:
+        async with Chromium() as browser:
+            tab = await browser.new_tab()
+            await work(tab)
+            assert tab.problems == []
+
+    asyncio.run(run())
+
+
+def test_search_filters_table_and_chart(written: Written) -> None:
+    """The key / leads to the search; what doesn't match leaves the table and the chart; the address keeps it."""
+
+    async def work(tab: Tab) -> None:
+        await tab.open((written.folder / "index.html").as_uri())
+        await tab.until(DRAWN)
+        assert len(set(await tab.run(SHOWN))) == 5
+        await tab.press("/")
+        assert await tab.run("document.activeElement.id") == "search"
+        await tab.run("search.value = 'ncnn rpi5'; search.dispatchEvent(new Event('input'))")
+        (name,) = {one.cell.name for one in written.board.cells if "rpi5/ncnn" in one.cell.name}
+        assert set(await tab.run(SHOWN)) == {name}
+        assert await tab.run("document.querySelectorAll('table.cells tbody tr:not([hidden])').length") == 1
+        assert await tab.run("location.hash") == "#search=ncnn+rpi5"
+
+    in_browser(work)
+
+
+def test_legend_button_hides_a_series(written: Written) -> None:
+    """It is a button that says whether it is pressed."""
+
+    async def work(tab: Tab) -> None:
+        (page,) = [one.page for one in written.board.cells if "rpi5/ncnn" in one.cell.name]
+        await tab.open((written.folder / page).as_uri())
+        await tab.until(DRAWN)
+        visible = "Bokeh.documents[0].roots()[0].renderers.filter((one) => one.name === 'worse')[0].visible"
+        button = "document.querySelector('button[data-series=worse]')"
+        assert await tab.run(visible)
+        await tab.run(f"{button}.click()")
+        assert not await tab.run(visible)
+        assert await tab.run(f"{button}.getAttribute('aria-pressed')") == "false"
+
+    in_browser(work)
+
+
+def test_any_two_nights_are_compared(written: Written) -> None:
+    """The address names cell and nights; figures, classes and facts that differ are tables."""
+
+    async def work(tab: Tab) -> None:
+        (cell,) = [one.cell.name for one in written.board.cells if "int8" in one.cell.name]
+        await tab.open(f"{(written.folder / 'diff.html').as_uri()}#{cell}&1&{NIGHTS}")
+        await tab.until("document.querySelectorAll('#answer table').length > 2")
+        text = await tab.run("document.getElementById('answer').textContent")
+        assert "weights" in text
+        assert "<b>cone</b>" in text
+        assert "Change 4" in text
+
+    in_browser(work)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+def test_pages_fit_and_are_named(written: Written, width: int, dark: bool) -> None:
+    """On a phone and a desk, dark and light: nothing is cut off, every control and chart has a name."""
+
+    async def work(tab: Tab) -> None:
+        for name in ("index.html", "diff.html", written.board.cells[0].page, written.board.cells[0].device_page):
+            await tab.open((written.folder / name).as_uri(), size=(width, 800), dark=dark)
+            await tab.until("Boolean(document.querySelector('#answer table')) || " + DRAWN)
+            assert await tab.run("document.documentElement.scrollWidth") <= width, name
+            assert await tab.run(NAMELESS) == [], name
+
+    in_browser(work)
+
+
+def test_report_opens_alone(tmp_path: Path) -> None:
+    """One file: it draws although it forbids every other address, and draws again when the scheme changes."""
+    page = tmp_path / "report.html"
+    page.write_text(render(complete_result(), []), encoding="utf-8")
+
+    async def work(tab: Tab) -> None:
+        await tab.open(page.as_uri())
+        await tab.run("charts.drawAll().then(() => true)")
+        charts = "[...document.querySelectorAll('figure.chart')].map((one) => one.dataset.drawn)"
+        before: list[Any] = await tab.run(charts)
+        assert len(before) >= 3
+        assert None not in before
+        scheme = {"name": "prefers-color-scheme", "value": "dark"}
+        await tab.call("Emulation.setEmulatedMedia", features=[scheme])
+        await tab.until("Boolean(document.querySelector('.canvas.dark'))")
+
+    in_browser(work)

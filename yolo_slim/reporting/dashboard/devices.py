@@ -1,0 +1,94 @@
+"""One device through all nights: its own speed, its cells, what changed on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+from markupsafe import Markup
+
+from yolo_slim.reporting.charts.chart import Chart
+from yolo_slim.reporting.charts.style import SERIES, Series
+from yolo_slim.reporting.dashboard.board import Board, CellHistory
+from yolo_slim.reporting.dashboard.events import Event
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a device's page shows."""
+
+    moved: Markup | None
+    """The references' own latency: it moves where the device does."""
+    fps: Markup | None
+    events: list[Event]
+    environment: Mapping[str, str]
+    """In the last measured night."""
+
+
+def device(board: Board, cells: Sequence[CellHistory], found: Mapping[str, Sequence[Event]]) -> Device:
+    """Put a device's page together."""
+    events = dict.fromkeys(e for one in cells for e in found[one.cell.name] if e.kind == "device, SDKs")
+    runs = [run for one in cells for run in one.measured]
+    return Device(
+        moved=_moved(board, cells),
+        fps=_fps(board, cells),
+        events=sorted(events, key=lambda event: -event.night),
+        environment=max(runs, key=lambda run: run.night).environment if runs else {},
+    )
+
+
+def _moved(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
+    """The change of the reference's latency against its earlier nights, a line a cell."""
+    chart = Chart(
+        "Change of the references' own latency against earlier nights: the device itself",
+        x="night (UTC)", y="reference against earlier nights (%)", height=340, time=True,
+    )  # fmt: skip
+    drawn = False
+    for one, ink in zip(cells, cycle(SERIES), strict=False):
+        rows = [(run, run.judgement) for run in one.measured]
+        known = [
+            (run, judged, 100 * judged.device_change)
+            for run, judged in rows
+            if judged and judged.device_change is not None
+        ]
+        if not known:
+            continue
+        drawn = True
+        chart.line(Series(name=_short(one), ink=ink, symbol="line"), [board.times[run.night] for run, *_ in known],
+                   [value for *_, value in known], width=1.2)  # fmt: skip
+        changed = [(run, value) for run, judged, value in known if judged.device_changed]
+        chart.points(
+            Series(name="device changed", ink="fail", symbol="diamond"),
+            [board.times[run.night] for run, _ in changed], [value for _, value in changed],
+            [f"night {run.night}\n{_short(one)}\nreference {value:+.1f} %" for run, value in changed], size=9,
+        )  # fmt: skip
+    return chart.markup() if drawn else None
+
+
+def _fps(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
+    """Frames per second of every cell."""
+    measured = [(one, [(run, run.measurement) for run in one.measured]) for one in cells]
+    if not any(runs for _, runs in measured):
+        return None
+    chart = Chart(
+        "Frames per second of every cell of the device, over all nights",
+        x="night (UTC)", y="frames per second, end to end (FPS)", height=380, time=True,
+    )  # fmt: skip
+    for (one, runs), ink in zip(measured, cycle(SERIES), strict=False):
+        rows = [(run, found.speed.fps) for run, found in runs if found]
+        if rows:
+            series, times = (
+                Series(name=_short(one), ink=ink, symbol="line"),
+                [board.times[run.night] for run, _ in rows],
+            )
+            chart.line(series, times, [fps for _, fps in rows], width=1.2)
+            tips = [f"night {run.night}\n{one.cell.name}\n{fps:.1f} FPS" for run, fps in rows]
+            chart.points(series, times, [fps for _, fps in rows], tips, size=3)
+    return chart.markup()
+
+
+def _short(one: CellHistory) -> str:
+    """A cell's name without its device."""
+    cell = one.cell
+    return "/".join((cell.model, cell.data, cell.settings, cell.build))

@@ -1,0 +1,76 @@
+'use strict';
+// Any two runs of one cell: figures, classes, settings, SDKs, digests, widths. The address keeps the choice.
+(() => {
+  const {nights, cells, facts, classes, widths} = window.runs;
+  const $ = (id) => document.getElementById(id);
+  const FIGURES = ['mAP50-95', 'mAP50', 'FPS', 'p50 ms', 'p99 ms', 'model file MB', 'peak memory MB'];
+  const make = (tag, text, kind) => Object.assign(document.createElement(tag), {textContent: text ?? '', className: kind ?? ''});
+
+  function table(head, rows) {
+    const body = make('tbody');
+    for (const row of rows) {
+      const tr = body.appendChild(make('tr'));
+      row.forEach((cell, i) => tr.append(make('td', cell, i ? 'long' : '')));
+    }
+    const line = make('tr');
+    head.forEach((name, i) => line.append(make('th', name, i ? 'text' : '')));
+    const found = make('table'), top = make('thead'), scroll = make('div', '', 'scroll');
+    top.append(line); found.append(top, body); scroll.append(found);
+    return scroll;
+  }
+
+  const number = (value) => value === null || value === undefined ? 'not measured' : String(value);
+  const change = (a, b) => a == null || b == null ? '' : `${b - a >= 0 ? '+' : ''}${Number((b - a).toPrecision(4))}${a ? ` (${(100 * (b / a - 1)).toFixed(1)} %)` : ''}`;
+  const differing = (a, b) => [...new Set([...Object.keys(a), ...Object.keys(b)])]
+    .filter((key) => String(a[key]) !== String(b[key])).map((key) => [key, a[key] ?? 'not set', b[key] ?? 'not set']);
+  const title = (run) => `night ${run.night}, ${nights[run.night].at}, ${nights[run.night].commit}, ${run.status}`;
+
+  function section(place, name, head, rows, none) {
+    place.append(make('h2', name), rows.length ? table(head, rows) : make('p', none, 'soft'));
+  }
+
+  function show() {
+    const cell = cells[$('cell').value], place = $('answer');
+    const [a, b] = ['before', 'after'].map((id) => cell.runs.find((run) => String(run.night) === $(id).value));
+    place.replaceChildren();
+    const link = place.appendChild(make('p')).appendChild(make('a', cell.name));
+    link.href = cell.page;
+    for (const run of [a, b]) if (run.error !== undefined) place.append(make('p', `night ${run.night}: ${run.status}. ${run.error}`, 'missing'));
+    const figures = FIGURES.map((name, i) => [name, number(a.figures?.[i]), number(b.figures?.[i]), change(a.figures?.[i], b.figures?.[i])]);
+    section(place, 'Figures', ['', 'before', 'after', 'change'], figures, '');
+    const [x, y] = [a, b].map((run) => classes[run.classes] ?? {});
+    const rows = Object.entries(cell.names).map(([id, name]) => [name, number(x[id]), number(y[id]), change(x[id], y[id]), (y[id] ?? 0) - (x[id] ?? 0)]);
+    section(place, 'AP50-95 of classes', ['class', 'before', 'after', 'change'], rows.sort((p, q) => p[4] - q[4]).map((row) => row.slice(0, 4)), '');
+    const source = differing(...[a, b].map((run) => ({commit: nights[run.night].commit, subject: nights[run.night].subject})));
+    section(place, 'Code', ['', 'before', 'after'], source, 'The commit is the same.');
+    for (const [name, key] of [['Settings', 'settings'], ['Device and SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
+      section(place, name, ['', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
+    }
+    const [v, w] = [a, b].map((run) => widths[facts[run.digests].network]);
+    if (v && w) {
+      const kept = (one) => Object.fromEntries(Object.entries(one).map(([layer, [, after]]) => [layer, after]));
+      section(place, 'Widths (channels)', ['layer', 'before', 'after'], differing(kept(v), kept(w)), 'Nothing differs.');
+    } else {
+      section(place, 'Widths (channels)', [], [], 'The widths of one of them are not in this page.');
+    }
+    history.replaceState(null, '', `#${encodeURIComponent(cell.name)}&${a.night}&${b.night}`);
+  }
+
+  function fill(before, after) {
+    const {runs} = cells[$('cell').value];
+    for (const [id, wanted] of [['before', before], ['after', after]]) {
+      $(id).replaceChildren(...[...runs].reverse().map((run) => Object.assign(make('option', title(run)), {value: run.night})));
+      if (runs.some((run) => run.night === wanted)) $(id).value = wanted;
+    }
+    show();
+  }
+
+  cells.forEach((cell, i) => $('cell').append(Object.assign(make('option', cell.name), {value: i})));
+  const [name, before, after] = location.hash.slice(1).split('&');
+  const known = cells.findIndex((cell) => cell.name === decodeURIComponent(name));
+  if (known >= 0) $('cell').value = known;
+  const runs = cells[Math.max(known, 0)].runs;
+  fill(Number(before) || (runs.at(-2) ?? runs.at(-1)).night, Number(after) || runs.at(-1).night);
+  $('cell').addEventListener('change', () => { const {runs} = cells[$('cell').value]; fill((runs.at(-2) ?? runs.at(-1)).night, runs.at(-1).night); });
+  for (const id of ['before', 'after']) $(id).addEventListener('change', show);
+})();

@@ -1,0 +1,142 @@
+"""Writes the pages of the dashboard."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import FileSystemLoader
+
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import fresh_folder, write_json
+from yolo_slim.history.store import History
+from yolo_slim.reporting import pages
+from yolo_slim.reporting.charts import page
+from yolo_slim.reporting.dashboard import facts
+from yolo_slim.reporting.dashboard.board import Board, CellHistory, read, status_of
+from yolo_slim.reporting.dashboard.devices import device
+from yolo_slim.reporting.dashboard.events import Event, events
+from yolo_slim.reporting.dashboard.front import fronts, legend
+from yolo_slim.reporting.dashboard.pictures import worse_images
+from yolo_slim.reporting.dashboard.rows import LOOK, SIGN, CellRow, cell_row, class_rows, night_rows
+from yolo_slim.reporting.dashboard.trends import trends
+
+TEMPLATES = Path(__file__).with_name("pages")
+MANIFEST = "dashboard.json"
+"""Written last: a folder with it is a dashboard, and may be replaced."""
+RECENT = 40
+"""Events on the first page."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What was written."""
+
+    index: Path
+    nights: int
+    cells: int
+    files: int
+    megabytes: float
+
+
+def write_dashboard(history: History, folder: Path) -> Site:
+    """Write all pages into a folder; an older dashboard there is replaced as a whole.
+
+    Raises:
+        SlimError: the history has no night; or the folder has something else in it.
+    """
+    _require_ours(folder)
+    board = read(history)
+    with os_errors_explained(folder), fresh_folder(folder) as new:
+        _write_pages(history, board, new)
+        files = [path for path in new.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        write_json(new / MANIFEST, {"nights": len(board.nights), "cells": len(board.cells)})
+    return Site(folder / "index.html", len(board.nights), len(board.cells), len(files), round(size, 2))
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse to replace what isn't a dashboard."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
+        raise SlimError(
+            f"{folder} has something else than a dashboard in it; it would be replaced.",
+            remedy="Give another folder (--out), or empty that one yourself.",
+        )
+
+
+def _write_pages(history: History, board: Board, folder: Path) -> None:
+    """Write every file."""
+    environment = pages.environment(FileSystemLoader(TEMPLATES))
+    environment.globals |= {"look": LOOK, "sign": SIGN}
+    environment.filters["answer"] = status_of
+    cell_events = {one.cell.name: events(one, board.night) for one in board.cells}
+    rows = [cell_row(one) for one in board.cells]
+    shared = {"board": board, "last": board.nights[-1], "rows": rows}
+
+    def write(name: str, template: str, **values: object) -> None:
+        text = environment.get_template(template).render(**shared, **values)
+        (folder / name).write_text(text, encoding="utf-8")
+
+    images = worse_images(history, board.cells, folder)
+    for one, row in zip(board.cells, rows, strict=True):
+        found = cell_events[one.cell.name]
+        write(
+            one.page, "cell.html.j2", one=one, row=row, trends=trends(board, one, found), events=found[::-1],
+            classes=class_rows(one), images=images.get(one.cell.name, ()), nights=night_rows(board, one),
+        )  # fmt: skip
+    for target, cells in board.devices.items():
+        own = [row for row in rows if row.target == target]
+        write(cells[0].device_page, "device.html.j2", target=target, own=own, found=device(board, cells, cell_events))
+    write("diff.html", "diff.html.j2")
+    _write_data(folder, "runs.js", "runs", facts.all_runs(history, board))
+    _write_assets(folder)
+    write(
+        "index.html", "index.html.j2", fronts=fronts(board), legend=legend(board), counts=_counts(rows),
+        recent=_recent(board.cells, cell_events), all_nights=_all_nights(board),
+    )  # fmt: skip
+
+
+def _write_assets(folder: Path) -> None:
+    """The library, the scripts and the style, beside the pages that share them."""
+    (folder / "bokeh.min.js").write_bytes(page.LIBRARY.read_bytes())
+    (folder / "charts.js").write_text(page.drawing(), encoding="utf-8")
+    own = (TEMPLATES / "dashboard.css").read_text(encoding="utf-8")
+    (folder / "style.css").write_text(f"{pages.stylesheet()}\n{own}", encoding="utf-8")
+    for name in ("filter.js", "diff.js"):
+        (folder / name).write_bytes((TEMPLATES / name).read_bytes())
+
+
+def _write_data(folder: Path, file: str, name: str, value: object) -> None:
+    """Data as a script: a page that was opened from a disk may not read other files."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    (folder / file).write_text(f"window.{name}={text};\n", encoding="utf-8")
+
+
+def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
+    """How many cells have which answer, the worst first."""
+    order = ("worse", "failed", "missing", "unknown", "incomparable", "excluded", "better", "first", "same")
+    counts = Counter(row.status for row in rows)
+    return {status: counts[status] for status in sorted(counts, key=lambda one: ((*order, one)).index(one))}
+
+
+def _recent(
+    cells: Sequence[CellHistory], found: Mapping[str, Sequence[Event]]
+) -> list[tuple[Event, list[CellHistory]]]:
+    """The newest events, those of several cells once."""
+    who: dict[Event, list[CellHistory]] = {}
+    for one in cells:
+        for event in found[one.cell.name]:
+            who.setdefault(event, []).append(one)
+    return sorted(who.items(), key=lambda item: -item[0].night)[:RECENT]
+
+
+def _all_nights(board: Board) -> list[tuple[object, Mapping[str, int]]]:
+    """All nights with their answers, the newest first."""
+    counts: dict[int, Counter[str]] = {night.number: Counter() for night in board.nights}
+    for one in board.cells:
+        for run in one.runs:
+            counts[run.night][status_of(run)] += 1
+    return [(night, counts[night.number]) for night in reversed(board.nights)]
