@@ -141,7 +141,7 @@ class Agent:
         self.failure: OSError | None = None
 
     def hello(self, folder: str, silence_s: float) -> Message:
-        """Say what the device is; ``folder`` is for everything of yolo_slim, a link silent for ``silence_s`` is lost."""
+        """Say what the device is; ``folder`` is for all of yolo_slim, a link silent for ``silence_s`` is lost."""
         self.silence_s = silence_s
         self.folder = Path(
             folder.replace("$XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
