@@ -200,6 +200,7 @@ def test_two_runs_on_one_device(board: Address, monkeypatch: pytest.MonkeyPatch)
             await second.open()
         assert f"process {os.getpid()}" in refusal.value.fact
         assert "--wait" in refusal.value.remedy
+        assert not second.is_open
         waiting = asyncio.create_task(Session(address=board, waits=True, progress=lines).open())
         await until(lambda: "waiting" in lines.said)
         assert not waiting.done()

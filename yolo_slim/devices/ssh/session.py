@@ -54,12 +54,17 @@ class Session:
             SlimError: see :meth:`Link.open`; or no runtime could be installed there.
             MachineError: another run has the lock.
         """
-        self._link = link = await Link.open(self.address)
+        link = await Link.open(self.address)
         self._boot = link.about["boot"]
-        require_usable(self.address.name, link.about)
-        for line in clock_warnings(self.address.name, link.skew_s):
-            self.progress.say(line)
-        await self._lock(link)
+        try:
+            require_usable(self.address.name, link.about)
+            for line in clock_warnings(self.address.name, link.skew_s):
+                self.progress.say(line)
+            await self._lock(link)
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
         return link
 
     async def keep(self, phase: str, work: Callable[[Link], Awaitable[Answer]]) -> Answer:
@@ -95,7 +100,11 @@ class Session:
 
     async def sweep(self, keep: Mapping[str, int], most_mb: float) -> float:
         """Remove what wasn't used for longest; give the megabytes that became free."""
-        reply = await self.keep("clean up", lambda link: link.ask("sweep", keep=dict(keep), most_mb=most_mb))
+        try:
+            # Not repeated: nobody waits minutes for a device only to clean it up.
+            reply = await (await self._linked("clean up")).ask("sweep", keep=dict(keep), most_mb=most_mb)
+        except LinkLost:
+            raise MachineError(f"The connection to {self.address.name} was lost.", remedy="Try again.") from None
         return float(reply.values["freed_mb"])
 
     async def close(self) -> None:
@@ -114,8 +123,7 @@ class Session:
             try:
                 link = await Link.open(self.address)
                 self._note_restart(link)
-                await self._lock(link, returns=True)
-                self._link = link
+                await self._locked(link)
                 return link
             except (MachineError, LinkLost) as error:
                 if time.monotonic() + pause > end:
@@ -127,6 +135,15 @@ class Session:
                     ) from None
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _locked(self, link: Link) -> None:
+        """Take the lock again, or let the link go."""
+        try:
+            await self._lock(link, returns=True)
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
 
     def _note_restart(self, link: Link) -> None:
         boot = link.about["boot"]
@@ -145,7 +162,6 @@ class Session:
             holder = reply.values["holder"]
             is_own = returns and holder.get("session") == self.name
             if time.monotonic() > (late if is_own else end) and not self.waits:
-                await link.close()
                 raise busy(self.address, holder)
             if self.waits and not is_own and not is_said:
                 self.progress.say(f"device: {who(self.address, holder)}; waiting")
