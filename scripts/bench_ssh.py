@@ -93,8 +93,8 @@ def worked(place: Place, seed: int) -> tuple[str, int]:
 
     try:
         return ("resumed" if session.losses else "undisturbed") if asyncio.run(work()) else "wrong", session.losses
-    except SlimError:
-        return "failed clearly", session.losses
+    except SlimError as error:
+        return f"failed clearly: {error.fact.replace(place.address.name, 'device')}", session.losses
     except Exception as error:
         return f"failed with {type(error).__name__}", session.losses
     finally:

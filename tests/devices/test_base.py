@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.helpers.devices import FakeDevice
 from tests.helpers.results import QUIET, complete_result
-from yolo_slim.bundle import read_spec
+from yolo_slim.bundle import open_bundle, read_spec
 from yolo_slim.config import targets
 from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ValidateConfig
@@ -19,6 +20,7 @@ from yolo_slim.devices.answers import Bench, DeviceFacts, tuning_from_json
 from yolo_slim.devices.base import BenchSettings, can_run, celsius_limit
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime import tuned
 
 
 def test_a_targets_temperature_is_no_other_machines() -> None:
@@ -137,3 +139,15 @@ def test_what_tuning_answers(answer: dict[str, object], words: str) -> None:
     for damaged in ({"best": "2 threads"}, None):
         with pytest.raises(SlimError, match="damaged or incomplete"):
             tuning_from_json(damaged)
+
+
+def test_tune_says_what_is_kept(bundle: Path, images: Path, tmp_path: Path) -> None:
+    """A bundle that was tuned there isn't timed again; it runs with that setting, and the timing says so."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    record = {"best": "1 thread, spinning off", "gain": 1.25, "invalid_reasons": []}
+    tuned.save(open_bundle(copy), tuned.Setting(threads=1, options={"spinning": False}), record)
+    device = LocalDevice()
+    placed = device.put(copy)
+    assert device.tune(placed, images) == "1 thread, spinning off, 1.25 times as fast as untuned"
+    runtime = device.bench(placed, images, BenchSettings(seconds=0.05, queries=6)).runtime.to_json()
+    assert (runtime["tuned"], runtime["spinning"]) == ("1 thread, spinning off", False)

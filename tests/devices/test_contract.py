@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.bundle import open_bundle
 from yolo_slim.config import targets
 from yolo_slim.devices.base import BenchSettings, Device
+from yolo_slim.devices.emulated.device import EmulatedDevice
 from yolo_slim.errors import SlimError
-from yolo_slim.runtime import tuned
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
@@ -59,17 +58,6 @@ def test_check_passes(device: Device, bundle: Path) -> None:
     assert len(report.images) == 2
 
 
-def test_tune_says_what_is_kept(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
-    """A bundle that was tuned there isn't timed again; it runs with that setting, and the timing says so."""
-    copy = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    record = {"best": "1 thread, spinning off", "gain": 1.25, "invalid_reasons": []}
-    tuned.save(open_bundle(copy), tuned.Setting(threads=1, options={"spinning": False}), record)
-    placed = device.put(copy)
-    assert device.tune(placed, images) == "1 thread, spinning off, 1.25 times as fast as untuned"
-    runtime = device.bench(placed, images, SHORT).runtime.to_json()
-    assert (runtime["tuned"], runtime["spinning"]) == ("1 thread, spinning off", False)
-
-
 def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images: Path) -> None:
     """The detections are those of the detector in this process, to the last digit."""
     answers = device.infer(device.put(bundle), images)
@@ -111,6 +99,9 @@ def test_bench_says_what_the_machine_did(device: Device, bundle: Path, images: P
 def test_bench_runs_on_where_asked(device: Device, bundle: Path, images: Path) -> None:
     """A sustained run of that length follows the timing."""
     found = device.bench(device.put(bundle), images, replace(SHORT, minutes=0.005)).sustained
+    if isinstance(device, EmulatedDevice):  # what an emulator does for minutes says nothing of the processor
+        assert found is None
+        return
     assert found is not None
     assert found.seconds >= 0.3
     assert found.retention == pytest.approx(found.last_fps / found.first_fps)

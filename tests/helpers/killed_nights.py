@@ -11,6 +11,7 @@ import argparse
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def _night(matrix: Path) -> None:
     code, _, errors = run_night(matrix, NightDevice())
     if code not in (0, 1, 3):
         print(errors, flush=True)
-    os._exit(code)
+    sys.exit(code)
 
 
 def _recorded(matrix: Path, counts: Counts) -> set[str]:

@@ -71,7 +71,7 @@ def _emulated(emulated: Emulated | None) -> list[str]:
     images = f"{len(emulated.images)} {emulated.split} images"
     head = ["build", "agree", "differ", "score", "IoU", "mAP there", "here", "MB", ""]
     return [
-        *wrapped(f"Emulated: {emulated.model}, {images}; detections compared with this machine's"),
+        *wrapped(f"Bundles on an {emulated.model}, {images}; detections compared with this machine's"),
         table(head, [_emulated_build(build) for build in emulated.builds]),
         *_explained((str(build.key), "; ".join(build.problems)) for build in emulated.builds),
         "",

@@ -30,14 +30,11 @@ IMGSZ = 64
 TRAINED = "yolo11n"
 """The family that the shipped weights are of; the others have random ones, and no int8 bundle."""
 CASES = [
-    ("yolov8n", "onnxruntime-fp32", "rpi4-emulated"),
     ("yolov8n", "ncnn-fp16", "rpi5-emulated"),
-    ("yolo11n", "onnxruntime-fp32", "rpi5-emulated"),
     ("yolo11n", "onnxruntime-int8", "rpi4-emulated"),
     ("yolo11n", "onnxruntime-int8", "rpi5-emulated"),
     ("yolo11n", "ncnn-fp16", "rpi4-emulated"),
     ("yolo26n", "onnxruntime-fp32", "rpi4-emulated"),
-    ("yolo26n", "ncnn-fp16", "rpi5-emulated"),
 ]
 """Family, build and processor; an emulated start takes seconds, so not every one with every other."""
 Bundles = Callable[[str], dict[str, Path]]

@@ -141,12 +141,7 @@ class Agent:
         self.failure: OSError | None = None
 
     def hello(self, folder: str, silence_s: float) -> Message:
-        """Say what the device is.
-
-        Args:
-            folder: for everything of yolo_slim, relative to the home folder.
-            silence_s: without a word from the workstation for so long, the link is taken for lost.
-        """
+        """Say what the device is; ``folder`` is for all of yolo_slim, a link silent for ``silence_s`` is lost."""
         self.silence_s = silence_s
         self.folder = Path(
             folder.replace("$XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME") or "~/.cache")
@@ -294,6 +289,9 @@ class Agent:
             send({"is": "line", "text": line.decode(errors="replace").rstrip()})
         status, is_late = child.wait(), not timer.is_alive()
         timer.cancel()
+        # A command that the end of the agent killed has no answer, though the link may still work.
+        if self.is_ending:
+            raise Gone
         content = zlib.compress(path.read_bytes(), 1) if path.is_file() else b""
         if self.temporary is None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -363,7 +361,7 @@ def work(agent: Agent, todo: queue.Queue[tuple[Message, bytes]]) -> None:
             answer = method(body) if name == "chunk" else method(**message)
             if answer is not None:
                 send({"is": "answer", **answer})
-        except BrokenPipeError:
+        except (BrokenPipeError, Gone):
             return
         except OSError as error:
             send({"is": "error", "errno": error.errno, "text": error.strerror, "path": str(error.filename or "")})

@@ -103,8 +103,10 @@ class Link:
             await asyncio.wait_for(link._start(), HELLO_S)
         except BaseException as error:
             await link.close()
-            if isinstance(error, (asyncio.TimeoutError, LinkLost)):
+            if isinstance(error, asyncio.TimeoutError):
                 raise unreachable(address, "lets you in, but starts no program in time") from None
+            if isinstance(error, LinkLost):
+                raise unreachable(address, "closed the connection before its first answer") from None
             raise
         return link
 

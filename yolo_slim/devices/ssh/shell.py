@@ -31,7 +31,7 @@ _FACTS = "import json; from yolo_slim.machine import describe_machine; print(jso
 
 
 class SshShell:
-    """A device over SSH. It is opened by its first use, at the latest; :meth:`close` gives it back."""
+    """A device over SSH: :meth:`open` and :meth:`prepare` come first, :meth:`close` gives it back."""
 
     def __init__(
         self, session: Session, *, versions: Mapping[str, str], offline: bool = False, cache: Path | None = None
@@ -74,13 +74,13 @@ class SshShell:
         needs = needs_of(self._runtimes, self._versions, self.about["python"])
         if self.session.address.python is None:
             self._python = self._background.call(self._installer.python(needs))
-        else:
-            if missing := self._missing(list(needs.modules)):
-                raise SlimError(
-                    f"The Python of {self.name} ({self.session.address.python}) lacks packages.",
-                    culprits=[needs.modules[module] for module in missing],
-                    remedy="Install them there, or leave python out of the inventory: then an environment is made.",
-                )
+        # A Python that the user named is the user's own: nothing is installed into it.
+        elif missing := self._missing(list(needs.modules)):
+            raise SlimError(
+                f"The Python of {self.name} ({self.session.address.python}) lacks packages.",
+                culprits=[needs.modules[module] for module in missing],
+                remedy="Install them there, or leave python out of the inventory: then an environment is made.",
+            )
         self._facts = None
 
     def facts(self) -> DeviceFacts:
@@ -88,7 +88,11 @@ class SshShell:
         if self._facts is None:
             reply = self._run("ask for its facts", ["-c", _FACTS], answer="stdout", limit_s=SHORT_S)
             if reply.values["status"]:
-                raise failed(self, ("facts",), reply.values["status"], "\n".join(reply.lines))
+                raise SlimError(
+                    f"{self.name} can't say what it is.",
+                    culprits=reply.lines[-4:],
+                    remedy=f"Look at its Python: yolo-slim doctor --host {self.name}",
+                )
             self._facts = read_record(DeviceFacts, json.loads(reply.body), self.name, "")
         return self._facts
 
