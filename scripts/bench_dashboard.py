@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _, figures = build(path, folder / "dashboard")
         times = asyncio.run(opened(folder / "dashboard", given.rounds))
     record = {
-        "date": str(date.today()), "machine": describe_machine().to_json(), "nights": given.nights,
+        "date": str(date.today()), "machine": describe_machine(), "nights": given.nights,
         "cells": given.cells, **figures, **times,
     }  # fmt: skip
     write_json(given.out, record)

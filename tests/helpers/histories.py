@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,7 +92,7 @@ def _run(
     rng: np.random.Generator, night: Night, index: int, cell: Cell, baseline: Run | None, planted: Sequence[Planted]
 ) -> Run:
     """One run; one in 150 fails."""
-    base = {
+    base: dict[str, Any] = {
         "uid": f"{night.number}-{index}", "night": night.number, "cell": cell, "recorded_at": night.started_at,
         "settings": {"imgsz": "640", "prune.target_macs": "0.5", "profile": cell.target},
     }  # fmt: skip
@@ -166,7 +167,7 @@ def _matches(folder: Path, *, worse: bool) -> Matches:
     """Two objects an image; a worse run misses one in the later half of the images."""
     paths = sorted(folder.glob("*.jpg"))
     boxes = np.array([[20, 20, 100, 120], [150, 60, 260, 200]], np.float32)
-    truth = Truth(boxes=boxes, class_ids=np.array([0, 1]))
+    truth = Truth(boxes=boxes.astype(np.float64), class_ids=np.array([0, 1]))
     found = []
     for number in range(len(paths)):
         kept = slice(0, 1) if worse and number >= len(paths) // 2 else slice(0, 2)
