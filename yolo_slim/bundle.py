@@ -31,7 +31,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 """Every precision. A backend's own ``PRECISIONS`` says which of them it builds."""
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-PACKAGES: dict[Runtime, tuple[str, ...]] = {
+PACKAGES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "ncnn": ("ncnn",),
     "tensorrt": ("tensorrt", "pycuda"),

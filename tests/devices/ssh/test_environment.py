@@ -34,6 +34,11 @@ def test_needs_of_a_pi() -> None:
     assert not needs.sees_system
 
 
+def test_a_module_may_have_another_name_than_its_runtime() -> None:
+    """MNN's package is called by capitals."""
+    assert needs_of(["mnn"], {"MNN": ">=3.6"}, "3.11.2").modules["MNN"] == "MNN>=3.6"
+
+
 def test_needs_of_a_jetson() -> None:
     """TensorRT is the system's, so the environment sees the system's packages."""
     needs = needs_of(["tensorrt"], targets.load("jetson-orin-nano").sdk, "3.10.12")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolo_slim.backends.tensorrt.sdk import PYCUDA
+from yolo_slim.bundle import PACKAGES
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import JsonObject, fresh_folder, sha256_json
 
@@ -60,7 +61,8 @@ def needs_of(runtimes: Iterable[str], versions: Mapping[str, str], python: str) 
         if runtime in SYSTEM_RUNTIMES:
             modules["pycuda.driver"] = PYCUDA
         else:
-            modules[runtime] = f"{runtime}{versions.get(runtime, '')}"
+            for package in PACKAGES[runtime]:
+                modules[package] = f"{package}{versions.get(package, '')}"
     return Needs(modules=modules, sees_system=any(one in SYSTEM_RUNTIMES for one in chosen), python=python)
 
 
