@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from yolo_slim.cli.answer import answer, as_yaml, in_columns
@@ -28,17 +26,27 @@ def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[s
 @click.option("--folder", help="Folder there for everything of yolo_slim. [default: ~/.cache/yolo_slim/device]")
 @click.option("--python", help="Python there that has the packages already. [default: an environment is made]")
 @click.option("--replace", is_flag=True, help="Replace the device of that name.")
-def add(name: str, host: str, target: str, replace: bool, **reached: Any) -> None:
+def add(
+    name: str,
+    host: str,
+    target: str,
+    user: str | None,
+    port: int | None,
+    identity: Path | None,
+    folder: str | None,
+    python: str | None,
+    replace: bool,
+) -> None:
     """Name a device: HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there."""
     from yolo_slim.config.strict import parse
     from yolo_slim.devices import inventory
     from yolo_slim.devices.ssh.address import Address
 
     typed = Address.parse(host)
-    options = {key: value for key, value in reached.items() if value is not None}
-    if "identity" in options:
-        options["identity"] = str(options["identity"].absolute())
-    given = {"host": typed.host, "target": target, "user": typed.user, "port": typed.port, **options}
+    given = {
+        "host": typed.host, "target": target, "user": user or typed.user, "port": port or typed.port,
+        "identity": identity and str(identity.absolute()), "folder": folder, "python": python,
+    }  # fmt: skip
     entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
     inventory.add(name, entry, replace=replace)
     used = f"--host {name}, or make rpi HOST={name}"
