@@ -1,6 +1,6 @@
 """Collect raw rounds of two equal bundles timed in turns, which scripts/bench_nightly.py draws its null nights from.
 
-    python scripts/nightly_rounds.py BUNDLE --rounds 4000 --out docs/benchmarks/records/nightly_rounds.json
+    python scripts/nightly_rounds.py bundle --rounds 4000 --out docs/benchmarks/records/nightly_rounds.json
 
 Both bundles are copies of one, so every difference between them is noise. Each round times both end to end, in one
 process, and every other round begins with the other one. All rounds are kept, those of a busy machine too.

@@ -8,6 +8,7 @@ A process that has imported everything forks one child a night, so that a kill c
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from pathlib import Path
 from tests.helpers import tiny_data
 from tests.helpers.nights import NightDevice, run_night, write_matrix
 from yolo_slim.history.store import History
+from yolo_slim.models.ultralytics import prepare_ultralytics
 
 TARGETS = 4
 CELLS = 2 * TARGETS
@@ -69,6 +71,9 @@ def _recorded(matrix: Path, counts: Counts) -> set[str]:
 
 def kill_nights(folder: Path, kills: int, seed: int = 0) -> Counts:
     """Run nights, kill ``kills`` of them at random moments, let the last one end."""
+    # Imported before the forks: each child would take seconds for it.
+    prepare_ultralytics()
+    importlib.import_module("ultralytics.engine.validator")
     data = tiny_data.make(folder / "shapes", "detect", images=4)
     targets = {f"t{number}": {"profile": "host"} for number in range(TARGETS)}
     matrix = write_matrix(folder, data, targets=targets)

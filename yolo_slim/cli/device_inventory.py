@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from yolo_slim.cli.answer import answer, as_yaml, in_columns
