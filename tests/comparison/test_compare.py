@@ -10,6 +10,7 @@ import click
 import pytest
 
 from tests.helpers import tiny_data
+from tests.helpers.charts import loads_nothing
 from tests.helpers.cli import run_cli
 from tests.helpers.comparisons import KEY, command, entries
 from yolo_slim.cli import cli
@@ -43,7 +44,7 @@ def test_result(finished: tuple[Path, str]) -> None:
     assert verdict.text in unescape(page)
     assert verdict.text in (folder / "compare.md").read_text()
     assert f"VERDICT: {verdict.status}" in out
-    assert "http" not in page
+    assert loads_nothing(page)
 
 
 @pytest.mark.slow

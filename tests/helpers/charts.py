@@ -79,3 +79,9 @@ def _chart(html: str) -> DrawnChart:
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
     series = [unescape(name) for name in re.findall(r'data-series="([^"]*)"', html)]
     return DrawnChart(text=unescape(text), series=series, document=json.loads(data))
+
+
+def loads_nothing(page: str) -> bool:
+    """Whether a page names no address of elsewhere outside the charts' script, and forbids that one to load any."""
+    without_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    return "http:" not in without_scripts and "https:" not in without_scripts and "default-src 'none'" in page

@@ -13,7 +13,11 @@ from yolo_slim.preparation import Run
 
 def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     """Everything that must be equal for two networks to be compared: model, data and settings, by dotted keys."""
-    settings = config.model_dump(by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data"})
+    # Where bundles run, and what else is proven there, decides no accuracy.
+    elsewhere = {"device", "emulate"}
+    settings = config.model_dump(
+        by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data", *elsewhere}
+    )
     # The device of a training changes its duration alone.
     settings["recover"].pop("device")
     # Which images score decides accuracy; how long is timed doesn't, and speed is never imported.

@@ -112,7 +112,8 @@ def test_cuts_at_any_moment(seed: int, far_board: Address, proxy: Proxy, parcel:
 
 def test_a_push_goes_on_where_it_ended(far_board: Address, proxy: Proxy, parcel: Parcel, quick: None) -> None:
     """What had arrived before the cut isn't sent again."""
-    proxy.cut_after = 1_200_000
+    # Slow enough for the device to store what arrives before the cut.
+    proxy.cut_after, proxy.bytes_per_s = 1_200_000, 1_000_000
     using(Session(address=far_board), lambda found: push(found, parcel, "two files"))
     assert proxy.cuts == 1
     assert proxy.total < 1.5 * 2_000_000

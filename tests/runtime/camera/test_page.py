@@ -190,16 +190,17 @@ def test_three_viewers_cost_one_encoding(served: Serve, camera: SceneCamera) -> 
     """Each sees every frame or the newest; the frames are encoded once for all."""
     running = served()
 
-    async def work(browser: Chromium) -> tuple[int, int, list[int]]:
+    async def work(browser: Chromium) -> tuple[int, int]:
         tabs = [await opened(browser, running) for _ in range(3)]
         encoded, shown = camera.hub.encoded, camera.shown
         await asyncio.sleep(1.0)
-        sequences = [await tab.run("view.frame.sequence") for tab in tabs]
-        return camera.hub.encoded - encoded, camera.shown - shown, [camera.shown - one for one in sequences]
+        found = camera.hub.encoded - encoded, camera.shown - shown
+        for tab in tabs:
+            await tab.until(f"view.frame.sequence > {shown}")
+        return found
 
-    encoded, shown, behind = in_browser(work)
+    encoded, shown = in_browser(work)
     assert encoded <= shown + 1
-    assert max(behind) < 300
     deadline = time.monotonic() + 60
     while running.viewers and time.monotonic() < deadline:  # the browser is gone
         time.sleep(0.02)

@@ -152,9 +152,10 @@ def _session_options(ort: Any, threads: int, chosen: Options) -> Any:
     if chosen.get("parallel"):
         options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
         options.inter_op_num_threads = 2
-    if chosen.get("pin") and threads > 1:
-        # One entry for every thread that it creates; cores are counted from 1 there.
-        cores = sorted(own_cores())[1:threads]
+    # One entry for every thread that it creates: with fewer cores than threads it would refuse the list.
+    cores = sorted(own_cores())[1:threads]
+    if chosen.get("pin") and cores and len(cores) == threads - 1:
+        # Cores are counted from 1 there.
         options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(str(one + 1) for one in cores))
     return options
 
