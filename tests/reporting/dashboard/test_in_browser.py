@@ -17,6 +17,8 @@ from yolo_slim.reporting.html import render
 pytest.importorskip("aiohttp", reason="the browser is steered with aiohttp (extra camera)")
 pytestmark = [
     pytest.mark.chromium,
+    # On busy cores a browser itself may die or stop answering.
+    pytest.mark.flaky(reruns=1),
     pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)"),
 ]
 DRAWN = "Boolean(document.querySelector('figure.chart[data-drawn]'))"

@@ -20,6 +20,8 @@ from yolo_slim.runtime.camera.server import Running, ServerSettings, serve
 pytest.importorskip("aiohttp", reason="the page needs aiohttp (extra camera)")
 pytestmark = [
     pytest.mark.chromium,
+    # On busy cores a browser itself may die or stop answering.
+    pytest.mark.flaky(reruns=1),
     pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)"),
 ]
 Serve = Callable[..., Running]
