@@ -61,13 +61,12 @@ def pmic_watts(answer: str) -> dict[str, float]:
 
 def rapl_joules(root: Path) -> dict[str, float]:
     """Energy that every processor package has used since some moment (RAPL of x86; only root may read it)."""
-    packages = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
-    energies = {
-        read_text(package / "name"): read_number(package / "energy_uj")
-        for package in packages
-        if package.name.count(":") == 1  # those with two are parts of a package
+    zones = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
+    energies = {read_text(zone / "name"): read_number(zone / "energy_uj") for zone in zones}
+    # Other zones are parts of a package, or the whole platform (psys): packages would count twice.
+    return {
+        name: energy / 1e6 for name, energy in energies.items() if name.startswith("package") and energy is not None
     }
-    return {name: energy / 1e6 for name, energy in energies.items() if name and energy is not None}
 
 
 def fan_rpm(root: Path) -> float | None:

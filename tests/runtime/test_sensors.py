@@ -69,14 +69,16 @@ def test_a_raspberry_pi_4_has_no_power_sensor(tmp_path: Path, monkeypatch: pytes
 
 
 def test_energy_becomes_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor that counts energy has the mean power between two readings; its parts don't count twice."""
+    """A processor that counts energy has the mean power between two readings; its parts, and the whole, don't count twice."""
     clock = iter((10.0, 12.0, 14.0, 16.0))
     watch = Watch(clock=lambda: next(clock))
     package = "sys/class/powercap/intel-rapl:0"
     for microjoules in (5_000_000, 65_000_000, 85_000_000, 1_000_000):
         files = {f"{package}/name": "package-0", f"{package}/energy_uj": str(microjoules)}
         core = {f"{package}:0/name": "core", f"{package}:0/energy_uj": "77"}
-        stage(tmp_path, {**files, **core}, monkeypatch)
+        whole = {"sys/class/powercap/intel-rapl:1/name": "psys"}
+        whole |= {"sys/class/powercap/intel-rapl:1/energy_uj": str(2 * microjoules)}
+        stage(tmp_path, {**files, **core, **whole}, monkeypatch)
         watch.read()
     # The last one began again at zero: no power is made of it.
     assert watch.extremes().watts == Range(lowest=10.0, highest=30.0)

@@ -73,6 +73,12 @@ def test_a_steady_board_keeps_its_speed(run: Callable[..., Sustained]) -> None:
     assert run(Board(lambda _: 20.0), 120).retention == pytest.approx(1.0)
 
 
+def test_a_frame_longer_than_half_of_the_run(run: Callable[..., Sustained]) -> None:
+    """A slow device ends too: its first frame is the first part, its last the last."""
+    found = run(Board(lambda seconds: 1000.0 + seconds), 1.2)
+    assert (found.frames, found.first_ms, found.last_ms) == (2, (1000.0,), (1001.0,))
+
+
 def test_a_short_run_compares_its_halves(run: Callable[..., Sustained]) -> None:
     """The two parts never overlap."""
     found = run(Board(lambda _: 10.0), 20)

@@ -111,7 +111,8 @@ class Curve:
         """Take one frame that ended at a moment of the run."""
         self.frames += 1
         self._part.append(ms)
-        if seconds <= self.window_s:
+        # A first frame that is longer than the whole part is the first part.
+        if seconds <= self.window_s or not self.first_ms:
             self.first_ms.append(ms)
         self.last.append((seconds, ms))
         while self.last[0][0] < seconds - self.window_s:
