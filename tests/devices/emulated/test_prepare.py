@@ -105,6 +105,22 @@ def test_interrupted_is_not_prepared(moment: str, asked: Path) -> None:
     assert prepare(Remembers()).facts.qemu_version == "9.1"
 
 
+@pytest.mark.parametrize("mirror", [None, Mirror(url="http://mirror.invalid/debian", release="bookworm")])
+def test_a_lost_emulator_is_made_again(
+    mirror: Mirror | None, asked: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A system whose emulator is gone isn't prepared; the old manifest doesn't vouch for a half-made new one."""
+    monkeypatch.setattr(debian, "KEYRING", tmp_path / "keys.gpg")
+    (tmp_path / "keys.gpg").touch()
+    qemu = Path(prepare(Remembers(), mirror=mirror).facts.qemu)
+    qemu.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Interrupts("install"), mirror=mirror)
+    assert qemu.is_file()
+    assert find_root() is None
+    assert prepare(Remembers(), mirror=mirror).is_usable
+
+
 def test_broken_system_is_not_prepared(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that can't import the packages ends the preparation, with its last words."""
     monkeypatch.setattr(preparation, "MODULES", "import absent")

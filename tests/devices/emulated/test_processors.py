@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from yolo_slim.config import targets
-from yolo_slim.devices.answers import DeviceFacts
-from yolo_slim.devices.commands import CommandDevice
+from yolo_slim.devices.emulated.device import EmulatedDevice
 from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
-from yolo_slim.devices.emulated.root import model_text
+from yolo_slim.devices.emulated.root import Root, RootFacts
+from yolo_slim.devices.emulated.shell import EmulatedShell
 
 
 def test_features_are_those_of_the_processor() -> None:
@@ -33,13 +35,13 @@ def test_each_pi_has_its_processor(target: str, name: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", list(PROCESSORS))
-def test_it_is_never_the_board(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No profile that names a board takes an emulated device for it, so no timing there can pass a gate."""
-    facts = DeviceFacts(model=model_text(PROCESSORS[name], "7.2"), arch="aarch64", cores=4)
-
-    class Shell:
-        def facts(self) -> DeviceFacts:
-            return facts
-
-    device = CommandDevice(Shell())  # type: ignore[arg-type]
-    assert not any(device.is_target(targets.load(target)) for target in ("rpi4", "rpi5"))
+def test_it_is_never_the_target(name: str) -> None:
+    """No profile takes an emulated device for its own, one for any machine neither: nothing there can pass a gate."""
+    facts = RootFacts(
+        key="k", revision=1, source="debian", qemu="qemu", qemu_version="7.2", python="3.11", wheels=(), packages=(),
+        size_mb=1, seconds=1,
+    )  # fmt: skip
+    device = EmulatedDevice(EmulatedShell(PROCESSORS[name], Root(Path(), facts)))
+    own = targets.load("rpi5").model_copy(update={"device_model": "emulated"})
+    assert not any(device.is_target(profile) for profile in (*map(targets.load, targets.names()), own))
+    device.close()

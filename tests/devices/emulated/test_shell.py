@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_nothing_of_this_machine_reaches_it(
     assert "-cpu cortex-a72 -L" in command
     shell.close()
     assert not Path(place).exists()
+
+
+@pytest.mark.parametrize("shell", ["exit 0"], indirect=True)
+def test_damaged_bundle(shell: EmulatedShell, bundle: Path, tmp_path: Path) -> None:
+    """A bundle that lost its wheel is refused, as on a device."""
+    damaged = shutil.copytree(bundle, tmp_path / "damaged")
+    next(damaged.glob("*.whl")).unlink()
+    with pytest.raises(SlimError, match="isn't what was built"):
+        shell.bundle_path(damaged)
 
 
 @pytest.mark.parametrize("shell", ["exit 0"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import Bench, RuntimeRecord, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
@@ -31,12 +32,17 @@ class Inferred:
 
 
 class EmulatedDevice(CommandDevice):
-    """A processor that QEMU emulates; never the target of a profile that names a board."""
+    """A processor that QEMU emulates."""
 
     shell: EmulatedShell
 
     def __init__(self, shell: EmulatedShell) -> None:
         super().__init__(shell)
+
+    def is_target(self, profile: Profile) -> bool:
+        """Never, not of a profile for any machine either: what is emulated proves no device."""
+        del profile  # every device has this parameter
+        return False
 
     def check(self, placed: Placed) -> SelfCheck:
         """Run the bundle's self-check, on no more threads than this machine has cores."""

@@ -51,8 +51,10 @@ def prepare(progress: Progress, *, fresh: bool = False, mirror: Mirror | None = 
     folder = cache_folder() / recipe.key
     with os_errors_explained(folder), _locked(folder, progress):
         found = None if fresh else Root.read(folder) if mirror else find_root()
-        if found:
+        if found and found.is_usable:
             return found
+        # First: what is half removed or half made must not be taken for whole.
+        (folder / MANIFEST).unlink(missing_ok=True)
         if fresh:
             shutil.rmtree(folder)
             folder.mkdir()

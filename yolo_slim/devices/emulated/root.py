@@ -58,6 +58,11 @@ class Root:
         return cls(folder, read_record(RootFacts, read_json(path), str(path), f"Prepare it again: {PREPARE} --fresh"))
 
     @property
+    def is_usable(self) -> bool:
+        """Whether its emulator is still there: it may be a program of this machine."""
+        return Path(self.facts.qemu).is_file()
+
+    @property
     def python(self) -> Path:
         """The emulated interpreter."""
         return self.folder / SYSTEM / "usr" / "bin" / f"python{'.'.join(self.facts.python.split('.')[:2])}"
@@ -87,7 +92,7 @@ def find_root() -> Root | None:
     # What an earlier version made is left alone, but not read: its layout may be another one.
     mine = (path.parent for path in newest if _revision(path) == REVISION)
     roots = (root for folder in mine if (root := Root.read(folder)))
-    return next((root for root in roots if root.facts.wheels == wheels and Path(root.facts.qemu).is_file()), None)
+    return next((root for root in roots if root.facts.wheels == wheels and root.is_usable), None)
 
 
 def _revision(manifest: Path) -> object:

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.bundle import read_spec
+from yolo_slim.bundle import Bundle, open_bundle
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.devices.commands import ANSWERED, failed
 from yolo_slim.devices.emulated.processors import CORES, Processor
@@ -51,10 +51,10 @@ class EmulatedShell:
         """Install a bundle's own wheel, as a device does; the bundle stays where it is.
 
         Raises:
-            SlimError: the bundle has no wheel.
+            SlimError: the bundle is damaged, or has no wheel.
         """
         path = str(bundle.absolute())
-        self._installed[path] = self._unpacked(bundle)
+        self._installed[path] = self._unpacked(open_bundle(bundle))
         return path
 
     def images_path(self, images: Path) -> str:
@@ -76,18 +76,18 @@ class EmulatedShell:
         """Remove the unpacked wheels."""
         self._place.cleanup()
 
-    def _unpacked(self, bundle: Path) -> Path:
+    def _unpacked(self, bundle: Bundle) -> Path:
         """The folder with a bundle's wheel; bundles with the same wheel share it."""
-        files = read_spec(bundle).files
+        files = bundle.spec.files
         wheel = next((name for name in files if name.endswith(".whl")), None)
         if wheel is None:
             raise SlimError(
-                f"The bundle {bundle} contains no wheel, so nothing can be installed from it.",
+                f"The bundle {bundle.folder} contains no wheel, so nothing can be installed from it.",
                 remedy="Build it again: yolo-slim build",
             )
         folder = Path(self._place.name) / files[wheel]["sha256"]
         if not folder.is_dir():
-            with zipfile.ZipFile(bundle / wheel) as archive:
+            with zipfile.ZipFile(bundle.folder / wheel) as archive:
                 archive.extractall(folder)
         return folder
 
