@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from yolo_slim.devices.ssh.push import Parcel, image_files, push
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import JsonObject
+from yolo_slim.runtime.arguments import REPEATS
 
-LIMITS_S = {"check": 1800.0, "build": 4 * 3600.0, "infer": 4 * 3600.0, "bench": 4 * 3600.0, "pair": 2 * 3600.0}
+USUAL_LIMIT_S = 1800.0
+LIMITS_S = {"build": 4 * 3600.0, "infer": 4 * 3600.0, "bench": 4 * 3600.0, "tune": 4 * 3600.0, "pair": 2 * 3600.0}
 """When a command of the device is taken for stuck; an emulated board's slowest frame takes a minute."""
 KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 0}
 """Entries that stay on the device after a run."""
@@ -142,11 +144,11 @@ class SshShell:
         return self._background.call(push(self.session, parcel, what))
 
     def _runtime(self, arguments: tuple[str, ...], allowed: tuple[int, ...], answer: str) -> Reply:
-        command, verb = ["-m", "yolo_slim.runtime", *arguments], arguments[0]
-        reply = self._run(verb, command, answer=answer, limit_s=LIMITS_S.get(verb, 1800.0))
+        command, verb, most_s = ["-m", "yolo_slim.runtime", *arguments], arguments[0], limit_s(arguments)
+        reply = self._run(verb, command, answer=answer, limit_s=most_s)
         if reply.values["is_late"]:
             raise MachineError(
-                f"`{verb}` didn't end on {self.name} within {LIMITS_S.get(verb, 1800.0) / 3600:g} hours.",
+                f"`{verb}` didn't end on {self.name} within {most_s / 3600:g} hours.",
                 culprits=reply.lines[-4:],
                 remedy="Look at the device: is it very busy, or out of memory?",
             )
@@ -168,3 +170,9 @@ class SshShell:
 
     def _on_line(self, phase: str) -> Callable[[str], object]:
         return lambda line: self.session.progress.step(f"device: {phase}: {line[:60]}", 0, 1)
+
+
+def limit_s(arguments: Sequence[str]) -> float:
+    """When a command is taken for stuck, seconds; a run of minutes may be repeated, and has that time besides."""
+    minutes = float(arguments[arguments.index("--minutes") + 1]) if "--minutes" in arguments else 0.0
+    return LIMITS_S.get(arguments[0], USUAL_LIMIT_S) + 60 * minutes * (REPEATS + 1)
