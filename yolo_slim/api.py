@@ -28,6 +28,7 @@ from yolo_slim.config.options import (
     ValidateOptions,
 )
 from yolo_slim.config.run import RunConfig
+from yolo_slim.devices.inventory import target_of
 from yolo_slim.pipeline import Outcome
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.single_stage import Call
@@ -53,7 +54,7 @@ def make_config(model: PathLike, data: PathLike, **options: Unpack[AnyOptions]) 
     Raises:
         SlimError: every unknown key and impossible value at once.
     """
-    return merged(model, data, options)
+    return merged(model, data, options, target_of)
 
 
 def run(
@@ -68,7 +69,7 @@ def run(
     **options: Unpack[RunOptions],
 ) -> Outcome:
     """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
-    chosen = run_config(model, data, "run", options)
+    chosen = run_config(model, data, "run", options, target_of)
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain)
 
 
@@ -90,7 +91,7 @@ def compare(
     from yolo_slim.comparison.methods import DEFAULT_METHODS
     from yolo_slim.comparison.request import CompareRequest
 
-    chosen, asked = run_config(model, data, "compare", options), own_options(CompareConfig, options)
+    chosen, asked = run_config(model, data, "compare", options, target_of), own_options(CompareConfig, options)
     request = CompareRequest(
         config=chosen,
         methods=DEFAULT_METHODS if asked.methods is None else asked.methods,
@@ -132,7 +133,7 @@ def block_costs(
 
     The table that it writes is what ``prune.scope: block_costs`` reads.
     """
-    chosen = run_config(model, data, "block_costs", options)
+    chosen = run_config(model, data, "block_costs", options, target_of)
     return single_stage.run_block_costs(_call(chosen, out, progress, command=command))
 
 
@@ -247,7 +248,7 @@ def validate(
     from yolo_slim.stages.quantize import finished_in
     from yolo_slim.stages.validate import ValidateInputs
 
-    chosen, files = run_config(control, data, "validate", options), own_options(ValidateFiles, options)
+    chosen, files = run_config(control, data, "validate", options, target_of), own_options(ValidateFiles, options)
     inputs = ValidateInputs(
         control=Path(control),
         bundles={BuildKey.parse(key): Path(folder) for key, folder in bundles.items()},

@@ -49,7 +49,7 @@ def run(
         from_file = _inputs_of(options)
         model, data = model or from_file[0], data or from_file[1]
         if model is None and data is None:
-            name = name or f"quickstart-{Path(options.get('target') or 'host').stem}"
+            name = name or f"quickstart-{Path(api.make_config('', '', **options).target).stem}"
             model, data = _quickstart(options, listener)
         if model is None or data is None:
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")

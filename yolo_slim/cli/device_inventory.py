@@ -40,13 +40,15 @@ def add(
     replace: bool,
 ) -> None:
     """Name a device: HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there."""
+    from yolo_slim.config import targets
     from yolo_slim.config.strict import parse
     from yolo_slim.devices import inventory
     from yolo_slim.devices.ssh.address import Address
 
     typed = Address.parse(host)
     given = {
-        "host": typed.host, "target": target, "user": user or typed.user, "port": port or typed.port,
+        "host": typed.host, "target": targets.anywhere(target), "user": user or typed.user,
+        "port": typed.port if port is None else port,
         "identity": identity and str(identity.absolute()), "folder": folder, "python": python,
     }  # fmt: skip
     entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")

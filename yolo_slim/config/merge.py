@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -14,8 +14,17 @@ from yolo_slim.config.strict import Frozen, Model, hint, parse, read_yaml
 from yolo_slim.errors import SlimError
 
 
+TargetOf = Callable[[str], str]
+"""Finds the target of a device by what ``--host`` calls it."""
+
+
 def run_config(
-    model: str | Path, data: str | Path, command: str, options: Mapping[str, object], **more: object
+    model: str | Path,
+    data: str | Path,
+    command: str,
+    options: Mapping[str, object],
+    target_of: TargetOf | None = None,
+    **more: object,
 ) -> RunConfig:
     """The configuration of one command, which may take options of its own besides (:func:`own_options`).
 
@@ -27,7 +36,7 @@ def run_config(
     takes = TAKES[command]
     _require_known(options, takes.settings, command, takes.own)
     own = options_in(takes.own) if takes.own else {}
-    return merged(model, data, {name: value for name, value in options.items() if name not in own} | more)
+    return merged(model, data, {name: value for name, value in options.items() if name not in own} | more, target_of)
 
 
 def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
@@ -44,8 +53,12 @@ def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
     return parse(kind, given, "options")
 
 
-def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -> RunConfig:
+def merged(
+    model: str | Path, data: str | Path, options: Mapping[str, object], target_of: TargetOf | None = None
+) -> RunConfig:
     """Merge the file that ``config`` names, ``settings`` by key, and short options into one configuration.
+
+    Where a device is named and no target, ``target_of`` finds the target.
 
     Raises:
         SlimError: every unknown key and impossible value at once.
@@ -63,7 +76,11 @@ def merged(model: str | Path, data: str | Path, options: Mapping[str, object]) -
             culprits=problems,
             remedy="Correct the file or the option; docs/configuration.md lists the sections and their keys.",
         )
-    # This default depends on another setting, so the field itself can't have it.
+    # These defaults depend on another setting, so the fields themselves can't have them.
+    section = values.get("device")
+    host = section.get("host") if isinstance(section, Mapping) else None
+    if "target" not in values and isinstance(host, str) and target_of:
+        values["target"] = target_of(host)
     if "imgsz" not in values:
         values["imgsz"] = targets.load(str(values.get("target", "host"))).imgsz
     return parse(RunConfig, values, sources.config or "settings", given)

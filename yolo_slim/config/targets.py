@@ -28,7 +28,7 @@ def load(target: str) -> Profile:
     Raises:
         SlimError: no such profile, or keys and values of the file that aren't valid.
     """
-    own = target.endswith((".yaml", ".yml"))
+    own = _is_own(target)
     path = Path(target) if own else profiles_folder() / f"{target}.yaml"
     if not path.is_file():
         raise SlimError(
@@ -43,3 +43,13 @@ def load(target: str) -> Profile:
             remedy="Give both the same name.",
         )
     return profile
+
+
+def anywhere(target: str) -> str:
+    """What names a target from every folder: a user's own file by its whole path."""
+    return str(Path(target).absolute()) if _is_own(target) else target
+
+
+def _is_own(target: str) -> bool:
+    """Whether it is a user's own file, not a name."""
+    return target.endswith((".yaml", ".yml"))

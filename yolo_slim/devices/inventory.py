@@ -14,6 +14,7 @@ from pydantic import Field
 
 from yolo_slim.config import targets
 from yolo_slim.config.strict import Frozen, parse, read_yaml
+from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.devices.ssh.address import FOLDER, Address
 from yolo_slim.errors import SlimError, did_you_mean, os_errors_explained
 from yolo_slim.files import write_text
@@ -130,13 +131,39 @@ def address_of(text: str) -> Address:
     """Find a device by its name in the inventory, else by its address.
 
     Raises:
-        SlimError: neither.
+        SlimError: neither, or an emulated device.
     """
+    if text in PROCESSORS:
+        raise SlimError(
+            f"{text} is emulated on this machine, so it isn't reached over SSH.",
+            remedy="Give a name of `yolo-slim device list`, or [user@]host[:port].",
+        )
     known = load()
     return known[text].address(text) if text in known else Address.parse(text)
 
 
+def target_of(host: str) -> str:
+    """Find the target of a device: that of its entry in the inventory, or the board that is emulated.
+
+    Raises:
+        SlimError: nobody said what the device is.
+    """
+    if host in PROCESSORS:
+        return next(name for name in targets.names() if PROCESSORS[host].stands_for(targets.load(name)))
+    known = load()
+    if host in known:
+        return known[host].target
+    Address.parse(host)
+    raise SlimError(
+        f"What {host} is isn't known: it isn't in your inventory.{did_you_mean(host, list(known))}",
+        remedy="Give the target too, such as --target rpi5 (yolo-slim targets; host: for any machine), or name the "
+        "device once: yolo-slim device add NAME HOST --target rpi5",
+    )
+
+
 def _require_name(name: str) -> None:
+    if name in PROCESSORS:
+        raise SlimError(f"{name} is the name of an emulated device.", remedy="Choose another name.")
     if not NAME.fullmatch(name):
         raise SlimError(
             f"'{name}' can't be the name of a device.", remedy="Use letters, digits, - and _, without dots or @."

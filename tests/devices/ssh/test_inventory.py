@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import yolo_slim.api
 from tests.helpers.cli import run_cli
 from tests.helpers.sshd import free_port
+from yolo_slim.config import targets
+from yolo_slim.config.targets import profiles_folder
 from yolo_slim.devices import inventory
 from yolo_slim.devices.ssh.address import Address
 from yolo_slim.errors import SlimError
@@ -134,3 +137,51 @@ def test_which_devices_answer(desk: Address) -> None:
     assert code == 0
     assert {name: one["answers"] for name, one in found.items()} == {"away": False, "desk": True}
     assert "refuses SSH" in run_cli("targets", "--devices")[1]
+
+
+def target_chosen(*arguments: str) -> str:
+    """Return the target of a configuration with these options, or the refusal."""
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    try:
+        return yolo_slim.api.make_config("best.pt", "data.yaml", **options).target  # type: ignore[arg-type]
+    except SlimError as error:
+        return f"{error.fact} {error.remedy}"
+
+
+def test_a_device_brings_its_target(home: Path, tmp_path: Path) -> None:
+    """Without --target a run is made for what the inventory says; what is given, by option or file, wins."""
+    run_cli("device", "add", "shed", "pi@10.0.0.8", "--target", "rpi4")
+    config = tmp_path / "run.yaml"
+    config.write_text("device: {host: shed}\n")
+    assert target_chosen("host", "shed") == target_chosen("config", str(config)) == "rpi4"
+    assert target_chosen("host", "shed", "target", "host") == "host"
+    assert target_chosen("host", "rpi5-emulated") == "rpi5"
+    assert target_chosen() == "host"
+
+
+def test_a_device_that_nobody_described_needs_a_target(home: Path) -> None:
+    """An address, or a name with a slip, isn't taken for any machine, for which nearly every verdict is a pass."""
+    added()
+    assert "isn't in your inventory. Did you mean 'kitchen'?" in target_chosen("host", "kitchne")
+    assert "--target rpi5" in target_chosen("host", "pi@10.0.0.9")
+    assert target_chosen("host", "pi@10.0.0.9", "target", "rpi4") == "rpi4"
+
+
+def test_an_own_profile_is_found_from_every_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile's file is kept with its whole path."""
+    text = (profiles_folder() / "rpi5.yaml").read_text().replace("name: rpi5", "name: mine")
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert run_cli("device", "add", "shed", "pi@10.0.0.8", "--target", "mine.yaml")[0] == 0
+    monkeypatch.chdir("/")
+    assert targets.load(inventory.target_of("shed")).name == "mine"
+
+
+def test_emulated_devices_are_none_of_the_inventory(home: Path) -> None:
+    """Their names can't be taken, and they aren't looked for in the network."""
+    assert "emulated device" in run_cli("device", "add", "rpi5-emulated", "pi", "--target", "rpi5")[2]
+    for command in (("doctor", "--host"), ("device", "clean")):
+        code, _, errors = run_cli(*command, "rpi5-emulated")
+        assert (code, "emulated on this machine" in errors) == (2, True)
