@@ -17,6 +17,7 @@ from yolo_slim.verdict.emulated import emulated_gates, emulation_note, proof
 from yolo_slim.verdict.gates import verdict
 from yolo_slim.verdict.result import Result
 
+HERE = "this machine"
 PROOF = "accuracy proven on an emulated Cortex-A76 (8 images), speed unproven"
 
 
@@ -48,12 +49,15 @@ def test_gate_of_every_slim_build(changes: dict[str, Any], expected: str) -> Non
 def test_what_is_missing_is_said() -> None:
     """A Pi's result without an emulation names the command; elsewhere, and on the Pi itself, nothing is missing."""
     rpi5, host = targets.load("rpi5"), targets.load("host")
-    (note,) = emulation_note(None, rpi5, on_target=False)
+    (note,) = emulation_note(None, rpi5, on_target=False, device_name=HERE)
     assert "Cortex-A76" in note
     assert "`yolo-slim device prepare`" in note
-    assert emulation_note(emulated(), rpi5, on_target=False) == []
-    assert emulation_note(None, rpi5, on_target=True) == []
-    assert emulation_note(None, host, on_target=False) == []
+    (other,) = emulation_note(None, rpi5, on_target=False, device_name="rpi5-emulated")
+    assert "prepare" not in other
+    assert "without --host rpi5-emulated" in other
+    assert emulation_note(emulated(), rpi5, on_target=False, device_name=HERE) == []
+    assert emulation_note(None, rpi5, on_target=True, device_name=HERE) == []
+    assert emulation_note(None, host, on_target=False, device_name=HERE) == []
 
 
 def test_verdict_says_what_is_proven() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yolo_slim.config.profile import Profile
-from yolo_slim.devices.emulated.processors import processor_for
+from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
 from yolo_slim.devices.emulated.root import PREPARE
 from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
 from yolo_slim.verdict.result import Gate, Result
@@ -29,15 +29,18 @@ def _gate(build: EmulatedBuild) -> Gate:
     )  # fmt: skip
 
 
-def emulation_note(emulated: Emulated | None, profile: Profile, *, on_target: bool) -> list[str]:
-    """Say what is missing where the target's processor could be emulated and wasn't."""
+def emulation_note(emulated: Emulated | None, profile: Profile, *, on_target: bool, device_name: str) -> list[str]:
+    """Say what is missing where the target's processor could be emulated and wasn't.
+
+    On an emulated device itself the bundles ran as on any device, and nothing compares them with those here.
+    """
     processor = processor_for(profile)
     if emulated or on_target or processor is None:
         return []
-    return [
-        f"that the bundles work on a {processor.label}, and find there what they find here, is unproven: "
-        f"`{PREPARE}` once, then run again"
-    ]
+    unproven = f"that the bundles work on a {processor.label}, and find there what they find here, is unproven"
+    if device_name in PROCESSORS:
+        return [f"{unproven}: run again without --host {device_name}, which compares both"]
+    return [f"{unproven}: `{PREPARE}` once, then run again (emulate.mode auto)"]
 
 
 def proof(result: Result) -> str:

@@ -75,7 +75,7 @@ def judge(
         speedups=speedups(builds),
         notes=(
             *([] if on_target else [unproven]),
-            *emulation_note(emulated, profile, on_target=on_target),
+            *emulation_note(emulated, profile, on_target=on_target, device_name=device_name),
             *remarks(measured, ladder, bad_layer),
         ),
     )
