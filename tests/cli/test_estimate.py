@@ -35,6 +35,12 @@ def test_checkpoint(trained: Path) -> None:
     assert "source: Arm" in text
 
 
+def test_side_that_the_network_does_not_take(trained: Path) -> None:
+    """A side between two multiples of the stride is refused, with the nearest ones."""
+    code, _, errors = run_cli("estimate", str(trained), "--target", "rpi5", "--imgsz", "100")
+    assert (code, "not a multiple of the model's stride 32" in errors) == (2, True)
+
+
 def test_run(result: Path) -> None:
     """A run has its own target; control and slim are estimated, at another side too."""
     code, text, _ = run_cli("estimate", str(result), "--json")

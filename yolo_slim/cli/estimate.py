@@ -97,8 +97,9 @@ def _of_checkpoint(path: Path, target: str | None, imgsz: int | None) -> tuple[P
     from yolo_slim.models.macs import measure
 
     profile = _profile(target)
-    side = imgsz or profile.imgsz
-    return profile, _of_network(profile, measure(checkpoint.load(path, checkpoint.TASKS).model, side).macs, side)
+    side, loaded = imgsz or profile.imgsz, checkpoint.load(path, checkpoint.TASKS)
+    checkpoint.require_imgsz(loaded, side)
+    return profile, _of_network(profile, measure(loaded.model, side).macs, side)
 
 
 def _of_graph(path: Path, target: str | None, imgsz: int | None) -> tuple[Profile, Sequence[Estimate]]:
