@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 import pytest
 
@@ -12,15 +13,15 @@ from tests.helpers.constants import ROOT
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
-def would_run(*arguments: str) -> str:
-    """Return the yolo-slim command that a goal ends with."""
+def would_run(*arguments: str, shell: Mapping[str, str] | None = None) -> str:
+    """Return the yolo-slim command that a goal ends with; ``shell`` are variables that the user's shell exports."""
     done = subprocess.run(
         ["make", "-n", *arguments, "READY="],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-        env={"PATH": "/usr/bin:/bin"},
+        env={"PATH": "/usr/bin:/bin", **(shell or {})},
     )
     return done.stdout.splitlines()[-1]
 
@@ -30,6 +31,13 @@ def test_every_goal_has_its_target(goal: str, target: str) -> None:
     """Each goal runs its own default target, and the one asked for where there is one."""
     assert f"run --target {target} " in would_run(goal)
     assert "run --target other " in would_run(goal, "TARGET=other")
+
+
+@pytest.mark.parametrize(("goal", "target"), [("rpi", "rpi5"), ("jetson", "jetson-orin-nano"), ("host", "host")])
+def test_every_goal_takes_a_device(goal: str, target: str) -> None:
+    """HOST= reaches each goal beside its target; a shell's own HOST, the name of this machine, doesn't."""
+    assert f"run --target {target} --host pi@10.0.0.7" in would_run(goal, "HOST=pi@10.0.0.7")
+    assert "--host" not in would_run(goal, shell={"HOST": "workstation"})
 
 
 def test_settings_reach_the_command_line() -> None:

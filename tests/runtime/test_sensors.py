@@ -69,7 +69,7 @@ def test_a_raspberry_pi_4_has_no_power_sensor(tmp_path: Path, monkeypatch: pytes
 
 
 def test_energy_becomes_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor that counts energy has the mean power between two readings; its parts, and the whole, don't count twice."""
+    """A processor that counts energy has the mean power between two readings; parts and the whole don't count twice."""
     clock = iter((10.0, 12.0, 14.0, 16.0))
     watch = Watch(clock=lambda: next(clock))
     package = "sys/class/powercap/intel-rapl:0"

@@ -13,7 +13,6 @@ from yolo_slim.config.run import RunConfig
 from yolo_slim.config.strict import Frozen, Model, hint, parse, read_yaml
 from yolo_slim.errors import SlimError
 
-
 TargetOf = Callable[[str], str]
 """Finds the target of a device by what ``--host`` calls it."""
 

@@ -14,7 +14,7 @@ class AnyOptions(TypedDict, total=False):
     """Keyword arguments of any command that makes a configuration."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     host: str | None
@@ -51,7 +51,7 @@ class RunOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.run`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -82,7 +82,7 @@ class CompareOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.compare`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -119,7 +119,7 @@ class PruneOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.prune`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
@@ -134,7 +134,7 @@ class BlockCostsOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.block_costs`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -161,7 +161,7 @@ class RecoverOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.recover`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     epochs: int | None
@@ -180,7 +180,7 @@ class ExportOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.export`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     settings: Mapping[str, object] | None
@@ -208,7 +208,7 @@ class ValidateOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.validate`."""
 
     target: str | None
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (`mine.yaml`)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None

@@ -250,7 +250,8 @@ class RunConfig(Frozen):
     data: Annotated[str, Option("data", path=True)]
     """Ultralytics data set description (``data.yaml``)."""
     target: Annotated[str, Option("target")] = "host"
-    """Device that the run is made for: a name of `yolo-slim targets`, or your own profile (``mine.yaml``)."""
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (``mine.yaml``); none: that of
+    ``--host``."""
     imgsz: Annotated[Positive, Option("imgsz", default="the target's")] = 640
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0

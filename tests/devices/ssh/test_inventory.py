@@ -167,9 +167,7 @@ def test_a_device_that_nobody_described_needs_a_target(home: Path) -> None:
     assert target_chosen("host", "pi@10.0.0.9", "target", "rpi4") == "rpi4"
 
 
-def test_an_own_profile_is_found_from_every_folder(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_own_profile_is_found_from_every_folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile's file is kept with its whole path."""
     text = (profiles_folder() / "rpi5.yaml").read_text().replace("name: rpi5", "name: mine")
     (tmp_path / "mine.yaml").write_text(text)

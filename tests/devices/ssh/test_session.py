@@ -27,6 +27,7 @@ from yolo_slim.devices.ssh.address import Address
 from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
+from yolo_slim.devices.ssh.shell import limit_s
 from yolo_slim.errors import MachineError, SlimError
 
 Answer = TypeVar("Answer")
@@ -353,3 +354,10 @@ def test_refused_by_the_system(board: Address, parcel: Parcel) -> None:
 
     with pytest.raises(SlimError, match="can't be written"):
         using(Session(address=board), work)
+
+
+def test_long_commands_have_the_time_that_they_need() -> None:
+    """A run of minutes, which may be repeated, isn't taken for stuck; nor is a tune, which may take an hour on a Pi."""
+    usual, long = limit_s(["bench", "b"]), limit_s(["bench", "b", "--minutes", "300.0"])
+    assert long == usual + 3 * 300 * 60
+    assert limit_s(["tune", "b"]) > limit_s(["check", "b"])
