@@ -16,6 +16,7 @@ import pytest
 from tests.helpers.tiny_detector import save_scene, scene
 from yolo_slim.bundle import pack
 from yolo_slim.runtime import __main__ as device
+from yolo_slim.runtime.__main__ import main
 from yolo_slim.runtime.bench import BenchResult
 from yolo_slim.runtime.infer import load_detections
 
@@ -355,3 +356,11 @@ def test_interrupt(tiny_bundle: Path, tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=25)
     assert (running.returncode, errors) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("text", ["x", "0", "1.5"])
+def test_a_number_that_is_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the option and what it takes, never a function of ours."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "bundle", "--queries", text])
+    assert f"Argument --queries: got {text}, expected a positive integer" in capsys.readouterr().err

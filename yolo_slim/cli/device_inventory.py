@@ -53,8 +53,9 @@ def add(
     }  # fmt: skip
     entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
     inventory.add(name, entry, replace=replace)
-    used = f"--host {name}, or make rpi HOST={name}"
-    click.echo(f"{name}: {entry.address(name).typed}, target {target}. Use it: {used}")
+    goal = "jetson" if any(build.runtime == "tensorrt" for build in targets.load(entry.target).builds) else "rpi"
+    used = f"--host {name}, or make {goal} HOST={name} TARGET={entry.target}"
+    click.echo(f"{name}: {entry.address(name).typed}, target {entry.target}. Use it: {used}")
 
 
 @device.command("list")

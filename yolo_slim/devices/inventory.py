@@ -155,9 +155,9 @@ def target_of(host: str) -> str:
         return known[host].target
     Address.parse(host)
     raise SlimError(
-        f"What {host} is isn't known: it isn't in your inventory.{did_you_mean(host, list(known))}",
-        remedy="Give the target too, such as --target rpi5 (yolo-slim targets; host: for any machine), or name the "
-        "device once: yolo-slim device add NAME HOST --target rpi5",
+        f"There is no target: {host} isn't in your inventory.{did_you_mean(host, list(known))}",
+        remedy="Give --target (`yolo-slim targets` lists them; host is any machine), or name the device once: "
+        "yolo-slim device add NAME HOST --target rpi5",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -158,26 +159,28 @@ def _source(text: str) -> Path:
 
 
 def _count(text: str) -> int:
-    return int(_checked(text, int(text) >= 1, "a positive integer"))
+    return int(_checked(text, lambda: int(text) >= 1, "a positive integer"))
 
 
 def _count_or_none(text: str) -> int:
-    return int(_checked(text, int(text) >= 0, "an integer of at least 0"))
+    return int(_checked(text, lambda: int(text) >= 0, "an integer of at least 0"))
 
 
 def _positive(text: str) -> float:
-    return float(_checked(text, 0 < float(text) < float("inf"), "a positive number"))
+    return float(_checked(text, lambda: 0 < float(text) < float("inf"), "a positive number"))
 
 
 def _not_negative(text: str) -> float:
-    return float(_checked(text, 0 <= float(text) < float("inf"), "a number of at least 0"))
+    return float(_checked(text, lambda: 0 <= float(text) < float("inf"), "a number of at least 0"))
 
 
 def _share(text: str) -> float:
-    return float(_checked(text, 0 <= float(text) <= 1, "a number from 0 to 1"))
+    return float(_checked(text, lambda: 0 <= float(text) <= 1, "a number from 0 to 1"))
 
 
-def _checked(text: str, is_valid: bool, expected: str) -> str:
-    if not is_valid:
-        raise argparse.ArgumentTypeError(f"got {text}, expected {expected}")
-    return text
+def _checked(text: str, is_valid: Callable[[], bool], expected: str) -> str:
+    # argparse would name the function that a ValueError comes from.
+    with suppress(ValueError):
+        if is_valid():
+            return text
+    raise argparse.ArgumentTypeError(f"got {text}, expected {expected}")

@@ -150,7 +150,9 @@ def target_chosen(*arguments: str) -> str:
 
 def test_a_device_brings_its_target(home: Path, tmp_path: Path) -> None:
     """Without --target a run is made for what the inventory says; what is given, by option or file, wins."""
-    run_cli("device", "add", "shed", "pi@10.0.0.8", "--target", "rpi4")
+    said = run_cli("device", "add", "shed", "pi@10.0.0.8", "--target", "rpi4")[1]
+    assert "make rpi HOST=shed TARGET=rpi4" in said
+    assert "make jetson" in run_cli("device", "add", "orin", "nv@10.0.0.9", "--target", "jetson-orin-nx")[1]
     config = tmp_path / "run.yaml"
     config.write_text("device: {host: shed}\n")
     assert target_chosen("host", "shed") == target_chosen("config", str(config)) == "rpi4"
@@ -163,7 +165,7 @@ def test_a_device_that_nobody_described_needs_a_target(home: Path) -> None:
     """An address, or a name with a slip, isn't taken for any machine, for which nearly every verdict is a pass."""
     added()
     assert "isn't in your inventory. Did you mean 'kitchen'?" in target_chosen("host", "kitchne")
-    assert "--target rpi5" in target_chosen("host", "pi@10.0.0.9")
+    assert "Give --target" in target_chosen("host", "pi@10.0.0.9")
     assert target_chosen("host", "pi@10.0.0.9", "target", "rpi4") == "rpi4"
 
 
