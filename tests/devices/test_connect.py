@@ -17,6 +17,12 @@ from yolo_slim.devices.connect import connect
 from yolo_slim.devices.local import LocalDevice
 
 
+@pytest.fixture(autouse=True)
+def no_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the user's own devices out."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 def test_without_a_name_it_is_this_machine() -> None:
     """No host: the machine at hand."""
     assert isinstance(connect(DeviceConfig(), targets.load("rpi5")), LocalDevice)

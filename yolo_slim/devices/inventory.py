@@ -87,6 +87,8 @@ def add(name: str, entry: Entry, *, replace: bool = False) -> None:
         SlimError: a name that isn't one or is taken, or an unknown target.
     """
     _require_name(name)
+    if name in PROCESSORS:
+        raise SlimError(f"{name} is the name of an emulated device.", remedy="Choose another name.")
     targets.load(entry.target)
 
     def change(known: dict[str, Entry]) -> None:
@@ -162,8 +164,6 @@ def target_of(host: str) -> str:
 
 
 def _require_name(name: str) -> None:
-    if name in PROCESSORS:
-        raise SlimError(f"{name} is the name of an emulated device.", remedy="Choose another name.")
     if not NAME.fullmatch(name):
         raise SlimError(
             f"'{name}' can't be the name of a device.", remedy="Use letters, digits, - and _, without dots or @."
