@@ -271,3 +271,71 @@ def test_newer_export_is_refused(tmp_path: Path) -> None:
     out.write_text(json.dumps({"kind": "history", "schema": 99}) + "\n")
     with History.open(tmp_path / "b.sqlite", create=True) as target, pytest.raises(SlimError, match="newer"):
         exchange.read_in(target, out)
+
+
+def test_export_that_lacks_its_end(tmp_path: Path) -> None:
+    """A file that was cut off between two lines, or is empty, isn't taken for a whole one."""
+    out = tmp_path / "all.jsonl"
+    with filled(tmp_path / "a.sqlite") as source:
+        exchange.export(source, out)
+    lines = out.read_text().splitlines(keepends=True)
+    with History.open(tmp_path / "b.sqlite", create=True) as target:
+        for count in range(len(lines)):
+            out.write_text("".join(lines[:count]))
+            with pytest.raises(SlimError, match="cut off"):
+                exchange.read_in(target, out)
+        assert target.nights() == []
+
+
+def test_import_of_a_night_that_went_on(tmp_path: Path) -> None:
+    """A night that was exported while it ran is completed by a later export of it."""
+    out = tmp_path / "all.jsonl"
+    with (
+        History.open(tmp_path / "a.sqlite", create=True) as source,
+        History.open(tmp_path / "b.sqlite", create=True) as target,
+    ):
+        night = begin(source)
+        source.record(run_of(night, "r1"), PARTS)
+        exchange.export(source, out)
+        exchange.read_in(target, out)
+        source.record(run_of(night, "r2", "ncnn-int8"), PARTS)
+        judgement = Judgement(status="failed", reason="why", baseline=None)
+        source.end_night(night, {"r1": judgement, "r2": judgement}, {})
+        exchange.export(source, out)
+        exchange.read_in(target, out)
+        assert (target.nights(), target.runs()) == (source.nights(), source.runs())
+
+
+def test_import_of_a_baseline_without_its_run(tmp_path: Path) -> None:
+    """The file that was imported is named as damaged, not the history."""
+    out = tmp_path / "all.jsonl"
+    with filled(tmp_path / "a.sqlite") as source:
+        exchange.export(source, out)
+    lines = [line for line in out.read_text().splitlines() if '"kind":"run"' not in line]
+    out.write_text("\n".join(lines) + "\n")
+    with (
+        History.open(tmp_path / "b.sqlite", create=True) as target,
+        pytest.raises(SlimError, match=r"all\.jsonl, line"),
+    ):
+        exchange.read_in(target, out)
+
+
+def test_database_of_another_program(path: Path) -> None:
+    """It is refused, and nothing is written into it."""
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE experiments (a)")
+    other.close()
+    content = path.read_bytes()
+    with pytest.raises(SlimError, match="no history"):
+        History.open(path)
+    assert path.read_bytes() == content
+
+
+def test_damaged_part_of_a_run(path: Path) -> None:
+    """Bytes that changed on the disk are named as such: SQLite itself doesn't notice them."""
+    with filled(path) as history:
+        with history.writing():
+            history._execute("UPDATE blob SET content = ?", b"damaged")
+        with pytest.raises(SlimError, match="damaged"):
+            history.payload("run of night", "timing")

@@ -55,7 +55,35 @@ def test_gitlab() -> None:
     assert job["resource_group"]
     assert "-e runs/" in job["variables"]["GIT_CLEAN_FLAGS"]
     assert '$CI_PIPELINE_SOURCE == "schedule"' in job["rules"][0]["if"]
-    assert job["artifacts"]["reports"]["junit"].endswith("junit.xml")
+    assert job["artifacts"]["reports"]["junit"] == "night/junit.xml"
+
+
+@pytest.mark.parametrize("name", ["github.yml", "gitlab-ci.yml"])
+def test_only_this_nights_files_are_shown(name: str, tmp_path: Path) -> None:
+    """The files of an earlier night aren't taken for those of a night that was refused, or of the next one."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    workflow = read(name)
+    if name == "github.yml":
+        steps = {step["name"]: step.get("run") for step in workflow["jobs"]["night"]["steps"] if "name" in step}
+        begin, end = steps["Time of the beginning"], [steps["Summary"]]
+    else:
+        begin, end = workflow["nightly"]["script"][0], workflow["nightly"]["after_script"]
+    for number, shown in ((1, ""), (2, "night 2")):
+        earlier = tmp_path / f"runs/nightly/nights/{number:04d}"
+        earlier.mkdir(parents=True)
+        environment = {**os.environ, "GITHUB_STEP_SUMMARY": "shown.md"}
+        if number == 1:
+            (earlier / "summary.md").write_text("night 1")
+            os.utime(earlier / "summary.md", (1, 1))
+        subprocess.run(begin, shell=True, check=True, cwd=tmp_path)
+        os.utime(tmp_path / "night-begun", (2, 2))
+        if number == 2:
+            (earlier / "summary.md").write_text("night 2")
+        for line in end:
+            subprocess.run(line, shell=True, check=True, cwd=tmp_path, env=environment)
+        found = tmp_path / ("shown.md" if name == "github.yml" else "night/summary.md")
+        assert (found.read_text() if found.exists() else "") == shown
 
 
 def test_cron() -> None:

@@ -14,6 +14,8 @@ from yolo_slim.cli.options import PATH, as_json
 if TYPE_CHECKING:
     from yolo_slim.history.difference import Difference
 
+CHOOSE = "Choose another night (--night)."
+
 
 @nightly.command("log")
 @history_option
@@ -94,9 +96,11 @@ def bless(cells: tuple[str, ...], night: int | None, reason: str, history: Path)
     with History.open(history) as opened:
         nights = [one.number for one in opened.nights() if one.kind == NIGHT]
         number = night_of(opened, night if night is not None else max(nights, default=0)).number
+        if number not in nights:
+            raise SlimError(f"Night {number} is a trial (--against): no night is compared with it.", remedy=CHOOSE)
         runs = [run for run in chosen(opened.runs(night=number), cells) if run.state == "measured"]
         if not runs:
-            raise SlimError(f"Night {number} measured none of these cells.", remedy="Choose another night (--night).")
+            raise SlimError(f"Night {number} measured none of these cells.", remedy=CHOOSE)
         opened.bless([run.uid for run in runs], reason)
     click.echo("\n".join(f"baseline: night {number} of {run.cell.name}" for run in runs))
 

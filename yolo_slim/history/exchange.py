@@ -1,7 +1,8 @@
 """A history as JSON lines: one object a line, nothing left out, readable without yolo_slim.
 
-Nights come first, then runs with their large parts, then baselines. What a history has already is recognised by its
-``uid`` and left alone, so a file may be imported again, and two machines' histories may be joined.
+Nights come first, then runs with their large parts, then baselines, and at last a line that says how many there were.
+What a history has already is recognised by its ``uid`` and left alone, so a file may be imported again, and two
+machines' histories may be joined. Only a night that hadn't ended is completed.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from sqlite3 import IntegrityError
 from typing import Any
-
-from pydantic import ValidationError
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_atomic
@@ -21,21 +21,28 @@ from yolo_slim.history.store import PAYLOADS, History, packed
 
 EXPORT_SCHEMA = 1
 HEAD = {"kind": "history", "schema": EXPORT_SCHEMA}
+END = "end"
+"""Kind of the last line: without it the file is cut off."""
+AGAIN = "Nothing was imported. Export again: yolo-slim nightly export FILE."
 
 
 def export(history: History, out: Path) -> int:
     """Write a history; returns the number of runs."""
-    count = 0
+    counts: Counter[str] = Counter()
 
     def write(temporary: Path) -> None:
-        nonlocal count
         with temporary.open("w", encoding="utf-8") as stream:
             for line in _lines(history):
-                count += line["kind"] == "run"
-                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+                counts[line["kind"]] += 1
+                stream.write(_line(line))
+            stream.write(_line({"kind": END, "lines": counts.total()}))
 
     write_atomic(out, write)
-    return count
+    return counts["run"]
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"
 
 
 def _lines(history: History) -> Iterator[dict[str, Any]]:
@@ -58,24 +65,29 @@ def read_in(history: History, source: Path) -> Counter[str]:
         SlimError: no export of a history, a damaged or cut-off one, or one of a newer yolo_slim.
     """
     added: Counter[str] = Counter()
+    place, kind = 0, ""
     with source.open(encoding="utf-8") as stream, history.writing():
-        number_of = {night.uid: night.number for night in history.nights()}
+        known = {night.uid: night for night in history.nights()}
         renumbered: dict[int, int] = {}
         for place, text in enumerate(stream, 1):
             try:
                 value = json.loads(text)
                 kind = _checked_kind(value, first=place == 1)
                 if kind == "night":
-                    added[kind] += _add_night(history, value, number_of, renumbered)
+                    added[kind] += _add_night(history, value, known, renumbered)
                 elif kind == "run":
                     added[kind] += _add_run(history, value, renumbered)
                 elif kind == "baseline":
                     added[kind] += _add_baseline(history, value)
-            except (ValueError, KeyError, TypeError, ValidationError) as error:
+                elif kind == END and value["lines"] != place - 1:
+                    raise ValueError(value["lines"])
+            except (ValueError, KeyError, TypeError, AttributeError, IntegrityError) as error:
                 raise SlimError(
                     f"{source}, line {place}: no line of an exported history ({type(error).__name__}).",
-                    remedy="Nothing was imported. Export again: yolo-slim nightly export FILE.",
+                    remedy=AGAIN,
                 ) from None
+        if kind != END:
+            raise SlimError(f"{source} is cut off after line {place}.", remedy=AGAIN)
     return added
 
 
@@ -88,22 +100,29 @@ def _checked_kind(value: Any, *, first: bool) -> str:
     return str(value["kind"])
 
 
-def _add_night(history: History, value: Any, number_of: dict[str, int], renumbered: dict[int, int]) -> bool:
+def _add_night(history: History, value: Any, known: dict[str, Night], renumbered: dict[int, int]) -> bool:
     night = Night.model_validate_json(json.dumps(value["row"]))
-    if known := number_of.get(night.uid):
-        renumbered[night.number] = known
+    if old := known.get(night.uid):
+        renumbered[night.number] = old.number
+        if old.ended_at is None and night.ended_at:
+            history.add_end(night.model_copy(update={"number": old.number}))
         return False
-    taken = set(number_of.values())
+    taken = {one.number for one in known.values()}
     number = night.number if night.number not in taken else max(taken) + 1
-    history.add_night(night.model_copy(update={"number": number}))
-    number_of[night.uid] = renumbered[night.number] = number
+    known[night.uid] = night.model_copy(update={"number": number})
+    history.add_night(known[night.uid])
+    renumbered[night.number] = number
     return True
 
 
 def _add_run(history: History, value: Any, renumbered: dict[int, int]) -> bool:
     run = Run.model_validate_json(json.dumps(value["row"]))
     row = run.model_copy(update={"night": renumbered[run.night]})
-    return history.add_run(row, {kind: packed(value["parts"][kind]) for kind in PAYLOADS if kind in value["parts"]})
+    parts = {kind: packed(value["parts"][kind]) for kind in PAYLOADS if kind in value["parts"]}
+    is_new = history.add_run(row, parts)
+    if not is_new and run.judgement and history.run(run.uid).judgement is None:
+        history.add_judgement(run.uid, run.judgement)
+    return is_new
 
 
 def _add_baseline(history: History, value: Any) -> bool:

@@ -9,6 +9,8 @@ from yolo_slim.history.rows import Run
 
 PROFILE = "profile"
 """Key of the profile's name in a run's settings."""
+CHOICE = ("validate.split", "validate.max_images")
+"""Keys of the settings that choose the scored images."""
 DEVICE = ("model", "arch")
 """Keys of the environment that say which machine it was."""
 
@@ -55,6 +57,8 @@ def _incomparable(before: Run, after: Run) -> str:
             f"the data set {after.cell.data} has other images or labels than in the baseline's night "
             f"({old.data[:8]} there, {new.data[:8]} now); bless a new baseline"
         )
+    if chosen := [key for key in CHOICE if before.settings.get(key) != after.settings.get(key)]:
+        return f"other images are scored than in the baseline's night ({', '.join(chosen)}); bless a new baseline"
     if before.settings.get(PROFILE) != after.settings.get(PROFILE):
         return (
             f"the target {after.cell.target} has another profile than in the baseline's night "

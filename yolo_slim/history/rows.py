@@ -65,7 +65,7 @@ class Night(Record):
     ended_at: str | None
     """The same; null: it was interrupted, or runs now."""
     matrix: str
-    """SHA-256 of the matrix and of what it is compared with: a night with the same one may be resumed."""
+    """SHA-256 of the matrix, the weights and what they are compared with: a night with the same one may be resumed."""
     source: Source
     """The code that it ran in."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -47,6 +46,19 @@ STEPS = (
 """What makes each schema out of the one before; the first one starts with an empty file."""
 
 
+def require_no_other(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse another program's database, before anything is written into it.
+
+    Raises:
+        SlimError: it is one.
+    """
+    # One statement: another process may make the tables now.
+    question = "SELECT user_version, (SELECT COUNT(*) FROM sqlite_master) FROM pragma_user_version"
+    version, tables = connection.execute(question).fetchone()
+    if tables and not version:
+        raise SlimError(f"{path} is no history: another program's tables are in it.", remedy="Give the history's file.")
+
+
 def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or those of a later schema, in one transaction; a file with content is copied first.
 
@@ -85,7 +97,7 @@ def _back_up(path: Path, version: int) -> None:
     """Copy a file beside itself, with what its write-ahead log has."""
     copy = path.with_name(f"{path.name}.schema{version}")
     partial = copy.with_name(f".{copy.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial.unlink(missing_ok=True)
     source, target = sqlite3.connect(path), sqlite3.connect(partial)
     try:
         source.backup(target)

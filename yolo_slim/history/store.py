@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from yolo_slim.config.record import Record
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
 from yolo_slim.history.rows import Baseline, Judgement, Night, Run, Source, Timing
-from yolo_slim.history.schema import bring_up_to_date
+from yolo_slim.history.schema import bring_up_to_date, require_no_other
 from yolo_slim.measuring.matches import Matches
 from yolo_slim.verdict.result import Result
 
@@ -135,9 +135,16 @@ class History:
         return None if found is None else Matches.from_json(found)
 
     def payload(self, uid: str, kind: str) -> Any:
-        """One of a run's large parts, as a JSON value; None: it has none."""
+        """One of a run's large parts, as a JSON value; None: it has none.
+
+        Raises:
+            SlimError: it was damaged on the disk.
+        """
         rows = self._all("SELECT content FROM payload JOIN blob USING (sha256) WHERE run = ? AND kind = ?", uid, kind)
-        return json.loads(zlib.decompress(rows[0][0])) if rows else None
+        try:
+            return json.loads(zlib.decompress(rows[0][0])) if rows else None
+        except (zlib.error, ValueError) as error:
+            raise SlimError(f"{self.path} is damaged: the {kind} of run {uid}.", remedy=RESTORE) from error
 
     # Writing
 
@@ -152,8 +159,7 @@ class History:
 
     def add_night(self, night: Night) -> None:
         """Write a night, inside :meth:`writing`."""
-        facts = {key: value for key, value in night.to_json().items() if key != "number"}
-        self._execute("INSERT INTO night VALUES (?, ?, ?)", night.number, night.uid, json.dumps(facts))
+        self._execute("INSERT INTO night VALUES (?, ?, ?)", night.number, night.uid, _facts(night))
 
     def end_night(self, night: Night, judgements: Mapping[str, Judgement], baselines: Mapping[str, str]) -> None:
         """Record the judgements of a night's runs and that it ended, all or nothing.
@@ -165,12 +171,18 @@ class History:
         """
         with self.writing():
             for uid, judgement in judgements.items():
-                self._execute("UPDATE run SET judgement = ? WHERE uid = ?", json.dumps(judgement.to_json()), uid)
+                self.add_judgement(uid, judgement)
             for uid, reason in baselines.items():
                 self._set_baseline(uid, reason)
-            ended = {**night.to_json(), "ended_at": now()}
-            del ended["number"]
-            self._execute("UPDATE night SET facts = ? WHERE number = ?", json.dumps(ended), night.number)
+            self.add_end(night.model_copy(update={"ended_at": now()}))
+
+    def add_judgement(self, uid: str, judgement: Judgement) -> None:
+        """Write what a night says of a run, inside :meth:`writing`."""
+        self._execute("UPDATE run SET judgement = ? WHERE uid = ?", json.dumps(judgement.to_json()), uid)
+
+    def add_end(self, night: Night) -> None:
+        """Write that a night ended, inside :meth:`writing`."""
+        self._execute("UPDATE night SET facts = ? WHERE number = ?", _facts(night), night.number)
 
     def record(self, run: Run, payloads: Mapping[str, Any]) -> bool:
         """Record one cell of a night with its large parts, all or nothing; False: it is recorded already."""
@@ -243,6 +255,11 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def _facts(night: Night) -> str:
+    """A night as it is stored: its number has a column of its own."""
+    return json.dumps({key: value for key, value in night.to_json().items() if key != "number"})
+
+
 def _run(night: int, facts: str, judgement: str | None) -> Run:
     value = {**json.loads(facts), "night": night, "judgement": json.loads(judgement) if judgement else None}
     return Run.model_validate_json(json.dumps(value))
@@ -256,6 +273,7 @@ def packed(value: Any) -> bytes:
 def _set_up(connection: sqlite3.Connection, path: Path) -> None:
     """Set what SQLite doesn't store in the file, and check the tables."""
     connection.execute("PRAGMA foreign_keys = ON")
+    require_no_other(connection, path)
     # Readers don't wait for a writer, nor it for them.
     connection.execute("PRAGMA journal_mode = WAL")
     # In that mode only FULL has a transaction on the disk when it ends.

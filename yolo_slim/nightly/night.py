@@ -12,7 +12,7 @@ from pathlib import Path
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN
 from yolo_slim.history.judge import FIRST_NIGHT, judge_night
-from yolo_slim.history.rows import NIGHT, TRIAL, Night, Run
+from yolo_slim.history.rows import NIGHT, TRIAL, Night, Run, Source
 from yolo_slim.history.store import History
 from yolo_slim.nightly import chain, devices
 from yolo_slim.nightly.bundles import KeptBundles
@@ -87,22 +87,24 @@ def _begin(request: NightRequest, history: History, progress: Progress) -> Night
     if request.against:
         for cell in request.matrix.cells:
             reference_run(history, cell.name, request.against)
-    if nights and not request.is_new and _is_resumable(nights[-1], kind, request.digest):
+    source, digest = source_of(request.matrix.folder), request.digest
+    if nights and not request.is_new and _is_resumable(nights[-1], kind, digest, source):
         recorded = len(history.runs(night=nights[-1].number))
         progress.say(
             f"nightly: night {nights[-1].number} was interrupted and is resumed: {recorded} cells are recorded"
         )
         return nights[-1]
-    source = source_of(request.matrix.folder)
-    night = history.begin_night(uuid.uuid4().hex, request.digest, source, kind=kind)
+    night = history.begin_night(uuid.uuid4().hex, digest, source, kind=kind)
     progress.say(f"nightly: night {night.number}, {len(request.matrix.cells)} cells")
     return night
 
 
-def _is_resumable(night: Night, kind: str, digest: str) -> bool:
+def _is_resumable(night: Night, kind: str, digest: str, source: Source) -> bool:
+    """Whether what a night has left would be measured of the same matrix, weights and code."""
     # The clock may have been set back in between, so an age below zero is judged like one above.
     age = abs(datetime.now(timezone.utc) - datetime.fromisoformat(night.started_at))
-    return night.ended_at is None and night.kind == kind and night.matrix == digest and age < RESUMED_WITHIN
+    same = (night.kind, night.matrix, night.source) == (kind, digest, source)
+    return night.ended_at is None and same and age < RESUMED_WITHIN
 
 
 def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
@@ -133,6 +135,7 @@ def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
 def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:
     """Remove the bundles that nothing will be compared with any more."""
     blessed = {one.cell: one.run for one in history.baselines()}
-    last = {night.number for night in history.nights()[-nights:]}
-    kept = [run for run in history.runs() if run.night in last or run.uid in blessed.values()]
+    # Trials don't count: the next one is compared with the last night, however many came in between.
+    first = min([night.number for night in history.nights() if night.kind == NIGHT][-nights:], default=0)
+    kept = [run for run in history.runs() if run.night >= first or run.uid in blessed.values()]
     bundles.tidy(run.digests.bundle for run in kept if run.digests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,6 +18,8 @@ from yolo_slim.progress import Progress
 SUMMARY, JUNIT, PROMETHEUS, JSON = "summary.md", "junit.xml", "metrics.prom", "night.json"
 ORDER = ("worse", "failed", "missing", "excluded", "incomparable", "unknown", "better", "first", "same")
 """What people must see first comes first."""
+NOT_XML = re.compile(r"[^\t\n\r -\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
+"""Characters that XML 1.0 doesn't allow, such as those that colour a terminal."""
 
 
 def folder_of(matrix: Matrix, outcome: NightOutcome) -> Path:
@@ -97,7 +100,8 @@ def junit(outcome: NightOutcome) -> str:
         suite.set(attribute, str(counts[kind]))
     suite.set("tests", str(len(outcome.runs)))
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    text = ElementTree.tostring(suite, encoding="unicode")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{NOT_XML.sub("", text)}\n'
 
 
 GAUGES = {

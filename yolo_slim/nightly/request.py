@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from yolo_slim.files import sha256_json
 from yolo_slim.nightly.matrix import Matrix
+from yolo_slim.workspace.job import content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,4 +25,5 @@ class NightRequest:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the night: an interrupted one with the same digest may be resumed."""
-        return sha256_json([self.matrix.digest, self.against])
+        weights = {plan.model: content(Path(plan.config.model)) for plan in self.matrix.plans}
+        return sha256_json([self.matrix.digest, weights, self.against])

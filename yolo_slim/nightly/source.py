@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,9 @@ def source_of(folder: Path) -> Source:
     if commit is None:
         return Source()
     branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    if branch is None and os.environ.get("CI_COMMIT_SHA") == commit:
+        # GitLab checks a commit out, and names its branch beside it.
+        branch = os.environ.get("CI_COMMIT_BRANCH")
     changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return Source(commit=commit, branch=branch, dirty=bool(changed), subject=_git(folder, "log", "-1", "--format=%s"))
 
