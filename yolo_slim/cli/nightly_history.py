@@ -119,7 +119,7 @@ def export(out: Path, history: Path) -> None:
 
 
 @nightly.command("import")
-@click.argument("source", metavar="FILE", type=PATH)
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @history_option
 def import_(source: Path, history: Path) -> None:
     """Add an exported history (JSON lines) to this one; what is there already isn't added twice."""

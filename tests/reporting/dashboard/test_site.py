@@ -12,8 +12,9 @@ import pytest
 
 from tests.helpers.charts import charts
 from tests.helpers.dashboards import LESS_ACCURATE, NIGHTS, SLOWER, Written
-from tests.helpers.histories import cells, write_history
+from tests.helpers.histories import Planted, cells, write_history
 from yolo_slim.errors import SlimError
+from yolo_slim.history.rows import Source
 from yolo_slim.history.store import History
 from yolo_slim.reporting.dashboard.site import MANIFEST, write_dashboard
 
@@ -183,3 +184,17 @@ def test_clock_that_went_backwards(tmp_path: Path) -> None:
     times = [moved.times[number] for number in (1, 2, 3)]
     assert times == sorted(times)
     assert len(set(times)) == 3
+
+
+def test_answers_of_an_earlier_night_are_not_the_last_ones(tmp_path: Path) -> None:
+    """A night that was stopped before its first cell has no worse cell; the newest answers name their night."""
+    path = tmp_path / "history.sqlite"
+    planted = [Planted(4, latency=0.2, cells=lambda _: True)]
+    write_history(path, nights=4, cells=cells(2), planted=planted)
+    with History.open(path) as history:
+        history.begin_night("stopped", "matrix", Source(), kind="night")
+        write_dashboard(history, tmp_path / "site")
+    page = text_of((tmp_path / "site/index.html").read_text(encoding="utf-8"))
+    assert "Night 5: no cell is recorded yet" in page
+    assert "2 of 2 cells have nothing of this night" in page
+    assert page.count("▼ worse night 4") == 4

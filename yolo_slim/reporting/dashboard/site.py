@@ -93,8 +93,10 @@ def _write_pages(history: History, board: Board, folder: Path) -> None:
     write("diff.html", "diff.html.j2")
     _write_data(folder, "runs.js", "runs", facts.all_runs(history, board))
     _write_assets(folder)
+    tonight = [row for row in rows if row.history.last.night == board.nights[-1].number]
     write(
-        "index.html", "index.html.j2", fronts=fronts(board), legend=legend(board), counts=_counts(rows),
+        "index.html", "index.html.j2", headline=_headline(tonight), older=len(rows) - len(tonight),
+        fronts=fronts(board), legend=legend(board), counts=_counts(rows),
         recent=_recent(board.cells, cell_events), all_nights=_all_nights(board),
     )  # fmt: skip
 
@@ -113,6 +115,12 @@ def _write_data(folder: Path, file: str, name: str, value: object) -> None:
     """Data as a script: a page that was opened from a disk may not read other files."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     (folder / file).write_text(f"window.{name}={text};\n", encoding="utf-8")
+
+
+def _headline(tonight: Sequence[CellRow]) -> str:
+    """What the last night says of the cells that it has."""
+    worse = sum(row.status == "worse" for row in tonight)
+    return f"{worse} of {len(tonight)} cells worse" if tonight else "no cell is recorded yet"
 
 
 def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
