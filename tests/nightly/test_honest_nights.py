@@ -118,6 +118,14 @@ def test_trial_never_becomes_a_baseline(matrix: Path, device: NightDevice) -> No
     assert (code, "Night 2 is a trial" in err) == (2, True)
 
 
+def test_first_night_on_a_busy_device_says_so(matrix: Path, device: NightDevice) -> None:
+    """It becomes the baseline, and its own frames per second aren't shown as if they counted."""
+    device.reasons = ("throttled during the run",)
+    code, out, _ = run_night(matrix, device)
+    assert (code, statuses(matrix, 1)) == (0, ["first", "first"])
+    assert "this run is it now; the timing doesn't count: throttled during the run" in out
+
+
 def test_colours_of_an_error_leave_the_junit_file_whole(matrix: Path, device: NightDevice) -> None:
     """A device's own words may have characters that XML doesn't allow."""
 
@@ -128,3 +136,17 @@ def test_colours_of_an_error_leave_the_junit_file_whole(matrix: Path, device: Ni
     assert run_night(matrix, device)[0] == 1
     suite = ElementTree.parse(matrix.parent / "runs/nightly/nights/0001/junit.xml").getroot()
     assert "out of memory" in str(next(suite.iter("error")).get("message"))
+
+
+def test_reasons_name_their_bundle(matrix: Path, device: NightDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two timings that don't count for different reasons, each has its own."""
+    run_night(matrix, device)
+    numbers = iter(range(1000))
+
+    def busy() -> None:
+        device.reasons = (f"busy {next(numbers) % 2}",)
+
+    device.on_bench = busy
+    _, out, _ = run_night(matrix, device)
+    assert "the reference's: busy " in out
+    assert "tonight's: busy " in out

@@ -80,7 +80,10 @@ def case_of(history: History, run: Run, config: NightlyConfig) -> Case:
     if run.state != "measured":
         return Case(run=run, baseline=baseline, status=run.state, reason=run.error or "")
     if baseline is None:
-        return Case(run=run, baseline=None, status="first", reason="there was no baseline; this run is it now")
+        reason = "there was no baseline; this run is it now"
+        invalid = run.measurement.speed.invalid_reasons if run.measurement else ()
+        noted = f"; the timing doesn't count: {'; '.join(invalid)}" if invalid else ""
+        return Case(run=run, baseline=None, status="first", reason=reason + noted)
     moved = moved_between(baseline, run)
     if why := moved.incomparable:
         return Case(run=run, baseline=baseline, status="incomparable", reason=why, moved=moved)
@@ -111,13 +114,20 @@ def _with_speed(history: History, case: Case, config: NightlyConfig) -> Case:
         return replace(case, status="excluded", reason=case.moved.other_device)
     if timing is None or timing.reference is None:
         return replace(case, status="incomparable", reason="the baseline's bundle is gone, so speed can't be compared")
-    reasons = dict.fromkeys((*timing.reference.invalid_reasons, *timing.candidate.invalid_reasons))
-    if reasons:
-        return replace(case, status="excluded", reason=f"the timing doesn't count: {'; '.join(reasons)}")
+    if reasons := _invalid(timing.reference.invalid_reasons, timing.candidate.invalid_reasons):
+        return replace(case, status="excluded", reason=f"the timing doesn't count: {reasons}")
     speed = compare_speed(timing.reference.round_p50_ms, timing.candidate.round_p50_ms, speed_rule(config))
     tonight = timing.reference.stages.total.p50_ms
     change, changed = device_change(_earlier(history, case), tonight, config.gates.device_change)
     return replace(case, speed=speed, device_change=change, device_changed=changed)
+
+
+def _invalid(reference: Sequence[str], candidate: Sequence[str]) -> str:
+    """Why a timing doesn't count, each bundle's reasons beside its name; empty: it does."""
+    if reference == candidate:
+        return "; ".join(candidate)
+    named = (("the reference's", reference), ("tonight's", candidate))
+    return "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in named if reasons)
 
 
 def _earlier(history: History, case: Case) -> list[float]:

@@ -198,3 +198,14 @@ def test_answers_of_an_earlier_night_are_not_the_last_ones(tmp_path: Path) -> No
     assert "Night 5: no cell is recorded yet" in page
     assert "2 of 2 cells have nothing of this night" in page
     assert page.count("▼ worse night 4") == 4
+
+
+def test_nights_outside_a_repository(tmp_path: Path) -> None:
+    """The page of differences says so in whole words."""
+    path = tmp_path / "history.sqlite"
+    write_history(path, nights=1, cells=cells(1))
+    with History.open(path) as history:
+        with history.writing():
+            history.add_end(history.nights()[0].model_copy(update={"source": Source()}))
+        write_dashboard(history, tmp_path / "site")
+    assert '"commit":"no repository"' in (tmp_path / "site/runs.js").read_text(encoding="utf-8")

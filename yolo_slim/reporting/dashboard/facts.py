@@ -46,7 +46,9 @@ def all_runs(history: History, board: Board) -> JsonObject:
     nights = {
         night.number: {
             "at": night.started_at[:16].replace("T", " "),
-            "commit": (night.source.commit or "no repository")[:10] + ("+" if night.source.dirty else ""),
+            "commit": f"{night.source.commit[:10]}{'+' if night.source.dirty else ''}"
+            if night.source.commit
+            else "no repository",
             "subject": night.source.subject or "",
         }
         for night in board.nights

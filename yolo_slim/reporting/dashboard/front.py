@@ -13,6 +13,9 @@ from yolo_slim.reporting.charts.style import SERIES, SIGNS, SYMBOLS, Series, Sym
 from yolo_slim.reporting.dashboard.board import Board, CellHistory
 from yolo_slim.reporting.dashboard.trends import tip
 
+ONE_VALUE = 0.02
+"""Half of the axis of mAP50-95 where all cells have the same."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -65,10 +68,14 @@ def _front(board: Board, places: Sequence[Place]) -> Markup:
         "mAP50-95 against frames per second of every cell in its last night; the table of cells has the figures",
         x="frames per second, end to end (FPS)", y="mAP50-95", height=440,
     )  # fmt: skip
+    values = [place.map50_95 for place in places]
+    if min(values) == max(values):
+        # An axis of the library's own around one value reaches below zero.
+        chart.show(y=(values[0] - ONE_VALUE, values[0] + ONE_VALUE))
     inks = dict(zip(board.devices, cycle(SERIES), strict=False))
     for target, ink in inks.items():
         own = [place for place in places if place.history.cell.target == target]
-        front = pareto([(place.fps, place.map50_95) for place in own])
+        front = pareto([(place.fps, place.map50_95) for place in own if place.valid])
         if len(front) > 1:
             chart.line(Series(name=f"{target}: Pareto front", ink=ink, symbol="line"), *zip(*front, strict=True),
                        dash="dashed", width=1.4)  # fmt: skip

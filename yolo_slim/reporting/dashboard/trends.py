@@ -180,15 +180,21 @@ def _latency(board: Board, runs: Sequence[Run]) -> Markup | None:
     chart.line(bundle, times, values, width=1.4)
     tips = [f"{_when(board, run)}\n{_milliseconds(speed)}" for run, _, speed in found]
     chart.points(bundle, times, values, tips, size=4)
-    timed = [(time, speed.reference_p50_ms) for _, time, speed in found if speed.reference_p50_ms is not None]
+    timed = [(time, speed.reference_p50_ms) for _, time, speed in found if speed.reference_p50_ms]
     if timed:
-        chart.line(Series(name="reference, p50", ink="control", symbol="line"), *zip(*timed, strict=True), width=1.4)
+        reference = Series(name="reference, p50", ink="control", symbol="line")
+        chart.line(reference, *zip(*timed, strict=True), width=1.4)
+        # A single night is a point, and no line.
+        tips = [f"{_when(board, run)}\n{_milliseconds(speed)}" for run, _, speed in found if speed.reference_p50_ms]
+        chart.points(reference, *zip(*timed, strict=True), tips, size=4)
     return chart.markup()
 
 
 def _milliseconds(speed: Speed) -> str:
     beside = "" if speed.reference_p50_ms is None else f", reference {speed.reference_p50_ms:.2f} ms"
-    return f"p50 {speed.p50_ms:.2f} ms{beside}"
+    return "\n".join(
+        [f"p50 {speed.p50_ms:.2f} ms{beside}", *(f"doesn't count: {reason}" for reason in speed.invalid_reasons)]
+    )
 
 
 def _classes(board: Board, runs: Sequence[Run]) -> Markup | None:
