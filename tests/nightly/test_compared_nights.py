@@ -82,6 +82,26 @@ def test_bisect_finds_the_device(matrix: Path, device: NightDevice) -> None:
     assert "so the device moved: python: 3.11 -> 3.12" in out
 
 
+def test_bisect_of_equal_nights(matrix: Path, device: NightDevice) -> None:
+    """One bundle in both nights and nothing else that differs: nothing is said to have moved."""
+    run_night(matrix, device)
+    run_night(matrix, device)
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "the same bundle, and nothing that is recorded of the device differs" in out
+
+
+def test_bisect_on_a_throttled_device(matrix: Path, device: NightDevice) -> None:
+    """Timings that don't count show nothing of a bundle."""
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    run_night(matrix, device)
+    device.slower, device.reasons = {"second weights": 1.5}, ("throttled during the run",)
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "unknown: the timing doesn't count: throttled during the run" in out
+
+
 def test_bisect_without_a_bundle(matrix: Path, device: NightDevice) -> None:
     """A bundle that is gone can't be measured again, and that is said."""
     run_night(matrix, device)

@@ -32,21 +32,37 @@ class Finding:
     difference: Difference
     speed: Compared
     accuracy: Compared
+    invalid_reasons: tuple[str, ...] = ()
+    """Why the timing doesn't count; empty: it does."""
 
     @property
     def is_of_bundle(self) -> bool:
         """Whether the bundles themselves differ beyond noise."""
         changed: tuple[Answer, ...] = ("worse", "better")
-        return self.speed.answer in changed or self.accuracy.answer in changed
+        is_faster_or_slower = self.speed.answer in changed and not self.invalid_reasons
+        return is_faster_or_slower or self.accuracy.answer in changed
+
+    @property
+    def is_one_bundle(self) -> bool:
+        """Whether both nights have the same bundle: then it can't have moved."""
+        before, after = self.difference.before.digests, self.difference.after.digests
+        return before is not None and after is not None and before.bundle == after.bundle
 
     @property
     def conclusion(self) -> str:
         """One sentence: what moved the cell."""
         moved, before, after = self.difference.moved, self.difference.before, self.difference.after
         made = [*moved.weights, *moved.settings]
+        if self.is_one_bundle:
+            what = "; ".join(moved.environment)
+            return "both nights have the same bundle, " + (
+                f"so the device moved: {what}" if what else "and nothing that is recorded of the device differs"
+            )
         if self.is_of_bundle:
             what = "; ".join(made) or "the code that made it (compare the commits of both nights)"
             return f"the bundle moved, and differs now too: {what}"
+        if self.invalid_reasons:
+            return f"unknown: the timing doesn't count: {'; '.join(self.invalid_reasons)}"
         if self.speed.answer == self.accuracy.answer == "same":
             what = (
                 "; ".join(moved.environment)
@@ -104,7 +120,8 @@ def _measured(matrix: Matrix, plan: Plan, difference: Difference, progress: Prog
         one.model_copy(update={"answer": answer})
         for one, answer in zip(found, answers(found, config.gates.false_alarms), strict=True)
     )
-    return Finding(difference=difference, speed=speed, accuracy=accuracy)
+    reasons = dict.fromkeys((*timing.reference.invalid_reasons, *timing.candidate.invalid_reasons))
+    return Finding(difference=difference, speed=speed, accuracy=accuracy, invalid_reasons=tuple(reasons))
 
 
 def _bundle(matrix: Matrix, run: Run) -> Path:
