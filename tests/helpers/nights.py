@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -139,6 +140,12 @@ def run_night(matrix: Path, device: NightDevice, *more: str) -> tuple[int, str, 
     """Run a night through the command line: exit code, output, errors."""
     with fake_nights(device):
         return run_cli("nightly", str(matrix), *more)
+
+
+def git(folder: Path, *words: str) -> None:
+    """Run git in a repository, without anybody's settings."""
+    settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *settings, *words], check=True, capture_output=True)
 
 
 def history_of(matrix: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.cli import run_cli
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.history import exchange, schema, store
 from yolo_slim.history.rows import Cell, Judgement, Night, Run, Source
@@ -334,8 +335,16 @@ def test_database_of_another_program(path: Path) -> None:
 
 def test_damaged_part_of_a_run(path: Path) -> None:
     """Bytes that changed on the disk are named as such: SQLite itself doesn't notice them."""
-    with filled(path) as history:
-        with history.writing():
-            history._execute("UPDATE blob SET content = ?", b"damaged")
-        with pytest.raises(SlimError, match="damaged"):
-            history.payload("run of night", "timing")
+    filled(path).close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE blob SET content = ?", [b"damaged"])
+    connection.close()
+    with History.open(path) as history, pytest.raises(SlimError, match="damaged"):
+        history.payload("run of night", "timing")
+
+
+def test_import_of_a_missing_file(path: Path) -> None:
+    """It is refused, and no empty history is left."""
+    code, _, err = run_cli("nightly", "import", str(path.with_name("none.jsonl")), "--history", str(path))
+    assert (code, "File not found" in err, path.exists()) == (2, True, False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.helpers.cli import run_cli
 from tests.helpers.nights import (
     NightDevice,
     fake_nights,
+    git,
     history_of,
     new_weights,
     run_night,
@@ -24,12 +24,6 @@ from tests.helpers.nights import (
     write_matrix,
 )
 from yolo_slim.history.store import History
-
-
-def git(folder: Path, *words: str) -> None:
-    """Run git in a repository, without anybody's settings."""
-    settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(folder), *settings, *words], check=True, capture_output=True)
 
 
 def test_against_a_branch(matrix: Path, device: NightDevice) -> None:

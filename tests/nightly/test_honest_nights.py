@@ -12,6 +12,7 @@ from tests.helpers.cli import run_cli
 from tests.helpers.nights import (
     IMAGES,
     NightDevice,
+    git,
     history_of,
     new_weights,
     run_night,
@@ -19,7 +20,6 @@ from tests.helpers.nights import (
     statuses,
     write_matrix,
 )
-from tests.nightly.test_compared_nights import git
 from yolo_slim.history.store import History
 from yolo_slim.nightly.source import source_of
 

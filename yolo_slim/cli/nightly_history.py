@@ -119,13 +119,17 @@ def export(out: Path, history: Path) -> None:
 
 
 @nightly.command("import")
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", metavar="FILE", type=PATH)
 @history_option
 def import_(source: Path, history: Path) -> None:
     """Add an exported history (JSON lines) to this one; what is there already isn't added twice."""
+    from yolo_slim.errors import SlimError
     from yolo_slim.history import exchange
     from yolo_slim.history.store import History
 
+    # Before an empty history is made.
+    if not source.is_file():
+        raise SlimError(f"File not found: {source}", remedy="Make one: yolo-slim nightly export FILE")
     with History.open(history, create=True) as opened:
         added = exchange.read_in(opened, source)
     click.echo(f"added: {added['night']} nights, {added['run']} runs, {added['baseline']} baselines")

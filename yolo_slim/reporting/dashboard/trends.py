@@ -183,10 +183,11 @@ def _latency(board: Board, runs: Sequence[Run]) -> Markup | None:
     timed = [(time, speed.reference_p50_ms) for _, time, speed in found if speed.reference_p50_ms]
     if timed:
         reference = Series(name="reference, p50", ink="control", symbol="line")
-        chart.line(reference, *zip(*timed, strict=True), width=1.4)
+        when, medians = zip(*timed, strict=True)
+        chart.line(reference, when, medians, width=1.4)
         # A single night is a point, and no line.
         tips = [f"{_when(board, run)}\n{_milliseconds(speed)}" for run, _, speed in found if speed.reference_p50_ms]
-        chart.points(reference, *zip(*timed, strict=True), tips, size=4)
+        chart.points(reference, when, medians, tips, size=4)
     return chart.markup()
 
 
