@@ -58,6 +58,14 @@ def add(
     click.echo(f"{name}: {entry.address(name).typed}, target {entry.target}. Use it: {used}")
 
 
+def _emulated() -> str:
+    """Which emulated boards there are, and whether they are prepared."""
+    from yolo_slim.devices.emulated.processors import PROCESSORS
+    from yolo_slim.devices.emulated.root import find_root
+
+    return ", ".join(PROCESSORS) + ("" if find_root() else " (not prepared: yolo-slim device prepare)")
+
+
 @device.command("list")
 @as_json
 def list_devices(as_json: bool) -> None:
@@ -68,6 +76,7 @@ def list_devices(as_json: bool) -> None:
     values = {name: entry.model_dump(exclude_defaults=True) for name, entry in known.items()}
     rows = [(name, f"{entry.target:<18} {entry.address(name).typed}") for name, entry in known.items()]
     text = in_columns(rows) if rows else "You have none. Add one: yolo-slim device add NAME HOST --target rpi5"
+    text += f"\nEmulated: {_emulated()}"
     answer(values, as_json=as_json, text=text)
 
 

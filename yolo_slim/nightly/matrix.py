@@ -98,7 +98,7 @@ def load(path: Path) -> Matrix:
         raise SlimError(
             f"{path}: {len(problems)} {'value is' if len(problems) == 1 else 'values are'} not valid.",
             culprits=problems,
-            remedy="Correct them and run the command again; docs/nightly.md lists every key.",
+            remedy="Correct them and run the command again; docs/configuration.md lists every key.",
         )
     axes: dict[str, Iterable[str]] = {
         "model": config.models,

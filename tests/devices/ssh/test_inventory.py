@@ -33,7 +33,9 @@ def test_add_list_remove(home: Path) -> None:
     found = inventory.address_of("kitchen")
     assert (found.host, found.user, found.port, found.folder) == ("10.0.0.7", "pi", 2222, "/data/it's")
     assert json.loads(run_cli("device", "list", "--json")[1])["kitchen"]["target"] == "rpi5"
-    assert run_cli("device", "list")[1] == "kitchen  rpi5               -p 2222 pi@10.0.0.7\n"
+    listed = run_cli("device", "list")[1].splitlines()
+    assert listed[0] == "kitchen  rpi5               -p 2222 pi@10.0.0.7"
+    assert listed[1].startswith("Emulated: rpi4-emulated, rpi5-emulated")
     assert run_cli("device", "remove", "kitchen")[0] == 0
     assert "You have none" in run_cli("device", "list")[1]
     assert inventory.inventory_path() == home / ".config/yolo_slim/devices.yaml"

@@ -79,7 +79,7 @@ def test_no_such_name() -> None:
     address = Address(name="pi", host="raspberrypi.local")
     found = explain(socket.gaierror(-2, "Name or service not known"), address, lambda: False)
     assert found is not None
-    assert "no device called raspberrypi.local" in found.fact
+    assert "no machine is called raspberrypi.local" in found.fact
     assert "mDNS" in found.remedy
 
 

@@ -59,8 +59,9 @@ def _of_system(error: Exception, address: Address) -> SlimError | None:
     if isinstance(error, socket.gaierror):
         local = " Names that end in .local need mDNS on both machines." if address.host.endswith(".local") else ""
         return MachineError(
-            f"There is no device called {address.host}.",
-            remedy=f"Check the name, or give its number (on the device: hostname -I).{local}",
+            f"{address.name}: no machine is called {address.host} in this network.",
+            remedy=f"Check the name (`yolo-slim device list` shows yours), or give its IP address "
+            f"(on the device: hostname -I).{local}",
         )
     if isinstance(error, ConnectionRefusedError):
         return MachineError(

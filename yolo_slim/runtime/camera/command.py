@@ -97,6 +97,7 @@ def _run(args: argparse.Namespace, detectors: Mapping[str, Detector], stack: Exi
         about = one.bundle.spec
         say(f"{name}: {about.name}, {about.runtime} {about.precision}, threads {one.threads}")
     spec = parse_source(args.source, _source_options(args, detectors["slim"].bundle.folder))
+    say(f"source: {spec.name}")
     outputs = make_outputs(args, spec.name, names, say, stack)
     settings = LiveSettings(
         conf=args.conf, classes=class_ids(args.classes, names, "--classes") if args.classes else None,
