@@ -16,7 +16,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.runtime import selfcheck
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector
-from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare, make_selfcheck
+from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare, make_selfcheck, max_score_difference
 from yolo_slim.runtime.sources import read_image
 
 
@@ -165,3 +165,13 @@ def test_detections_near_the_threshold_may_come_and_go() -> None:
     assert not compare("1.png", faint, nothing, conf=0.25).problems
     assert not compare("1.png", nothing, faint, conf=0.25).problems
     assert compare("1.png", faint, nothing, conf=0.1).problems
+
+
+@pytest.mark.parametrize(
+    ("precision", "difference", "differs"), [("fp32", 0.07, True), ("int8", 0.07, False), ("int8", 0.11, True)]
+)
+def test_int8_scores_may_differ_more(precision: str, difference: float, differs: bool) -> None:
+    """Processors round an int8 graph in different ways."""
+    found = replace(SEEN, scores=SEEN.scores - np.float32(difference))
+    most = max_score_difference(precision)
+    assert bool(compare("1.png", SEEN, found, conf=0.25, most=most).problems) is differs

@@ -13,7 +13,7 @@ from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.reporting.facts import verdict_text
 from yolo_slim.reporting.html import render
 from yolo_slim.reporting.text import summary
-from yolo_slim.verdict.emulated import emulated_gates, emulation_note, proof
+from yolo_slim.verdict.emulated import emulated_gates, emulation_note, failed_builds, proof
 from yolo_slim.verdict.gates import verdict
 from yolo_slim.verdict.result import Result
 
@@ -44,6 +44,14 @@ def test_gate_of_every_slim_build(changes: dict[str, Any], expected: str) -> Non
     assert bool(gate.reason) == (expected != "pass")
     assert verdict([gate], proven=True).status == expected
     assert emulated_gates(None) == []
+
+
+def test_a_loser_spoils_no_verdict() -> None:
+    """A failed build is named, so that it can't win, and has no gate where another one won."""
+    failed = emulated(status="fail", problems=("the bundle's self-check failed",))
+    assert failed_builds(failed) == [WINNER.build]
+    assert emulated_gates(failed, [WINNER.build]) == []
+    assert failed_builds(emulated()) == failed_builds(None) == []
 
 
 def test_what_is_missing_is_said() -> None:

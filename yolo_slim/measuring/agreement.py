@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from yolo_slim.runtime.decode import VAL, Detections
-from yolo_slim.runtime.selfcheck import MAX_SCORE_DIFFERENCE, MIN_IOU, box_iou
+from yolo_slim.runtime.selfcheck import MIN_IOU, box_iou, max_score_difference
 
 SAME_OBJECT = 0.5
 """IoU from which on two boxes of a class are of one object."""
-MAX_INT8_SCORE_DIFFERENCE = 0.1
-"""ONNX Runtime computes an int8 graph in integers on Arm, and partly in floats on x86: quickstart, 320 px: .049."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class Agreement:
 
     def problems(self, precision: str) -> list[str]:
         """What is outside the tolerances of a precision; empty: the machines agree."""
-        most = MAX_INT8_SCORE_DIFFERENCE if precision == "int8" else MAX_SCORE_DIFFERENCE
+        most = max_score_difference(precision)
         found = [f"only one side has: {text}" for text in self.unmatched]
         # Not `>` and `<`: NaN must not agree.
         if self.largest_score_difference is not None and not self.largest_score_difference <= most:

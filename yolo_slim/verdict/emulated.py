@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.emulated.processors import PROCESSORS, processor_for
 from yolo_slim.devices.emulated.root import PREPARE
@@ -12,12 +15,18 @@ EMULATED_GATE = "emulated:"
 """Beginning of the gate's name; the build follows."""
 
 
-def emulated_gates(emulated: Emulated | None) -> list[Gate]:
-    """Judge every slim bundle that was emulated, also those that didn't win: a crash or another answer is a fault.
+def failed_builds(emulated: Emulated | None) -> list[BuildName]:
+    """The slim builds that crashed there or found something else."""
+    return [one.key.build for one in emulated.builds if one.key.is_slim and one.status == "fail"] if emulated else []
+
+
+def emulated_gates(emulated: Emulated | None, others: Collection[BuildName] = ()) -> list[Gate]:
+    """Judge the slim bundles that were emulated, except those of ``others``: builds that didn't win.
 
     The control's bundle isn't judged. It shows whether a fault is the device's or the slim model's.
     """
-    return [_gate(build) for build in emulated.builds if build.key.is_slim] if emulated else []
+    slim = [one for one in emulated.builds if one.key.is_slim] if emulated else []
+    return [_gate(one) for one in slim if one.key.build not in others]
 
 
 def _gate(build: EmulatedBuild) -> Gate:

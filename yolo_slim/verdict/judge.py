@@ -15,7 +15,7 @@ from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.rounds import ratios
 from yolo_slim.verdict import gates
 from yolo_slim.verdict.control import classes_gate, control_gate
-from yolo_slim.verdict.emulated import emulated_gates, emulation_note
+from yolo_slim.verdict.emulated import emulated_gates, emulation_note, failed_builds
 from yolo_slim.verdict.remarks import remarks
 from yolo_slim.verdict.result import Build, ClassAccuracy, Rung, SpeedUp, Verdict
 
@@ -56,6 +56,8 @@ def judge(
     ladder = judged_ladder(measured.ladder, profile.rungs)
     builds = tuple(_build(build) for build in measured.builds)
     failed = [rung.build for rung in ladder if rung.status == "fail" and rung.build]
+    # Such a bundle crashes or answers otherwise on the board: it can't win.
+    failed += failed_builds(emulated)
     control, budget = ladder[0].map50_95, profile.budget
     winner = gates.winner(
         builds, control=control, max_drop=budget.max_map50_95_drop, on_target=on_target, failed=failed
@@ -64,7 +66,7 @@ def judge(
     missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
     largest = max([budget.max_map50_95_drop, *(rung.budget for rung in ladder if rung.budget is not None)])
     found = [control_gate(control, largest), classes_gate(unscored), *gates.rung_gates(ladder, _others(builds, winner))]
-    found += emulated_gates(emulated)
+    found += emulated_gates(emulated, _others(builds, winner))
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"
     return Judgement(
@@ -76,6 +78,7 @@ def judge(
         notes=(
             *([] if on_target else [unproven]),
             *emulation_note(emulated, profile, on_target=on_target, device_name=device_name),
+            *(f"{build} can't win: it failed on the emulated processor" for build in failed_builds(emulated)),
             *remarks(measured, ladder, bad_layer),
         ),
     )

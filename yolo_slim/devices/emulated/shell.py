@@ -96,9 +96,11 @@ class EmulatedShell:
         command = [*self.root.command(self.processor), "-m", "yolo_slim.runtime", *arguments]
         environment = {**GUEST, "PYTHONPATH": str(code), "TMPDIR": self._place.name}
         try:
+            # Not in the caller's folder: Python would take a yolo_slim that lies there before the wheel's.
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=False, timeout=self.timeout_s
-            )
+                command, cwd=self._place.name, env=environment,
+                capture_output=True, text=True, check=False, timeout=self.timeout_s,
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise self._stuck(arguments) from None
         if done.returncode not in allowed:
