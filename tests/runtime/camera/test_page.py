@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -171,21 +172,26 @@ def test_page_says_what_is_wrong(camera: SceneCamera) -> None:
     """A lost source with its reason, an old picture in grey with its age, a server that is gone and comes again."""
     settings = ServerSettings(port=0, callbacks=camera.callbacks())
 
-    async def work(browser: Chromium) -> None:
+    async def work(browser: Chromium) -> list[str]:
         running = serve(camera.hub, settings)
         tab = await opened(browser, running)
+        is_old, state = "document.querySelector('.screen').classList.contains('old')", "$('state').textContent"
+        said = [await tab.run(state)]
         camera.reason, camera.state = "the cable is out", "lost"
-        await tab.until("$('state').textContent === 'lost: the cable is out'")
-        await tab.until("/ s old$/.test(document.querySelector('.age').textContent)")
-        await tab.until("document.querySelector('.screen').classList.contains('old')")
+        await tab.until(f"{state}.startsWith('lost') && {is_old}")
+        said += [await tab.run(state), await tab.run("document.querySelector('.age').textContent")]
         camera.reason, camera.state = "", "live"
-        await tab.until("!document.querySelector('.screen').classList.contains('old')")
+        await tab.until(f"!{is_old}")
         running.stop()
-        await tab.until("$('state').textContent.startsWith('not connected')")
+        await tab.until(f"{state}.startsWith('not connected')")
         with serve(camera.hub, ServerSettings(port=running.door.port, callbacks=camera.callbacks())):
-            await tab.until("$('state').textContent === 'live'")
+            await tab.until(f"{state} === 'live'")
+            said.append(await tab.run(state))
+        return said
 
-    in_browser(work)
+    before, lost, age, after = in_browser(work)
+    assert (before, lost, after) == ("live", "lost: the cable is out", "live")
+    assert re.search(r"\d s old$", age)
 
 
 def test_three_viewers_cost_one_encoding(served: Serve, camera: SceneCamera) -> None:

@@ -151,3 +151,4 @@ def test_watch_thread(running: Reloading, own_bundle: Path, journal: Journal) ->
     replace(own_bundle, name="newer")
     until(lambda: looked(running, times=0) == "newer")
     watch.stop()
+    assert journal.totals().reloaded == 1
