@@ -16,15 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from statistics import median
 
 from yolo_slim.bundle import read_spec
-from yolo_slim.child_process import own_environment
+from yolo_slim.child_process import busy_processes, own_environment
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.files import JsonObject, write_json
@@ -83,19 +81,6 @@ class Turn:
     """Cores that all other processes used, the competing one included."""
 
 
-@contextmanager
-def competitors(count: int) -> Iterator[None]:
-    """Keep one core busy with so many processes."""
-    code = f"import os; os.sched_setaffinity(0, {{{max(own_cores())}}})\nwhile True: pass"
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
 def run_turn(count: int, shield: bool, arguments: list[str]) -> int:
     """Run one command of the device beside so many busy processes, in this process."""
     if shield and count:
@@ -103,7 +88,7 @@ def run_turn(count: int, shield: bool, arguments: list[str]) -> int:
         Path("/proc/self/autogroup").write_text("-20", encoding="utf-8")
     elif shield:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    with competitors(count):
+    with busy_processes(count, core=max(own_cores())):
         return device_command(arguments)
 
 

@@ -21,7 +21,7 @@ from datetime import date
 from itertools import permutations
 from pathlib import Path
 
-from yolo_slim.child_process import own_environment
+from yolo_slim.child_process import busy_processes, own_environment
 from yolo_slim.example_bundle import example_bundle
 from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import cores, device_model, own_cores
@@ -58,19 +58,6 @@ DISTURBED = (
 
 
 @contextmanager
-def competitors(count: int, nice: int) -> Iterator[None]:
-    """Keep one core busy with so many processes."""
-    code = f"import os; os.nice({nice}); os.sched_setaffinity(0, {{{max(own_cores())}}})\nwhile True: pass"
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
-@contextmanager
 def quota(is_wanted: bool) -> Iterator[None]:
     """Put this process into a group that may use :data:`QUOTA_US` of every :data:`PERIOD_US` microseconds."""
     if not is_wanted:
@@ -96,7 +83,7 @@ def run_case(case: Case, shield: bool, arguments: list[str]) -> int:
         Path("/proc/self/autogroup").write_text("-20", encoding="utf-8")
     elif shield:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    with quota(case.has_quota), competitors(case.busy, case.nice):
+    with quota(case.has_quota), busy_processes(case.busy, core=max(own_cores()), nice=case.nice):
         return device_command(arguments)
 
 

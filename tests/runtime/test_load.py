@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ import pytest
 from tests.helpers.results import BUSY, QUIET
 from tests.helpers.tiny_detector import scene
 from yolo_slim import machine
+from yolo_slim.child_process import busy_processes
 from yolo_slim.machine import own_cores
 from yolo_slim.runtime import bench as timing
 from yolo_slim.runtime.bench import BenchResult, bench, repeated
@@ -191,19 +188,6 @@ def test_a_disturbed_timing_is_repeated(
     assert pauses == [timing.PAUSE_S] * (timings - 1)
 
 
-@contextmanager
-def competitors(count: int) -> Iterator[None]:
-    """Keep so many processes busy on every core."""
-    code = "while True: pass"
-    running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count * len(own_cores()))]
-    try:
-        yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
 def measured(seconds: float) -> Load:
     """Work on one core for a while."""
     begin, end = start(with_reference=False), time.perf_counter() + seconds
@@ -216,7 +200,7 @@ def measured(seconds: float) -> Load:
 def test_real_competitors_are_seen() -> None:
     """Two busy processes a core are noticed, and most of the cores is theirs."""
     found: Any = None
-    with competitors(2):
+    with busy_processes(2 * len(own_cores())):
         for _ in range(5):  # on a crowded machine they may start late
             found = measured(0.6)
             if found.other_cores is None or found.other_cores > 0.5 * found.cores:
