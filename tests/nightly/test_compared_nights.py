@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helpers.cli import run_cli
 from tests.helpers.nights import (
@@ -46,6 +47,20 @@ def test_against_a_branch(matrix: Path, device: NightDevice) -> None:
         assert {one.night for one in history.baselines()} == {1}
     code, _, err = run_night(matrix, device, "--against", "mian")
     assert (code, "nights of: main" in err) == (2, True)
+
+
+def test_a_cell_that_is_new_on_a_branch(matrix: Path, device: NightDevice) -> None:
+    """It has nothing to be compared with and is told so; the other cells are compared."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    git(matrix.parent, "init", "-q", "-b", "main")
+    git(matrix.parent, "add", "best.pt")
+    git(matrix.parent, "commit", "-q", "-m", "first weights")
+    run_night(matrix, device)
+    data = yaml.safe_load(matrix.read_text())["data"]["d"]
+    write_matrix(matrix.parent, data, settings={"s": {"imgsz": 64}, "t": {"imgsz": 96}})
+    run_night(matrix, device, "--against", "main")
+    assert sorted(statuses(matrix, 2)) == ["first", "first", "same", "same"]
 
 
 def bisect(matrix: Path, device: NightDevice) -> tuple[int, str, str]:

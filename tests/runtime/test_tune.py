@@ -30,6 +30,8 @@ class Machine:
     def __init__(self, milliseconds: Milliseconds, wrong: str = "", busy_after: int = 10**6) -> None:
         self.milliseconds, self.wrong, self.busy_after = milliseconds, wrong, busy_after
         self.timed: list[str] = []
+        self.crashes = False
+        """The wrong setting's self-check ends with an error."""
 
     def time_once(self, setting: Setting) -> Timed:
         """Take as long as the test says; busy after so many timings."""
@@ -39,6 +41,8 @@ class Machine:
 
     def is_right(self, setting: Setting) -> bool:
         """Pass, but for one setting."""
+        if self.crashes and str(setting) == self.wrong:
+            raise SlimError("The bundle failed.", remedy="Look at it.")
         return str(setting) != self.wrong
 
     def tune(self, threads: int = 2, most: int = 4) -> Report:
@@ -116,9 +120,12 @@ def test_both_orders_are_timed() -> None:
     ]  # fmt: skip
 
 
-def test_wrong_detections_are_not_faster() -> None:
-    """A setting that fails the self-check isn't taken, however fast; the next one is asked."""
-    found = Machine(by_threads({1: 30.0, 2: 20.0, 3: 12.0, 4: 16.0}), wrong="3 threads").tune()
+@pytest.mark.parametrize("crashes", [False, True])
+def test_wrong_detections_are_not_faster(crashes: bool) -> None:
+    """A setting whose self-check fails, or ends with an error, isn't taken, however fast; the next one is asked."""
+    machine = Machine(by_threads({1: 30.0, 2: 20.0, 3: 12.0, 4: 16.0}), wrong="3 threads")
+    machine.crashes = crashes
+    found = machine.tune()
     assert found.best.threads == 4
     assert {trial.note for trial in found.trials if trial.setting == "3 threads"} == {
         "its detections aren't those of the workstation"

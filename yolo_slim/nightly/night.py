@@ -18,7 +18,7 @@ from yolo_slim.nightly import chain, devices
 from yolo_slim.nightly.bundles import KeptBundles
 from yolo_slim.nightly.cells import Cells, Work, attempt
 from yolo_slim.nightly.matrix import Matrix, Plan
-from yolo_slim.nightly.references import reference_run
+from yolo_slim.nightly.references import require_a_reference
 from yolo_slim.nightly.request import NightRequest
 from yolo_slim.nightly.source import source_of
 from yolo_slim.progress import Progress, Silent
@@ -85,8 +85,7 @@ def _begin(request: NightRequest, history: History, progress: Progress) -> Night
     """Resume the last night if it was interrupted, else begin the next one."""
     kind, nights = TRIAL if request.against else NIGHT, history.nights()
     if request.against:
-        for cell in request.matrix.cells:
-            reference_run(history, cell.name, request.against)
+        require_a_reference(history, [cell.name for cell in request.matrix.cells], request.against)
     source, digest = source_of(request.matrix.folder), request.digest
     if nights and not request.is_new and _is_resumable(nights[-1], kind, digest, source):
         recorded = len(history.runs(night=nights[-1].number))

@@ -190,13 +190,20 @@ class Tuner:
                 raise
             return Timed(p50_ms=float("inf"))
 
+    def _detects(self, rival: Setting) -> bool:
+        """Whether the self-check passes with a rival; one that can't run it doesn't."""
+        try:
+            return self.is_right(rival)
+        except SlimError:
+            return False
+
     def _judged(self, best: Setting, rival: Setting, ratios: Sequence[float], *, is_wanted: bool) -> Trial:
         """Whether the rounds and the self-check say that a rival is better."""
         is_faster = len(ratios) == ROUNDS and min(ratios) > 1.0 and float(np.median(ratios)) >= MIN_GAIN
         note = ""
         if is_faster and not is_wanted:
             note = "another one was faster still"
-        elif is_faster and not self.is_right(rival):
+        elif is_faster and not self._detects(rival):
             note = "its detections aren't those of the workstation"
         return Trial(
             setting=str(rival),

@@ -117,10 +117,17 @@ def _write_data(folder: Path, file: str, name: str, value: object) -> None:
     (folder / file).write_text(f"window.{name}={text};\n", encoding="utf-8")
 
 
+JUDGED = ("worse", "same", "better")
+"""Answers that compare a cell with its baseline."""
+
+
 def _headline(tonight: Sequence[CellRow]) -> str:
     """What the last night says of the cells that it has."""
-    worse = sum(row.status == "worse" for row in tonight)
-    return f"{worse} of {len(tonight)} cells worse" if tonight else "no cell is recorded yet"
+    if not tonight:
+        return "no cell is recorded yet"
+    worse, judged = (sum(row.status in chosen for row in tonight) for chosen in (("worse",), JUDGED))
+    silent = len(tonight) - judged
+    return f"{worse} of {len(tonight)} cells worse" + (f", {silent} without an answer" if silent else "")
 
 
 def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
