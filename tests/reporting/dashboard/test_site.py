@@ -37,6 +37,14 @@ def test_first_page_names_what_became_worse(written: Written) -> None:
         assert f"{one.cell.name} ▼ worse {one.last.judgement.reason}" in text_of(page)
 
 
+def test_cells_that_were_not_compared_are_counted(tmp_path: Path) -> None:
+    """A first night has no baselines: none of its cells is worse, and none was compared."""
+    write_history(tmp_path / "history.sqlite", nights=1, cells=cells(2))
+    with History.open(tmp_path / "history.sqlite") as history:
+        write_dashboard(history, tmp_path / "site")
+    assert "0 of 2 cells worse, 2 not compared" in (tmp_path / "site" / "index.html").read_text()
+
+
 def test_every_link_leads_to_a_file_of_the_folder(written: Written) -> None:
     """Nothing is fetched from elsewhere, and no page is missing."""
     pages = [*written.folder.glob("*.html")]

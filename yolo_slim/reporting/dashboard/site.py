@@ -127,7 +127,7 @@ def _headline(tonight: Sequence[CellRow]) -> str:
         return "no cell is recorded yet"
     worse, judged = (sum(row.status in chosen for row in tonight) for chosen in (("worse",), JUDGED))
     silent = len(tonight) - judged
-    return f"{worse} of {len(tonight)} cells worse" + (f", {silent} without an answer" if silent else "")
+    return f"{worse} of {len(tonight)} cells worse" + (f", {silent} not compared" if silent else "")
 
 
 def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
