@@ -115,6 +115,25 @@ def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -
     assert "Not a bundle" in err
 
 
+def test_show_of_a_folder_of_runs(tmp_path: Path) -> None:
+    """Every run has its verdict, or what of it is finished; anything else in the folder is left out."""
+    for name in ("done", "going", "damaged"):
+        (tmp_path / name / "validate").mkdir(parents=True)
+        (tmp_path / name / "folder.json").write_text("{}")
+    complete_result().save(tmp_path / "done" / "validate" / "result.json")
+    (tmp_path / "damaged" / "validate" / "result.json").write_text("{")
+    (tmp_path / "going" / "prune").mkdir()
+    (tmp_path / "going" / "prune" / "manifest.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+    found = json.loads(run_cli("show", str(tmp_path), "--json")[1])
+    assert found == {
+        "damaged": "its result.json is damaged",
+        "done": complete_result().verdict.status,
+        "going": "not finished; finished stages: prune",
+    }
+    assert "finished stages" in run_cli("show", str(tmp_path / "going"))[1]
+
+
 def test_show_says_when_a_run_went_on(tmp_path: Path) -> None:
     """A result whose run began again says which stages are unfinished; one of a finished run says nothing."""
     for stage in ("prune", "recover", "validate"):

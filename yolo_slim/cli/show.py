@@ -10,6 +10,7 @@ from yolo_slim.cli.answer import answer, as_yaml, in_columns
 from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import PATH, as_json, complete_target
 from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
 from yolo_slim.workspace.folder import FOLDER_JSON, STAGES
 from yolo_slim.workspace.job import MANIFEST
 
@@ -18,7 +19,9 @@ from yolo_slim.workspace.job import MANIFEST
 @click.argument("path", type=PATH)
 @as_json
 def show(path: Path, as_json: bool) -> None:
-    """Show the result of a run, a result.json, a bundle, or the size and widths of a checkpoint (.pt)."""
+    """Show the result of a run, a result.json, a bundle, the size and widths of a checkpoint (.pt), or all runs of a
+    folder.
+    """
     if not path.exists():
         raise SlimError(
             f"File not found: {path}", remedy="Give a run's folder, a result.json, a bundle or a checkpoint."
@@ -38,10 +41,29 @@ def show(path: Path, as_json: bool) -> None:
             f"{path} was made by an earlier version of yolo_slim.", remedy="Show its result.json, or a bundle."
         )
     elif (path / FOLDER_JSON).is_file():
-        finished = sorted(str(p.parent.relative_to(path)) for p in path.rglob("manifest.json"))
-        answer({"run": path, "finished stages": ", ".join(finished) or "none yet"}, as_json=as_json)
+        answer({"run": path, "finished stages": _finished(path)}, as_json=as_json)
+    elif runs := sorted(one.parent for one in path.glob(f"*/{FOLDER_JSON}")):
+        known = {run.name: _state(run) for run in runs}
+        answer(known, as_json=as_json, text=in_columns(known.items()))
     else:
         _show_bundle(path, as_json=as_json)
+
+
+def _finished(folder: Path) -> str:
+    """Name the finished stages of a run, or of a stage's own folder."""
+    stages = [one.parent.relative_to(folder) for one in folder.rglob(MANIFEST)]
+    return ", ".join(sorted(str(one) if one.parts else folder.name for one in stages)) or "none yet"
+
+
+def _state(run: Path) -> str:
+    """The verdict of a run; without one, its finished stages."""
+    result = run / "validate/result.json"
+    if not result.is_file():
+        return f"not finished; finished stages: {_finished(run)}"
+    try:
+        return str(read_json(result)["verdict"]["status"])
+    except (ValueError, KeyError, TypeError):
+        return "its result.json is damaged"
 
 
 def _unfinished(run: Path) -> str:
