@@ -170,6 +170,7 @@ def test_a_busy_machines_timing_is_invalid(tiny_bundle: Path, monkeypatch: pytes
     assert busy.to_json()["load"]["other_cores"] == 2.9
     assert len(busy.samples_ms["total"]) == busy.queries
     assert "INVALID: other processes used 2.9 of 4 cores during the run" in as_text(busy).splitlines()
+    assert "time again" in as_text(busy).splitlines()[-1]
 
 
 @pytest.mark.parametrize(("loads", "timings"), [((QUIET,), 1), ((BUSY, QUIET), 2), ((BUSY,) * 5, 3)])

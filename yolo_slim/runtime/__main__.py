@@ -180,6 +180,7 @@ def infer(args: argparse.Namespace) -> int:
 def pair(args: argparse.Namespace) -> int:
     """Time the inference of two bundles round by round, in one process. Exit code 1: the timing doesn't count."""
     from yolo_slim.bundle import open_bundle
+    from yolo_slim.runtime.bench_text import invalid_lines
     from yolo_slim.runtime.paired import pair_bundles
     from yolo_slim.runtime.sources import Skipped, frames
 
@@ -189,7 +190,7 @@ def pair(args: argparse.Namespace) -> int:
     _warn(args, skipped)
     gains = sorted(found.gains.tolist())
     text = f"{median(gains):+.3f} ms saved per frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in single rounds"
-    _answer(args, found.to_json(), "\n".join([text, *[f"INVALID: {reason}" for reason in found.invalid_reasons]]))
+    _answer(args, found.to_json(), "\n".join([text, *invalid_lines(found.invalid_reasons)]))
     return EXIT_FAIL if found.invalid_reasons else EXIT_OK
 
 

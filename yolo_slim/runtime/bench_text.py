@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from yolo_slim.runtime.bench import UNMET
@@ -32,7 +32,15 @@ def as_text(result: BenchResult) -> str:
     )
     lines += [line for line in _lines(result) if line]
     lines += [f"NOT AS REQUIRED: {line}" for line in result.machine.get(UNMET, ())]
-    return "\n".join(lines + [f"INVALID: {reason}" for reason in result.invalid_reasons])
+    return "\n".join(lines + invalid_lines(result.invalid_reasons))
+
+
+def invalid_lines(reasons: Sequence[str]) -> list[str]:
+    """Why a timing doesn't count, and what to do; nothing where it counts."""
+    if not reasons:
+        return []
+    remedy = "This timing doesn't count. Stop other programs, let the machine cool, and time again."
+    return [*(f"INVALID: {reason}" for reason in reasons), remedy]
 
 
 def _lines(result: BenchResult) -> Iterator[str]:

@@ -19,6 +19,7 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import cores
 from yolo_slim.runtime import tuned
+from yolo_slim.runtime.bench_text import invalid_lines
 from yolo_slim.runtime.tuned import Setting
 
 ROUNDS = 7
@@ -94,7 +95,7 @@ class Report:
             lines.append(f"nothing is faster than {self.usual}")
         else:
             lines.append(f"{self.best}: {self.gain:.2f} times as fast as {self.usual}; stored in {tuned.FILE}")
-        return "\n".join(lines + [f"INVALID: {reason}" for reason in self.invalid_reasons])
+        return "\n".join(lines + invalid_lines(self.invalid_reasons))
 
 
 @dataclass(kw_only=True)
