@@ -21,6 +21,7 @@ from yolo_slim.config.options import (
     BlockCostsOptions,
     CompareOptions,
     ExportOptions,
+    LatencyOptions,
     PruneOptions,
     QuantizeOptions,
     RecoverOptions,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from yolo_slim.stages.block_costs import BlockCostsOutputs
     from yolo_slim.stages.build import BuildOutputs
     from yolo_slim.stages.export import ExportOutputs
+    from yolo_slim.stages.latency import LatencyOutputs
     from yolo_slim.stages.plan import PlanOutputs
     from yolo_slim.stages.quantize import QuantizeOutputs
     from yolo_slim.stages.recover import RecoverOutputs
@@ -116,7 +118,7 @@ def prune(
     **options: Unpack[PruneOptions],
 ) -> PruneOutputs:
     """Prune a checkpoint into a folder."""
-    chosen = run_config(model, data, "prune", options)
+    chosen = run_config(model, data, "prune", options, target_of)
     return single_stage.run_prune(_call(chosen, out, progress, retrain=retrain))
 
 
@@ -135,6 +137,20 @@ def block_costs(
     """
     chosen = run_config(model, data, "block_costs", options, target_of)
     return single_stage.run_block_costs(_call(chosen, out, progress, command=command))
+
+
+def latency(
+    model: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    command: str = "",
+    progress: Progress | None = None,
+    **options: Unpack[LatencyOptions],
+) -> LatencyOutputs:
+    """Measure on the device what the cuts of a model take: the tables that ``target_fps`` and ``latency_ms`` need."""
+    chosen = run_config(model, data, "latency", options, target_of)
+    return single_stage.run_latency(_call(chosen, out, progress, command=command))
 
 
 def make_plan(

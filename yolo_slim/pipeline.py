@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from yolo_slim import latency_tables
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import os_errors_explained
@@ -20,6 +21,7 @@ from yolo_slim.input_check import check_then_make, require_calibration, require_
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
 from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
+from yolo_slim.stages.latency import LatencyOutputs
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -67,36 +69,25 @@ def run(
         require_calibration(this)
 
     with closing(this.context.device), claimed(folder, owner_of(config, command)), os_errors_explained(folder):
-        return check_then_make(this.context, lambda context: _chain(replace(this, context=context)), check)
+        return check_then_make(this.context, lambda context: _chain(replace(this, context=context), project), check)
 
 
-def _chain(this: Run) -> Outcome:
-    """Run the stages in order."""
+def _chain(this: Run, project: Path) -> Outcome:
+    """Run the stages in order; ``project`` is the folder of all runs."""
     config, folder, context = this.config, this.folder, this.context
     control_check = control.run(this.model, config.validate_, folder / "control", context)
-    pruned = prune.run(
-        prune.PruneInputs(model=this.model, training=config.recover),
-        config.prune,
-        folder / "prune",
-        context,
-        recovery=folder / "recover",
-    )
-    recovered = recover.run(
-        recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),
-        config.recover,
-        folder / "recover",
-        context,
-    )
+    slimmed = _slimmed(this, latency_tables.for_budget(this, project))
     unpruned = _built(this, "control", this.model, None)
-    slim = _built(this, "slim", recovered.weights, unpruned.calibration)
+    slim = _built(this, "slim", slimmed.weights, unpruned.calibration)
     bundles = _by_model(unpruned.bundles, slim.bundles)
     emulated = emulate.run(bundles, config.emulate, config.validate_, folder / "emulate", context)
     outputs = validate.run(
         validate.ValidateInputs(
             control=this.model,
             control_check=control_check,
-            pruned=pruned.weights,
-            recovered=recovered.weights,
+            pruned=slimmed.pruned,
+            recovered=slimmed.recovered,
+            latency=slimmed.latency,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
             bundles=bundles,
@@ -116,6 +107,43 @@ def _chain(this: Run) -> Outcome:
         report=outputs.report,
         bundle=None if outputs.bundle is None else archive_of(outputs.bundle),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slimmed:
+    """What became of the user's weights."""
+
+    weights: Path
+    """What is exported."""
+    pruned: Path | None = None
+    recovered: Path | None = None
+    latency: Path | None = None
+    """Budget, prediction and measurement of a cut to milliseconds."""
+
+
+def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
+    """Prune and recover; where the unpruned network is as fast as asked for, nothing is changed."""
+    config, folder, context = this.config, this.folder, this.context
+    if reached := latency_tables.reached_unpruned(this, tables):
+        context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
+        return Slimmed(weights=this.model)
+    pruned = prune.run(
+        prune.PruneInputs(model=this.model, training=config.recover, latency=tables, loop=config.latency),
+        config.prune,
+        folder / "prune",
+        context,
+        recovery=folder / "recover",
+    )
+    recovered = recover.run(
+        recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),
+        config.recover,
+        folder / "recover",
+        context,
+    )
+    return Slimmed(
+        weights=recovered.weights, pruned=pruned.weights, recovered=recovered.weights,
+        latency=pruned.latency if tables else None,
+    )  # fmt: skip
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:

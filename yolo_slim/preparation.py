@@ -33,6 +33,10 @@ class Run:
         return Path(self.config.model)
 
 
+LATENCY_ROUND_TO = 8
+"""Multiple of the widths under a budget in milliseconds, where the settings don't say one."""
+
+
 def default_name(config: RunConfig) -> str:
     """Name a run after what decides it: weights, target, input side and the share removed."""
     decided = f"-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
@@ -41,10 +45,18 @@ def default_name(config: RunConfig) -> str:
 
 
 def _amount(config: PruneConfig) -> str:
-    """Say what is removed, for a name: the share of the MACs, of the parameters (p), or the size left (mb)."""
+    """Say what is removed, for a name: the share of the MACs, of the parameters (p), the size left (mb), or the
+    speed (fps, ms).
+    """
     budget, value = config.budget
     percent = f"{value * 100:g}"
-    return {"macs_removed": percent, "params_removed": f"p{percent}", "max_size_mb": f"{value:g}mb"}[budget]
+    return {
+        "macs_removed": percent,
+        "params_removed": f"p{percent}",
+        "max_size_mb": f"{value:g}mb",
+        "target_fps": f"{value:g}fps",
+        "latency_ms": f"{value:g}ms",
+    }[budget]
 
 
 def resolved(config: RunConfig, profile: Profile) -> RunConfig:
@@ -53,14 +65,23 @@ def resolved(config: RunConfig, profile: Profile) -> RunConfig:
     Raises:
         SlimError: a multiple that the device's runtimes don't compute in.
     """
-    round_to = config.prune.round_to or profile.channel_multiple
-    if round_to % profile.channel_multiple:
+    in_ms = config.prune.frame_ms is not None
+    round_to = config.prune.round_to or (LATENCY_ROUND_TO if in_ms else profile.channel_multiple)
+    # The device's table says by itself which widths gain nothing.
+    if not in_ms and round_to % profile.channel_multiple:
         raise SlimError(
             f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "
             f"{profile.channel_multiple}.",
             remedy=f"Set prune.round_to to {profile.channel_multiple}, or change the profile.",
         )
     return config.model_copy(update={"prune": config.prune.model_copy(update={"round_to": round_to})})
+
+
+def with_speed_gate(profile: Profile, config: PruneConfig) -> Profile:
+    """The profile whose gate is the speed that was asked for, where one was."""
+    if config.frame_ms is None:
+        return profile
+    return profile.model_copy(update={"budget": profile.budget.model_copy(update={"min_fps": 1000 / config.frame_ms})})
 
 
 def prepared(
@@ -77,7 +98,7 @@ def prepared(
     With ``runs_bundles`` the device of the settings is opened too; the caller closes it.
     """
     profile = targets.load(config.target)
-    config = resolved(config, profile)
+    config, profile = resolved(config, profile), with_speed_gate(profile, config.prune)
     dataset, listener = load_dataset(Path(config.data)), progress or Silent()
     # Last: what is wrong with the files is found before a device is asked.
     device = connect(config.device, profile, listener) if runs_bundles else LocalDevice()

@@ -8,14 +8,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from yolo_slim import preparation
+from yolo_slim import latency_tables, preparation
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fitted_name
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
 from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.stages import block_costs, build, control, emulate, export, plan, prune, quantize, recover, validate
+from yolo_slim.stages import (
+    block_costs,
+    build,
+    control,
+    emulate,
+    export,
+    latency,
+    plan,
+    prune,
+    quantize,
+    recover,
+    validate,
+)
+from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import RUN, claimed, read_owner, run_of, stage_claimed
 from yolo_slim.workspace.job import content, read_manifest
 
@@ -88,12 +101,29 @@ def run_prune(call: Call) -> PruneOutputs:
     """Prune a checkpoint."""
 
     def make(this: Run) -> PruneOutputs:
-        inputs = prune.PruneInputs(model=this.model, training=this.config.recover)
+        tables = latency_tables.for_budget(this, RUNS)
+        inputs = prune.PruneInputs(
+            model=this.model, training=this.config.recover, latency=tables, loop=this.config.latency
+        )
         of_run = run_of(this.folder)
         recovery = of_run / "recover" if of_run else None
         return prune.run(inputs, this.config.prune, this.folder, this.context, recovery=recovery)
 
-    return _run(call, call.place("prune"), "prune", make)
+    in_ms = call.config.prune.frame_ms is not None
+    return _run(call, call.place("prune"), "prune", make, tasks=DETECTION if in_ms else TASKS, runs_bundles=in_ms)
+
+
+def run_latency(call: Call) -> latency.LatencyOutputs:
+    """Measure the latency tables of a model on the device."""
+    this = call.prepared(Path(), runs_bundles=True)
+    with closing(this.context.device):
+        folder = call.out or latency_tables.tables_folder(this, RUNS)
+
+        def make(context: Context) -> latency.LatencyOutputs:
+            return latency_tables.measured(replace(this, context=context), folder)
+
+        with os_errors_explained(folder):
+            return check_then_make(this.context, make, lambda: require_good_inputs(this, DETECTION))
 
 
 def run_block_costs(call: Call) -> block_costs.BlockCostsOutputs:

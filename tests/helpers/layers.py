@@ -27,6 +27,7 @@ LAYERS = (
     ("stages",),
     ("preparation",),
     ("input_check",),
+    ("latency_tables",),
     ("pipeline",),
     ("single_stage",),
     ("sweep",),

@@ -79,10 +79,14 @@ class Takes:
 DEVICE = ("host", "any_device", "offline", "wait")
 """Options of the commands that run bundles."""
 
+AMOUNTS = ("prune", "target_fps", "latency_ms")
+"""Options that say how much is removed."""
+
 TAKES = {
-    "run": Takes(("target", *DEVICE, "imgsz", "prune", "epochs", "device", "train", "teacher")),
+    "run": Takes(("target", *DEVICE, "imgsz", *AMOUNTS, "epochs", "device", "train", "teacher")),
     "compare": Takes(("target", *DEVICE, "imgsz", "epochs", "device", "train"), CompareConfig),
-    "prune": Takes(("target", "imgsz", "prune")),
+    "prune": Takes(("target", *DEVICE, "imgsz", *AMOUNTS)),
+    "latency": Takes(("target", *DEVICE, "imgsz")),
     "block_costs": Takes(("target", *DEVICE, "imgsz", "removed", "runtime", "images")),
     # Without `teacher`, which the command and the API function require as an argument of their own.
     "recover": Takes(("target", "imgsz", "epochs", "device", "train")),

@@ -27,6 +27,10 @@ class AnyOptions(TypedDict, total=False):
     """Wait for a device that another run uses; off: that is an error."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
+    target_fps: float | None
+    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    latency_ms: float | None
+    """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     removed: float | None
     """Fraction of a block's channels that is removed to measure it."""
     runtime: str | None
@@ -64,6 +68,10 @@ class RunOptions(TypedDict, total=False):
     """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
+    target_fps: float | None
+    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    latency_ms: float | None
+    """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     epochs: int | None
     """Epochs of recovery."""
     device: str | None
@@ -120,10 +128,43 @@ class PruneOptions(TypedDict, total=False):
 
     target: str | None
     """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
+    target_fps: float | None
+    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    latency_ms: float | None
+    """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
+    settings: Mapping[str, object] | None
+    """Any setting of docs/configuration.md, such as `prune.steps=2`."""
+    config: str | Path | None
+    """YAML file with settings; options win over it."""
+
+
+class LatencyOptions(TypedDict, total=False):
+    """Keyword arguments of :func:`yolo_slim.latency`."""
+
+    target: str | None
+    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
+    host: str | None
+    """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
+    any_device: bool | None
+    """Use a device that isn't the target; its figures prove nothing about the target."""
+    offline: bool | None
+    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    wait: bool | None
+    """Wait for a device that another run uses; off: that is an error."""
+    imgsz: int | None
+    """Input side in pixels, a multiple of the model's stride."""
     settings: Mapping[str, object] | None
     """Any setting of docs/configuration.md, such as `prune.steps=2`."""
     config: str | Path | None

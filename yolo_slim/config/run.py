@@ -30,9 +30,16 @@ class PruneConfig(Frozen):
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     params_removed: Fraction | None = None
     """Budget in place of ``macs_removed``: the fraction of the fused network's parameters to remove."""
-    # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
-    max_size_mb: Annotated[float, Field(gt=0)] | None = Field(default=None, validate_default=True)
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Budget in place of ``macs_removed``: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
+    target_fps: Annotated[Annotated[float, Field(gt=0)] | None, Option("target_fps")] = None
+    """Budget in place of ``macs_removed``: frames per second, end to end, that the device must reach
+    (docs/latency.md)."""
+    # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
+    latency_ms: Annotated[Annotated[float, Field(gt=0)] | None, Option("latency_ms")] = Field(
+        default=None, validate_default=True
+    )
+    """Budget in place of ``macs_removed``: milliseconds that a frame may take on the device, end to end."""
     head_rate: Percent = 0.8
     """How readily channels of the detection head are removed: 1 like the rest, 0.5 half as readily, 0 never."""
     head_removed: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -80,7 +87,7 @@ class PruneConfig(Frozen):
             return {**values, **({"macs_removed": None} if any(values.get(key) for key in BUDGETS[1:]) else {})}
         return values
 
-    @field_validator("params_removed", "max_size_mb")
+    @field_validator("params_removed", "max_size_mb", "target_fps", "latency_ms")
     @classmethod
     def _one_budget(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a second budget, and none at all."""
@@ -115,13 +122,27 @@ class PruneConfig(Frozen):
             raise conflict("missing; scope block_costs needs the file that `yolo-slim block-costs` writes")
         return value
 
+    @field_validator("scope", "head_removed", "recover_epochs_between")
+    @classmethod
+    def _not_in_milliseconds(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what has no meaning beside a budget in milliseconds."""
+        budget = next((key for key in BUDGETS[3:] if info.data.get(key) is not None), None)
+        if budget and value != cls.model_fields[str(info.field_name)].default:
+            raise conflict(f"conflicts with {budget}; leave {info.field_name} out")
+        return value
+
     @property
     def budget(self) -> tuple[str, float]:
         """Name and value of the budget that decides."""
         return next((key, value) for key in BUDGETS if (value := getattr(self, key)) is not None)
 
+    @property
+    def frame_ms(self) -> float | None:
+        """The milliseconds that a frame may take, end to end; None: the budget is of another kind."""
+        return 1000 / self.target_fps if self.target_fps else self.latency_ms
 
-BUDGETS = ("macs_removed", "params_removed", "max_size_mb")
+
+BUDGETS = ("macs_removed", "params_removed", "max_size_mb", "target_fps", "latency_ms")
 """Settings of prune of which exactly one is set."""
 
 
@@ -138,6 +159,23 @@ class BlockCostsConfig(Frozen):
     """Number of rounds. Each times the unpruned and the cut network; many short rounds even out a busy machine."""
     frames: Positive = 6
     """Timed frames per network and round."""
+
+
+class LatencyConfig(Frozen):
+    """How latency tables are measured (docs/latency.md)."""
+
+    networks: Annotated[int, Field(ge=6)] = 12
+    """Number of networks, cut at random, that are timed whole. Every third one checks the table, which is fitted to the
+    others."""
+    rounds: Positive = 15
+    """Number of rounds. Each times the unpruned and a cut network."""
+    frames: Positive = 6
+    """Timed frames per network and round."""
+    control_seconds: Annotated[float, Field(gt=0)] = 4.0
+    """Least duration of the timing of the unpruned network, end to end."""
+    runtime: str | None = None
+    """Build that the cut is made for: ``onnxruntime-fp32`` or ``ncnn-fp16``; none: of the target's builds the one that
+    reaches the budget at the least loss."""
 
 
 class RecoverConfig(Frozen):
@@ -262,6 +300,8 @@ class RunConfig(Frozen):
     """What the prune stage removes."""
     block_costs: BlockCostsConfig = BlockCostsConfig()
     """How `yolo-slim block-costs` measures blocks."""
+    latency: LatencyConfig = LatencyConfig()
+    """How latency tables are measured."""
     recover: RecoverConfig = RecoverConfig()
     """How the pruned network is trained back."""
     export: ExportConfig = ExportConfig()

@@ -18,6 +18,7 @@ from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.files import JsonObject
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 
 
@@ -135,6 +136,16 @@ class Device(Protocol):
 
         Raises:
             SlimError: one of them can't run.
+        """
+
+    def time_layers(self, layers: Path) -> LayerTimes:
+        """Time single layers, see :func:`yolo_slim.runtime.layers.time_layers`.
+
+        Args:
+            layers: file of :func:`yolo_slim.measuring.layer_graphs.write`.
+
+        Raises:
+            SlimError: they can't run.
         """
 
     def close(self) -> None:

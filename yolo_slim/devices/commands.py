@@ -18,6 +18,7 @@ from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck, tuning_from
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.runtime.infer import ImageDetections, detections_from_json
+from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 
 ANSWERED = (0, 1)
@@ -39,6 +40,9 @@ class Shell(Protocol):
 
     def images_path(self, images: Path) -> str:
         """Bring an image, or a folder of images, to the machine and say where it is there."""
+
+    def file_path(self, file: Path) -> str:
+        """Bring a small file to the machine and say where it is there."""
 
     def run(self, *arguments: str) -> None:
         """Run ``python -m yolo_slim.runtime`` with arguments.
@@ -118,6 +122,10 @@ class CommandDevice:
         """Time two bundles in turns."""
         given = ["--images", self.shell.images_path(images), "--rounds", str(rounds), "--frames", str(frames)]
         return Paired.from_json(self.shell.ask("pair", before.path, after.path, *given, "--quiet"))
+
+    def time_layers(self, layers: Path) -> LayerTimes:
+        """Time single layers."""
+        return LayerTimes.from_json(self.shell.ask("layers", self.shell.file_path(layers), "--quiet"))
 
     def close(self) -> None:
         """End the connection and remove what was put there."""

@@ -33,6 +33,10 @@ class LocalShell:
         """Leave images where they are."""
         return str(images)
 
+    def file_path(self, file: Path) -> str:
+        """Leave a file where it is."""
+        return str(file)
+
     def run(self, *arguments: str) -> None:
         """Run a command of the device here."""
         self._run(arguments, allowed=(0,))

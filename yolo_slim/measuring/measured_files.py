@@ -22,11 +22,13 @@ class MeasuredFiles:
     """What was measured for one job, a file for every network."""
 
     job: Job
+    name: str = "blocks"
+    """Of the folder, below the job's."""
 
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return self.job.folder / "blocks"
+        return self.job.folder / self.name
 
     def read(self, kind: type[Kind], name: str) -> Kind | None:
         """Read a measurement; None where there is none, or one of another job."""

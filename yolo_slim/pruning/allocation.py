@@ -12,7 +12,7 @@ from heapq import merge
 
 import numpy as np
 
-from yolo_slim.pruning.goal import CostModel
+from yolo_slim.pruning.goal import Cost
 from yolo_slim.pruning.slots import Slot, round_up, widths_of
 from yolo_slim.pruning.unreachable import unreachable
 
@@ -22,7 +22,7 @@ class Problem:
     """What an allocation has to reach, and what it may change."""
 
     slots: list[Slot]
-    cost: CostModel
+    cost: Cost
     """What the target is about."""
     target: float
     """Cost that may remain."""
@@ -50,13 +50,15 @@ WidthsAt = Callable[[float], np.ndarray]
 """From a common share to the kept channels of every slot."""
 
 
-def allocate_global(problem: Problem, *, per_mac: float, value: CostModel | None = None) -> np.ndarray:
+def allocate_global(problem: Problem, *, per_mac: float, value: Cost | None = None, reach: int = 1) -> np.ndarray:
     """Remove the cheapest block of channels of the whole network, again and again.
 
     Args:
         problem: what to reach.
         per_mac: exponent of what is saved in the ranking; 0 ranks by score alone, 1 by score per MAC.
         value: what the ranking divides by where that isn't the cost.
+        reach: how many multiples of ``round_to`` may go from a layer at once. Milliseconds fall in steps: one multiple
+            may save nothing where two do.
 
     Raises:
         SlimError: every layer is at its floor and the target isn't met.
@@ -66,20 +68,34 @@ def allocate_global(problem: Problem, *, per_mac: float, value: CostModel | None
     cumulated = [_cumulated(slot) for slot in slots]
     taken: list[tuple[int, float]] = []
     while not problem.is_met(keep):
-        pairs = list(zip(slots, keep, strict=True))
-        step = np.array([slot.next_step(int(k), problem.round_to) for slot, k in pairs], dtype=float) * free
-        saved = (value or problem.cost).saved(keep, step)
-        gone = [slot.width - int(k) for slot, k in pairs]
-        loss = np.array([_loss(c, g, int(d)) for c, g, d in zip(cumulated, gone, step, strict=True)])
-        # Steps that save nothing are never taken: they would cost score and bring the target no closer.
-        # np.where computes both branches, so the divisor mustn't be 0 where nothing is saved.
-        rank = np.where((step > 0) & (saved > 0), loss / np.maximum(saved, 1.0) ** per_mac, np.inf)
-        best = int(rank.argmin())
-        if not np.isfinite(rank[best]):
+        steps = _next_steps(slots, keep, problem.round_to, reach) * free
+        gone = [slot.width - int(k) for slot, k in zip(slots, keep, strict=True)]
+        rank = np.full(steps.shape, np.inf)
+        for row, step in enumerate(steps):
+            saved = (value or problem.cost).saved(keep, step)
+            loss = np.array([_loss(c, g, int(d)) for c, g, d in zip(cumulated, gone, step, strict=True)])
+            # Steps that save nothing are never taken: they would cost score and bring the target no closer.
+            useful = (step > 0) & (saved > 0)
+            rank[row, useful] = loss[useful] / saved[useful] ** per_mac
+        row, best = divmod(int(rank.argmin()), len(slots))
+        if not np.isfinite(rank[row, best]):
             raise unreachable(slots, problem.cost, keep, problem.target)
-        keep[best] -= step[best]
-        taken.append((best, step[best]))
+        keep[best] -= steps[row, best]
+        taken.append((best, steps[row, best]))
     return undo_needless_steps(problem, keep, taken)
+
+
+def _next_steps(slots: list[Slot], keep: np.ndarray, round_to: int, reach: int) -> np.ndarray:
+    """How many channels go with the next 1, 2, ... ``reach`` steps of every slot, shape (reach, slots).
+
+    A row has 0 where a floor allows no further step.
+    """
+    found, left = np.zeros((reach, len(slots))), keep.astype(float)
+    for row in range(reach):
+        step = np.array([slot.next_step(int(k), round_to) for slot, k in zip(slots, left, strict=True)], dtype=float)
+        left -= step
+        found[row] = (keep - left) * (step > 0)
+    return found
 
 
 def undo_needless_steps(problem: Problem, keep: np.ndarray, taken: list[tuple[int, float]]) -> np.ndarray:

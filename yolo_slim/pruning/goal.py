@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +34,27 @@ class Goal:
     """What asks for it, for people."""
     limit: Callable[[float], str] = below
     """From the largest share that can go to where the setting must be, for people."""
+
+
+class Cost(Protocol):
+    """What a network costs as a function of the kept channels of each slot."""
+
+    @property
+    def goal(self) -> Goal:
+        """What is counted, and which setting says how much of it goes, for people."""
+
+    @property
+    def of_all(self) -> bool:
+        """Whether it is the cost of all layers, and not of the head alone."""
+
+    def total(self, keep: np.ndarray) -> float:
+        """Cost when slot s keeps ``keep[s]`` channels."""
+
+    def saved(self, keep: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Cost saved by removing ``step[s]`` channels from slot s alone, shape (slots,)."""
+
+    def of_head(self, rows: np.ndarray) -> Cost:
+        """The cost of the head's convolutions alone, ``rows`` of shape (convs,) bool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +116,7 @@ def make_cost_model(graph: ChannelGraph, slots: list[Slot], counted: Callable[[s
     """
     sites = list(graph.convs.values())
     in_fused = np.array([float(counted(site.name)) for site in sites])
-    home = slot_of_label(graph, slots)
-    reads, writes, fixed = _channel_counts(sites, slots, home)
+    reads, writes, fixed = channel_counts(graph, slots)
     of_macs = goal.what == "MACs"
     unit = np.array([_unit(site, of_macs=of_macs) for site in sites]) * in_fused
     per_output = None if of_macs else in_fused
@@ -108,10 +129,13 @@ def _unit(site: ConvSite, *, of_macs: bool) -> float:
     return site.kernel_area * times / (1 if site.depthwise else site.groups)
 
 
-def _channel_counts(
-    sites: list[ConvSite], slots: list[Slot], home: dict[int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How often convolutions read and write each slot, and how many channels of no slot they read."""
+def channel_counts(graph: ChannelGraph, slots: list[Slot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How often convolutions read and write each slot, and how many channels of no slot they read.
+
+    Returns:
+        Shapes (convs, slots), (convs, slots) and (convs,).
+    """
+    sites, home = list(graph.convs.values()), slot_of_label(graph, slots)
     # A label counts as keep / width of a channel: which labels of a slot go makes no difference to the cost.
     reads, writes = np.zeros((len(sites), len(slots))), np.zeros((len(sites), len(slots)))
     fixed = np.zeros(len(sites))

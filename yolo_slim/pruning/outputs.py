@@ -19,8 +19,15 @@ class PruneOutputs:
     """``plan.json``: the channels that stay."""
     widths: Path
     """``widths.json``: width of every convolution before and after, MACs and parameters."""
+    latency: Path
+    """``latency.json``: budget, prediction and measurement, where the budget is in milliseconds."""
 
 
 def outputs_in(folder: Path) -> PruneOutputs:
     """Say where pruning writes."""
-    return PruneOutputs(weights=folder / "pruned.pt", plan=folder / "plan.json", widths=folder / "widths.json")
+    return PruneOutputs(
+        weights=folder / "pruned.pt",
+        plan=folder / "plan.json",
+        widths=folder / "widths.json",
+        latency=folder / "latency.json",
+    )

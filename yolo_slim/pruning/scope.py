@@ -17,11 +17,15 @@ from yolo_slim.pruning.allocation import (
 )
 from yolo_slim.pruning.block_costs import BlockCosts, prices
 from yolo_slim.pruning.decisions import Terms, decide_unscored
-from yolo_slim.pruning.goal import CostModel, make_cost_model
+from yolo_slim.pruning.goal import Cost, CostModel, make_cost_model
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.slots import Slot, widths_of
 from yolo_slim.pruning.task import Task
 
+PER_MS = 0.5
+"""Exponent of the saved milliseconds in the ranking; compared in docs/benchmarks/latency.md."""
+REACH = 4
+"""Most multiples of ``round_to`` that go from a layer at once under a budget in milliseconds, whose steps are wide."""
 PER_MAC = 0.5
 """Exponent of the saved MACs in the ranking; 0, .5 and 1 are compared in docs/benchmarks/recovery.md."""
 
@@ -71,6 +75,8 @@ class ScopedAllocation:
         problem = Problem(slots=slots, cost=cost, target=target, round_to=terms.round_to)
 
         def allocate(problem: Problem) -> np.ndarray:
+            if self.task.latency is not None:
+                return allocate_global(problem, per_mac=PER_MS, reach=REACH)
             if config.scope in ("global", "block_costs"):
                 # Priced scores mean mAP per millisecond only when they are divided by all of the MACs.
                 return allocate_global(problem, per_mac=PER_MAC if value is None else 1.0, value=value)
@@ -90,15 +96,21 @@ class ScopedAllocation:
         """Slots whose scores per MAC mean mAP per millisecond, and the MACs; unchanged without block costs."""
         if self.costs is None:
             return slots, None
-        macs = self._cost(graph, slots, "MACs")
+        macs = self._counted(graph, slots, "MACs")
         # Once: later steps score what is left of a block, to which the measured cost doesn't belong.
         if not self.prices:
             factors = prices(slots, macs, self.costs).tolist()
             self.prices = {slot.name: factor for slot, factor in zip(slots, factors, strict=True)}
         return [replace(s, unit_scores=s.unit_scores * self.prices.get(s.name, 1.0)) for s in slots], macs
 
-    def _cost(self, graph: ChannelGraph, slots: list[Slot], what: str | None = None) -> CostModel:
-        """The cost model of the budget, or of ``what``."""
+    def _cost(self, graph: ChannelGraph, slots: list[Slot]) -> Cost:
+        """The cost model of the budget."""
+        if self.task.latency is not None:
+            return self.task.latency.model(graph, slots, self.task.goal)
+        return self._counted(graph, slots)
+
+    def _counted(self, graph: ChannelGraph, slots: list[Slot], what: str | None = None) -> CostModel:
+        """The cost model of MACs or parameters: of the budget, or of ``what``."""
         goal = replace(self.task.goal, what=what) if what else self.task.goal
         return make_cost_model(graph, slots, self.exported.__contains__, goal)
 

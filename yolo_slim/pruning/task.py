@@ -9,6 +9,7 @@ from pathlib import Path
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.models.macs import Size
 from yolo_slim.pruning.goal import Goal
+from yolo_slim.pruning.latency_budget import LatencyGoal
 from yolo_slim.pruning.plan import PlanSettings
 from yolo_slim.training.batches import Batch
 
@@ -26,6 +27,8 @@ class Task:
     """What the plan records."""
     before: Size
     goal: Goal
+    latency: LatencyGoal | None = None
+    """What a budget in milliseconds is about."""
     images: list[Path]
     """Training images."""
     load: Callable[[list[Path], int], Iterable[Batch]]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from yolo_slim.errors import SlimError
-from yolo_slim.pruning.goal import CostModel, Goal
+from yolo_slim.pruning.goal import Cost, Goal
 from yolo_slim.pruning.slots import Slot, widths_of
 
 
-def unreachable(slots: list[Slot], cost: CostModel, keep: np.ndarray, target: float) -> SlimError:
+def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) -> SlimError:
     """The error for a cost that may remain, ``target``, below that of the narrowest widths, ``keep``."""
     full = cost.total(widths_of(slots))
     most = 1 - cost.total(keep) / full

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_json
 from yolo_slim.models import checkpoint
-from yolo_slim.models.macs import Size, conv_widths, measure
+from yolo_slim.models.macs import Size, conv_widths, exported_layers, measure
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.budget import OnnxBytes, make_goal, require_goal, require_size
+from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.importance import require_images
+from yolo_slim.pruning.latency_budget import LatencyGoal
 from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner, Task
@@ -53,6 +55,8 @@ class PruneWork:
     widths: dict[str, int]
     goal: Goal
     progress: Progress
+    latency: LatencyGoal | None = None
+    """What a budget in milliseconds is about."""
 
     @classmethod
     def of(cls, source: Source, files: PruneOutputs, progress: Progress, *, by_plan: bool = False) -> PruneWork:
@@ -74,10 +78,18 @@ class PruneWork:
         source, settings = self.source, self.source.settings
         task = Task(
             config=source.config, model_sha256=model_sha256, source_sha256=source.loaded.sha256, settings=settings,
-            before=self.before, goal=self.goal, images=source.images, imgsz=settings["imgsz"],
+            before=self.before, goal=self.goal, latency=self.latency, images=source.images, imgsz=settings["imgsz"],
             seed=settings["seed"], end2end=settings["end2end"], load=source.load,
         )  # fmt: skip
         return Pruner(task=task, progress=self.progress)
+
+    def with_latency(self, latency: LatencyGoal, graph: ChannelGraph) -> PruneWork:
+        """The same work towards milliseconds."""
+        settings = self.source.settings
+        model = self.source.loaded.model
+        exported = exported_layers(model, end2end=settings["end2end"])
+        terms = make_terms(model, graph, self.source.config, exported, {})
+        return replace(self, latency=latency, goal=latency.goal(graph, decide_unscored(graph, terms)))
 
     def begun(self) -> tuple[Pruner, ChannelGraph]:
         """Trace the network and refuse a budget that it can't reach, before any work."""

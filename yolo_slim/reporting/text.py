@@ -44,6 +44,7 @@ def _speed(result: Result) -> list[str]:
         *wrapped("" if target.is_measured else f"this is not {target.name}: speed there is unproven", "  "),
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
+        *(wrapped(result.latency.text(), "  cut before the training: ") if result.latency else []),
         *_winner(result),
     ]
 

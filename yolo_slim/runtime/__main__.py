@@ -194,6 +194,17 @@ def pair(args: argparse.Namespace) -> int:
     return EXIT_FAIL if found.invalid_reasons else EXIT_OK
 
 
+def layers(args: argparse.Namespace) -> int:
+    """Time single layers, for the workstation's latency table. Exit code 1: the timing doesn't count."""
+    from yolo_slim.runtime.bench_text import invalid_lines
+    from yolo_slim.runtime.layers import time_layers
+
+    found = time_layers(args.file)
+    lines = [f"{ms:8.3f} ms  {name}" for name, ms in found.ms.items()]
+    _answer(args, found.to_json(), "\n".join([*lines, *invalid_lines(found.invalid_reasons)]))
+    return EXIT_FAIL if found.invalid_reasons else EXIT_OK
+
+
 def camera(args: argparse.Namespace) -> int:
     """Show a live camera, stream, video or scene: a page in the browser, outputs, counts."""
     from yolo_slim.runtime.camera.command import run
@@ -201,7 +212,7 @@ def camera(args: argparse.Namespace) -> int:
     return run(args, args.typed)
 
 
-COMMANDS = (doctor, build, check, tune, bench, detect, infer, pair, camera)
+COMMANDS = (doctor, build, check, tune, bench, detect, infer, pair, layers, camera)
 """Name and docstring of each are the command's name and help."""
 
 

@@ -135,6 +135,11 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_count, default=6, metavar="N", help=frames)
 
 
+def _layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="JSON file of layers that `yolo-slim latency` wrote")
+    _add_json(parser)
+
+
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "doctor": _doctor,
     "build": _build,
@@ -144,6 +149,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "detect": _detect,
     "infer": _infer,
     "pair": _pair,
+    "layers": _layers,
     "camera": add_camera_options,
 }
 

@@ -76,7 +76,7 @@ class BlockMeter:
             meter = self._meter(scratch)
             onnx = meter.export(self.loaded.model, scratch / "control.onnx")
             control = self.files.read(Unpruned, CONTROL) or self._control(meter, onnx)
-            placed = meter.place(onnx)
+            placed = meter.place(onnx, self.build)
             rows = []
             for done, block in enumerate(blocks):
                 progress.step("block-costs: blocks", done, len(blocks))
@@ -95,8 +95,8 @@ class BlockMeter:
     def _meter(self, scratch: Path) -> NetworkMeter:
         return NetworkMeter(
             loaded=self.loaded,
-            build=self.build,
-            config=self.config,
+            rounds=self.config.rounds,
+            frames=self.config.frames,
             context=self.context,
             images=self.images.link_timed(scratch / "images"),
             log=self.job.folder / "export.log",
@@ -125,7 +125,7 @@ class BlockMeter:
         with _scratch() as scratch:
             onnx = meter.export(cut.model, scratch / f"{block.name}.onnx")
             accuracy = self.images.map50_95(onnx)
-            timing = meter.compare(placed, meter.place(onnx))
+            timing = meter.compare(placed, meter.place(onnx, self.build))
         found = MeasuredBlock(
             name=block.name,
             map_cost=control.map50_95 - accuracy,

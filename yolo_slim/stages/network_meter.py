@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.config.run import BlockCostsConfig, ExportConfig
+from yolo_slim.config.run import ExportConfig
 from yolo_slim.devices.base import Placed
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.export.onnx import export_onnx
@@ -25,9 +25,10 @@ class NetworkMeter:
 
     loaded: checkpoint.Checkpoint
     """Where the networks come from."""
-    build: BuildName
-    """Runtime and precision that are timed."""
-    config: BlockCostsConfig
+    rounds: int
+    """How often two networks are timed in turns."""
+    frames: int
+    """Timed frames of each in a round."""
     context: Context
     images: Path
     """Folder of the images that networks are timed on."""
@@ -42,14 +43,14 @@ class NetworkMeter:
             export_onnx(weights, ExportConfig(end2end=self.context.end2end), self.context.imgsz, onnx)
         return onnx
 
-    def place(self, onnx: Path) -> Placed:
-        """Bring a graph to the device, as a bundle beside its file."""
-        folder = onnx.with_name(f"{onnx.stem}-bundle")
+    def place(self, onnx: Path, build: BuildName) -> Placed:
+        """Bring a graph to the device, as a bundle of a runtime and precision beside its file."""
+        folder = onnx.with_name(f"{onnx.stem}-{build}-bundle")
         source = BundleSource(name=onnx.stem, exported=onnx, layout=layout_of(onnx), profile=self.context.profile)
-        make_timed_bundle(source, self.build, folder)
+        make_timed_bundle(source, build, folder)
         return self.context.device.put(folder)
 
     def compare(self, unpruned: Placed, cut: Placed) -> Paired:
         """Time two networks in the same rounds."""
-        rounds, frames = self.config.rounds, self.config.frames
-        return self.context.device.time_paired(unpruned, cut, self.images, rounds=rounds, frames=frames)
+        device = self.context.device
+        return device.time_paired(unpruned, cut, self.images, rounds=self.rounds, frames=self.frames)

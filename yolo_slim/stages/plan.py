@@ -47,6 +47,11 @@ def make(model: Path, config: PruneConfig, folder: Path, context: Context) -> Pl
             "A plan can't be made without training while sparse_epochs or recover_epochs_between is set.",
             remedy="Set both to 0, or run `yolo-slim prune`, which writes the plan too.",
         )
+    if config.frame_ms is not None:
+        raise SlimError(
+            "A plan for a budget in milliseconds needs the device.",
+            remedy="Run `yolo-slim prune`, which writes the plan too, or give the plan another budget.",
+        )
     loaded = load_prunable(model, context.imgsz)
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

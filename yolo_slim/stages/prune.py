@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.config.run import PruneConfig, RecoverConfig
+from yolo_slim.config.run import LatencyConfig, PruneConfig, RecoverConfig
+from yolo_slim.files import write_json
 from yolo_slim.pruning.outputs import PRUNE_REVISION, PruneOutputs, outputs_in
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.latency import LatencyOutputs
 from yolo_slim.training.replacement import contains_training, require_no_unfinished
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_inside_prune, without_teacher
 from yolo_slim.workspace.job import Job, Made, content
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from yolo_slim.pruning.groups import ChannelGraph
     from yolo_slim.pruning.pruner import Pruner
     from yolo_slim.pruning.work import PruneWork
+    from yolo_slim.stages.latency_loop import LatencyLoop
     from yolo_slim.training.prune_steps import PruneTrainings
 
 
@@ -29,6 +32,10 @@ class PruneInputs:
     """Trained checkpoint."""
     training: RecoverConfig = field(default_factory=RecoverConfig)
     """How the network is trained before the first cut or between steps, where the settings ask for it."""
+    latency: LatencyOutputs | None = None
+    """The device's latency tables, for a budget in milliseconds."""
+    loop: LatencyConfig = field(default_factory=LatencyConfig)
+    """How cuts are timed then."""
 
 
 def job_of(inputs: PruneInputs, config: PruneConfig, folder: Path, context: Context) -> Job:
@@ -39,6 +46,9 @@ def job_of(inputs: PruneInputs, config: PruneConfig, folder: Path, context: Cont
     digests = {"model": content(inputs.model), "data": context.dataset.digest}
     if config.block_costs:
         digests["block_costs"] = content(Path(config.block_costs))
+    if inputs.latency:
+        # Not the tables' content: a table that is measured again must not throw a finished training away.
+        digests["latency"] = inputs.latency.fingerprint
     if trains and training.teacher and training.distill > 0:
         digests["teacher"] = content(Path(training.teacher))
     # The table of block costs counts by its content, wherever it lies.
@@ -91,12 +101,15 @@ class _Begun:
     pruner: Pruner
     graph: ChannelGraph
     trainings: PruneTrainings
+    loop: LatencyLoop | None
+    """Of a budget in milliseconds."""
 
 
 def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Context, recovery: Path | None) -> _Begun:
     """Refuse what can't be followed, read or reached, before any work."""
     from yolo_slim.pruning.plan_edits import require_unedited
     from yolo_slim.pruning.work import PruneWork, load_prunable
+    from yolo_slim.stages.latency_loop import loop_of
     from yolo_slim.stages.prune_source import source_of
     from yolo_slim.training.prune_steps import PruneTrainings
 
@@ -107,12 +120,13 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     loaded = load_prunable(inputs.model, context.imgsz)
     work = PruneWork.of(source_of(loaded, config, job.folder, context), outputs, context.progress)
     pruner, graph = work.begun()
+    loop = loop_of(work, pruner, graph, inputs.latency.tables, inputs.loop, context) if inputs.latency else None
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,
     )  # fmt: skip
     trainings.require_same()
-    return _Begun(work=work, pruner=pruner, graph=graph, trainings=trainings)
+    return _Begun(work=work, pruner=pruner, graph=graph, trainings=trainings, loop=loop)
 
 
 def _pruned(begun: _Begun) -> Made:
@@ -126,6 +140,15 @@ def _pruned(begun: _Begun) -> Made:
         base = trainings.sparse(base)
         pruner = work.pruner(base.sha256)
         pruner.begin(base.model, begun.graph)
+    if begun.loop is not None:
+        model, plan, cut = begun.loop.cut(base, base.sha256)
+        after, written = work.finish(pruner, model, plan)
+        write_json(work.files.latency, cut.to_json())
+        work.progress.say(f"prune: {cut.text()}")
+        return Made(
+            outputs=[*written, work.files.latency],
+            facts={"before": work.before.to_json(), "after": after.to_json()},
+        )
     between = config.recover_epochs_between > 0
     model, plan = trainings.steps(pruner, base) if between else (base.model, pruner.cut(base.model))
     after, written = work.finish(pruner, model, plan)

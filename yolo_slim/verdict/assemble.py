@@ -13,6 +13,7 @@ from yolo_slim.machine import describe_machine
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.images import ScoredImages
+from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.verdict.estimates import estimate_builds
@@ -49,6 +50,8 @@ class About:
     """How the control was checked; None: it wasn't."""
     emulated: Emulated | None = None
     """What the bundles did on an emulated processor of the target; None: they weren't emulated."""
+    latency: LatencyCut | None = None
+    """How a budget in milliseconds was reached; None: the budget was of another kind."""
     bad_layer: str | None
     """The layer of the int8 graph to look at first."""
 
@@ -72,6 +75,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         data=data,
         control_check=about.control_check,
         emulated=about.emulated,
+        latency=about.latency,
         verdict=judged.verdict,
         winner=judged.winner,
         size=size,

@@ -16,6 +16,7 @@ from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.estimate import Estimate
+from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.runtime.sustained import Sustained
 
 RESULT_SCHEMA = 3
@@ -250,6 +251,8 @@ class Result(Record):
     """How the control was checked before anything was made of it; null: it wasn't."""
     emulated: Emulated | None = None
     """What the bundles did on an emulated processor of the target; null: they weren't emulated."""
+    latency: LatencyCut | None = None
+    """How a budget in milliseconds was reached when the network was cut; null: the budget was of another kind."""
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None

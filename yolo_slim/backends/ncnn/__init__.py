@@ -14,12 +14,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
+from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
 from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
 from yolo_slim.child_process import own_environment
@@ -61,6 +63,17 @@ def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -
     """Load a bundle's model for inference on ``threads`` threads, with some of :data:`OPTIONS`."""
     net = _load(folder / spec.model["param"], folder / spec.model["bin"], threads, options)
     return NcnnSession(net, spec.input_name, spec.output_name, threads, options)
+
+
+def open_layer(graph: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
+    """Load a graph of ``layer_graph``, see :mod:`yolo_slim.backends.layers`; its weights are zeros."""
+    ncnn = _import()
+    net = ncnn.Net()
+    net.opt.num_threads = threads
+    net.opt.use_vulkan_compute = False
+    if net.load_param_mem(graph) != 0 or net.load_model(ncnn.DataReaderFromEmpty()) != 0:
+        raise SlimError(f"NCNN {ncnn.__version__} can't load a single layer.", remedy="Update ncnn on this machine.")
+    return NcnnSession(net, "in0", "out0", threads).infer
 
 
 def versions() -> dict[str, str]:

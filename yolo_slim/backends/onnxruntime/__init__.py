@@ -6,6 +6,8 @@ right numbers, about half the speed of fp32 (never time a Pi's int8 on x86).
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
+from yolo_slim.backends.onnxruntime.layer import layer_graph as layer_graph
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import own_cores
 
@@ -59,6 +62,13 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
 def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -> OrtSession:
     """Load a bundle's model for inference on ``threads`` threads, with some of :data:`OPTIONS`."""
     return OrtSession(_load(folder / spec.model["onnx"], threads, options), spec, threads, options)
+
+
+def open_layer(graph: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
+    """Load a graph of ``layer_graph``, see :mod:`yolo_slim.backends.layers`."""
+    ort = _import()
+    session = ort.InferenceSession(base64.b64decode(graph), _session_options(ort, threads, {}), providers=[_PROVIDER])
+    return lambda blob: session.run(None, {"in": blob})
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.devices.emulated.root import require_root
 from yolo_slim.devices.emulated.shell import EmulatedShell
 from yolo_slim.runtime.infer import ImageDetections, detections_from_json
+from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 
 NOT_ITS_SPEED = "emulated: a timing says nothing of the device's speed"
@@ -74,6 +75,11 @@ class EmulatedDevice(CommandDevice):
     def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
         """Time two bundles in turns; the timing never counts."""
         found = super().time_paired(before, after, images, rounds=rounds, frames=frames)
+        return replace(found, invalid_reasons=(NOT_ITS_SPEED, *found.invalid_reasons))
+
+    def time_layers(self, layers: Path) -> LayerTimes:
+        """Time single layers; the timing never counts."""
+        found = super().time_layers(layers)
         return replace(found, invalid_reasons=(NOT_ITS_SPEED, *found.invalid_reasons))
 
 

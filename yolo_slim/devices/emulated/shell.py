@@ -61,6 +61,10 @@ class EmulatedShell:
         """Leave images where they are."""
         return str(images.absolute())
 
+    def file_path(self, file: Path) -> str:
+        """Leave a file where it is."""
+        return str(file.absolute())
+
     def run(self, *arguments: str) -> None:
         """Run a command of the device."""
         self._run(arguments, allowed=(0,))

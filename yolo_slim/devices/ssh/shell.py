@@ -115,6 +115,10 @@ class SshShell:
         path = self._placed[key]
         return path if images.is_dir() else f"{path}/{images.name}"
 
+    def file_path(self, file: Path) -> str:
+        """Send a file unless the device has it."""
+        return f"{self._pushed(Parcel.of('files', {file.name: file}), file.name)}/{file.name}"
+
     def run(self, *arguments: str) -> None:
         """Run a command of the device there."""
         self._runtime(arguments, allowed=(0,), answer="")

@@ -1,0 +1,78 @@
+"""The latency tables of a run whose budget is in milliseconds: where they are kept, and when they can't be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from yolo_slim.build_key import BuildName
+from yolo_slim.config.run import LatencyConfig
+from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import fitted_name
+from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.preparation import Run
+from yolo_slim.stages import latency
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.folder import stage_claimed
+from yolo_slim.workspace.job import content
+
+
+def tables_folder(this: Run, runs: Path) -> Path:
+    """Where the tables of a model, target and input side are: beside the runs, which share them."""
+    sha256 = content(this.model)
+    after = f"-{sha256[:8]}-{this.context.profile.name}-{this.context.imgsz}-latency"
+    return runs / fitted_name(this.model.stem, after=after)
+
+
+def measured(this: Run, folder: Path) -> latency.LatencyOutputs:
+    """Measure the tables on the device, or use those that are up to date.
+
+    Raises:
+        SlimError: the device isn't the target, or the stage's own errors.
+    """
+    require_device(this.context)
+    inputs = latency.LatencyInputs(model=this.model, pruning=this.config.prune)
+    builds = builds_of(this.config.latency, this.context)
+    with stage_claimed(folder, "latency", model_sha256=content(this.model)):
+        return latency.run(inputs, this.config.latency, builds, folder, this.context)
+
+
+def for_budget(this: Run, runs: Path) -> latency.LatencyOutputs | None:
+    """The tables that the budget needs; None: it isn't in milliseconds."""
+    if this.config.prune.frame_ms is None:
+        return None
+    return measured(this, tables_folder(this, runs))
+
+
+def reached_unpruned(this: Run, tables: latency.LatencyOutputs | None) -> list[str]:
+    """The builds in which the unpruned network reaches the budget, with their FPS, for people."""
+    budget = this.config.prune.frame_ms
+    if tables is None or budget is None:
+        return []
+    loaded = [LatencyTable.load(path) for path in tables.tables.values()]
+    met = [table for table in loaded if table.control_frame_ms <= budget]
+    return [f"{1000 / table.control_frame_ms:.1f} FPS in {table.build}" for table in met]
+
+
+def require_device(context: Context) -> None:
+    """Refuse to measure another machine's milliseconds for a target that isn't there."""
+    device, profile = context.device, context.profile
+    if device.is_here and not device.is_target(profile):
+        raise SlimError(
+            f"{profile.name} isn't here, so a cut can't be timed on it.",
+            remedy="Name the device with --host, or prune for this machine with --target host, or to MACs with --prune.",
+        )
+
+
+def builds_of(config: LatencyConfig, context: Context) -> list[BuildName]:
+    """The builds to measure: the one that the settings name, else all that can have a table."""
+    found = latency.timed_builds(context)
+    if config.runtime is None:
+        return found
+    chosen = [build for build in found if config.runtime in (str(build), build.runtime)]
+    if not chosen:
+        names = [str(build) for build in found]
+        raise SlimError(
+            f"latency.runtime: got {config.runtime!r}.{did_you_mean(config.runtime, names)}",
+            remedy=f"{context.profile.name} has {', '.join(names)}.",
+        )
+    return chosen

@@ -1,0 +1,58 @@
+"""How a budget in milliseconds was reached: budget, prediction and measurement. Imports no torch."""
+
+from __future__ import annotations
+
+from yolo_slim.config.record import BuildNameText, Record
+
+
+class TimedCut(Record):
+    """One cut that was timed."""
+
+    predicted_ms: float
+    """Milliseconds of a frame by the table, with the corrections so far."""
+    measured_ms: float
+    """Milliseconds of a frame on the device, the unpruned network timed in the same rounds."""
+    invalid_reasons: tuple[str, ...] = ()
+    """Why the timing doesn't count."""
+
+    @property
+    def error(self) -> float:
+        """How far the prediction was off, as a fraction of what was measured."""
+        return self.predicted_ms / self.measured_ms - 1
+
+
+class LatencyCut(Record):
+    """A cut to milliseconds: ``latency.json`` of the prune stage."""
+
+    budget_ms: float
+    """Milliseconds that a frame may take, end to end."""
+    build: BuildNameText
+    """Runtime and precision that was pruned for."""
+    device: str
+    """What was timed on."""
+    unpruned_ms: float
+    """Milliseconds of the unpruned network's frame."""
+    overhead_ms: float
+    """Pre- and post-processing of it."""
+    table_error_median: float
+    """The latency table's error on networks that it didn't see, as a fraction."""
+    table_error_worst: float
+    """The largest of these errors."""
+    cuts: tuple[TimedCut, ...]
+    """Every cut that was timed, in order."""
+    kept: int
+    """Which of them was kept, counted from 0."""
+
+    @property
+    def measured_ms(self) -> float:
+        """Milliseconds of a frame of the cut that was kept."""
+        return self.cuts[self.kept].measured_ms
+
+    def text(self) -> str:
+        """One line for people."""
+        cut, speed = self.cuts[self.kept], self.unpruned_ms / self.measured_ms
+        count = f"{len(self.cuts)} {'cut' if len(self.cuts) == 1 else 'cuts'}"
+        return (
+            f"budget {self.budget_ms:.2f} ms a frame in {self.build}: predicted {cut.predicted_ms:.2f}, measured "
+            f"{cut.measured_ms:.2f} ({1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network), {count}"
+        )

@@ -1,0 +1,96 @@
+"""A budget in milliseconds: which build it is pruned for, and which share of the network's time must go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from yolo_slim.backends.layers import LayerKind
+from yolo_slim.build_key import BuildName
+from yolo_slim.errors import SlimError
+from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.pruning.goal import Goal
+from yolo_slim.pruning.groups import ChannelGraph
+from yolo_slim.pruning.latency import LatencyModel, make_latency_model
+from yolo_slim.pruning.slots import Slot, widths_of
+
+MILLISECONDS = "milliseconds"
+"""What a goal of this kind counts."""
+WITHIN = 0.01
+"""How far above the budget a cut may be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyGoal:
+    """What a frame may take in one build."""
+
+    table: LatencyTable
+    kinds: Mapping[str, LayerKind]
+    """Every convolution that the fused graph has."""
+    frame_ms: float
+    """Milliseconds that a frame may take, end to end."""
+    setting: str
+    """``prune.target_fps`` or ``prune.latency_ms``."""
+    correction: float = 1.0
+    """What measured cuts took, in units of the table's prediction."""
+
+    @property
+    def build(self) -> BuildName:
+        """Runtime and precision that it is about."""
+        return self.table.build
+
+    @property
+    def infer_ms(self) -> float:
+        """What is left for inference, in the table's own milliseconds."""
+        return (self.frame_ms - self.table.overhead_ms) / self.correction
+
+    def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
+        """The cost of a network's cuts."""
+        return make_latency_model(graph, slots, self.kinds, self.table, goal or Goal(removed=0.0, what=MILLISECONDS))
+
+    def goal(self, graph: ChannelGraph, slots: list[Slot]) -> Goal:
+        """The share of the unpruned network's milliseconds that must go."""
+        full = self.model(graph, slots).total(widths_of(slots))
+        return Goal(
+            removed=1 - self.infer_ms / full,
+            what=MILLISECONDS,
+            setting=self.setting,
+            limit=lambda most: self._limit(full * (1 - most)),
+        )
+
+    def frame_of(self, infer_ms: float) -> float:
+        """The frame of a network whose inference takes so many of the table's milliseconds."""
+        return infer_ms * self.correction + self.table.overhead_ms
+
+    def _limit(self, infer_ms: float) -> str:
+        frame = self.frame_of(infer_ms)
+        return f"to at most {np.floor(10_000 / frame) / 10:g}" if "fps" in self.setting else f"to at least {frame:.2f}"
+
+    def corrected(self, predicted_ms: float, measured_ms: float) -> LatencyGoal:
+        """The same goal after a cut whose inference was predicted and measured."""
+        return replace(self, correction=measured_ms / predicted_ms)
+
+
+def unreachable_in_all(
+    goals: Mapping[BuildName, LatencyGoal], fastest: Mapping[BuildName, float], imgsz: int, asked: str
+) -> SlimError:
+    """The error of a budget that no build reaches; ``fastest``: the frame at the narrowest widths, milliseconds."""
+    best = min(fastest, key=lambda build: fastest[build])
+    goal, ms = goals[best], fastest[best]
+    # Inference takes about as long as there are pixels; what surrounds it too.
+    share = goal.frame_ms / ms
+    side = int(imgsz * share**0.5 // 32 * 32)
+    smaller = f"a smaller input (about {side} px, if time goes with the pixels), " if side >= 96 else ""
+    return SlimError(
+        f"{asked} can't be reached by pruning.",
+        culprits=[
+            f"{build}: at most {1000 / fastest[build]:.1f} FPS ({fastest[build]:.2f} ms a frame), of which pre- and "
+            f"post-processing take {goals[build].table.overhead_ms:.2f} ms; unpruned "
+            f"{1000 / goals[build].table.control_frame_ms:.1f} FPS"
+            for build in sorted(fastest, key=str)
+        ],
+        remedy=f"Set {goal.setting} {goal._limit((ms - goal.table.overhead_ms) / goal.correction)}, or try {smaller}"
+        "a smaller model of the family, or another runtime.",
+    )

@@ -1,0 +1,132 @@
+"""best.pt -> latency tables: what the cuts of a network take on the device, one table for each build.
+
+Every kind of convolution is timed alone over a grid of widths; then whole networks, cut at random. Nothing is trained
+and no channel is scored: time depends on widths alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yolo_slim.backends import backend
+from yolo_slim.build_key import BuildName
+from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.devices.base import identity
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.measuring.latency import table_name
+from yolo_slim.measuring.layer_graphs import require_timed_layers
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
+
+if TYPE_CHECKING:
+    from yolo_slim.stages.latency_meter import LatencyMeter
+
+READ_OF_PRUNE = ("protect", "round_to", "min_width", "min_share", "head_rate")
+"""Settings of prune that decide which widths occur."""
+REVISION = 1
+"""Raised when equal inputs are measured otherwise."""
+PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
+"""Packages that export; the versions of the runtimes are among the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyInputs:
+    """What the stage reads."""
+
+    model: Path
+    """Trained detection checkpoint."""
+    pruning: PruneConfig
+    """What may be cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyOutputs:
+    """What the stage wrote."""
+
+    tables: Mapping[BuildName, Path]
+    """``latency.json`` of every build."""
+    fingerprint: str
+    """Of the measurement: equal for equal inputs on the same device."""
+
+
+def timed_builds(context: Context) -> list[BuildName]:
+    """The builds of the target that can have a table: a runtime whose layers can be timed, in its float precision.
+
+    Raises:
+        SlimError: the target has none.
+    """
+    found = [build for build in context.profile.builds if _has_table(build)]
+    if not found:
+        require_timed_layers(context.profile.builds[0])
+    return found
+
+
+def _has_table(build: BuildName) -> bool:
+    """Whether a build's layers can be timed; int8 on x86 is computed in another way than on Arm, and left out."""
+    try:
+        require_timed_layers(build)
+    except SlimError:
+        return False
+    return build.precision != "int8"
+
+
+def job_of(
+    inputs: LatencyInputs, config: LatencyConfig, builds: Sequence[BuildName], folder: Path, context: Context
+) -> Job:
+    """Say what decides the result: the device, the runtimes' versions and the network."""
+    profile, device = context.profile, context.device
+    settings = {
+        **config.model_dump(exclude={"runtime"}), "builds": [str(build) for build in builds], "imgsz": context.imgsz,
+        "seed": context.seed, "end2end": context.end2end,
+        "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
+        "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
+        "runtimes": {name: backend(name).versions() for name in sorted({build.runtime for build in builds})},
+    }  # fmt: skip
+    return Job(
+        stage="latency", folder=folder, settings=settings, revision=REVISION, packages=PACKAGES,
+        inputs={"model": content(inputs.model)},
+    )  # fmt: skip
+
+
+def run(
+    inputs: LatencyInputs, config: LatencyConfig, builds: Sequence[BuildName], folder: Path, context: Context
+) -> LatencyOutputs:
+    """Measure the tables of some builds.
+
+    Args:
+        inputs: the checkpoint, and what may be cut.
+        config: how it is measured.
+        builds: runtimes and precisions.
+        folder: folder of the tables.
+        context: images to time on, target (whose threads are used), device, input side and seed.
+
+    Raises:
+        SlimError: an unusable checkpoint, layers that no table has, or a runtime that can't time single layers.
+    """
+    for build in builds:
+        require_timed_layers(build)
+    job = job_of(inputs, config, builds, folder, context)
+
+    def check() -> LatencyMeter:
+        from yolo_slim.stages.latency_meter import latency_meter
+
+        return latency_meter(job, inputs, config, builds, context)
+
+    run_once(job, _made, context, check=check)
+    return LatencyOutputs(tables={build: folder / table_name(build) for build in builds}, fingerprint=job.fingerprint)
+
+
+def _made(meter: LatencyMeter) -> Made:
+    """Measure, and write the tables."""
+    folder = meter.job.folder
+    with os_errors_explained(folder):
+        tables = meter.measure()
+        for table in tables:
+            table.save(folder / table_name(table.build))
+    # What a throttled or busy machine measured is shown, but the next call measures it again.
+    is_lasting = not any(table.invalid_reasons for table in tables)
+    return Made(outputs=[folder / table_name(table.build) for table in tables], is_lasting=is_lasting)
