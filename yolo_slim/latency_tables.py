@@ -59,7 +59,7 @@ def require_device(context: Context) -> None:
     if device.is_here and not device.is_target(profile):
         raise SlimError(
             f"{profile.name} isn't here, so a cut can't be timed on it.",
-            remedy="Name the device with --host, or prune for this machine with --target host, or to MACs with --prune.",
+            remedy="Name the device with --host, prune for this machine (--target host), or to MACs (--prune).",
         )
 
 

@@ -16,6 +16,7 @@ from yolo_slim.cli import (
     device_inventory,
     doctor,
     estimate,
+    latency,
     nightly,
     nightly_dashboard,
     nightly_history,
@@ -28,8 +29,8 @@ from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explai
 from yolo_slim.system_libraries import explain_import
 
 COMMANDS = (
-    chain, stages, block_costs, compare, nightly, nightly_dashboard, nightly_history, plans, show, estimate, doctor,
-    device, device_inventory,
+    chain, stages, block_costs, latency, compare, nightly, nightly_dashboard, nightly_history, plans, show, estimate,
+    doctor, device, device_inventory,
 )  # fmt: skip
 """Importing these modules adds their commands to the group."""
 

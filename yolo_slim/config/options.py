@@ -28,7 +28,7 @@ class AnyOptions(TypedDict, total=False):
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
-    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    """Budget in place of `macs_removed`: frames per second that the device must reach, end to end."""
     latency_ms: float | None
     """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     removed: float | None
@@ -69,7 +69,7 @@ class RunOptions(TypedDict, total=False):
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
-    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    """Budget in place of `macs_removed`: frames per second that the device must reach, end to end."""
     latency_ms: float | None
     """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     epochs: int | None
@@ -141,7 +141,7 @@ class PruneOptions(TypedDict, total=False):
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
-    """Budget in place of `macs_removed`: frames per second, end to end, that the device must reach (docs/latency.md)."""
+    """Budget in place of `macs_removed`: frames per second that the device must reach, end to end."""
     latency_ms: float | None
     """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     settings: Mapping[str, object] | None

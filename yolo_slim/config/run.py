@@ -33,8 +33,7 @@ class PruneConfig(Frozen):
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Budget in place of ``macs_removed``: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
     target_fps: Annotated[Annotated[float, Field(gt=0)] | None, Option("target_fps")] = None
-    """Budget in place of ``macs_removed``: frames per second, end to end, that the device must reach
-    (docs/latency.md)."""
+    """Budget in place of ``macs_removed``: frames per second that the device must reach, end to end."""
     # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
     latency_ms: Annotated[Annotated[float, Field(gt=0)] | None, Option("latency_ms")] = Field(
         default=None, validate_default=True

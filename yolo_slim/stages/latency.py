@@ -16,6 +16,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import write_text
 from yolo_slim.measuring.latency import table_name
 from yolo_slim.measuring.layer_graphs import require_timed_layers
 from yolo_slim.stages.context import Context
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 READ_OF_PRUNE = ("protect", "round_to", "min_width", "min_share", "head_rate")
 """Settings of prune that decide which widths occur."""
+PAGE = "latency.html"
 REVISION = 1
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
@@ -48,7 +50,9 @@ class LatencyOutputs:
     """What the stage wrote."""
 
     tables: Mapping[BuildName, Path]
-    """``latency.json`` of every build."""
+    """``BUILD.json`` of every build."""
+    page: Path
+    """``latency.html``: errors and widths, opens offline."""
     fingerprint: str
     """Of the measurement: equal for equal inputs on the same device."""
 
@@ -117,16 +121,20 @@ def run(
         return latency_meter(job, inputs, config, builds, context)
 
     run_once(job, _made, context, check=check)
-    return LatencyOutputs(tables={build: folder / table_name(build) for build in builds}, fingerprint=job.fingerprint)
+    tables = {build: folder / table_name(build) for build in builds}
+    return LatencyOutputs(tables=tables, page=folder / PAGE, fingerprint=job.fingerprint)
 
 
 def _made(meter: LatencyMeter) -> Made:
     """Measure, and write the tables."""
+    from yolo_slim.reporting.latency import render
+
     folder = meter.job.folder
     with os_errors_explained(folder):
         tables = meter.measure()
         for table in tables:
             table.save(folder / table_name(table.build))
+        write_text(folder / PAGE, render(tables))
     # What a throttled or busy machine measured is shown, but the next call measures it again.
     is_lasting = not any(table.invalid_reasons for table in tables)
-    return Made(outputs=[folder / table_name(table.build) for table in tables], is_lasting=is_lasting)
+    return Made(outputs=[*(folder / table_name(table.build) for table in tables), folder / PAGE], is_lasting=is_lasting)
