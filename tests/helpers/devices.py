@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from tests.helpers.results import SUSTAINED, make_bench
 from yolo_slim.bundle import read_spec
@@ -14,10 +16,12 @@ from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.devices.local import LocalDevice
+from yolo_slim.files import read_json
 from yolo_slim.measuring.truth import read_truth
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import StageTimes
 from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.runtime.sustained import Sustained
@@ -115,3 +119,59 @@ def _seen(image: Path) -> ImageDetections:
         class_ids=truth.class_ids,
     )
     return ImageDetections(file=image.name, image_hw=(1, 1), detections=found, times=NO_TIME)
+
+
+class ModelledDevice(FakeDevice):
+    """A board whose layers take what a formula says: it computes 32 output channels at once."""
+
+    BLOCK = 32
+    """A layer of one channel more than a multiple of this takes as long as the next multiple."""
+
+    def __init__(self, *, network_factor: float = 1.0, invalid_reasons: tuple[str, ...] = ()) -> None:
+        super().__init__(model="Modelled Board", invalid_reasons=invalid_reasons)
+        self.network_factor = network_factor
+        """What a network takes in units of its layers."""
+        self._folders: dict[str, Path] = {}
+
+    def put(self, bundle: Path) -> Placed:
+        """Remember where the bundle is."""
+        placed = super().put(bundle)
+        self._folders[placed.path] = bundle
+        return placed
+
+    def time_layers(self, layers: Path) -> LayerTimes:
+        """Compute what every layer takes."""
+        self.asked.append("layers")
+        ms = {}
+        for one in read_json(layers)["graphs"]:
+            graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(base64.b64decode(one["graph"])))
+            ms[one["name"]] = self._ms(graph)
+        return LayerTimes(ms=ms, threads=4, invalid_reasons=self.invalid_reasons)
+
+    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+        """Compute what both networks take."""
+        self.asked.append("time_paired")
+        first, second = (
+            self.network_factor
+            * self._ms(onnx.shape_inference.infer_shapes(onnx.load(self._folders[path] / "model.onnx")))
+            for path in (before.path, after.path)
+        )
+        return Paired(
+            before=(first,) * rounds, after=(second,) * rounds, threads=4, invalid_reasons=self.invalid_reasons
+        )
+
+    def _ms(self, graph: onnx.ModelProto) -> float:
+        """Add up the convolutions of a graph."""
+        shapes = {
+            value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+            for value in (*graph.graph.value_info, *graph.graph.output)
+        }
+        weights = {tensor.name: list(tensor.dims) for tensor in graph.graph.initializer} | shapes
+        total = 0.0
+        for node in graph.graph.node:
+            if node.op_type == "Conv":
+                outputs, inputs, *kernel = weights[node.input[1]]
+                height, width = shapes[node.output[0]][2:]
+                blocks = -(-outputs // self.BLOCK) * self.BLOCK
+                total += 1e-6 * blocks * inputs * np.prod(kernel) * height * width
+        return float(total)

@@ -163,9 +163,10 @@ class BlockCostsConfig(Frozen):
 class LatencyConfig(Frozen):
     """How latency tables are measured (docs/latency.md)."""
 
-    networks: Annotated[int, Field(ge=6)] = 12
-    """Number of networks, cut at random, that are timed whole. Every third one checks the table, which is fitted to the
-    others."""
+    networks: Annotated[int, Field(ge=4)] = 8
+    """Number of networks, cut at random, that are timed whole; the table is fitted to them."""
+    checks: Annotated[int, Field(ge=2)] = 4
+    """Number of further networks, which say how far the table is off."""
     rounds: Positive = 15
     """Number of rounds. Each times the unpruned and a cut network."""
     frames: Positive = 6

@@ -67,10 +67,10 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
     """Raise unless the cost fell, and to what was asked."""
     ratio = after.macs / before.macs if goal.what == "MACs" else after.params / before.params
     got = 1 - ratio
-    if goal.what == MILLISECONDS:
-        # They were measured; what is counted here only tells whether anything went.
-        got = goal.removed if after.macs < before.macs else 0.0
-    if got <= 0:
+    # Milliseconds were measured, cut by cut; what is counted here only tells whether anything went.
+    if goal.what == MILLISECONDS and after.macs < before.macs:
+        return
+    if got <= 0 or goal.what == MILLISECONDS:
         raise SlimError(
             f"The {goal.what} did not fall: nothing was pruned.",
             remedy=f"Remove more ({goal.setting}), or lower prune.round_to as far as the target's "

@@ -52,8 +52,6 @@ from yolo_slim.workspace.job import Job, versions
 LEAST_CUT, MOST_CUT, SPREAD = 0.1, 0.7, 0.25
 """Share of its channels that a layer of the random networks loses: from the mildest to the hardest network, and how far
 a single layer is from its network's share."""
-CHECK_EVERY = 3
-"""Every so many random networks one is kept to check the line."""
 NO_FIT = Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=0.0)
 
 
@@ -230,8 +228,9 @@ class LatencyMeter:
             build: [self._network("unpruned", "fit", grids[build], build, full, controls[build].control_ms)]
             for build in self.builds
         }
-        for index in range(self.config.networks):
-            self.context.progress.step("latency: networks", index, self.config.networks)
+        count = self.config.networks + self.config.checks
+        for index in range(count):
+            self.context.progress.step("latency: networks", index, count)
             keep = self._random_widths(index)
             onnx: Path | None = None
             for build in self.builds:
@@ -241,11 +240,11 @@ class LatencyMeter:
                     onnx = onnx or self._exported(meter, keep, scratch / f"network-{index:02d}.onnx")
                     timed = self._timed(meter, placed[build], meter.place(onnx, build))
                     self._files.write(name, timed)
-                role = "check" if index % CHECK_EVERY == CHECK_EVERY - 1 else "fit"
+                role = "fit" if index < self.config.networks else "check"
                 ms = controls[build].control_ms * timed.ratio
                 network = self._network(f"random {index}", role, grids[build], build, keep, ms)
                 found[build].append(network.model_copy(update={"invalid_reasons": timed.invalid_reasons}))
-        self.context.progress.step("latency: networks", self.config.networks, self.config.networks)
+        self.context.progress.step("latency: networks", count, count)
         return found
 
     def _timed(self, meter: NetworkMeter, unpruned: Placed, cut: Placed) -> NetworkTime:
@@ -278,9 +277,10 @@ class LatencyMeter:
     def _random_widths(self, index: int) -> np.ndarray:
         """Kept channels of every slot of one random network, shape (slots,)."""
         rng = np.random.default_rng([self.context.seed, index])
-        count = max(self.config.networks - 1, 1)
-        # Mild and hard cuts by turns, so that those that check the line are spread over the whole range.
-        level = LEAST_CUT + (MOST_CUT - LEAST_CUT) * ((index * 7) % (count + 1)) / count
+        # Those that the line is fitted to, and those that check it, go evenly from mild to hard.
+        first = 0 if index < self.config.networks else self.config.networks
+        count = self.config.checks if first else self.config.networks
+        level = LEAST_CUT + (MOST_CUT - LEAST_CUT) * (index - first) / (count - 1)
         keep = widths_of(self.slots)
         for i, slot in enumerate(self.slots):
             share = float(np.clip(level + rng.uniform(-SPREAD, SPREAD), 0.0, 0.9))

@@ -1,0 +1,69 @@
+"""Single convolutions: every runtime loads the graphs that its backend writes, and a device times them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolo_slim.backends.layers import ACTIVATIONS, Layer, LayerKind, layer_graph_of, open_layer_of
+from yolo_slim.build_key import BuildName
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
+from yolo_slim.measuring.layer_graphs import name_of, require_timed_layers, write
+from yolo_slim.runtime.__main__ import main
+from yolo_slim.runtime.layers import LayerTimes, time_layers
+
+KIND = LayerKind(kernel=(3, 3), stride=(2, 2), padding=(1, 1), depthwise=False, size=(16, 12), activation="silu")
+BUILDS = [BuildName("onnxruntime", "fp32"), BuildName("onnxruntime", "int8"), BuildName("ncnn", "fp16")]
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_graphs_load_and_run(build: BuildName, activation: str, depthwise: bool) -> None:
+    """The output has the shape of the convolution, for every activation, dense and depthwise."""
+    kind = replace(KIND, activation=activation, depthwise=depthwise)
+    layer = Layer(kind=kind, inputs=8, outputs=8 if depthwise else 24)
+    write_graph, open_graph = layer_graph_of(build.runtime), open_layer_of(build.runtime)
+    assert write_graph is not None
+    assert open_graph is not None
+    run = open_graph(write_graph(layer, build.precision), 1)
+    found = np.asarray(run(np.ones((1, *layer.input_shape), np.float32)))
+    assert found.reshape(-1).shape == (layer.outputs * 8 * 6,)
+    assert np.isfinite(found).all()
+
+
+def test_file_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every layer of a file has a time, the wider one a longer one, by the device's command too."""
+    kind = replace(KIND, size=(64, 64), stride=(1, 1))
+    layers = [Layer(kind=kind, inputs=8, outputs=8), Layer(kind=kind, inputs=64, outputs=64)]
+    file = tmp_path / "layers.json"
+    write(file, layers, BUILDS[0], 2)
+    found = time_layers(file)
+    assert list(found.ms) == [name_of(layer) for layer in layers]
+    assert 0 < found.ms["8-8"] < found.ms["64-64"]
+    assert main(["layers", str(file), "--json", str(tmp_path / "answer.json")]) in (0, 1)
+    assert set(LayerTimes.from_json(read_json(tmp_path / "answer.json")).ms) == set(found.ms)
+    assert "64-64" in capsys.readouterr().out
+
+
+def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing file, another schema and a runtime without layers are one message and exit code 2."""
+    missing, other, engine = tmp_path / "missing.json", tmp_path / "other.json", tmp_path / "engine.json"
+    write_json(other, {"schema": 99})
+    write_json(engine, {"schema": 1, "runtime": "tensorrt", "threads": 1, "graphs": []})
+    for file, text in ((missing, "can't be read"), (other, "schema 1"), (engine, "can't time single layers")):
+        assert main(["layers", str(file)]) == 2
+        assert text in capsys.readouterr().err
+    with pytest.raises(SlimError, match="damaged"):
+        LayerTimes.from_json({"schema": 1, "ms": {"8-8": 1.0}})
+
+
+def test_runtime_without_single_layers_is_refused() -> None:
+    """TensorRT builds its engines on the device; the error says what to do."""
+    with pytest.raises(SlimError, match="tensorrt has no latency table") as error:
+        require_timed_layers(BuildName("tensorrt", "fp16"))
+    assert "--prune" in str(error.value)

@@ -1,0 +1,141 @@
+"""The latency table: interpolation between timed widths, the line through whole networks, and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from yolo_slim.backends.layers import LayerKind
+from yolo_slim.build_key import BuildName
+from yolo_slim.devices.answers import DeviceFacts
+from yolo_slim.errors import SlimError
+from yolo_slim.files import write_json
+from yolo_slim.measuring.latency import (
+    Fit,
+    LatencyTable,
+    LayerGrid,
+    TimedNetwork,
+    coarse_widths,
+    fine_widths,
+    fitted,
+    grid_from,
+    layers_of_grid,
+    moved_mb,
+)
+
+KIND = LayerKind(kernel=(3, 3), stride=(2, 2), padding=(1, 1), depthwise=False, size=(40, 40), activation="silu")
+
+
+def grid(ms: Any, kind: LayerKind = KIND, inputs: int = 128, outputs: int = 128) -> LayerGrid:
+    """Time a kind by a function of its widths."""
+    layers = layers_of_grid(kind, inputs, outputs)
+    return grid_from(kind, inputs, outputs, {(one.inputs, one.outputs): ms(one.inputs, one.outputs) for one in layers})
+
+
+def network(layers_ms: float, mb: float, ms: float, role: str = "fit") -> TimedNetwork:
+    """Make a timed network."""
+    return TimedNetwork(name="random", layers_ms=layers_ms, moved_mb=mb, ms=ms, role=role)
+
+
+def table(**changes: Any) -> LatencyTable:
+    """Make a small table."""
+    fields: dict[str, Any] = {
+        "model_sha256": "0" * 64, "imgsz": 320, "target": "host", "build": BuildName("onnxruntime", "fp32"),
+        "threads": 2, "machine": DeviceFacts(model="Example Board", arch="x86_64", cores=2),
+        "is_measured_on_target": True, "measured_at": "2026-11-29T00:00:00+00:00", "command": "", "versions": {},
+        "control_ms": 8.0, "overhead_ms": 2.0, "grids": (grid(lambda i, o: i * o * 1e-4),),
+        "networks": (network(1, 1, 2), network(2, 1, 3, "check"), network(2, 2, 4, "check")),
+        "fit": Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=1.0), "layer_seconds": 1.0, "seconds": 2.0,
+    }  # fmt: skip
+    return LatencyTable(**fields | changes)
+
+
+@pytest.mark.parametrize("largest", [3, 8, 24, 80, 144, 384])
+def test_grid_reaches_the_largest_width(largest: int) -> None:
+    """The largest width is timed itself, and no width twice."""
+    widths = [*coarse_widths(largest), *fine_widths(largest)]
+    assert max(widths) == largest
+    assert len(widths) == len(set(widths))
+
+
+def test_timed_widths_are_exact() -> None:
+    """At every timed pair the table gives what was timed."""
+    found = grid(lambda i, o: 0.1 + i * o * 1e-4)
+    for layer in layers_of_grid(KIND, 128, 128):
+        ms = found.ms_at(np.array([float(layer.inputs)]), np.array([float(layer.outputs)]))
+        assert ms[0] == pytest.approx(0.1 + layer.inputs * layer.outputs * 1e-4)
+
+
+def test_between_timed_widths() -> None:
+    """A cost that grows evenly with both widths is met everywhere, to a hundredth."""
+    found = grid(lambda i, o: i * o * 1e-4)
+    inputs, outputs = np.meshgrid(np.arange(8.0, 129.0, 4), np.arange(8.0, 129.0, 4))
+    assert found.ms_at(inputs, outputs) == pytest.approx(inputs * outputs * 1e-4, rel=0.01)
+
+
+def test_steps_of_a_runtime_are_kept() -> None:
+    """Where blocks of 16 channels cost the same, a width between two multiples gains nothing; a line would say so."""
+    blocks = lambda i, o: i * -(-o // 16) * 16 * 1e-4  # noqa: E731
+    found = grid(blocks)
+    ms = found.ms_at(np.full(3, 128.0), np.array([40.0, 48.0, 56.0]))
+    assert ms[0] == pytest.approx(ms[1])
+    assert ms[2] == pytest.approx(ms[1] * 64 / 48)
+    assert np.interp(40.0, [32, 64], [blocks(128, 32), blocks(128, 64)]) < 0.9 * ms[0]
+
+
+def test_depthwise_depends_on_one_width() -> None:
+    """Only the output width counts, and the grid is a line."""
+    kind = LayerKind(kernel=(3, 3), stride=(1, 1), padding=(1, 1), depthwise=True, size=(20, 20), activation="silu")
+    found = grid(lambda _, o: o * 1e-3, kind)
+    assert found.ms_at(np.array([1.0]), np.array([48.0]))[0] == pytest.approx(0.048)
+    assert moved_mb(kind, 1, 48) == pytest.approx(2 * 48 * 400 * 4 / 1e6)
+
+
+def test_fit_finds_the_line() -> None:
+    """Networks that follow a line give its coefficients, and none is negative."""
+    rng = np.random.default_rng(0)
+    pairs = rng.uniform(1, 10, (8, 2))
+    found = fitted([network(a, b, 1.2 * a + 0.3 * b + 0.7) for a, b in pairs])
+    assert (found.per_layer_ms, found.per_mb, found.constant_ms) == pytest.approx((1.2, 0.3, 0.7))
+    assert fitted([network(a, b, a - 0.05 * b) for a, b in pairs]).per_mb == 0
+
+
+def test_error_is_of_networks_that_were_not_seen() -> None:
+    """Those that the line was fitted to say nothing of it."""
+    found = table().error
+    assert (found.networks, found.median, found.worst) == (2, pytest.approx(0.125), pytest.approx(0.25))
+    assert "12.5% median, 25.0% worst of 2 networks that it didn't see" in str(found)
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    """What is written is read back, grids and all."""
+    table().save(tmp_path / "latency.json")
+    assert LatencyTable.load(tmp_path / "latency.json") == table()
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    """No file, no JSON, a newer schema and a damaged table are named; none is a traceback."""
+    path = tmp_path / "latency.json"
+    with pytest.raises(SlimError, match="not found"):
+        LatencyTable.load(path)
+    path.write_text("{")
+    with pytest.raises(SlimError, match="not JSON"):
+        LatencyTable.load(path)
+    write_json(path, table().to_json() | {"schema": 99})
+    with pytest.raises(SlimError, match="not a latency table of schema 1"):
+        LatencyTable.load(path)
+    write_json(path, {key: value for key, value in table().to_json().items() if key != "fit"})
+    with pytest.raises(SlimError, match="damaged or incomplete") as error:
+        LatencyTable.load(path)
+    assert "fit" in str(error.value)
+
+
+def test_unknown_kind_is_named() -> None:
+    """A layer whose kind was never timed is an error with its name."""
+    other = LayerKind(kernel=(7, 7), stride=(1, 1), padding=(3, 3), depthwise=False, size=(40, 40), activation="silu")
+    with pytest.raises(SlimError, match="no entry for a kind of layer") as error:
+        table().grid_of(other, "model.3.conv")
+    assert "model.3.conv: 7x7, 40x40, silu" in str(error.value)

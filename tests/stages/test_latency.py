@@ -1,0 +1,187 @@
+"""Latency tables and budgets in milliseconds, on a device whose layers take what a formula says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.charts import charts, loads_nothing
+from tests.helpers.devices import ModelledDevice
+from tests.helpers.listeners import Remembers
+from yolo_slim.build_key import BuildName
+from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
+from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.models import checkpoint
+from yolo_slim.models.layer_kinds import layer_kinds
+from yolo_slim.models.macs import exported_layers
+from yolo_slim.pruning.decisions import decide_unscored, make_terms
+from yolo_slim.pruning.goal import Goal
+from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.latency import make_latency_model
+from yolo_slim.pruning.slots import widths_of
+from yolo_slim.runtime.layers import LayerTimes
+from yolo_slim.stages import latency, prune
+from yolo_slim.stages.context import Context
+
+IMGSZ = 96
+BUILD = BuildName("onnxruntime", "fp32")
+QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
+
+
+def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
+    """Make the context of a call on a device."""
+    return Context.load(data, "host", imgsz=IMGSZ, device=device, **others)
+
+
+def measured(model: Path, context: Context, folder: Path) -> latency.LatencyOutputs:
+    """Run the stage."""
+    inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8))
+    return latency.run(inputs, QUICK, [BUILD], folder, context)
+
+
+def cut(model: Path, context: Context, tables: latency.LatencyOutputs, folder: Path, **budget: Any) -> LatencyCut:
+    """Prune to milliseconds."""
+    config = PruneConfig(round_to=8, images=8, bn_images=8, steps=1, **budget)
+    outputs = prune.run(prune.PruneInputs(model=model, latency=tables, loop=QUICK), config, folder, context)
+    return LatencyCut.model_validate_json(outputs.latency.read_text())
+
+
+@pytest.fixture(scope="module")
+def tables(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> latency.LatencyOutputs:
+    """Measure the shipped yolo11n."""
+    return measured(trained, context_of(signs, ModelledDevice()), tmp_path_factory.mktemp("latency") / "tables")
+
+
+def test_table_predicts_networks_that_it_did_not_see(tables: latency.LatencyOutputs) -> None:
+    """Where networks take the sum of their layers, the table is right to two hundredths."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    assert table.error.networks == 2
+    assert table.error.worst < 0.02
+    assert table.fit.per_layer_ms > 0.5
+    assert not table.invalid_reasons
+    page = tables.page.read_text()
+    assert loads_nothing(page)
+    assert len(charts(page)) == 2
+
+
+def test_up_to_date_table_is_used_again(
+    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
+) -> None:
+    """The same call asks the device for nothing; another device is measured anew."""
+    device = ModelledDevice()
+    folder = tables.page.parent
+    assert measured(trained, context_of(signs, device), folder) == tables
+    assert device.asked == []
+    other = ModelledDevice()
+    other.model = "Another Board"
+    with pytest.raises(Exception, match="latency"):
+        measured(trained, context_of(signs, other, only_check=True), folder)
+
+
+def test_interrupted_measurement_resumes(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A measurement that ended in the middle goes on with what is missing."""
+
+    class Stops(ModelledDevice):
+        def time_layers(self, layers: Path) -> LayerTimes:
+            if self.asked.count("layers") == 3:
+                raise KeyboardInterrupt
+            return super().time_layers(layers)
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(trained, context_of(signs, Stops()), tmp_path / "tables")
+    device = ModelledDevice()
+    table = LatencyTable.load(measured(trained, context_of(signs, device), tmp_path / "tables").tables[BUILD])
+    assert device.asked.count("layers") == len(table.grids) - 3
+    assert device.asked.count("bench") == 0
+
+
+def test_busy_device_is_told(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Timings that don't count are repeated, then marked, and the next call measures again."""
+    device = ModelledDevice(invalid_reasons=("busy: other programs used 1.5 cores",))
+    found = measured(trained, context_of(signs, device), tmp_path / "tables")
+    table = LatencyTable.load(found.tables[BUILD])
+    assert table.invalid_reasons == ("busy: other programs used 1.5 cores",)
+    assert device.asked.count("layers") == 3 * len(table.grids)
+    again = ModelledDevice()
+    assert LatencyTable.load(measured(trained, context_of(signs, again), tmp_path / "tables").tables[BUILD]).error
+    assert again.asked.count("layers") == len(table.grids)
+
+
+@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
+def test_saved_milliseconds_are_differences_of_totals(
+    family: str, untrained: Any, tables: latency.LatencyOutputs, signs: Path, tmp_path: Path
+) -> None:
+    """What a step of one slot saves is what the total falls by, for every slot of a real network."""
+    model = untrained(family)
+    table = LatencyTable.load(measured(model, context_of(signs, ModelledDevice()), tmp_path).tables[BUILD])
+    loaded = checkpoint.load(model)
+    graph = trace_channels(loaded.model, IMGSZ)
+    exported = exported_layers(loaded.model, end2end=False)
+    slots = decide_unscored(graph, make_terms(loaded.model, graph, PruneConfig(), exported, {}))
+    cost = make_latency_model(graph, slots, layer_kinds(loaded.model, IMGSZ, exported), table, Goal(removed=0.0))
+    keep, step = widths_of(slots), np.array([min(8.0, slot.width - 1) for slot in slots])
+    saved = cost.saved(keep, step)
+    for i in range(len(slots)):
+        less = keep.copy()
+        less[i] -= step[i]
+        assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
+
+
+def test_cut_meets_the_budget(trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path) -> None:
+    """The first cut is within three hundredths of the budget, and widths end at the device's steps."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.6 * table.control_ms
+    listener = Remembers()
+    found = cut(trained, context_of(signs, ModelledDevice(), progress=listener), tables, tmp_path, latency_ms=budget)
+    assert found.build == BUILD
+    assert found.cuts[0].measured_ms == pytest.approx(budget, rel=0.03)
+    assert found.measured_ms <= budget * 1.01
+    assert "the budget is" in listener.said
+    widths = read_json(tmp_path / "widths.json")["layers"]
+    cut_layers = [row["after"] for row in widths if row["after"] < row["before"]]
+    # 32 channels at once: a narrower layer that isn't at a step would have lost score for nothing.
+    assert np.mean([width % 32 == 0 or width < 32 for width in cut_layers]) > 0.8
+
+
+def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path) -> None:
+    """Where cuts take longer than the table says, the second or third cut meets the budget all the same."""
+
+    class Slower(ModelledDevice):
+        """Pruned networks take a fifth longer than their layers."""
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            return replace(found, after=tuple(1.2 * ms for ms in found.after))
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    found = cut(trained, context_of(signs, Slower()), tables, tmp_path, target_fps=1000 / budget)
+    assert found.cuts[0].measured_ms > 1.05 * budget
+    assert 2 <= len(found.cuts) <= 3
+    assert found.measured_ms == pytest.approx(budget, rel=0.03)
+
+
+def test_unreachable_budget_says_how_far_it_goes(
+    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
+) -> None:
+    """The message has the fastest that can be, and what would help; nothing is written."""
+    with pytest.raises(SlimError, match="100000 FPS can't be reached by pruning") as error:
+        cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "prune", target_fps=100_000.0)
+    assert "onnxruntime-fp32: at most" in str(error.value)
+    assert "smaller model" in str(error.value)
+    assert not (tmp_path / "prune" / "pruned.pt").exists()
+
+
+def test_budget_that_is_reached_already(
+    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
+) -> None:
+    """There is nothing to prune, and the message says so."""
+    with pytest.raises(SlimError, match="reaches the budget in onnxruntime-fp32: there is nothing to prune"):
+        cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path, target_fps=1.0)
