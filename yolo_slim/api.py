@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Unpack
 
 from yolo_slim import pipeline, single_stage
-from yolo_slim.config.commands import CompareConfig, QuantizeFiles, ValidateFiles
+from yolo_slim.config.commands import CompareConfig, QuantizeFiles, RunChoices, ValidateFiles
 from yolo_slim.config.merge import merged, own_options, run_config
 from yolo_slim.config.options import (
     AnyOptions,
@@ -71,8 +71,20 @@ def run(
     **options: Unpack[RunOptions],
 ) -> Outcome:
     """Run the whole chain: ``run("best.pt", "data.yaml", target="rpi5", imgsz=320, prune=.5, epochs=30)``."""
-    chosen = run_config(model, data, "run", options, target_of)
+    side = own_options(RunChoices, options).imgsz
+    given = {} if side in (None, "auto") else {"imgsz": side}
+    chosen = run_config(model, data, "run", options, target_of, **given)
+    if side == "auto":
+        chosen = _with_best_side(chosen, Path(project), command, progress)
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain)
+
+
+def _with_best_side(config: RunConfig, project: Path, command: str, progress: Progress | None) -> RunConfig:
+    """The same run at the input side that reaches its frame rate with the highest mAP."""
+    from yolo_slim.exploration import choose_side
+
+    side, _ = choose_side(config, project=project, command=command, progress=progress)
+    return config.model_copy(update={"imgsz": side})
 
 
 def compare(

@@ -39,12 +39,12 @@ LATENCY_ROUND_TO = 8
 
 def default_name(config: RunConfig) -> str:
     """Name a run after what decides it: weights, target, input side and the share removed."""
-    decided = f"-{Path(config.target).stem}-{config.imgsz}-{_amount(config.prune)}"
+    decided = f"-{Path(config.target).stem}-{config.imgsz}-{amount_of(config.prune)}"
     # Ultralytics doesn't train in a folder with an apostrophe (training/arguments.py).
     return fitted_name(Path(config.model).stem.replace("'", ""), after=decided)
 
 
-def _amount(config: PruneConfig) -> str:
+def amount_of(config: PruneConfig) -> str:
     """Say what is removed, for a name: the share of the MACs, of the parameters (p), the size left (mb), or the
     speed (fps, ms).
     """

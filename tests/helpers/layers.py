@@ -28,6 +28,7 @@ LAYERS = (
     ("preparation",),
     ("input_check",),
     ("latency_tables",),
+    ("exploration",),
     ("pipeline",),
     ("single_stage",),
     ("sweep",),

@@ -91,6 +91,9 @@ def _reading(types: list[object], *, path: bool) -> dict[str, Any]:
     """How click reads a setting's value: attributes of the option."""
     if any(get_origin(kind) is dict for kind in types):
         return {"multiple": True, "callback": _pairs, "metavar": "KEY=VALUE"}
+    words = [word for kind in types if get_origin(kind) is Literal for word in get_args(kind)]
+    if int in types and words:
+        return {"type": _IntegerOr(words)}
     lists = [kind for kind in types if get_origin(kind) is list]
     if types == [bool]:
         # Not given isn't the same as off: a file may turn it on.
@@ -103,6 +106,23 @@ def _reading(types: list[object], *, path: bool) -> dict[str, Any]:
         return {"type": item, "multiple": True, "callback": _several}
     shown = "|".join(item.choices) if isinstance(item, click.Choice) else item.name.upper()
     return {"multiple": True, "callback": _listed(item, one=len(types) > 1), "metavar": f"{shown},..."}
+
+
+class _IntegerOr(click.ParamType[Any, Any]):
+    """A whole number, or one of some words."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.name = "|".join(["integer", *words])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text."""
+        if value in self.words:
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {' or '.join(self.words)}.", param, ctx)
 
 
 def _type(kind: object, *, path: bool) -> click.ParamType[Any, Any]:

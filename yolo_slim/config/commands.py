@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from yolo_slim.config.declaration import Option, Setting, options_in
 from yolo_slim.config.run import RunConfig
-from yolo_slim.config.strict import Frozen
+from yolo_slim.config.strict import Frozen, Positive
 
 
 class Sources(Frozen):
@@ -17,6 +17,13 @@ class Sources(Frozen):
     """Any setting of docs/configuration.md, such as ``prune.steps=2``."""
     config: Annotated[str | None, Option("config", path=True)] = None
     """YAML file with settings; options win over it."""
+
+
+class RunChoices(Frozen):
+    """What `yolo-slim run` chooses by itself where it is asked to."""
+
+    imgsz: Annotated[Positive | Literal["auto"] | None, Option("imgsz", default="the target's")] = None
+    """Input side in pixels, a multiple of the model's stride; ``auto``: the best one for ``--target-fps``."""
 
 
 class CompareConfig(Frozen):
@@ -83,7 +90,7 @@ AMOUNTS = ("prune", "target_fps", "latency_ms")
 """Options that say how much is removed."""
 
 TAKES = {
-    "run": Takes(("target", *DEVICE, "imgsz", *AMOUNTS, "epochs", "device", "train", "teacher")),
+    "run": Takes(("target", *DEVICE, *AMOUNTS, "epochs", "device", "train", "teacher"), RunChoices),
     "compare": Takes(("target", *DEVICE, "imgsz", "epochs", "device", "train"), CompareConfig),
     "prune": Takes(("target", *DEVICE, "imgsz", *AMOUNTS)),
     "latency": Takes(("target", *DEVICE, "imgsz")),

@@ -15,8 +15,8 @@ class AnyOptions(TypedDict, total=False):
 
     target: str | None
     """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`); none: that of `--host`."""
-    imgsz: int | None
-    """Input side in pixels, a multiple of the model's stride."""
+    imgsz: int | Literal["auto"] | None
+    """Input side in pixels, a multiple of the model's stride; `auto`: the best one for `--target-fps`."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -64,8 +64,6 @@ class RunOptions(TypedDict, total=False):
     """The device has no network: this machine collects the wheels that it needs and sends them."""
     wait: bool | None
     """Wait for a device that another run uses; off: that is an error."""
-    imgsz: int | None
-    """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
@@ -80,6 +78,8 @@ class RunOptions(TypedDict, total=False):
     """Any Ultralytics training argument, such as `lr0=0.002`."""
     teacher: str | Path | None
     """Checkpoint of the teacher, with the same classes, strides and box bins; none: the unpruned model."""
+    imgsz: int | Literal["auto"] | None
+    """Input side in pixels, a multiple of the model's stride; `auto`: the best one for `--target-fps`."""
     settings: Mapping[str, object] | None
     """Any setting of docs/configuration.md, such as `prune.steps=2`."""
     config: str | Path | None

@@ -32,10 +32,10 @@ class PruneConfig(Frozen):
     """Budget in place of ``macs_removed``: the fraction of the fused network's parameters to remove."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Budget in place of ``macs_removed``: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
-    target_fps: Annotated[Annotated[float, Field(gt=0)] | None, Option("target_fps")] = None
+    target_fps: Annotated[Annotated[float, Field(gt=0)] | None, Option("target_fps", flag="--target-fps")] = None
     """Budget in place of ``macs_removed``: frames per second that the device must reach, end to end."""
     # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
-    latency_ms: Annotated[Annotated[float, Field(gt=0)] | None, Option("latency_ms")] = Field(
+    latency_ms: Annotated[Annotated[float, Field(gt=0)] | None, Option("latency_ms", flag="--latency-ms")] = Field(
         default=None, validate_default=True
     )
     """Budget in place of ``macs_removed``: milliseconds that a frame may take on the device, end to end."""
@@ -173,6 +173,8 @@ class LatencyConfig(Frozen):
     """Timed frames per network and round."""
     control_seconds: Annotated[float, Field(gt=0)] = 4.0
     """Least duration of the timing of the unpruned network, end to end."""
+    explore_epochs: Positive = 3
+    """Epochs of the short trainings with which ``--imgsz auto`` compares input sides."""
     runtime: str | None = None
     """Build that the cut is made for: ``onnxruntime-fp32`` or ``ncnn-fp16``; none: of the target's builds the one that
     reaches the budget at the least loss."""

@@ -1,0 +1,245 @@
+"""Choose the input side for a frame rate: `yolo-slim run --target-fps 30 --imgsz auto`.
+
+A smaller input needs less of a cut. Every side is pruned to the budget on the device and trained for one epoch; the
+better half is trained for a few more. The side with the highest validation mAP wins; test images have no part in it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yolo_slim import latency_tables
+from yolo_slim.config.record import Record
+from yolo_slim.config.run import ExportConfig, RunConfig
+from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.files import fitted_name, read_json, write_json
+from yolo_slim.input_check import require_good_inputs
+from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.preparation import Run, amount_of, prepared
+from yolo_slim.progress import Progress, Silent
+from yolo_slim.reporting.text import table
+from yolo_slim.stages import prune, recover
+from yolo_slim.stages.latency import LatencyOutputs
+from yolo_slim.training.settings import teacher_of
+from yolo_slim.workspace.folder import stage_claimed
+from yolo_slim.workspace.job import content
+
+SHARES = (1.0, 0.8, 0.65, 0.5)
+"""Sides that are tried, in units of the largest."""
+LEAST_SIDE = 96
+MULTIPLE = 32
+"""Stride of the detectors' coarsest level."""
+FIRST_EPOCHS = 1
+STAGE = "sides"
+
+
+class Candidate(Record):
+    """One input side."""
+
+    imgsz: int
+    """Input side, pixels."""
+    build: str = ""
+    """Runtime and precision that was pruned for."""
+    unpruned_ms: float | None = None
+    """Milliseconds of the unpruned network's frame."""
+    measured_ms: float | None = None
+    """Milliseconds of the cut network's frame."""
+    macs_removed: float | None = None
+    """Fraction of the MACs that went; 0: the unpruned network is fast enough."""
+    map50_95_first: float | None = None
+    """Validation mAP50-95 after the first epoch."""
+    map50_95: float | None = None
+    """Validation mAP50-95 after the short training; null: it was stopped before."""
+    reason: str = ""
+    """Why it can't win, where it can't."""
+
+
+class Sides(Record):
+    """All of them: ``sides.json``."""
+
+    asked_ms: float
+    """Milliseconds that a frame may take."""
+    epochs: int
+    """Epochs of the short training."""
+    candidates: tuple[Candidate, ...]
+    """Largest side first."""
+    winner: int
+    """Input side that won."""
+
+    def text(self) -> str:
+        """A table for the terminal."""
+        head = ["side", "unpruned", "cut", "MACs gone", "1 epoch", f"{self.epochs} epochs", ""]
+        rows = [
+            [
+                f"{one.imgsz} px", _ms(one.unpruned_ms), _ms(one.measured_ms), _percent(one.macs_removed),
+                _map(one.map50_95_first), _map(one.map50_95), "winner" if one.imgsz == self.winner else one.reason,
+            ]
+            for one in self.candidates
+        ]  # fmt: skip
+        return f"Input sides for {self.asked_ms:.2f} ms a frame, mAP50-95 on val\n{table(head, rows)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """A side that reaches the budget."""
+
+    this: Run
+    candidate: Candidate
+    weights: Path
+    """What is trained, or the unpruned checkpoint."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether anything was cut."""
+        return self.candidate.macs_removed != 0
+
+
+def choose_side(
+    config: RunConfig, *, project: Path, command: str = "", progress: Progress | None = None
+) -> tuple[int, Sides]:
+    """Find the best input side for a budget in milliseconds.
+
+    Args:
+        config: of the run; its ``imgsz`` is the largest side.
+        project: folder of all runs.
+        command: command line, for the record.
+        progress: listener.
+
+    Raises:
+        SlimError: the budget isn't in milliseconds, or no side reaches it.
+    """
+    budget, listener = config.prune.frame_ms, progress or Silent()
+    if budget is None:
+        raise SlimError(
+            "--imgsz auto chooses the input side for a frame rate, but none is asked for.",
+            remedy="Give --target-fps or --latency-ms with it, or a side in pixels.",
+        )
+    folder = project / _name(config)
+    with stage_claimed(folder, STAGE, model_sha256=content(Path(config.model))), os_errors_explained(folder):
+        tried, lost = _all_cut(config, folder, project, command, listener)
+        first = sorted(
+            [_scored(one, FIRST_EPOCHS, first=True) for one in tried],
+            key=lambda one: -(one.candidate.map50_95_first or 0),
+        )
+        kept = -(-len(first) // 2)
+        epochs = config.latency.explore_epochs
+        final = [_scored(one, epochs, first=False) for one in first[:kept]]
+        stopped = [
+            one.candidate.model_copy(update={"reason": "stopped: others were better after one epoch"})
+            for one in first[kept:]
+        ]
+        best = max(final, key=lambda one: one.candidate.map50_95 or 0).candidate
+        done = [one.candidate for one in final] + stopped + lost
+        sides = Sides(
+            asked_ms=budget, epochs=epochs, winner=best.imgsz,
+            candidates=tuple(sorted(done, key=lambda one: -one.imgsz)),
+        )  # fmt: skip
+        write_json(folder / "sides.json", sides.to_json())
+    listener.say(f"{sides.text()}\nsides: {best.imgsz} px has the highest mAP; {folder / 'sides.json'}")
+    return best.imgsz, sides
+
+
+def sides_of(largest: int) -> list[int]:
+    """The sides that are tried, the largest first."""
+    found = [round(largest * share / MULTIPLE) * MULTIPLE for share in SHARES]
+    return sorted({side for side in found if side >= LEAST_SIDE} | {largest}, reverse=True)
+
+
+def _name(config: RunConfig) -> str:
+    """Name the folder of the search."""
+    after = f"-{Path(config.target).stem}-{amount_of(config.prune)}-{STAGE}"
+    return fitted_name(Path(config.model).stem.replace("'", ""), after=after)
+
+
+def _all_cut(
+    config: RunConfig, folder: Path, project: Path, command: str, listener: Progress
+) -> tuple[list[_Tried], list[Candidate]]:
+    """Cut at every side; sides that can't reach the budget are lost.
+
+    Raises:
+        SlimError: none can.
+    """
+    tried, lost = [], []
+    errors: list[SlimError] = []
+    for side in sides_of(config.imgsz):
+        listener.say(f"sides: {side} px")
+        one = config.model_copy(update={"imgsz": side})
+        this = prepared(one, folder / str(side), command=command, progress=listener, runs_bundles=True)
+        with closing(this.context.device):
+            if side == config.imgsz:
+                require_good_inputs(this)
+            tables = latency_tables.for_budget(this, project)
+            assert tables is not None
+            try:
+                tried.append(_cut(this, tables))
+            except SlimError as error:
+                if "can't be reached" not in error.fact:
+                    raise
+                errors.append(error)
+                lost.append(Candidate(imgsz=side, reason="the budget can't be reached"))
+    if not tried:
+        raise errors[-1]
+    return tried, lost
+
+
+def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
+    """Prune one side to the budget, where there is anything to prune."""
+    side = this.context.imgsz
+    if latency_tables.reached_unpruned(this, tables):
+        best = min((LatencyTable.load(path) for path in tables.tables.values()), key=lambda one: one.control_frame_ms)
+        candidate = Candidate(
+            imgsz=side, build=str(best.build), unpruned_ms=best.control_frame_ms, measured_ms=best.control_frame_ms,
+            macs_removed=0.0,
+        )  # fmt: skip
+        return _Tried(this=this, candidate=candidate, weights=this.model)
+    inputs = prune.PruneInputs(model=this.model, training=this.config.recover, latency=tables, loop=this.config.latency)
+    outputs = prune.run(inputs, this.config.prune, this.folder / "prune", this.context)
+    cut = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
+    macs = read_json(outputs.widths)
+    candidate = Candidate(
+        imgsz=side, build=str(cut.build), unpruned_ms=cut.unpruned_ms, measured_ms=cut.measured_ms,
+        macs_removed=1 - macs["slim"]["macs"] / macs["control"]["macs"],
+    )  # fmt: skip
+    return _Tried(this=this, candidate=candidate, weights=outputs.weights)
+
+
+def _scored(one: _Tried, epochs: int, *, first: bool) -> _Tried:
+    """Train a side for some epochs and score it on the validation images."""
+    this, weights = one.this, one.weights
+    if one.is_pruned:
+        inputs = recover.RecoverInputs(weights=weights, teacher=teacher_of(this.config.recover, this.model))
+        config = this.config.recover.model_copy(update={"epochs": epochs})
+        weights = recover.run(inputs, config, this.folder / f"recover-{epochs}", this.context).weights
+    found = _map_on_val(weights, this)
+    this.context.progress.say(f"sides: {this.context.imgsz} px: val mAP50-95 {found:.4f}")
+    key = "map50_95_first" if first else "map50_95"
+    return replace(one, candidate=one.candidate.model_copy(update={key: found}))
+
+
+def _map_on_val(weights: Path, this: Run) -> float:
+    """The mAP50-95 of weights on the validation images, at the run's side."""
+    from yolo_slim.export.onnx import export_onnx
+    from yolo_slim.measuring.validation_images import ValidationImages
+    from yolo_slim.models.ultralytics import log_to
+
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-side-") as folder:
+        onnx = Path(folder) / "model.onnx"
+        with log_to(Path(folder) / "export.log"):
+            export_onnx(weights, ExportConfig(end2end=this.context.end2end), this.context.imgsz, onnx)
+        return ValidationImages.of(this.context.dataset, 0).map50_95(onnx)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} ms"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _map(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
