@@ -1,0 +1,133 @@
+"""Whole runs whose budget is a frame rate, on a device whose layers take what a formula says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import yolo_slim
+from tests.helpers.cli import run_cli
+from tests.helpers.devices import ModelledDevice
+from tests.helpers.listeners import Remembers
+from yolo_slim import preparation
+from yolo_slim.errors import SlimError
+from yolo_slim.exploration import sides_of
+from yolo_slim.verdict.result import Result
+
+IMGSZ = 96
+QUICK = {
+    "latency.networks": 4, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
+    "latency.control_seconds": 0.1, "latency.runtime": "onnxruntime-fp32", "latency.explore_epochs": 1,
+    "prune.images": 8, "prune.bn_images": 8, "prune.steps": 1, "validate.min_seconds": 0.1, "validate.min_queries": 8,
+    "validate.rounds": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> ModelledDevice:
+    """Let every run find the modelled board."""
+    found = ModelledDevice()
+    monkeypatch.setattr(preparation, "connect", lambda *_: found)
+    return found
+
+
+def run(model: Path, data: Path, project: Path, **options: Any) -> tuple[Result, Remembers]:
+    """Run the chain and read its result."""
+    listener = Remembers()
+    outcome = yolo_slim.run(
+        model, data, project=project, epochs=1, settings=QUICK, progress=listener, target="host",
+        **{"imgsz": IMGSZ} | options,
+    )  # fmt: skip
+    return Result.load(outcome.result), listener
+
+
+def test_run_to_a_frame_rate(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """The result has budget, prediction and measurement; the frame rate is a gate; a second call makes nothing."""
+    # The modelled board's control takes 20 ms a frame end to end, of which its bench says how much is inference.
+    result, listener = run(trained, signs, tmp_path, latency_ms=15.0)
+    assert result.latency is not None
+    assert result.latency.measured_ms <= 15.0 * 1.01
+    assert result.latency.unpruned_ms > 15.0
+    (gate,) = [gate for gate in result.verdict.gates if gate.name == "min_fps"]
+    assert gate.limit == pytest.approx(1000 / 15)
+    assert "measured" in listener.said
+    device.asked.clear()
+    again, said = run(trained, signs, tmp_path, latency_ms=15.0)
+    assert again.latency == result.latency
+    assert "layers" not in device.asked
+    assert "prune: up to date, skipped" in said.said
+
+
+def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """Where the unpruned network reaches the frame rate, it is built as it is, and the run says so."""
+    result, listener = run(trained, signs, tmp_path, target_fps=2.0)
+    assert "the unpruned network reaches the budget" in listener.said
+    assert result.latency is None
+    assert result.size.slim.macs == result.size.control.macs
+    assert "recovered" not in {rung.rung for rung in result.ladder}
+
+
+def test_best_input_side(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """Every side is tried, those behind after one epoch are stopped, and the run goes on at the winner's."""
+    result, listener = run(trained, signs, tmp_path, imgsz="auto", latency_ms=16.0, config=_starts_at(128, tmp_path))
+    assert "Input sides for 16.00 ms a frame" in listener.said
+    assert "stopped: others were better after one epoch" in listener.said
+    assert result.imgsz in sides_of(128)
+    assert f"sides: {result.imgsz} px has the highest mAP" in listener.said
+
+
+def _starts_at(side: int, folder: Path) -> Path:
+    """Write a profile whose largest side is given, and a file that chooses it."""
+    path = folder / "config.yaml"
+    path.write_text(f"imgsz: {side}\n")
+    return path
+
+
+def test_sides_are_multiples_of_the_stride() -> None:
+    """From the target's side down to about half of it; none is too small to detect anything."""
+    assert sides_of(640) == [640, 512, 416, 320]
+    assert sides_of(320) == [320, 256, 192, 160]
+    assert sides_of(128) == [128, 96]
+
+
+def test_auto_needs_a_frame_rate(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Without one there is nothing to choose by: one message, exit code 2."""
+    options = ["--model", str(trained), "--data", str(signs), "--project", str(tmp_path), "--imgsz"]
+    code, _, err = run_cli("run", *options, "auto")
+    assert code == 2
+    assert "--target-fps" in err
+    code, _, err = run_cli("run", *options, "big")
+    assert code == 2
+    assert "neither a whole number nor auto" in err
+
+
+def test_target_that_is_not_here(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Another machine's milliseconds prove nothing of a Pi: the message says what to do, before any work."""
+    with pytest.raises(SlimError, match="rpi5 isn't here") as error:
+        yolo_slim.run(trained, signs, target="rpi5", imgsz=IMGSZ, target_fps=30.0, project=tmp_path, settings=QUICK)
+    assert "--host" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"prune.latency_ms": 5.0}, "conflicts with target_fps"),
+        ({"prune.macs_removed": 0.5}, "conflicts with macs_removed"),
+        ({"prune.scope": "uniform"}, "conflicts with target_fps"),
+        ({"prune.head_removed": 0.3}, "conflicts with target_fps"),
+        ({"prune.recover_epochs_between": 1}, "conflicts with target_fps"),
+        ({"prune.target_fps": -1.0}, "greater than 0"),
+        ({"latency.runtime": "tensorrt"}, "host has onnxruntime-fp32, ncnn-fp16"),
+    ],
+)
+def test_settings_that_contradict_it(
+    settings: dict[str, Any], text: str, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """What has no meaning beside a frame rate is named, before any work."""
+    with pytest.raises(SlimError) as error:
+        yolo_slim.run(
+            trained, signs, imgsz=IMGSZ, project=tmp_path, settings={"prune.target_fps": 30.0} | settings, target="host"
+        )
+    assert text in str(error.value)
