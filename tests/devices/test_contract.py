@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
 from yolo_slim.devices.base import BenchSettings, Device
-from yolo_slim.devices.emulated.device import EmulatedDevice
+from yolo_slim.devices.emulated.device import NOT_ITS_SPEED, EmulatedDevice
+from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
+from yolo_slim.measuring.layer_graphs import write
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
@@ -113,6 +116,22 @@ def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Pa
     found = device.time_paired(placed, placed, images, rounds=3, frames=2)
     assert (len(found.before), len(found.after)) == (3, 3)
     assert min(found.before + found.after) > 0
+
+
+@pytest.mark.parametrize("build", [BuildName("onnxruntime", "fp32"), BuildName("ncnn", "fp16")], ids=str)
+def test_single_layers_are_timed(device: Device, bundle: Path, tmp_path: Path, build: BuildName) -> None:
+    """Every layer of the file has a time there; what is emulated never counts."""
+    kind = LayerKind(
+        kernel=(3, 3), stride=(1, 1), padding=(1, 1), depthwise=False, size=(8, 8), activation="silu"
+    )  # fmt: skip
+    write(tmp_path / "layers.json", [Layer(kind=kind, inputs=8, outputs=width) for width in (8, 16)], build, 2)
+    if build.runtime == "ncnn" and not isinstance(device, LocalDevice):
+        pytest.skip("the environment there is made for the runtimes of the bundles that it was sent")
+    device.put(bundle)
+    found = device.time_layers(tmp_path / "layers.json")
+    assert set(found.ms) == {"8-8", "8-16"}
+    assert min(found.ms.values()) > 0
+    assert not isinstance(device, EmulatedDevice) or NOT_ITS_SPEED in found.invalid_reasons
 
 
 def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
