@@ -167,7 +167,7 @@ class LatencyConfig(Frozen):
     """Number of networks, cut at random, that are timed whole; the table is fitted to them."""
     checks: Annotated[int, Field(ge=2)] = 4
     """Number of further networks, which say how far the table is off."""
-    rounds: Positive = 15
+    rounds: Positive = 25
     """Number of rounds. Each times the unpruned and a cut network."""
     frames: Positive = 6
     """Timed frames per network and round."""

@@ -28,6 +28,8 @@ from yolo_slim.files import read_json, write_json
 SCHEMA = 1
 KIND = "latency"
 MEASURE_AGAIN = "Measure the table again with `yolo-slim latency`."
+OUTLIER = 0.02
+"""Relative error from which a network counts less in the fit."""
 BYTES = 4
 """Bytes of one value of a tensor: what a convolution reads and writes is counted as fp32 in every runtime."""
 Floats = NDArray[np.float64]
@@ -167,13 +169,22 @@ class Fit(Record):
 
 
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
-    """Fit the line, so that the squares of the relative errors are least; no coefficient is negative."""
-    from scipy.optimize import nnls
+    """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
+
+    A layer's time and a megabyte cost something or nothing. The constant may be negative: small networks stay in the
+    cache.
+    """
+    from scipy.optimize import least_squares
 
     rows = np.array([[one.layers_ms, one.moved_mb, 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
-    found, _ = nnls(rows / ms[:, None], np.ones(len(ms)))
-    return Fit(per_layer_ms=float(found[0]), per_mb=float(found[1]), constant_ms=float(found[2]))
+    relative = rows / ms[:, None]
+    bounds = ([0.0, 0.0, -np.inf], [np.inf] * 3)
+    found = least_squares(
+        lambda x: relative @ x - 1, [1.0, 0.01, 0.0], bounds=bounds, loss="soft_l1", f_scale=OUTLIER
+    )  # fmt: skip
+    per_layer_ms, per_mb, constant_ms = (float(value) for value in found.x)
+    return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, constant_ms=constant_ms)
 
 
 @dataclass(frozen=True, kw_only=True)

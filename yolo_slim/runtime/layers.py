@@ -76,13 +76,15 @@ def time_layers(file: Path) -> LayerTimes:
     if load is None:
         raise SlimError(f"{value['runtime']} can't time single layers.", remedy="Choose onnxruntime or ncnn.")
     threads = min(int(value["threads"]), cores())
-    graphs = {one["name"]: (load(one["graph"], threads), _input(one["input"])) for one in value["graphs"]}
+    graphs = {one["name"]: one for one in value["graphs"]}
     state, begin = read_state(), start(with_reference=False)
     rounds: dict[str, list[float]] = {name: [] for name in graphs}
     for index in range(ROUNDS):
         # In one order only, a drift inside the rounds would always favour the same graphs.
         for name in graphs if index % 2 else reversed(graphs):
-            rounds[name].append(_median_ms(*graphs[name]))
+            # Opened anew: the idle threads of another open session would wait busily beside it.
+            one = graphs[name]
+            rounds[name].append(_median_ms(load(one["graph"], threads), _input(one["input"])))
     reasons = busy_reasons(load_since(begin, threads)) + throttle_reasons(state, read_state())
     return LayerTimes(
         ms={name: float(np.median(found)) for name, found in rounds.items()},

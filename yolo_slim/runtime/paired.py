@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -25,6 +25,12 @@ from yolo_slim.runtime.load import busy_reasons, load_since, start
 
 WARMUP = 2
 """First frames of a network in a round, which don't count: the other network has had the caches."""
+SETTLE_S = 0.02
+"""Seconds before a network's part of a round: the threads of the other session wait busily for a few milliseconds after
+its last frame, and would take a core from this one."""
+SWITCH_S = 0.008
+"""Seconds for which the threads of a session that rested wait for a core in each round. Measured on two cores: .003 to
+.007."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 
@@ -164,7 +170,12 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
         for which in (0, 1) if index % 2 == 0 else (1, 0):
             medians[which].append(_median_ms((before, after)[which], blobs, frames))
     threads = after.describe().threads
-    reasons = busy_reasons(load_since(begin, threads)) + throttle_reasons(state, read_state())
+    load = load_since(begin, threads)
+    if load.waiting_share is not None:
+        # The scheduler needs a moment to spread the threads of a session that rested; the warm-up frames cover it.
+        own = 2 * rounds * SWITCH_S / load.seconds
+        load = replace(load, waiting_share=max(0.0, load.waiting_share - own))
+    reasons = busy_reasons(load) + throttle_reasons(state, read_state())
     return Paired(
         before=tuple(medians[0]),
         after=tuple(medians[1]),
@@ -176,6 +187,7 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
 def _median_ms(session: Session, blobs: Sequence[Blob], frames: int) -> float:
     """Run one network for its part of a round; median inference time, milliseconds."""
     samples = []
+    time.sleep(SETTLE_S)
     for index in range(WARMUP + frames):
         blob = blobs[index % len(blobs)]
         start = time.perf_counter_ns()
