@@ -93,6 +93,45 @@ class Session(Protocol):
         """Free the model."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One operation of a network, as the runtime computes it."""
+
+    kind: str
+    """The runtime's own name of the operation, such as ``Conv`` or ``Swish``."""
+    name: str
+    """Its name in the model."""
+    ms: float
+    """Median of the frames, milliseconds."""
+    is_decoding: bool = False
+    """It belongs to the end of the head, which makes boxes and scores of the last convolutions' outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """What every step of a network took, and the whole."""
+
+    steps: tuple[Step, ...]
+    """In the order of execution."""
+    frame_ms: float
+    """Median inference time of the same run, milliseconds."""
+
+
+class StepTimer(Protocol):
+    """``time_steps`` of a backend whose runtime can tell what each step takes."""
+
+    def __call__(
+        self,
+        folder: Path,
+        spec: BundleSpec,
+        blob: NDArray[np.float32],
+        frames: int,
+        threads: int,
+        **options: OptionValue,
+    ) -> StepTimes:
+        """Run one input ``frames`` times in a session of its own; the first frames don't count."""
+
+
 class EngineReport(Protocol):
     """What a backend's ``build_engine`` built, or found up to date."""
 
@@ -113,7 +152,8 @@ class EngineBuilder(Protocol):
 class Backend(Protocol):
     """A module of this package.
 
-    Two functions and a table are optional, see :func:`engine_builder`, :func:`extra_files` and :func:`options_of`.
+    Three functions and a table are optional, see :func:`engine_builder`, :func:`extra_files`, :func:`step_timer` and
+    :func:`options_of`.
     """
 
     NAME: str
@@ -146,6 +186,11 @@ def backend(name: str) -> Backend:
 def engine_builder(name: str) -> EngineBuilder | None:
     """``build_engine`` of a runtime whose engine only the device can build; None for the others."""
     return cast("EngineBuilder | None", getattr(backend(name), "build_engine", None))
+
+
+def step_timer(name: str) -> StepTimer | None:
+    """``time_steps`` of a runtime; None where it tells nothing but the time of a whole inference."""
+    return cast("StepTimer | None", getattr(backend(name), "time_steps", None))
 
 
 def options_of(name: str) -> dict[str, tuple[OptionValue, ...]]:

@@ -251,6 +251,9 @@ class ValidateConfig(Frozen):
     """Find the fastest threads and runtime options of every bundle on the device first (docs/tuning.md)."""
     sustained_minutes: Annotated[float, Field(ge=0)] = 0.0
     """Minutes for which the winner runs on after it was timed: FPS over time, and what heat leaves of it; 0: none."""
+    breakdown: bool = True
+    """After its first timing, look where each bundle's time goes: convolutions, activations, copies and so on
+    (docs/bench.md)."""
     max_images: Annotated[int, Field(ge=0)] = 0
     """Most images that mAP is measured on, the first ones; 0: all."""
 

@@ -8,6 +8,7 @@ from yolo_slim.config.record import OpenRecord, Record, read_record
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import MachineState
 from yolo_slim.runtime.bench import BENCH_SCHEMA, summarize
+from yolo_slim.runtime.breakdown import Breakdown
 from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load, busy_reasons
 from yolo_slim.runtime.readings import Extremes, Range
@@ -154,6 +155,8 @@ class Bench(Record):
     """Temperature, clocks, power and fan before, during and after the timing; null: not recorded."""
     sustained: Sustained | None = None
     """A run of minutes (``validate.sustained_minutes``), of the winner alone; null: not asked for."""
+    breakdown: Breakdown | None = None
+    """Where the time of a frame goes, from a run of its own after the timing; null: not asked for."""
     machine: DeviceFacts
     """The machine that was timed."""
     runtime: RuntimeRecord

@@ -51,6 +51,8 @@ class BenchSettings:
     """How often a timing is repeated that other programs on the device disturbed."""
     minutes: float = 0.0
     """Duration of a sustained run after the timing; 0: none."""
+    breakdown: bool = False
+    """Look after the timing where the time of a frame goes."""
 
     @classmethod
     def of_round(cls, config: ValidateConfig, max_celsius: float | None) -> BenchSettings:

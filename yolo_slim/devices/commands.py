@@ -113,6 +113,7 @@ class CommandDevice:
         length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
         length += ["--repeat", str(settings.repeats)]
         length += ["--minutes", str(settings.minutes)] if settings.minutes else []
+        length += ["--breakdown"] if settings.breakdown else []
         found = self.shell.ask(
             "bench", placed.path, "--images", self.shell.images_path(images), *length, *limit, "--quiet"
         )

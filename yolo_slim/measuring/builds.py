@@ -39,10 +39,12 @@ def measure_builds(
     """Time the bundles on the device in rounds in which each has its turn; the profile's first choice comes first."""
     rank = {build: place for place, build in enumerate(setup.profile.builds)}
     order = sorted(networks.bundles, key=lambda key: (rank.get(key.build, len(rank)), str(key)))
+    timer = Timer.of(config, setup.device, setup.profile, placed, setup.images.folder)
+    timer.breakdown = config.breakdown
     timings = time_in_rounds(
         [key for key in order if key in placed],
         config.rounds,
-        Timer.of(config, setup.device, setup.profile, placed, setup.images.folder),
+        timer,
         lambda done, total: setup.progress.step("validate: time the bundles in rounds", done, total),
     )
     return [

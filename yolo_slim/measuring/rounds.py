@@ -76,6 +76,7 @@ def merged(rounds: Sequence[Bench]) -> Bench:
             "peak_memory_mb": max(memory, default=None),
             "p50_spread_ms": _spanned(one.p50_spread_ms for one in rounds),
             "cold_start": _median_start([one.cold_start for one in rounds if one.cold_start]),
+            "breakdown": next((one.breakdown for one in rounds if one.breakdown), None),
             "sensors": widest(one.sensors for one in rounds if one.sensors),
             "load": busiest(one.load for one in rounds if one.load),
             "invalid_reasons": tuple(_one_of_a_kind(reason for one in rounds for reason in one.invalid_reasons)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -28,6 +28,10 @@ class Timer(Generic[Key]):
     settings: BenchSettings
     refuses: bool
     """A disturbed timing is an error."""
+    breakdown: bool = False
+    """The first timing of every bundle is followed by a look at where its time goes."""
+    divided: set[Key] = field(default_factory=set)
+    """Bundles for which that is done."""
 
     @classmethod
     def of(
@@ -43,7 +47,9 @@ class Timer(Generic[Key]):
         Raises:
             SlimError: other programs disturbed it, and ``validate.busy`` is ``refuse``.
         """
-        found = self.device.bench(self.placed[key], self.images, self.settings)
+        settings = replace(self.settings, breakdown=self.breakdown and key not in self.divided)
+        found = self.device.bench(self.placed[key], self.images, settings)
+        self.divided.add(key)
         if found.is_disturbed and self.refuses:
             raise SlimError(
                 f"Other programs keep {self.device.name} busy, so it can't be timed.",

@@ -70,6 +70,7 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         remark=facts.timing_remark,
         histogram=_histogram(result),
         timings=timings.rows(result.builds),
+        parts=timings.parts(result.builds),
         sustained=timings.sustained_of(result),
         sustained_text=timings.sustained_text,
         fps_over_time=fps_over_time,

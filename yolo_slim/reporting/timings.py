@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from yolo_slim.devices.answers import Bench
 from yolo_slim.reporting.facts import number
+from yolo_slim.runtime.breakdown import PARTS, Row
+from yolo_slim.runtime.breakdown import rows as rows_of
 from yolo_slim.runtime.readings import Range
 from yolo_slim.runtime.sustained import Sustained
 from yolo_slim.verdict.result import Build, Result
@@ -57,6 +59,49 @@ def span(found: Range | None, pattern: str) -> str:
         return UNKNOWN
     low, high = format(found.lowest, pattern), format(found.highest, pattern)
     return low if low == high else f"{low} to {high}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartRow:
+    """One part of a frame in every build, as text."""
+
+    part: str
+    """What it is."""
+    cells: tuple[tuple[str, str], ...]
+    """Milliseconds and share of every build; empty texts: the build has no such part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartTable:
+    """Where the time of a frame goes."""
+
+    builds: tuple[str, ...]
+    rows: tuple[PartRow, ...]
+    covered: str
+    """How much of the inference the operations' own times add up to, build by build."""
+
+
+def parts(builds: Iterable[Build]) -> PartTable | None:
+    """The table of all builds whose time was divided; None: there is none."""
+    found = {str(one.key): (one.bench, one.bench.breakdown) for one in builds if one.bench and one.bench.breakdown}
+    if not found:
+        return None
+    columns = [{row.part: row for row in rows_of(dict(bench.stages), part)} for bench, part in found.values()]
+    return PartTable(
+        builds=tuple(found),
+        rows=tuple(
+            PartRow(part=meaning, cells=tuple(_cell(column.get(key)) for column in columns))
+            for key, meaning in PARTS.items()
+            if any(key in column for column in columns)
+        ),
+        covered=", ".join(
+            f"{name} {part.covered:.0%}" for name, (_, part) in found.items() if part.covered is not None
+        ),
+    )
+
+
+def _cell(row: Row | None) -> tuple[str, str]:
+    return (f"{row.ms:.2f}", f"{row.share:.1%}") if row else ("", "")
 
 
 def sustained_of(result: Result) -> Sustained | None:

@@ -88,6 +88,7 @@ def bench(args: argparse.Namespace) -> int:
     """Measure the bundle's speed. Exit code 1: the timing doesn't count: the device throttled, was too hot or busy."""
     from yolo_slim.bundle import open_bundle
     from yolo_slim.runtime import bench as timing
+    from yolo_slim.runtime import breakdown
     from yolo_slim.runtime.bench_text import as_text, progress
     from yolo_slim.runtime.cold_start import Stopwatch
     from yolo_slim.runtime.detector import Detector
@@ -109,7 +110,9 @@ def bench(args: argparse.Namespace) -> int:
                 return sustain(detector, images, seconds, on_point=lambda point: line(progress(point, seconds)))
 
             result = result.with_sustained(timing.repeated(run_on, args.repeat))
-    result = replace(result, cold_start=cold_start)
+        # Last: a second session takes memory that the timing must not count.
+        divided = breakdown.measure(detector, images[0]) if args.breakdown else None
+    result = replace(result, cold_start=cold_start, breakdown=divided)
     _answer(args, result.to_json(), as_text(result))
     return EXIT_OK if result.is_valid else EXIT_FAIL
 

@@ -103,6 +103,8 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=_not_negative, default=0.0, metavar="M", help=minutes)
     repeat = f"time a busy device again, up to N times (default: {REPEATS})"
     parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)
+    breakdown = "then run a few frames more to see where the time goes: convolutions, activations, copies, ..."
+    parser.add_argument("--breakdown", action="store_true", help=breakdown)
     parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
 
 

@@ -21,6 +21,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
 from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, throttle_reasons
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
+from yolo_slim.runtime.breakdown import Breakdown
 from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load, busy_reasons, load_since, start
 from yolo_slim.runtime.machine_check import unmet
@@ -116,6 +117,8 @@ class BenchResult:
     """How long the process took until its first detection; None: it had run before."""
     sustained: Sustained | None = None
     """A run of minutes; None: not asked for."""
+    breakdown: Breakdown | None = None
+    """Where the time of a frame goes; None: not asked for."""
 
     @property
     def is_valid(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from yolo_slim.runtime.bench import UNMET
+from yolo_slim.runtime.breakdown import PARTS, rows
 
 if TYPE_CHECKING:
     from yolo_slim.runtime.bench import BenchResult
@@ -32,6 +33,7 @@ def as_text(result: BenchResult) -> str:
     )
     lines += [line for line in _lines(result) if line]
     lines += [f"NOT AS REQUIRED: {line}" for line in result.machine.get(UNMET, ())]
+    lines += _breakdown(result)
     return "\n".join(lines + invalid_lines(result.invalid_reasons))
 
 
@@ -56,6 +58,16 @@ def _lines(result: BenchResult) -> Iterator[str]:
         yield f"other processes: {load.other_cores_before:.1f} cores before, {load.other_cores_after:.1f} after"
     yield f"memory peak: {result.peak_memory_mb:.0f} MB" if result.peak_memory_mb else ""
     yield _sustained(result.sustained) if result.sustained else ""
+
+
+def _breakdown(result: BenchResult) -> list[str]:
+    """Where the time of a frame goes, one line a part."""
+    if result.breakdown is None:
+        return []
+    lines = [
+        f"{PARTS[row.part]:<48}{row.ms:>8.2f} ms{row.share:>8.1%}" for row in rows(result.stages, result.breakdown)
+    ]
+    return ["where the time goes (shares of the medians above):", *lines]
 
 
 def _cold_start(found: ColdStart) -> str:

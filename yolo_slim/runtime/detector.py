@@ -51,11 +51,12 @@ class Detector:
         self.tuning = tuned.load(self.bundle) if options is None else tuned.NOT_TUNED
         setting = self.tuning.setting or tuned.Setting(threads=tuned.usual_threads(spec), options=options or {})
         self.threads = setting.threads if threads is None else threads
-        require_options(spec.runtime, setting.options)
+        self.options = dict(setting.options)
+        require_options(spec.runtime, self.options)
         # ONNX Runtime reads 0 as its own choice, so a result would state a number of threads that didn't run.
         if self.threads < 1:
             raise SlimError(f"threads must be at least 1, got {self.threads}.", remedy="Give the number of cores.")
-        self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads, **setting.options)
+        self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads, **self.options)
         self._letterbox = Letterbox(spec.imgsz)
 
     def detect(

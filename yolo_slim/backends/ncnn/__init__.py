@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, StepTimes, require_precision
 from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
 from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
+from yolo_slim.backends.ncnn.steps import time_layers
 from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 
@@ -79,6 +80,18 @@ def open_layer(graph: str, threads: int) -> Callable[[NDArray[np.float32]], obje
 def versions() -> dict[str, str]:
     """The version of ncnn; a missing package is a :class:`SlimError`."""
     return {"ncnn": str(_import().__version__)}
+
+
+def time_steps(
+    folder: Path, spec: BundleSpec, blob: NDArray[np.float32], frames: int, threads: int, **options: OptionValue
+) -> StepTimes:
+    """Run one input layer by layer, every other frame as a whole."""
+    param = folder / spec.model["param"]
+    net = _load(param, folder / spec.model["bin"], threads, options)
+    session = NcnnSession(net, spec.input_name, spec.output_name, threads, options)
+    image = _import().Mat(blob[0])
+    lines = [line.split() for line in param.read_text(encoding="utf-8").splitlines()[2:] if line.strip()]
+    return time_layers(net, lines, spec.input_name, image, lambda: session.infer(blob), frames)
 
 
 class NcnnSession:

@@ -7,16 +7,19 @@ right numbers, about half the speed of fp32 (never time a Pi's int8 on x86).
 from __future__ import annotations
 
 import base64
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, StepTimes, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
 from yolo_slim.backends.onnxruntime.layer import layer_graph as layer_graph
+from yolo_slim.backends.onnxruntime.steps import read_profile
 from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json
 from yolo_slim.machine import own_cores
 
 if TYPE_CHECKING:
@@ -76,6 +79,17 @@ def versions() -> dict[str, str]:
     return {"onnxruntime": str(_import().__version__)}
 
 
+def time_steps(
+    folder: Path, spec: BundleSpec, blob: NDArray[np.float32], frames: int, threads: int, **options: OptionValue
+) -> StepTimes:
+    """Run one input with ONNX Runtime's own profiler, which times every node."""
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-steps-") as temporary:
+        session = _load(folder / spec.model["onnx"], threads, options, profile=f"{temporary}/steps")
+        for _ in range(frames):
+            session.run(None, {spec.input_name: blob})
+        return read_profile(read_json(Path(session.end_profiling())))
+
+
 class OrtSession:
     """An ONNX Runtime session with its output buffer bound once."""
 
@@ -132,10 +146,13 @@ def _import() -> Any:
     return onnxruntime
 
 
-def _load(path: Path, threads: int, chosen: Options | None = None) -> Any:
-    """A session on the CPU provider and no other."""
+def _load(path: Path, threads: int, chosen: Options | None = None, profile: str = "") -> Any:
+    """A session on the CPU provider and no other; ``profile``: where it writes what each node took."""
     ort = _import()
     options = _session_options(ort, threads, chosen or {})
+    options.enable_profiling = bool(profile)
+    if profile:
+        options.profile_file_prefix = profile
     try:
         session = ort.InferenceSession(str(path), options, providers=[_PROVIDER])
     except Exception as error:  # its exception classes share no public base
