@@ -85,14 +85,14 @@ def time_all(contenders: dict[str, Callable[[Any], Any]], frames: list[Any], rou
 
 def shield() -> None:
     """Give every thread of this process the scheduler's real-time class; the runtimes' threads exist by now."""
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setscheduler(int(thread), os.SCHED_FIFO, os.sched_param(1))
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(1))
 
 
 def unshield() -> None:
     """Give every thread its usual class back."""
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 def main() -> None:
