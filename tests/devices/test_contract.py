@@ -142,3 +142,15 @@ def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path,
     with pytest.raises(SlimError) as refusal:
         device.infer(device.put(copy), images)
     assert any(".onnx" in culprit for culprit in refusal.value.culprits)
+
+
+def test_bench_divides_where_asked(device: Device, bundle: Path, images: Path) -> None:
+    """Where the time goes is looked at on the device, on request."""
+    placed = device.put(bundle)
+    assert device.bench(placed, images, SHORT).breakdown is None
+    found = device.bench(placed, images, replace(SHORT, breakdown=True)).breakdown
+    if isinstance(device, EmulatedDevice):  # where an emulator spends its time says nothing of the processor
+        assert found is None
+        return
+    assert found is not None
+    assert sum(found.shares.values()) == pytest.approx(1.0)

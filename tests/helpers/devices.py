@@ -56,6 +56,7 @@ class FakeDevice:
         self.load, self.sustained = load, sustained
         self.asked: list[str] = []
         self.repeats: list[int] = []
+        self.breakdowns: list[bool] = []
         self.limits: set[float | None] = set()
 
     def facts(self) -> DeviceFacts:
@@ -95,6 +96,7 @@ class FakeDevice:
         self.asked.append("bench")
         self.limits.add(settings.max_celsius)
         self.repeats.append(settings.repeats)
+        self.breakdowns.append(settings.breakdown)
         if not settings.minutes:
             return make_bench(50.0, 1, invalid_reasons=self.invalid_reasons, load=self.load)
         self.asked.append(f"sustained {settings.minutes:g} min of {placed.build}")

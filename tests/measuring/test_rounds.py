@@ -11,6 +11,7 @@ from tests.helpers.results import BUSY, QUIET, SUSTAINED, bench_of, make_build
 from yolo_slim.build_key import Model
 from yolo_slim.devices.answers import Bench
 from yolo_slim.measuring.rounds import merged, ratios, time_in_rounds
+from yolo_slim.runtime.breakdown import Breakdown
 from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.readings import Range
 from yolo_slim.verdict.judge import speedups
@@ -122,3 +123,11 @@ def test_no_speedup_without_a_timed_control() -> None:
     assert speedups([build("control", [10.0], "ncnn-fp16"), build("slim", [5.0])]) == ()
     untimed = build("control", [10.0]).model_copy(update={"bench": None})
     assert speedups([untimed, build("slim", [5.0])]) == ()
+
+
+def test_one_round_divides_for_all() -> None:
+    """The breakdown of the round that has one is the timing's."""
+    told = Breakdown(frames=30, shares={"convolutions": 1.0}, frame_ms=9.0, covered=1.0)
+    rounds = [one_round(10.0), one_round(10.0).model_copy(update={"breakdown": told}), one_round(10.0)]
+    assert merged(rounds).breakdown == told
+    assert merged([one_round(10.0)]).breakdown is None

@@ -71,3 +71,13 @@ def test_refuse_is_an_error_that_names_the_load(placed: Placed) -> None:
     assert device.repeats == [0]
     quiet, _ = timer("refuse", QUIET, placed)
     assert quiet("a").is_valid
+
+
+def test_only_the_first_timing_of_a_bundle_is_divided(placed: Placed) -> None:
+    """Rounds cost no more for it; a comparison, which shows no such table, never asks for it."""
+    timed, device = timer("repeat", QUIET, placed)
+    timed("a")
+    timed.breakdown = True
+    for _ in range(2):
+        timed("a")
+    assert device.breakdowns == [False, True, False]

@@ -16,6 +16,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.html import render, write_report
+from yolo_slim.runtime.breakdown import NOT_TOLD, PARTS, Breakdown
 from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import ClassAccuracy, Result
 
@@ -292,3 +293,15 @@ def test_a_sustained_run_has_a_curve(result: Result) -> None:
     assert "soft temperature limit during the run" in Page(found).text
     busy = replace(SUSTAINED, invalid_reasons=("other processes used 2.9 of 4 cores during the run",))
     assert "Invalid: other processes" in Page(render(result.with_sustained(busy), [])).text
+
+
+def test_where_the_time_goes(result: Result) -> None:
+    """Every build has its parts beside each other; a runtime that tells no more has its inference in one row."""
+    assert "Where the time goes" not in render(result, [])
+    shares = {"convolutions": 0.75, "copies": 0.25}
+    told = Breakdown(frames=30, shares=shares, frame_ms=90.0, covered=0.96)
+    found = with_build(with_build(result, 0, bench={"breakdown": told}), 1, bench={"breakdown": NOT_TOLD})
+    rows = part(render(found, []), "Where the time goes").split("<tr>")[3:]
+    assert [row.split("</td>")[0] for row in rows] == [f"<td>{PARTS[key]}" for key in ("pre", "inference", *shares, "post")]
+    assert rows[1].count('<td class="edge"></td><td></td>') == rows[2].count('<td class="edge"></td><td></td>') == 1
+    assert "control/onnxruntime-fp32 96%" in Page(render(found, [])).text

@@ -1,4 +1,4 @@
-"""Where the time of a frame goes: every step has one part, and the parts are the timing's own milliseconds."""
+"""Where the time of a frame goes: every operation has one part, and the parts are the timing's own milliseconds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from tests.helpers.results import make_bench
 from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
 from tests.runtime.conftest import Cli
-from yolo_slim.backends import Step
-from yolo_slim.backends.ncnn.steps import steps_of
-from yolo_slim.backends.onnxruntime.steps import WARMUP, read_profile
+from yolo_slim.backends import Operation
+from yolo_slim.backends.ncnn.operations import operations_of
+from yolo_slim.backends.onnxruntime.operations import WARMUP, read_profile
 from yolo_slim.runtime.breakdown import NOT_TOLD, PARTS, measure, part_of, rows, shares
 from yolo_slim.runtime.detector import Detector
 
 
-def step(kind: str, name: str = "", ms: float = 1.0, *, is_decoding: bool = False) -> Step:
-    """Return one step."""
-    return Step(kind=kind, name=name, ms=ms, is_decoding=is_decoding)
+def operation(kind: str, name: str = "", ms: float = 1.0, *, is_decoding: bool = False) -> Operation:
+    """Return one operation."""
+    return Operation(kind=kind, name=name, ms=ms, is_decoding=is_decoding)
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def step(kind: str, name: str = "", ms: float = 1.0, *, is_decoding: bool = Fals
 )
 def test_every_kind_has_its_part(kind: str, name: str, part: str) -> None:
     """Runtimes name the same work differently; work that no row knows is counted, as other."""
-    assert part_of(step(kind, name)) == part
+    assert part_of(operation(kind, name)) == part
 
 
 def test_the_end_of_the_head_is_its_own_part() -> None:
     """A softmax of the DFL isn't attention."""
-    assert part_of(step("Softmax", is_decoding=True)) == "decoding"
+    assert part_of(operation("Softmax", is_decoding=True)) == "decoding"
 
 
 def test_shares_add_up_to_one() -> None:
-    """Shares are of all steps together; parts that don't occur are left out."""
-    found = shares([step("Conv", ms=3.0), step("Swish"), step("Odd", ms=4.0)])
+    """Shares are of all operations together; parts that don't occur are left out."""
+    found = shares([operation("Conv", ms=3.0), operation("Swish"), operation("Odd", ms=4.0)])
     assert found == {"convolutions": 3 / 8, "activations": 1 / 8, "other": 4 / 8}
 
 
@@ -78,8 +78,8 @@ def test_profile_of_onnx_runtime() -> None:
     runs = [{"cat": "Session", "name": "model_run", "dur": 20000} for _ in range(WARMUP + 3)]
     before = [{**_event("/model.0/conv/Conv", 1), "name": "/model.0/conv/Conv_fence_before"}]
     found = read_profile([*runs, *before, *slow, *fast])
-    assert {one.ms for one in found.steps} == {2.0}
-    assert [one.name for one in found.steps if one.is_decoding] == ["/model.22/dfl/Softmax", "/model.22/Sigmoid"]
+    assert {one.ms for one in found.operations} == {2.0}
+    assert [one.name for one in found.operations if one.is_decoding] == ["/model.22/dfl/Softmax", "/model.22/Sigmoid"]
     assert found.frame_ms == 20.0
 
 
@@ -92,14 +92,14 @@ def test_layers_of_ncnn() -> None:
     """What follows the last convolution is decoding; the DFL's own convolution doesn't begin it anew."""
     lines = ["Convolution a 1 1 in0 x", "BinaryOp b 2 1 x x y 0=2", "BinaryOp c 2 1 x y z 0=0", "Convolution d 1 1 z u"]
     lines += ["Softmax e 1 1 u v", "Convolution f 1 1 v w", "Concat g 1 1 w out0"]
-    found = steps_of([line.split() for line in lines], [1.0] * 7)
+    found = operations_of([line.split() for line in lines], [1.0] * 7)
     assert [one.kind for one in found][:3] == ["Convolution", "BinaryOp mul", "BinaryOp"]
     assert [one.name for one in found if one.is_decoding] == ["e", "f", "g"]
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "ncnn"])
 def test_a_real_bundle_is_divided(runtime: str, tmp_path: Path) -> None:
-    """Both runtimes tell what a real network's steps take."""
+    """Both runtimes tell what a real network's operations take."""
     bundle = build_bundle(write_onnx(tmp_path / "tiny.onnx"), tmp_path / "bundle", runtime)
     with Detector(bundle, threads=1) as detector:
         found = measure(detector, scene(), frames=7)
@@ -115,7 +115,7 @@ def test_a_real_bundle_is_divided(runtime: str, tmp_path: Path) -> None:
 
 def test_a_runtime_that_tells_nothing(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the inference stays whole, and nothing is guessed."""
-    monkeypatch.setattr("yolo_slim.runtime.breakdown.step_timer", lambda _: None)
+    monkeypatch.setattr("yolo_slim.runtime.breakdown.operation_timer", lambda _: None)
     with Detector(tiny_bundle) as detector:
         assert measure(detector, scene()) == NOT_TOLD
 

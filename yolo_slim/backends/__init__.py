@@ -94,7 +94,7 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Operation:
     """One operation of a network, as the runtime computes it."""
 
     kind: str
@@ -108,17 +108,17 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepTimes:
-    """What every step of a network took, and the whole."""
+class OperationTimes:
+    """What every operation of a network took, and the whole."""
 
-    steps: tuple[Step, ...]
+    operations: tuple[Operation, ...]
     """In the order of execution."""
     frame_ms: float
     """Median inference time of the same run, milliseconds."""
 
 
-class StepTimer(Protocol):
-    """``time_steps`` of a backend whose runtime can tell what each step takes."""
+class OperationTimer(Protocol):
+    """``time_operations`` of a backend whose runtime can tell what each operation takes."""
 
     def __call__(
         self,
@@ -128,7 +128,7 @@ class StepTimer(Protocol):
         frames: int,
         threads: int,
         **options: OptionValue,
-    ) -> StepTimes:
+    ) -> OperationTimes:
         """Run one input ``frames`` times in a session of its own; the first frames don't count."""
 
 
@@ -152,8 +152,8 @@ class EngineBuilder(Protocol):
 class Backend(Protocol):
     """A module of this package.
 
-    Three functions and a table are optional, see :func:`engine_builder`, :func:`extra_files`, :func:`step_timer` and
-    :func:`options_of`.
+    Three functions and a table are optional, see :func:`engine_builder`, :func:`extra_files`,
+    :func:`operation_timer` and :func:`options_of`.
     """
 
     NAME: str
@@ -188,9 +188,9 @@ def engine_builder(name: str) -> EngineBuilder | None:
     return cast("EngineBuilder | None", getattr(backend(name), "build_engine", None))
 
 
-def step_timer(name: str) -> StepTimer | None:
-    """``time_steps`` of a runtime; None where it tells nothing but the time of a whole inference."""
-    return cast("StepTimer | None", getattr(backend(name), "time_steps", None))
+def operation_timer(name: str) -> OperationTimer | None:
+    """``time_operations`` of a runtime; None where it tells nothing but the time of a whole inference."""
+    return cast("OperationTimer | None", getattr(backend(name), "time_operations", None))
 
 
 def options_of(name: str) -> dict[str, tuple[OptionValue, ...]]:

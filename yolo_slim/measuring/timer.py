@@ -49,7 +49,8 @@ class Timer(Generic[Key]):
         """
         settings = replace(self.settings, breakdown=self.breakdown and key not in self.divided)
         found = self.device.bench(self.placed[key], self.images, settings)
-        self.divided.add(key)
+        if settings.breakdown:
+            self.divided.add(key)
         if found.is_disturbed and self.refuses:
             raise SlimError(
                 f"Other programs keep {self.device.name} busy, so it can't be timed.",

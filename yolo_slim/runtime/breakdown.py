@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from yolo_slim.backends import Step, step_timer
+from yolo_slim.backends import Operation, operation_timer
 from yolo_slim.runtime.letterbox import letterbox
 
 if TYPE_CHECKING:
@@ -99,34 +99,34 @@ def measure(detector: Detector, image: Any, frames: int = FRAMES) -> Breakdown:
         frames: how often it is run.
     """
     spec = detector.bundle.spec
-    time_steps = step_timer(spec.runtime)
-    if time_steps is None:
+    time_operations = operation_timer(spec.runtime)
+    if time_operations is None:
         return NOT_TOLD
     blob = letterbox(image, spec.imgsz)[0]
-    found = time_steps(detector.bundle.folder, spec, blob, frames, detector.threads, **detector.options)
-    total = sum(step.ms for step in found.steps)
+    found = time_operations(detector.bundle.folder, spec, blob, frames, detector.threads, **detector.options)
+    total = sum(operation.ms for operation in found.operations)
     return Breakdown(
         frames=frames,
-        shares=shares(found.steps),
+        shares=shares(found.operations),
         frame_ms=found.frame_ms,
         covered=total / found.frame_ms,
     )
 
 
-def shares(steps: Sequence[Step]) -> dict[str, float]:
-    """Add up the steps of each part, as shares of all."""
-    total = sum(step.ms for step in steps)
-    found = {part: sum(step.ms for step in steps if part_of(step) == part) / total for part in PARTS}
+def shares(operations: Sequence[Operation]) -> dict[str, float]:
+    """Add up the operations of each part, as shares of all."""
+    total = sum(operation.ms for operation in operations)
+    found = {part: sum(one.ms for one in operations if part_of(one) == part) / total for part in PARTS}
     return {part: share for part, share in found.items() if share > 0}
 
 
-def part_of(step: Step) -> str:
-    """The part that a step belongs to."""
-    if step.is_decoding:
+def part_of(operation: Operation) -> str:
+    """The part that an operation belongs to."""
+    if operation.is_decoding:
         return "decoding"
-    part = _PART_OF_KIND.get(step.kind, OTHER)
+    part = _PART_OF_KIND.get(operation.kind, OTHER)
     # Scaling and turning inside an attention block is its work; a convolution there is one like any other.
-    return "attention" if "/attn/" in step.name and part != "convolutions" else part
+    return "attention" if "/attn/" in operation.name and part != "convolutions" else part
 
 
 def rows(stages: Mapping[str, Medians], found: Breakdown) -> list[Row]:

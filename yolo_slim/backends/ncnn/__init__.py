@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, StepTimes, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, OperationTimes, require_precision
 from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
 from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
-from yolo_slim.backends.ncnn.steps import time_layers
+from yolo_slim.backends.ncnn.operations import time_layers
 from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 
@@ -82,9 +82,9 @@ def versions() -> dict[str, str]:
     return {"ncnn": str(_import().__version__)}
 
 
-def time_steps(
+def time_operations(
     folder: Path, spec: BundleSpec, blob: NDArray[np.float32], frames: int, threads: int, **options: OptionValue
-) -> StepTimes:
+) -> OperationTimes:
     """Run one input layer by layer, every other frame as a whole."""
     param = folder / spec.model["param"]
     net = _load(param, folder / spec.model["bin"], threads, options)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, StepTimes, require_precision
+from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, OperationTimes, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
 from yolo_slim.backends.onnxruntime.layer import layer_graph as layer_graph
-from yolo_slim.backends.onnxruntime.steps import read_profile
+from yolo_slim.backends.onnxruntime.operations import read_profile
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.machine import own_cores
@@ -79,12 +79,12 @@ def versions() -> dict[str, str]:
     return {"onnxruntime": str(_import().__version__)}
 
 
-def time_steps(
+def time_operations(
     folder: Path, spec: BundleSpec, blob: NDArray[np.float32], frames: int, threads: int, **options: OptionValue
-) -> StepTimes:
+) -> OperationTimes:
     """Run one input with ONNX Runtime's own profiler, which times every node."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-steps-") as temporary:
-        session = _load(folder / spec.model["onnx"], threads, options, profile=f"{temporary}/steps")
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-operations-") as temporary:
+        session = _load(folder / spec.model["onnx"], threads, options, profile=f"{temporary}/operations")
         for _ in range(frames):
             session.run(None, {spec.input_name: blob})
         return read_profile(read_json(Path(session.end_profiling())))

@@ -68,7 +68,7 @@ class EmulatedDevice(CommandDevice):
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
         """Time a few frames of a bundle; the timing never counts."""
         queries, seconds = min(settings.queries, FRAMES), min(settings.seconds, SECONDS)
-        few = replace(settings, repeats=0, queries=queries, seconds=seconds, minutes=0.0)
+        few = replace(settings, repeats=0, queries=queries, seconds=seconds, minutes=0.0, breakdown=False)
         found = super().bench(placed, images, few)
         return found.model_copy(update={"invalid_reasons": (NOT_ITS_SPEED, *found.invalid_reasons)})
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime's profile of a session, read as the times of its steps."""
+"""ONNX Runtime's profile of a session, read as the times of its operations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from yolo_slim.backends import Step, StepTimes
+from yolo_slim.backends import Operation, OperationTimes
 
 WARMUP = 5
 """First frames that don't count; of fewer frames, the last one counts."""
@@ -17,7 +17,7 @@ _HEAD_OPERATION = re.compile(r"/model\.(\d+)/(?:dfl/|[A-Z])")
 """Name of an operation that a module of the network does itself; those of its submodules begin with a small letter."""
 
 
-def read_profile(events: Sequence[Any]) -> StepTimes:
+def read_profile(events: Sequence[Any]) -> OperationTimes:
     """Take the medians of the profile's events; times in it are microseconds."""
     nodes: dict[tuple[str, str], list[float]] = {}
     for event in events:
@@ -25,9 +25,9 @@ def read_profile(events: Sequence[Any]) -> StepTimes:
             key = event["args"]["op_name"], event["name"].removesuffix(_NODE_TIME)
             nodes.setdefault(key, []).append(event["dur"] / 1e3)
     head = _head(name for _, name in nodes)
-    return StepTimes(
-        steps=tuple(
-            Step(kind=kind, name=name, ms=_median(times), is_decoding=head is not None and _module(name) == head)
+    return OperationTimes(
+        operations=tuple(
+            Operation(kind=kind, name=name, ms=_median(times), is_decoding=head is not None and _module(name) == head)
             for (kind, name), times in nodes.items()
         ),
         frame_ms=_median([event["dur"] / 1e3 for event in events if event["name"] == _FRAME]),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from yolo_slim.backends import Step, StepTimes
+from yolo_slim.backends import Operation, OperationTimes
 from yolo_slim.errors import SlimError
 
 WARMUP = 5
@@ -24,7 +24,7 @@ _MULTIPLY = "0=2"
 
 def time_layers(
     net: Any, lines: Sequence[list[str]], input_name: str, image: Any, infer: Callable[[], object], frames: int
-) -> StepTimes:
+) -> OperationTimes:
     """Time every layer, and whole inferences in turns with them.
 
     Args:
@@ -46,7 +46,7 @@ def time_layers(
         single.append([_time(extractor, layer) for layer in layers])
     counted = single[WARMUP:] or single[-1:]
     times = [median(values) for values in zip(*counted, strict=True)]
-    return StepTimes(steps=steps_of(layers, times), frame_ms=median(whole[WARMUP:] or whole[-1:]))
+    return OperationTimes(operations=operations_of(layers, times), frame_ms=median(whole[WARMUP:] or whole[-1:]))
 
 
 def _time(extractor: Any, layer: list[str]) -> float:
@@ -60,11 +60,11 @@ def _time(extractor: Any, layer: list[str]) -> float:
     return took
 
 
-def steps_of(layers: Sequence[list[str]], times: Sequence[float]) -> tuple[Step, ...]:
+def operations_of(layers: Sequence[list[str]], times: Sequence[float]) -> tuple[Operation, ...]:
     """Name the layers; ``BinaryOp`` alone doesn't say whether it adds or multiplies."""
     end = _last_convolution(layers)
     return tuple(
-        Step(kind=_kind(layer), name=layer[1], ms=ms, is_decoding=index > end)
+        Operation(kind=_kind(layer), name=layer[1], ms=ms, is_decoding=index > end)
         for index, (layer, ms) in enumerate(zip(layers, times, strict=True))
     )
 
