@@ -302,6 +302,8 @@ def test_where_the_time_goes(result: Result) -> None:
     told = Breakdown(frames=30, shares=shares, frame_ms=90.0, covered=0.96)
     found = with_build(with_build(result, 0, bench={"breakdown": told}), 1, bench={"breakdown": NOT_TOLD})
     rows = part(render(found, []), "Where the time goes").split("<tr>")[3:]
-    assert [row.split("</td>")[0] for row in rows] == [f"<td>{PARTS[key]}" for key in ("pre", "inference", *shares, "post")]
+    assert [row.split("</td>")[0] for row in rows] == [
+        f"<td>{PARTS[key]}" for key in ("pre", "inference", *shares, "post")
+    ]
     assert rows[1].count('<td class="edge"></td><td></td>') == rows[2].count('<td class="edge"></td><td></td>') == 1
     assert "control/onnxruntime-fp32 96%" in Page(render(found, [])).text

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, OperationTimes, require_precision
+from yolo_slim.backends import Built, OperationTimes, Options, OptionValue, RuntimeFacts, require_precision
 from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
+from yolo_slim.backends.ncnn.operations import time_layers
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
 from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
-from yolo_slim.backends.ncnn.operations import time_layers
 from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 

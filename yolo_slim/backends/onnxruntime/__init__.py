@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from yolo_slim.backends import Built, Options, OptionValue, RuntimeFacts, OperationTimes, require_precision
+from yolo_slim.backends import Built, OperationTimes, Options, OptionValue, RuntimeFacts, require_precision
 from yolo_slim.backends.onnxruntime.dfl import speed_up_dfl
 from yolo_slim.backends.onnxruntime.layer import layer_graph as layer_graph
 from yolo_slim.backends.onnxruntime.operations import read_profile

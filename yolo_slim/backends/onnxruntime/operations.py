@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
@@ -44,6 +44,6 @@ def _module(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _head(names: Any) -> int | None:
+def _head(names: Iterable[str]) -> int | None:
     """The head's number: the highest one."""
     return max((number for name in names if (number := _module(name)) is not None), default=None)
