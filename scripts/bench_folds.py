@@ -41,6 +41,12 @@ def median_ms(work: Callable[[], object]) -> float:
     return float(np.median(samples))
 
 
+def _copied(planes: list[np.ndarray], floats: list[np.ndarray]) -> None:
+    """Copy every plane as floats."""
+    for plane, place in zip(planes, floats, strict=True):
+        np.copyto(place, plane)
+
+
 def pre(imgsz: int, frame_hw: tuple[int, int]) -> dict[str, float]:
     """Pre-processing of one frame size: the whole, its last steps, and what other libraries take for those."""
     frame = np.random.default_rng(0).integers(0, 255, (*frame_hw, 3), np.uint8)
@@ -55,7 +61,7 @@ def pre(imgsz: int, frame_hw: tuple[int, int]) -> dict[str, float]:
     return {
         "whole": median_ms(lambda: letterbox(frame)),
         "to float in [0, 1]": median_ms(lambda: [cv2.LUT(p, table, f) for p, f in zip(planes, floats, strict=True)]),
-        "to float (division folded)": median_ms(lambda: [np.copyto(f, p) for p, f in zip(planes, floats, strict=True)]),
+        "to float (division folded)": median_ms(lambda: _copied(planes, floats)),
         "split into planes": median_ms(lambda: cv2.split(resized, planes)),
         "copy of bytes (division, order and float folded)": median_ms(
             lambda: np.copyto(padded[rows, columns], resized)

@@ -36,12 +36,12 @@ from yolo_slim.single_stage import Call
 
 if TYPE_CHECKING:
     from yolo_slim.comparison.output import Outcome as CompareOutcome
+    from yolo_slim.measuring.latency import LatencyOutputs
     from yolo_slim.pruning.outputs import PruneOutputs
     from yolo_slim.pruning.plan_edits import LayerDifference
     from yolo_slim.stages.block_costs import BlockCostsOutputs
     from yolo_slim.stages.build import BuildOutputs
     from yolo_slim.stages.export import ExportOutputs
-    from yolo_slim.stages.latency import LatencyOutputs
     from yolo_slim.stages.plan import PlanOutputs
     from yolo_slim.stages.quantize import QuantizeOutputs
     from yolo_slim.stages.recover import RecoverOutputs

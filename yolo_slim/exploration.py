@@ -17,13 +17,12 @@ from yolo_slim.config.run import ExportConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fitted_name, read_json, write_json
 from yolo_slim.input_check import require_good_inputs
-from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.preparation import Run, amount_of, prepared
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.reporting.text import table
 from yolo_slim.stages import prune, recover
-from yolo_slim.stages.latency import LatencyOutputs
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import stage_claimed
 from yolo_slim.workspace.job import content

@@ -8,7 +8,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fitted_name
-from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.preparation import Run
 from yolo_slim.stages import latency
 from yolo_slim.stages.context import Context
@@ -23,7 +23,7 @@ def tables_folder(this: Run, runs: Path) -> Path:
     return runs / fitted_name(this.model.stem, after=after)
 
 
-def measured(this: Run, folder: Path) -> latency.LatencyOutputs:
+def measured(this: Run, folder: Path) -> LatencyOutputs:
     """Measure the tables on the device, or use those that are up to date.
 
     Raises:
@@ -36,14 +36,14 @@ def measured(this: Run, folder: Path) -> latency.LatencyOutputs:
         return latency.run(inputs, this.config.latency, builds, folder, this.context)
 
 
-def for_budget(this: Run, runs: Path) -> latency.LatencyOutputs | None:
+def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds."""
     if this.config.prune.frame_ms is None:
         return None
     return measured(this, tables_folder(this, runs))
 
 
-def reached_unpruned(this: Run, tables: latency.LatencyOutputs | None) -> list[str]:
+def reached_unpruned(this: Run, tables: LatencyOutputs | None) -> list[str]:
     """The builds in which the unpruned network reaches the budget, with their FPS, for people."""
     budget = this.config.prune.frame_ms
     if tables is None or budget is None:

@@ -18,10 +18,10 @@ from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.export.builds import archive_of, precisions_needed
 from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
+from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
 from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
-from yolo_slim.stages.latency import LatencyOutputs
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 

@@ -13,6 +13,7 @@ from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fitted_name
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
+from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.stages import (
@@ -21,7 +22,6 @@ from yolo_slim.stages import (
     control,
     emulate,
     export,
-    latency,
     plan,
     prune,
     quantize,
@@ -113,13 +113,13 @@ def run_prune(call: Call) -> PruneOutputs:
     return _run(call, call.place("prune"), "prune", make, tasks=DETECTION if in_ms else TASKS, runs_bundles=in_ms)
 
 
-def run_latency(call: Call) -> latency.LatencyOutputs:
+def run_latency(call: Call) -> LatencyOutputs:
     """Measure the latency tables of a model on the device."""
     this = call.prepared(Path(), runs_bundles=True)
     with closing(this.context.device):
         folder = call.out or latency_tables.tables_folder(this, RUNS)
 
-        def make(context: Context) -> latency.LatencyOutputs:
+        def make(context: Context) -> LatencyOutputs:
             return latency_tables.measured(replace(this, context=context), folder)
 
         with os_errors_explained(folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +12,13 @@ import pytest
 
 from tests.helpers.results import make_bench
 from tests.helpers.tiny_detector import build_bundle, scene, write_onnx
-from tests.runtime.conftest import Cli
 from yolo_slim.backends import Operation
 from yolo_slim.backends.ncnn.operations import operations_of
 from yolo_slim.backends.onnxruntime.operations import WARMUP, read_profile
 from yolo_slim.runtime.breakdown import NOT_TOLD, PARTS, measure, part_of, rows, shares
 from yolo_slim.runtime.detector import Detector
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def operation(kind: str, name: str = "", ms: float = 1.0, *, is_decoding: bool = False) -> Operation:

@@ -16,7 +16,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
@@ -40,13 +40,13 @@ def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
     return Context.load(data, "host", imgsz=IMGSZ, device=device, **others)
 
 
-def measured(model: Path, context: Context, folder: Path) -> latency.LatencyOutputs:
+def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
     """Run the stage."""
     inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8))
     return latency.run(inputs, QUICK, [BUILD], folder, context)
 
 
-def cut(model: Path, context: Context, tables: latency.LatencyOutputs, folder: Path, **budget: Any) -> LatencyCut:
+def cut(model: Path, context: Context, tables: LatencyOutputs, folder: Path, **budget: Any) -> LatencyCut:
     """Prune to milliseconds."""
     config = PruneConfig(round_to=8, images=8, bn_images=8, steps=1, **budget)
     outputs = prune.run(prune.PruneInputs(model=model, latency=tables, loop=QUICK), config, folder, context)
@@ -54,12 +54,12 @@ def cut(model: Path, context: Context, tables: latency.LatencyOutputs, folder: P
 
 
 @pytest.fixture(scope="module")
-def tables(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> latency.LatencyOutputs:
+def tables(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> LatencyOutputs:
     """Measure the shipped yolo11n."""
     return measured(trained, context_of(signs, ModelledDevice()), tmp_path_factory.mktemp("latency") / "tables")
 
 
-def test_table_predicts_networks_that_it_did_not_see(tables: latency.LatencyOutputs) -> None:
+def test_table_predicts_networks_that_it_did_not_see(tables: LatencyOutputs) -> None:
     """Where networks take the sum of their layers, the table is right to two hundredths."""
     table = LatencyTable.load(tables.tables[BUILD])
     assert table.error.networks == 2
@@ -71,9 +71,7 @@ def test_table_predicts_networks_that_it_did_not_see(tables: latency.LatencyOutp
     assert len(charts(page)) == 2
 
 
-def test_up_to_date_table_is_used_again(
-    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
-) -> None:
+def test_up_to_date_table_is_used_again(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """The same call asks the device for nothing; another device is measured anew."""
     device = ModelledDevice()
     folder = tables.page.parent
@@ -116,7 +114,7 @@ def test_busy_device_is_told(trained: Path, signs: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
 def test_saved_milliseconds_are_differences_of_totals(
-    family: str, untrained: Any, tables: latency.LatencyOutputs, signs: Path, tmp_path: Path
+    family: str, untrained: Any, tables: LatencyOutputs, signs: Path, tmp_path: Path
 ) -> None:
     """What a step of one slot saves is what the total falls by, for every slot of a real network."""
     model = untrained(family)
@@ -134,7 +132,7 @@ def test_saved_milliseconds_are_differences_of_totals(
         assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
 
 
-def test_cut_meets_the_budget(trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path) -> None:
+def test_cut_meets_the_budget(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """The first cut is within three hundredths of the budget, and widths end at the device's steps."""
     table = LatencyTable.load(tables.tables[BUILD])
     budget = table.overhead_ms + 0.6 * table.control_ms
@@ -150,7 +148,7 @@ def test_cut_meets_the_budget(trained: Path, signs: Path, tables: latency.Latenc
     assert np.mean([width % 32 == 0 or width < 32 for width in cut_layers]) > 0.8
 
 
-def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path) -> None:
+def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where cuts take longer than the table says, the second or third cut meets the budget all the same."""
 
     class Slower(ModelledDevice):
@@ -169,7 +167,7 @@ def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: latency.La
 
 
 def test_unreachable_budget_says_how_far_it_goes(
-    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
+    trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
 ) -> None:
     """The message has the fastest that can be, and what would help; nothing is written."""
     with pytest.raises(SlimError, match="100000 FPS can't be reached by pruning") as error:
@@ -179,9 +177,7 @@ def test_unreachable_budget_says_how_far_it_goes(
     assert not (tmp_path / "prune" / "pruned.pt").exists()
 
 
-def test_budget_that_is_reached_already(
-    trained: Path, signs: Path, tables: latency.LatencyOutputs, tmp_path: Path
-) -> None:
+def test_budget_that_is_reached_already(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """There is nothing to prune, and the message says so."""
     with pytest.raises(SlimError, match="reaches the budget in onnxruntime-fp32: there is nothing to prune"):
         cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path, target_fps=1.0)

@@ -343,3 +343,15 @@ def grid_from(
 def table_name(build: BuildName) -> str:
     """Name of a build's table inside its folder."""
     return f"{build}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyOutputs:
+    """What the stage wrote."""
+
+    tables: Mapping[BuildName, Path]
+    """``BUILD.json`` of every build."""
+    page: Path
+    """``latency.html``: errors and widths, opens offline."""
+    fingerprint: str
+    """Of the measurement: equal for equal inputs on the same device."""

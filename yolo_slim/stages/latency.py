@@ -6,7 +6,7 @@ and no channel is scored: time depends on widths alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_text
-from yolo_slim.measuring.latency import table_name
+from yolo_slim.measuring.latency import LatencyOutputs, table_name
 from yolo_slim.measuring.layer_graphs import require_timed_layers
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
@@ -43,18 +43,6 @@ class LatencyInputs:
     """Trained detection checkpoint."""
     pruning: PruneConfig
     """What may be cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatencyOutputs:
-    """What the stage wrote."""
-
-    tables: Mapping[BuildName, Path]
-    """``BUILD.json`` of every build."""
-    page: Path
-    """``latency.html``: errors and widths, opens offline."""
-    fingerprint: str
-    """Of the measurement: equal for equal inputs on the same device."""
 
 
 def timed_builds(context: Context) -> list[BuildName]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import LatencyConfig, PruneConfig, RecoverConfig
 from yolo_slim.files import write_json
+from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.pruning.outputs import PRUNE_REVISION, PruneOutputs, outputs_in
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.latency import LatencyOutputs
 from yolo_slim.training.replacement import contains_training, require_no_unfinished
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_inside_prune, without_teacher
 from yolo_slim.workspace.job import Job, Made, content
