@@ -58,7 +58,8 @@ class Int8Writer:
         layers, quantize = self._trained() if is_qat else self._calibrated(errors_file)
         for name, outputs in ((INT8, True), (TENSORRT_INT8, False)):
             made = quantize(layers, outputs=outputs)
-            qdq.require_portable(made)
+            if name == TENSORRT_INT8:
+                qdq.require_portable(made)
             graphs.save(made, paths[name])
         # Not of TensorRT's graph: without Q/DQ pairs after the convolutions ONNX Runtime runs none as integers.
         require_integer(paths[INT8], len(layers))
@@ -76,9 +77,12 @@ class Int8Writer:
         ranges = self._ranges(self.model, layers)
         means = input_means(self.model, layers, ranges)
         self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
-        shifts = bias_shifts(self.model, layers, means)
+        shifts = {outputs: bias_shifts(self.model, layers, means, outputs=outputs) for outputs in (True, False)}
+
         # With the corrected biases, so that layer errors and trials are those of the graphs that are written.
-        quantize = partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
+        def quantize(layers: Sequence[str], *, outputs: bool = True) -> Any:
+            return qdq.quantize(self.model, layers, ranges, outputs=outputs, shifts=shifts[outputs])
+
         kept = self._float_layers(layers, quantize, errors_file)
         return tuple(layer for layer in layers if layer not in kept), quantize
 

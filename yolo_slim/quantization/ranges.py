@@ -41,10 +41,12 @@ class Observer(Protocol):
 def observers(model: Any, layers: Collection[str]) -> dict[str, Histogram | ChannelPeaks]:
     """Empty statistics for the inputs and outputs of the int8 layers.
 
-    An input has one range. An output has one per channel, unless another int8 convolution reads it.
+    An input has one range. An output has one per channel, unless another int8 convolution reads it. The output of a
+    layer with ReLU is what the ReLU writes: the int8 codes of the layer are already clipped at 0.
     """
-    nodes = graphs.nodes_named(model, layers)
-    written: dict[str, Histogram | ChannelPeaks] = {node.output[0]: ChannelPeaks() for node in nodes}
+    nodes, relus = graphs.nodes_named(model, layers), graphs.relus_of(model, layers)
+    outputs = [relus.get(node.name, node).output[0] for node in nodes]
+    written: dict[str, Histogram | ChannelPeaks] = {name: ChannelPeaks() for name in outputs}
     # The input wins where a tensor is both: an integer convolution has one scale for its input.
     return written | {node.input[0]: Histogram() for node in nodes}
 
