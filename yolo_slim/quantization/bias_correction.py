@@ -13,77 +13,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.quantization import graph as graphs
-from yolo_slim.quantization.qdq import CODES
 from yolo_slim.quantization.ranges import LEAST_LIMIT, Ranges
-from yolo_slim.quantization.thresholds import INT8_MAX, Floats
+from yolo_slim.quantization.thresholds import INT8_MAX, UNSIGNED_MAX, Floats
 
 
 class InputMeans:
     """The mean of every channel of a tensor over many images, in float and in int8."""
 
-    def __init__(self, limit: float) -> None:
-        self._limit = limit
+    def __init__(self, limit: float, highest: int = INT8_MAX) -> None:
+        self._highest = highest
+        self._step = np.float32(limit / highest)
         self._images = 0
         self.size_hw = (0, 0)
-        self._sums: Floats = np.zeros((3, 1))
+        self._sums: Floats = np.zeros((2, 1))
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Include one image's values (1, channels, h, w)."""
         flat = values.reshape(values.shape[1], -1)
-        signed = _rounded(flat, self._limit / INT8_MAX, -INT8_MAX - 1, INT8_MAX)
-        unsigned = _rounded(flat, self._limit / CODES, 0, CODES)
-        self._sums = self._sums + np.stack([values.mean(axis=1) for values in (flat, signed, unsigned)])
+        rounded = np.clip(np.rint(flat / self._step), -self._highest - 1, self._highest) * self._step
+        self._sums = self._sums + np.stack([flat.mean(axis=1), rounded.mean(axis=1)])
         self._images += 1
         # Equal for all images, because the graph has a fixed input size.
         self.size_hw = (values.shape[2], values.shape[3])
 
-    def means(self, *, unsigned: bool = False) -> Floats:
-        """(2, channels): float, int8; ``unsigned``: with all codes for values from 0 upwards."""
-        return np.asarray(self._sums[[0, 2 if unsigned else 1]] / max(self._images, 1))
+    def means(self) -> Floats:
+        """(2, channels): float, int8."""
+        return np.asarray(self._sums / max(self._images, 1))
 
 
-def _rounded(values: NDArray[np.float32], step: float, lowest: int, highest: int) -> NDArray[np.float32]:
-    """The values that int8 codes with a step stand for."""
-    width = np.float32(step)
-    return np.asarray(np.clip(np.rint(values / width), lowest, highest) * width)
+def input_means(
+    model: Any, layers: Collection[str], ranges: Ranges, unsigned: Collection[str] = ()
+) -> dict[str, InputMeans]:
+    """Empty statistics for the inputs of the layers, which :func:`bias_shifts` needs filled.
 
-
-def input_means(model: Any, layers: Collection[str], ranges: Ranges) -> dict[str, InputMeans]:
-    """Empty statistics for the inputs of the layers, which :func:`bias_shifts` needs filled."""
+    ``unsigned`` as in :func:`yolo_slim.quantization.ranges.ranges_of`.
+    """
     read = dict.fromkeys(node.input[0] for node in graphs.nodes_named(model, layers))
-    return {name: InputMeans(float(ranges[name][0])) for name in read}
+    return {name: InputMeans(float(ranges[name][0]), UNSIGNED_MAX if name in unsigned else INT8_MAX) for name in read}
 
 
-def bias_shifts(
-    model: Any, layers: Collection[str], means: Mapping[str, InputMeans], *, outputs: bool = True
-) -> dict[str, Floats]:
+def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMeans]) -> dict[str, Floats]:
     """Layer to what its bias must gain so that int8 keeps the means of its output, (channels,).
 
-    Layers without a bias are left out. ``outputs`` as in :func:`yolo_slim.quantization.qdq.quantize`, which decides the
-    codes.
+    Layers without a bias are left out.
     """
     stored = graphs.initializers(model)
-    unsigned = graphs.never_negative(model) if outputs else set()
     found = {}
     for node in graphs.nodes_named(model, layers):
         if len(node.input) < 3:
             continue
-        weight, read = graphs.array_of(stored[node.input[1]]).astype(np.float64), node.input[0]
-        found_means = means[read].means(unsigned=read in unsigned)
-        shift = _shift(node, weight, found_means, means[read].size_hw)
+        shift = _shift(node, graphs.array_of(stored[node.input[1]]).astype(np.float64), means[node.input[0]])
         if shift is not None:
             found[node.name] = shift
     return found
 
 
-def _shift(node: Any, weight: Floats, means: Floats, size_hw: tuple[int, int]) -> Floats | None:
+def _shift(node: Any, weight: Floats, means: InputMeans) -> Floats | None:
     """What one layer's bias must gain; None for a grouped convolution that isn't depthwise."""
     # A channel of zeros has no step; any other than 0 does.
     step = np.maximum(np.abs(weight).max(axis=(1, 2, 3), keepdims=True) / INT8_MAX, LEAST_LIMIT**2)
     # Taps on padding read 0 and shift nothing, so the border lowers a tap's share.
-    inside = _inside_share(node, size_hw, (weight.shape[2], weight.shape[3]))
+    inside = _inside_share(node, means.size_hw, (weight.shape[2], weight.shape[3]))
     exact, rounded = (weight * inside).sum(axis=(2, 3)), (np.rint(weight / step) * step * inside).sum(axis=(2, 3))
-    before, after = means
+    before, after = means.means()
     if weight.shape[1] == len(before):
         return np.asarray(exact @ before - rounded @ after)
     if weight.shape[1] == 1:  # depthwise

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.ranges import Ranges
-from yolo_slim.quantization.thresholds import INT8_MAX, Floats
+from yolo_slim.quantization.thresholds import INT8_MAX, UNSIGNED_MAX, Floats
 
-LOWEST_CODE, CODES = -128, 255
-"""Zero point of a tensor without negative values, and the number of steps from 0 to its largest value."""
+LOWEST_CODE = -128
+"""Zero point of a tensor without negative values."""
 EXTRA_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 """Of ``onnxruntime.quantization``: with these both runtimes accept the graph."""
 
@@ -52,7 +52,7 @@ def quantize(
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     # Asked before the ReLU nodes are gone.
-    positive = graphs.never_negative(copied) if outputs else set()
+    unsigned = unsigned_in(copied, outputs=outputs)
     if outputs:
         _absorb_relus(copied, layers)
     nodes = graphs.nodes_named(copied, layers)
@@ -71,10 +71,15 @@ def quantize(
     limits = {name: 1.0 if len(ranges[name]) > 1 else float(ranges[name][0]) for name in read}
     # A fixed scale of a weight is divided with the weight: the codes stay those of the training.
     scales = {name: scale * factors.get(name, 1.0) for name, scale in (weight_scales or {}).items()}
-    quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs, positive=positive)
+    quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs, unsigned=unsigned)
     for name in written:
         _dequantize_channels(quantized, name, ranges[name])
     return quantized
+
+
+def unsigned_in(model: Any, *, outputs: bool) -> set[str]:
+    """Tensors of a float graph whose codes all stand for values from 0 upwards: none in TensorRT's graph."""
+    return graphs.never_negative(model) if outputs else set()
 
 
 def blockers(model: Any) -> list[str]:
@@ -115,7 +120,7 @@ def _insert_pairs(
     weight_scales: Ranges,
     *,
     outputs: bool,
-    positive: Collection[str],
+    unsigned: Collection[str],
 ) -> Any:
     """Put Q/DQ pairs around the layers with ONNX Runtime's quantizer."""
     from onnxruntime.quantization import QuantType
@@ -128,9 +133,9 @@ def _insert_pairs(
         for name, limit in limits.items()
     }
     codes = {
-        name: [{"scale": np.array(limit / CODES, np.float32), "zero_point": np.array(LOWEST_CODE, np.int8)}]
+        name: [{"scale": np.array(limit / UNSIGNED_MAX, np.float32), "zero_point": np.array(LOWEST_CODE, np.int8)}]
         for name, limit in limits.items()
-        if name in positive
+        if name in unsigned
     }
     unquantized = {} if outputs else {"OpTypesToExcludeOutputQuantization": ["Conv"]}
     quantizer = QDQQuantizer(
