@@ -215,14 +215,16 @@ def accuracy(weights: Path, options: argparse.Namespace, folder: Path) -> JsonOb
     """The mAP of one recovered network in every build."""
     context = Context.load(options.data, imgsz=options.imgsz)
     choices = [
-        RuntimeChoice(runtime="onnxruntime", precisions=["fp32", "int8"]),
+        RuntimeChoice(runtime="onnxruntime", precisions=["fp32", *([] if options.float_only else ["int8"])]),
         RuntimeChoice(runtime="ncnn", precisions=["fp16"]),
     ]
     context = replace(context, profile=context.profile.model_copy(update={"runtimes": choices}))
     onnx = export.run(weights, ExportConfig(), folder / "export", context).onnx
-    inputs = quantize.QuantizeInputs(onnx=onnx)
-    made = quantize.run(inputs, QuantizeConfig(), folder / "quantize", context, precisions=["int8"])
-    source = build.BuildInputs(onnx=onnx, images=selfcheck_images(context.dataset), graphs=made.graphs)
+    graphs: Mapping[str, Path] = {}
+    if not options.float_only:
+        inputs = quantize.QuantizeInputs(onnx=onnx)
+        graphs = quantize.run(inputs, QuantizeConfig(), folder / "quantize", context, precisions=["int8"]).graphs
+    source = build.BuildInputs(onnx=onnx, images=selfcheck_images(context.dataset), graphs=graphs)
     bundles = build.run(source, folder / "build", context, name=weights.stem).bundles
     images = scored_images(context.dataset, ValidateConfig(), folder / "scored")
     device, found = LocalDevice(), {}
@@ -230,11 +232,7 @@ def accuracy(weights: Path, options: argparse.Namespace, folder: Path) -> JsonOb
         answers = device.infer(device.put(bundle), images.folder)
         result = score(images.truths, [answer.detections for answer in answers], context.dataset.names)
         found[str(key)] = result.map50_95
-    count = integer_convolutions(made.graphs["int8"])
-    return {
-        "map50_95": found, "images": len(images.paths), "split": images.split, "integer": count.integer,
-        "float": count.float,
-    }  # fmt: skip
+    return {"map50_95": found, "images": len(images.paths), "split": images.split}
 
 
 def without_folder(word: str) -> str:
@@ -252,6 +250,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--recovered", action="append", default=[], metavar="ACTIVATION=FILE")
+    parser.add_argument("--float-only", action="store_true", help="score no int8 build")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--work", type=Path)
