@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from yolo_slim.backends.ncnn.layer import FUSED
+
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise", "Deconvolution", "DeconvolutionDepthWise")
 HARDSWISH = "HardSwish"
 ACTIVATION_TYPE, ACTIVATION_PARAMS = "9", "-23310"
 """Keys of a convolution; -23300 marks an array, so the second one is key 10."""
-HARDSWISH_TYPE = "6"
 USUAL = {"0": "0.2", "1": "0.5"}
 """NCNN's own slope and offset of a HardSwish layer, which a file leaves out."""
 
@@ -68,5 +69,5 @@ def fuse_hardswish(param: str) -> str:
 def _with_hardswish(convolution: Layer, hardswish: Layer) -> Layer:
     """The convolution that also computes the Hardswish behind it."""
     slope, offset = ({**USUAL, **hardswish.settings}[key] for key in ("0", "1"))
-    activation = {ACTIVATION_TYPE: HARDSWISH_TYPE, ACTIVATION_PARAMS: f"2,{slope},{offset}"}
+    activation = {ACTIVATION_TYPE: str(FUSED["hardswish"]), ACTIVATION_PARAMS: f"2,{slope},{offset}"}
     return replace(convolution, outputs=hardswish.outputs, settings={**convolution.settings, **activation})
