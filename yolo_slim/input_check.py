@@ -62,6 +62,7 @@ def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
     """
     from yolo_slim.datasets.check import check_dataset
     from yolo_slim.models import checkpoint
+    from yolo_slim.models.activation import require_exchangeable
     from yolo_slim.training.arguments import check_overrides, check_teacher, require_device
 
     config, context = this.config, this.context
@@ -72,6 +73,7 @@ def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
     check_overrides(config.recover.overrides)
     require_device(config.recover.device)
     check_teacher(config.recover, loaded)
+    require_exchangeable(loaded.model, config.recover.activation)
     check_dataset(
         context.dataset,
         model_names=loaded.names,

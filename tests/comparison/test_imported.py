@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.helpers.cli import run_cli
@@ -94,3 +95,15 @@ def test_later_runtimes_join(tmp_path: Path) -> None:
     for given in ([*read(tmp_path / "b.json", {}), *read(tmp_path / "c.json", {})], []):
         (found,) = join(tmp_path, given).values()
         assert {key: score.map50_95 for key, score in found.scores.items()} == {"r": 0.1, "s": 0.3}
+
+
+@pytest.mark.slow
+def test_the_cut_of_an_imported_network(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The cut that is timed for an imported network has the activation of its training; the control keeps its own."""
+    given = ["--methods", "ours", "--seeds", "0", "--set", "recover.activation=relu"]
+    assert run_cli(*command(trained, signs, tmp_path / "first", *given))[0] == 0
+    measured = ["--measured", str(tmp_path / "first" / "small" / "compare.json")]
+    assert run_cli(*command(trained, signs, tmp_path / "second", *given, *measured))[0] == 0
+    graphs = {path.parent.name: path for path in (tmp_path / "second").rglob("model.onnx")}
+    found = {name: {node.op_type for node in onnx.load(path).graph.node} for name, path in graphs.items()}
+    assert {name: "Relu" in operators for name, operators in found.items()} == {"ours": True, "control": False}

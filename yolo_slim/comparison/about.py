@@ -9,6 +9,7 @@ from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining
 from yolo_slim.config.run import RunConfig
 from yolo_slim.files import JsonObject, flat, sha256
 from yolo_slim.preparation import Run
+from yolo_slim.training.settings import with_effect
 
 
 def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
@@ -20,6 +21,7 @@ def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     )
     # The device of a training changes its duration alone.
     settings["recover"].pop("device")
+    settings["recover"] = with_effect(settings["recover"])
     # Which images score decides accuracy; how long is timed doesn't, and speed is never imported.
     settings["validate"] = config.validate_.model_dump(include={"split", "max_images"})
     if config.prune.block_costs:

@@ -18,9 +18,11 @@ from yolo_slim.comparison.starts import Place, Setting, Start, StartFailed
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.models import checkpoint
+from yolo_slim.models.activation import ACTIVATIONS, exchange
 from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.preparation import Run
 from yolo_slim.sweep.executors import Finished, run_here
+from yolo_slim.training.exchange import EXCHANGED
 
 
 class NotPossible(SlimError):
@@ -86,7 +88,8 @@ class Measurements:
         seed = cell.seed if method.trained and not known else None
         context = replace(self.run.context, imgsz=start.imgsz)
         this = replace(self.run, config=config, folder=folder, context=context)
-        built = pipeline.trained_and_built(this, start.weights, method.name, seed=seed)
+        weights = _untrained(start.weights, config.recover.activation, folder) if known else start.weights
+        built = pipeline.trained_and_built(this, weights, method.name, seed=seed)
         model = checkpoint.load(built.weights).model
         size = measure(model, start.imgsz, end2end=self.setting.end2end)
         bundles = {key: _bundle(built, key) for key in self.runtimes}
@@ -127,6 +130,17 @@ def training_of(method: Method, config: RunConfig) -> RunConfig:
     if method.distilled:
         return config
     return config.model_copy(update={"recover": config.recover.model_copy(update={"distill": 0.0})})
+
+
+def _untrained(weights: Path, activation: str, folder: Path) -> Path:
+    """The cut that is timed for an imported network: with its activation, which decides the speed as the shape does."""
+    if activation not in ACTIVATIONS:
+        return weights
+    loaded = checkpoint.load(weights)
+    exchange(loaded.model, activation)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder / EXCHANGED, loaded, loaded.model)
+    return folder / EXCHANGED
 
 
 def _bundle(built: pipeline.Built, key: str) -> Path:

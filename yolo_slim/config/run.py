@@ -195,6 +195,9 @@ class RecoverConfig(Frozen):
     """What is compared with the teacher: boxes and scores, or the neck's features (Ultralytics' own distillation)."""
     teacher: Annotated[str | None, Option("teacher", path=True)] = None
     """Checkpoint of the teacher, with the same classes, strides and box bins; none: the unpruned model."""
+    activation: Literal["none", "relu", "hardswish"] = "none"
+    """Exchange SiLU for this activation before the training; none: leave it. Runtimes compute ReLU and Hardswish
+    together with the convolution (docs/recovery.md)."""
     device: Annotated[str, Option("device")] = ""
     """Where training runs: ``cpu``, ``mps``, a GPU (``0``) or several (``0,1``); empty: Ultralytics chooses."""
     overrides: Annotated[dict[str, Any], Option("train")] = {}

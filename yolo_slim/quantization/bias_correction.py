@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.ranges import LEAST_LIMIT, Ranges
-from yolo_slim.quantization.thresholds import INT8_MAX, Floats
+from yolo_slim.quantization.thresholds import INT8_MAX, UNSIGNED_MAX, Floats
 
 
 class InputMeans:
     """The mean of every channel of a tensor over many images, in float and in int8."""
 
-    def __init__(self, limit: float) -> None:
-        self._step = np.float32(limit / INT8_MAX)
+    def __init__(self, limit: float, highest: int = INT8_MAX) -> None:
+        self._highest = highest
+        self._step = np.float32(limit / highest)
         self._images = 0
         self.size_hw = (0, 0)
         self._sums: Floats = np.zeros((2, 1))
@@ -29,7 +30,7 @@ class InputMeans:
     def add(self, values: NDArray[np.float32]) -> None:
         """Include one image's values (1, channels, h, w)."""
         flat = values.reshape(values.shape[1], -1)
-        rounded = np.clip(np.rint(flat / self._step), -INT8_MAX - 1, INT8_MAX) * self._step
+        rounded = np.clip(np.rint(flat / self._step), -self._highest - 1, self._highest) * self._step
         self._sums = self._sums + np.stack([flat.mean(axis=1), rounded.mean(axis=1)])
         self._images += 1
         # Equal for all images, because the graph has a fixed input size.
@@ -40,10 +41,15 @@ class InputMeans:
         return np.asarray(self._sums / max(self._images, 1))
 
 
-def input_means(model: Any, layers: Collection[str], ranges: Ranges) -> dict[str, InputMeans]:
-    """Empty statistics for the inputs of the layers, which :func:`bias_shifts` needs filled."""
+def input_means(
+    model: Any, layers: Collection[str], ranges: Ranges, unsigned: Collection[str] = ()
+) -> dict[str, InputMeans]:
+    """Empty statistics for the inputs of the layers, which :func:`bias_shifts` needs filled.
+
+    ``unsigned`` as in :func:`yolo_slim.quantization.ranges.ranges_of`.
+    """
     read = dict.fromkeys(node.input[0] for node in graphs.nodes_named(model, layers))
-    return {name: InputMeans(float(ranges[name][0])) for name in read}
+    return {name: InputMeans(float(ranges[name][0]), UNSIGNED_MAX if name in unsigned else INT8_MAX) for name in read}
 
 
 def bias_shifts(model: Any, layers: Collection[str], means: Mapping[str, InputMeans]) -> dict[str, Floats]:

@@ -15,6 +15,9 @@ from yolo_slim.models.exported import GraphLayout, layout_of
 
 TRAINED_KEY = "trained_int8"
 """Metadata of a float graph whose weights were trained quantized: the name of the graph with their ranges."""
+KEEPS_SIGN: dict[str, int | None] = {"Add": None, "Concat": None, "MaxPool": 1, "Resize": 1, "Split": 1}
+"""Operators whose outputs aren't negative where so many first inputs aren't (None: all); Ultralytics resizes to the
+nearest pixel."""
 QUANTIZED_OPS = QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
@@ -130,6 +133,32 @@ def nodes_named(model: Any, names: Iterable[str]) -> list[Any]:
     """The nodes with these names, in the graph's order."""
     wanted = set(names)
     return [node for node in model.graph.node if node.name in wanted]
+
+
+def relus_of(model: Any, layers: Iterable[str]) -> dict[str, Any]:
+    """Convolution to the ReLU node that alone reads what it writes, of the named convolutions that have one."""
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {item.name for item in model.graph.output}
+    found = {}
+    for node in nodes_named(model, layers):
+        after = readers.get(node.output[0], [])
+        if len(after) == 1 and after[0].op_type == "Relu" and node.output[0] not in outputs:
+            found[node.name] = after[0]
+    return found
+
+
+def never_negative(model: Any) -> set[str]:
+    """Tensors without negative values whatever the image: ReLU's, and what is only moved, joined or added of them."""
+    found: set[str] = set()
+    # In the graph's order every producer comes before its readers.
+    for node in model.graph.node:
+        keeps = node.op_type in KEEPS_SIGN and found.issuperset(node.input[: KEEPS_SIGN[node.op_type]])
+        if keeps or node.op_type == "Relu":
+            found.update(node.output)
+    return found
 
 
 def initializers(model: Any) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from yolo_slim.quantization.float_layers import Trial, choose_float_layers
 from yolo_slim.quantization.inputs import blobs
 from yolo_slim.quantization.integer import require_integer
 from yolo_slim.quantization.qat_graph import read_qat_graph
-from yolo_slim.quantization.ranges import Observer, collect, observers, ranges_of
-from yolo_slim.quantization.thresholds import Floats
+from yolo_slim.quantization.ranges import Observer, Statistics, collect, observers, ranges_of
 
 MEAN_IMAGES = 64
 """Calibration images for the bias correction: means need fewer than ranges."""
@@ -58,7 +57,8 @@ class Int8Writer:
         layers, quantize = self._trained() if is_qat else self._calibrated(errors_file)
         for name, outputs in ((INT8, True), (TENSORRT_INT8, False)):
             made = quantize(layers, outputs=outputs)
-            qdq.require_portable(made)
+            if name == TENSORRT_INT8:
+                qdq.require_portable(made)
             graphs.save(made, paths[name])
         # Not of TensorRT's graph: without Q/DQ pairs after the convolutions ONNX Runtime runs none as integers.
         require_integer(paths[INT8], len(layers))
@@ -67,25 +67,40 @@ class Int8Writer:
         """The int8 layers of a graph from quantization-aware training, with its ranges and codes."""
         qat = read_qat_graph(self.model)
         # Training has no ranges for what the convolutions write: only those are measured here.
-        ranges = self._ranges(qat.model, qat.layers) | qat.input_ranges
+        statistics = self._statistics(qat.model, qat.layers)
+        ranges = ranges_of(statistics, self.config.ranges) | qat.input_ranges
         return qat.layers, partial(qdq.quantize, qat.model, ranges=ranges, weight_scales=qat.weight_scales)
 
     def _calibrated(self, errors_file: Path | None) -> tuple[Sequence[str], Quantize]:
         """The int8 layers of a float graph, with ranges of the calibration images."""
         layers = graphs.parts(self.model).body
-        ranges = self._ranges(self.model, layers)
-        means = input_means(self.model, layers, ranges)
-        self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
-        shifts = bias_shifts(self.model, layers, means)
+        statistics = self._statistics(self.model, layers)
         # With the corrected biases, so that layer errors and trials are those of the graphs that are written.
-        quantize = partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
+        made = {True: self._corrected(layers, statistics, outputs=True)}
+        # The two graphs differ in their codes, and so in ranges and biases, only where ReLU wrote something.
+        is_equal = not graphs.never_negative(self.model)
+        made[False] = made[True] if is_equal else self._corrected(layers, statistics, outputs=False)
+
+        def quantize(layers: Sequence[str], *, outputs: bool = True) -> Any:
+            return made[outputs](layers, outputs=outputs)
+
         kept = self._float_layers(layers, quantize, errors_file)
         return tuple(layer for layer in layers if layer not in kept), quantize
 
-    def _ranges(self, model: Any, layers: Sequence[str]) -> dict[str, Floats]:
+    def _corrected(self, layers: Sequence[str], statistics: Statistics, *, outputs: bool) -> Quantize:
+        """Choose ranges and biases for the codes of one of the graphs."""
+        unsigned = qdq.unsigned_in(self.model, outputs=outputs)
+        ranges = ranges_of(statistics, self.config.ranges, unsigned)
+        means = input_means(self.model, layers, ranges, unsigned)
+        self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
+        shifts = bias_shifts(self.model, layers, means)
+        return partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
+
+    def _statistics(self, model: Any, layers: Sequence[str]) -> Statistics:
+        """Measure what the ranges follow from."""
         statistics = observers(model, layers)
         self._collect(model, statistics, self.calibration.images, "quantize: activation ranges")
-        return ranges_of(statistics, self.config.ranges)
+        return statistics
 
     def _collect(self, model: Any, tensors: Mapping[str, Observer], images: Sequence[Path], text: str) -> None:
         collect(model, tensors, blobs(images, self.calibration.imgsz), self._tick(text, len(images)))

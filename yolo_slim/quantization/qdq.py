@@ -2,6 +2,9 @@
 
 Symmetric int8 for activations and weights (every zero point is 0), one scale per output channel of a weight, float
 biases: TensorRT refuses other zero points and int32 biases (docs/adr/0003-quantize.md).
+
+In ONNX Runtime's graph what can't be negative, because ReLU wrote it, has all 256 codes from 0 upwards. Rounding to
+these codes clips at 0 as ReLU does, so that ReLU needs no operation there.
 """
 
 from __future__ import annotations
@@ -15,8 +18,10 @@ from numpy.typing import NDArray
 from yolo_slim.errors import SlimError
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.ranges import Ranges
-from yolo_slim.quantization.thresholds import INT8_MAX, Floats
+from yolo_slim.quantization.thresholds import INT8_MAX, UNSIGNED_MAX, Floats
 
+LOWEST_CODE = -128
+"""Zero point of a tensor without negative values."""
 EXTRA_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
 """Of ``onnxruntime.quantization``: with these both runtimes accept the graph."""
 
@@ -46,6 +51,10 @@ def quantize(
 
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
+    # Asked before the ReLU nodes are gone.
+    unsigned = unsigned_in(copied, outputs=outputs)
+    if outputs:
+        _absorb_relus(copied, layers)
     nodes = graphs.nodes_named(copied, layers)
     # A shift is in units of the output, so it comes before the channels are divided by their ranges.
     for node in nodes:
@@ -57,15 +66,20 @@ def quantize(
     factors = {node.input[1]: 1 / ranges[name] for name, node in written.items()}
     for name, node in written.items():
         _scale_channels(copied, node, 1 / ranges[name])
-    read = {node.input[0] for node in nodes} | {node.output[0] for node in nodes}
+    read = {node.input[0] for node in nodes} | ({node.output[0] for node in nodes} if outputs else set())
     # After that division a tensor with one range per channel has the range 1.
     limits = {name: 1.0 if len(ranges[name]) > 1 else float(ranges[name][0]) for name in read}
     # A fixed scale of a weight is divided with the weight: the codes stay those of the training.
     scales = {name: scale * factors.get(name, 1.0) for name, scale in (weight_scales or {}).items()}
-    quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs)
+    quantized = _insert_pairs(copied, layers, limits, scales, outputs=outputs, unsigned=unsigned)
     for name in written:
         _dequantize_channels(quantized, name, ranges[name])
     return quantized
+
+
+def unsigned_in(model: Any, *, outputs: bool) -> set[str]:
+    """Tensors of a float graph whose codes all stand for values from 0 upwards: none in TensorRT's graph."""
+    return graphs.never_negative(model) if outputs else set()
 
 
 def blockers(model: Any) -> list[str]:
@@ -100,7 +114,13 @@ def require_portable(model: Any) -> None:
 
 
 def _insert_pairs(
-    model: Any, layers: Collection[str], limits: Mapping[str, float], weight_scales: Ranges, *, outputs: bool
+    model: Any,
+    layers: Collection[str],
+    limits: Mapping[str, float],
+    weight_scales: Ranges,
+    *,
+    outputs: bool,
+    unsigned: Collection[str],
 ) -> Any:
     """Put Q/DQ pairs around the layers with ONNX Runtime's quantizer."""
     from onnxruntime.quantization import QuantType
@@ -111,6 +131,11 @@ def _insert_pairs(
     data = {
         name: TensorData(lowest=np.array(-limit, np.float32), highest=np.array(limit, np.float32))
         for name, limit in limits.items()
+    }
+    codes = {
+        name: [{"scale": np.array(limit / UNSIGNED_MAX, np.float32), "zero_point": np.array(LOWEST_CODE, np.int8)}]
+        for name, limit in limits.items()
+        if name in unsigned
     }
     unquantized = {} if outputs else {"OpTypesToExcludeOutputQuantization": ["Conv"]}
     quantizer = QDQQuantizer(
@@ -123,7 +148,7 @@ def _insert_pairs(
         sorted(layers),
         [],
         ["Conv"],
-        {**EXTRA_OPTIONS, **unquantized},
+        {**EXTRA_OPTIONS, **unquantized, "TensorQuantOverrides": codes},
     )
     quantizer.quantize_model()
     # The quantizer appends its nodes at the end; ONNX wants every producer before its readers.
@@ -133,6 +158,15 @@ def _insert_pairs(
     for name, scale in weight_scales.items():
         _fix_weight_scale(quantized, name, weights[name], scale)
     return quantized
+
+
+def _absorb_relus(model: Any, layers: Collection[str]) -> None:
+    """Remove the ReLU nodes behind the layers, whose outputs get codes that begin at 0."""
+    relus = graphs.relus_of(model, layers)
+    for node in graphs.nodes_named(model, relus):
+        node.output[0] = relus[node.name].output[0]
+    gone = {node.name for node in relus.values()}
+    graphs.replace_items(model.graph.node, [node for node in model.graph.node if node.name not in gone])
 
 
 def _shift_bias(model: Any, name: str, shift: Floats) -> None:
@@ -159,9 +193,9 @@ def _dequantize_channels(model: Any, tensor: str, factors: Floats) -> None:
 
     quantizer = next(n for n in model.graph.node if n.op_type == graphs.QUANTIZE and n.input[0] == tensor)
     stored = graphs.initializers(model)
-    scale = graphs.array_of(stored[quantizer.input[1]])
+    scale, zero = (graphs.array_of(stored[name]) for name in quantizer.input[1:3])
     names = [f"{tensor}_channel_scale", f"{tensor}_channel_zero_point"]
-    values = [(scale * factors).astype(np.float32), np.zeros(len(factors), np.int8)]
+    values = [(scale * factors).astype(np.float32), np.full(len(factors), zero, np.int8)]
     model.graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, names, strict=True))
     for node in model.graph.node:
         # The QuantizeLinear keeps its one scale, which is all that an integer convolution can write.

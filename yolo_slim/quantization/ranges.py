@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yolo_slim.quantization import graph as graphs
 from yolo_slim.quantization.session import Blob, open_with_outputs
-from yolo_slim.quantization.thresholds import METHODS, Floats, Histogram
+from yolo_slim.quantization.thresholds import INT8_MAX, METHODS, UNSIGNED_MAX, Floats, Histogram
 
 LEAST_LIMIT = 1e-6
 """A channel that is always 0 still needs a scale."""
@@ -31,6 +31,10 @@ class ChannelPeaks:
         self.largest = np.maximum(self.largest, np.maximum(flat.max(axis=1), -flat.min(axis=1)))
 
 
+Statistics = dict[str, Histogram | ChannelPeaks]
+"""Tensor to what its range follows from."""
+
+
 class Observer(Protocol):
     """A statistic of one tensor, updated image by image."""
 
@@ -38,21 +42,28 @@ class Observer(Protocol):
         """Include one image's values."""
 
 
-def observers(model: Any, layers: Collection[str]) -> dict[str, Histogram | ChannelPeaks]:
+def observers(model: Any, layers: Collection[str]) -> Statistics:
     """Empty statistics for the inputs and outputs of the int8 layers.
 
-    An input has one range. An output has one per channel, unless another int8 convolution reads it.
+    An input has one range. An output has one per channel, unless another int8 convolution reads it. The output of a
+    layer with ReLU is what the ReLU writes: the int8 codes of the layer are already clipped at 0.
     """
-    nodes = graphs.nodes_named(model, layers)
-    written: dict[str, Histogram | ChannelPeaks] = {node.output[0]: ChannelPeaks() for node in nodes}
+    nodes, relus = graphs.nodes_named(model, layers), graphs.relus_of(model, layers)
+    outputs = [relus.get(node.name, node).output[0] for node in nodes]
+    written: Statistics = {name: ChannelPeaks() for name in outputs}
     # The input wins where a tensor is both: an integer convolution has one scale for its input.
     return written | {node.input[0]: Histogram() for node in nodes}
 
 
-def ranges_of(statistics: Mapping[str, Histogram | ChannelPeaks], method: str) -> dict[str, Floats]:
-    """Ranges from statistics; ``method`` applies to tensors with one range, channels get their largest value."""
+def ranges_of(statistics: Statistics, method: str, unsigned: Collection[str] = ()) -> dict[str, Floats]:
+    """Ranges from statistics; ``method`` applies to tensors with one range, channels get their largest value.
+
+    ``unsigned``: tensors whose codes all stand for values from 0 upwards.
+    """
     found = {
-        name: np.array([METHODS[method](statistic)]) if isinstance(statistic, Histogram) else statistic.largest
+        name: np.array([METHODS[method](statistic, UNSIGNED_MAX if name in unsigned else INT8_MAX)])
+        if isinstance(statistic, Histogram)
+        else statistic.largest
         for name, statistic in statistics.items()
     }
     return {name: np.maximum(limits, LEAST_LIMIT) for name, limits in found.items()}

@@ -120,12 +120,17 @@ def _trained(recovery: Recovery, outputs: RecoverOutputs, context: Context) -> M
     """Train, and keep the best epoch; a training that fails gives an earlier one its place back."""
     from dataclasses import replace
 
+    from yolo_slim.training.exchange import exchanged
     from yolo_slim.training.recovery import keep_best, train
 
-    folder = recovery.training.folder
+    folder, config = recovery.training.folder, recovery.config
     try:
         data = write_absolute_yaml(context.dataset, recovery.training.data)
-        recovery = replace(recovery, training=replace(recovery.training, data=data))
+        training = replace(recovery.training, data=data)
+        # A training that resumes has its activation in last.pt.
+        if config.activation != "none" and recovery.last is None:
+            training = exchanged(training, recovery.pruned, config.activation, context.dataset, context.progress)
+        recovery = replace(recovery, training=training)
         found = train(recovery, context.progress)
         keep_best(found.best, recovery, outputs.weights, outputs.results)
     except BaseException:

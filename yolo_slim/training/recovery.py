@@ -10,6 +10,7 @@ from typing import Any
 from yolo_slim.config.run import RecoverConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models import checkpoint
+from yolo_slim.models.activation import require_exchangeable
 from yolo_slim.models.macs import conv_widths
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.progress import Progress
@@ -61,13 +62,14 @@ def checked(training: Training, config: RecoverConfig) -> checkpoint.Checkpoint:
 
     Raises:
         SlimError: unknown training arguments, a path with an apostrophe, a teacher that can't be compared, a device
-            that isn't there.
+            that isn't there, an activation that can't replace the network's.
     """
     check_overrides(config.overrides)
     for path in (training.weights, training.folder):
         require_plain_path(path)
     pruned = checkpoint.load(training.weights, checkpoint.TASKS)
     checkpoint.require_float(pruned)
+    require_exchangeable(pruned.model, config.activation)
     teacher = checkpoint.load(training.teacher, (pruned.task,))
     if config.distill > 0:
         require_teacher(pruned.model, teacher.model, training.teacher)

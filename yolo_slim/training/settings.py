@@ -12,14 +12,22 @@ TRAINING_PACKAGES = (
     *("albumentations", "nvidia-modelopt"),
 )
 """Packages that compute a training: its network, its loss, its augmented images and its quantizers."""
-OF_THE_RECOVERY = {"epochs", "patience"}
-"""Settings of recover that the trainings inside the prune stage replace by their own."""
+OF_THE_RECOVERY = {"epochs", "patience", "activation"}
+"""Settings of recover that the trainings inside the prune stage replace by their own; they keep the activation."""
+WITHOUT_EFFECT = {"activation": "none"}
+"""Settings that came later, with the value that trains as before. Such a value is left out of what identifies a
+training: earlier trainings, which don't have the setting, stay up to date."""
 
 
 def settings_of(config: RecoverConfig) -> dict[str, Any]:
     """List the settings that decide a training; the teacher counts by its content, among the inputs."""
     # Where it runs decides nothing but its duration.
-    return config.model_dump(exclude={"teacher", "device"})
+    return with_effect(config.model_dump(exclude={"teacher", "device"}))
+
+
+def with_effect(recover: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the settings of recover that are at a value of :data:`WITHOUT_EFFECT`."""
+    return {key: value for key, value in recover.items() if WITHOUT_EFFECT.get(key) != value}
 
 
 def teacher_of(config: RecoverConfig, model: Path) -> Path:

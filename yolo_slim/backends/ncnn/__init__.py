@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from yolo_slim.backends import Built, OperationTimes, Options, OptionValue, RuntimeFacts, require_precision
+from yolo_slim.backends.ncnn.fusion import fuse_hardswish
 from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
 from yolo_slim.backends.ncnn.operations import time_layers
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
@@ -54,6 +55,9 @@ def build(onnx: Path, out: Path, *, precision: str, imgsz: tuple[int, int]) -> B
         shutil.copyfile(onnx, folder / "model.onnx")  # pnnx writes beside its input
         output = _run_pnnx(folder, imgsz)
         names = _io_names(folder / PARAM, output)
+        # Later pnnx releases may do it themselves; then nothing is left to fuse.
+        fused = fuse_hardswish((folder / PARAM).read_text(encoding="utf-8"))
+        (folder / PARAM).write_text(fused, encoding="utf-8")
         _try_out(folder, names, imgsz)  # before anything is written into the bundle
         for name in (PARAM, BIN):
             shutil.copyfile(folder / name, out / name)
