@@ -1,6 +1,6 @@
-"""The three nights of docs/nightly-example: the quickstart on this machine and on an emulated Pi, the second night worse.
+"""The three nights of docs/nightly-example: the quickstart here and on an emulated Pi, the second night worse.
 
-    python scripts/nightly_example.py --work runs/nightly-example --out docs/nightly-example
+    python -m scripts.nightly_example --work runs/nightly-example --out docs/nightly-example
 
 Everything is run for real. Before the second night somebody trains the weights on, on labels whose classes were
 shuffled by mistake; before the third one the commit is taken back. The emulated Pi has to be prepared (yolo-slim device

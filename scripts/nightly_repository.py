@@ -1,4 +1,4 @@
-"""A small git repository whose nights are run for real: scripts/nightly_example.py and scripts/bench_nightly_faults.py."""
+"""A git repository whose nights are run for real: for nightly_example.py and bench_nightly_faults.py."""
 
 from __future__ import annotations
 

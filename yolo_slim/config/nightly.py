@@ -107,6 +107,9 @@ class NightlyConfig(Frozen):
     """How sure an answer must be."""
     keep_nights: Positive = 14
     """The bundles of this many nights are kept, besides those of the baselines."""
+    mlflow: str | None = None
+    """MLflow's address that gets a run a cell: a server, or a store such as `sqlite:///mlflow.db`; `$NAME` is an
+    environment variable. Needs `pip install "yolo-slim[mlflow]"`."""
     webhook: str | None = None
     """Address that gets the night's summary as JSON (HTTP POST); `$NAME` is an environment variable."""
 
