@@ -17,11 +17,14 @@ from yolo_slim.datasets import quickstart
 from yolo_slim.history.rows import Run
 from yolo_slim.history.store import History
 
+PROFILES = Path(__file__).parents[1] / "targets"
 WEIGHTS, MATRIX, HISTORY = "best.pt", "nightly.yaml", "runs/nightly/history.sqlite"
 SETTINGS = {
     "imgsz": 160,
     "prune.macs_removed": 0.5,
     "prune.steps": 1,
+    "prune.images": 16,
+    "prune.bn_images": 32,
     "recover.epochs": 1,
     "recover.overrides": {"workers": 0},
     "validate.min_seconds": 1,
@@ -29,7 +32,7 @@ SETTINGS = {
     "validate.busy": "mark",
     "emulate.mode": "never",
 }
-"""Those of ``yolo-slim nightly init``. The nights themselves emulate, not the chain."""
+"""Those of ``yolo-slim nightly init``, with fewer images to score channels on. Nights emulate, not the chain."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,14 @@ class Repository:
         """The quickstart's data.yaml."""
         return self.folder / "data" / "quickstart" / "data.yaml"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether it was made before."""
+        return (self.folder / ".git").is_dir()
+
     def begin(self, matrix: Mapping[str, Any]) -> None:
         """Make the repository; one that is there is used on."""
-        if (self.folder / ".git").is_dir():
+        if self.is_begun:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         quickstart.default_data(self.folder / "data")
@@ -59,6 +67,13 @@ class Repository:
         """Write nightly.yaml."""
         text = yaml.safe_dump(dict(matrix), sort_keys=False)
         (self.folder / MATRIX).write_text(text, encoding="utf-8")
+
+    def write_profile(self, name: str, like: str, **changes: Any) -> str:
+        """Write a device profile of the repository's own: a shipped one with other values."""
+        values = yaml.safe_load((PROFILES / f"{like}.yaml").read_text(encoding="utf-8"))
+        text = yaml.safe_dump({**values, "name": name, **changes}, sort_keys=False)
+        (self.folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+        return f"{name}.yaml"
 
     def commit(self, subject: str) -> None:
         """Commit everything that changed; the same subject twice is one commit."""

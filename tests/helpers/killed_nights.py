@@ -1,10 +1,12 @@
 """Nights that are killed at random moments; what each of them recorded must be there after every later one.
 
-    python -m tests.helpers.killed_nights --kills 100 --pairs 20 --out docs/benchmarks/records/nightly_kills.json
+    python -m tests.helpers.killed_nights --kills 100 --pairs 20 --out record.json
 
 The nights are run by the command line; their chains make tiny bundles at once and their device is invented, so that a
 night takes a second. Locks, history and files are the real ones. Pairs are two nights of one folder begun at once: one
-has to be refused. A process that has imported everything forks one child a night, so that a kill costs no new start of Python.
+has to be refused.
+
+A process that has imported everything forks one child a night, so that a kill costs no new start of Python.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ ROUNDS = [12, 16]
 IMAGES = 24
 
 
-def write_matrix(folder: Path, data: Path, **changes: Any) -> Path:
+def write_matrix(folder: Path, data: Path, /, **changes: Any) -> Path:
     """Write weights and a matrix of two cells beside a data set; ``changes`` replace its keys."""
     weights = folder / "best.pt"
     if not weights.exists():

@@ -86,7 +86,7 @@ def test_interrupted_night_with_another_own_profile_is_not_resumed(
 ) -> None:
     """A profile that was edited in between is another device's, though its name is the same."""
     profile = tmp_path / "own.yaml"
-    text = (ROOT / "targets/host.yaml").read_text()
+    text = (ROOT / "targets/host.yaml").read_text().replace("name: host", "name: own")
     profile.write_text(text)
     matrix = write_matrix(tmp_path, shapes, targets={"here": {"profile": "own.yaml"}})
     interrupt(matrix, device)
