@@ -1,4 +1,4 @@
-"""A git repository whose nights are run for real: for nightly_example.py and bench_nightly_faults.py."""
+"""A git repository whose nights are run for real (scripts/nightly_example.py)."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SETTINGS = {
     "prune.images": 16,
     "prune.bn_images": 32,
     "recover.epochs": 1,
-    "recover.overrides": {"workers": 0},
+    "recover.overrides": {"workers": 0, "fraction": 0.5},
     "validate.min_seconds": 1,
     "validate.rounds": 2,
     "validate.busy": "mark",
     "emulate.mode": "never",
 }
-"""Those of ``yolo-slim nightly init``, with fewer images to score channels on. Nights emulate, not the chain."""
+"""Those of ``yolo-slim nightly init``, on fewer images. The nights emulate, not the chain."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def matrix(targets: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     }
 
 
-def train_on_shuffled_labels(repository: Repository, epochs: int = 2) -> None:
+def train_on_shuffled_labels(repository: Repository, epochs: int = 1) -> None:
     """Train the weights on, on labels whose classes were shuffled, and put them in the place of the good ones."""
     from yolo_slim.models.ultralytics import prepare_ultralytics
 
@@ -123,12 +123,15 @@ def train_on_shuffled_labels(repository: Repository, epochs: int = 2) -> None:
     from ultralytics import YOLO
 
     folder = repository.folder / "trained"
+    trained = folder / "train" / "weights" / "last.pt"
     data = _shuffled(repository.data, folder / "shuffled")
-    YOLO(repository.folder / WEIGHTS).train(
-        data=str(data), epochs=epochs, imgsz=160, batch=16, optimizer="AdamW", lr0=0.001, warmup_epochs=0, workers=0,
-        seed=0, plots=False, val=False, device="cpu", amp=False, project=str(folder), name="train", exist_ok=True,
-    )  # fmt: skip
-    shutil.copyfile(folder / "train" / "weights" / "last.pt", repository.folder / WEIGHTS)
+    if not trained.is_file():
+        YOLO(quickstart.default_model()).train(
+            data=str(data), epochs=epochs, imgsz=160, batch=16, optimizer="AdamW", lr0=0.002, warmup_epochs=0,
+            workers=0, seed=0, plots=False, val=False, device="cpu", amp=False, project=str(folder), name="train",
+            exist_ok=True,
+        )  # fmt: skip
+    shutil.copyfile(trained, repository.folder / WEIGHTS)
 
 
 def _shuffled(data: Path, folder: Path) -> Path:
