@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from scripts.nightly_repository import SETTINGS, WEIGHTS, Repository, matrix, train_on_shuffled_labels
 from yolo_slim.child_process import busy_processes
@@ -25,7 +26,7 @@ from yolo_slim.workspace.job import versions
 
 BUILDS = [{"runtime": "onnxruntime", "precisions": ["fp32", "int8"]}]
 TIMING = {"seconds": 0.3, "rounds": [12, 24, 48]}
-COARSE = {"quantize.images": 32, "quantize.ranges": "max", "quantize.check_images": 0}
+COARSE: dict[str, Any] = {"quantize.images": 32, "quantize.ranges": "max", "quantize.check_images": 0}
 CELLS = {"fp32": "onnxruntime-fp32", "int8": "onnxruntime-int8"}
 
 
@@ -56,7 +57,7 @@ def repaired(repository: Repository) -> None:
     _write(repository)
 
 
-def _write(repository: Repository, threads: int = 2, **settings: object) -> None:
+def _write(repository: Repository, threads: int = 2, **settings: Any) -> None:
     repository.write_profile("own", "host", runtimes=BUILDS, threads=threads)
     found = matrix({"here": {"profile": "own.yaml"}}, timing=TIMING)
     repository.write_matrix({**found, "settings": {"half": {**SETTINGS, **settings}}})
