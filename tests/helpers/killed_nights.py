@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tests.helpers import tiny_data
 from tests.helpers.nights import NightDevice, run_night, write_matrix
+from yolo_slim.errors import EXIT_BAD_INPUT
 from yolo_slim.files import write_json
 from yolo_slim.history.store import History
 from yolo_slim.machine import cores, device_model
@@ -52,6 +53,8 @@ class Counts:
     """Cells that one night has twice."""
     incomplete: int = 0
     """Runs without one of their large parts."""
+    errors: list[str] = field(default_factory=list)
+    """Of cells that failed: no kill may lead to one."""
 
 
 @dataclass
@@ -83,6 +86,7 @@ def _recorded(matrix: Path, counts: Counts) -> set[str]:
         runs = history.runs()
         counts.incomplete = sum(not (history.timing(r) and history.matches(r) and history.result(r)) for r in runs)
         counts.nights, counts.runs = len(history.nights()), len(runs)
+        counts.errors = sorted({run.error for run in runs if run.error})
         names = [(run.night, run.cell.name) for run in runs]
         counts.doubled = len(names) - len(set(names))
         return {run.uid for run in runs}
@@ -143,7 +147,7 @@ def begin_pairs(folder: Path, pairs: int) -> Pairs:
             one.join()
         found.pairs += 1
         codes = sorted(one.exitcode or 0 for one in both)
-        found.one_refused += codes == [0, 2]
+        found.one_refused += codes.count(EXIT_BAD_INPUT) == 1
     with History.open(matrix.parent / HISTORY) as history:
         found.nights = len(history.nights())
         names = [(run.night, run.cell.name) for run in history.runs()]
