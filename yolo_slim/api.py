@@ -75,15 +75,17 @@ def run(
     given = {} if side in (None, "auto") else {"imgsz": side}
     chosen = run_config(model, data, "run", options, target_of, **given)
     if side == "auto":
-        chosen = _with_best_side(chosen, Path(project), command, progress)
+        chosen = _with_best_side(chosen, Path(project), command, progress, retrain=retrain)
     return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain)
 
 
-def _with_best_side(config: RunConfig, project: Path, command: str, progress: Progress | None) -> RunConfig:
+def _with_best_side(
+    config: RunConfig, project: Path, command: str, progress: Progress | None, *, retrain: bool
+) -> RunConfig:
     """The same run at the input side that reaches its frame rate with the highest mAP."""
     from yolo_slim.exploration import choose_side
 
-    side, _ = choose_side(config, project=project, command=command, progress=progress)
+    side, _ = choose_side(config, project=project, command=command, progress=progress, retrain=retrain)
     return config.model_copy(update={"imgsz": side})
 
 

@@ -21,6 +21,7 @@ from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.preparation import Run, amount_of, prepared
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.reporting.text import table
 from yolo_slim.stages import prune, recover
 from yolo_slim.training.settings import teacher_of
@@ -98,7 +99,7 @@ class _Tried:
 
 
 def choose_side(
-    config: RunConfig, *, project: Path, command: str = "", progress: Progress | None = None
+    config: RunConfig, *, project: Path, command: str = "", progress: Progress | None = None, retrain: bool = False
 ) -> tuple[int, Sides]:
     """Find the best input side for a budget in milliseconds.
 
@@ -107,6 +108,7 @@ def choose_side(
         project: folder of all runs.
         command: command line, for the record.
         progress: listener.
+        retrain: train again what only an update of a package made stale.
 
     Raises:
         SlimError: the budget isn't in milliseconds, or no side reaches it.
@@ -119,7 +121,7 @@ def choose_side(
         )
     folder = project / _name(config)
     with stage_claimed(folder, STAGE, model_sha256=content(Path(config.model))), os_errors_explained(folder):
-        tried, lost = _all_cut(config, folder, project, command, listener)
+        tried, lost = _all_cut(config, folder, project, command, listener, retrain=retrain)
         first = sorted(
             [_scored(one, FIRST_EPOCHS, first=True) for one in tried],
             key=lambda one: -(one.candidate.map50_95_first or 0),
@@ -155,7 +157,7 @@ def _name(config: RunConfig) -> str:
 
 
 def _all_cut(
-    config: RunConfig, folder: Path, project: Path, command: str, listener: Progress
+    config: RunConfig, folder: Path, project: Path, command: str, listener: Progress, *, retrain: bool
 ) -> tuple[list[_Tried], list[Candidate]]:
     """Cut at every side; sides that can't reach the budget are lost.
 
@@ -167,7 +169,7 @@ def _all_cut(
     for side in sides_of(config.imgsz):
         listener.say(f"sides: {side} px")
         one = config.model_copy(update={"imgsz": side})
-        this = prepared(one, folder / str(side), command=command, progress=listener, runs_bundles=True)
+        this = prepared(one, folder / str(side), command=command, progress=listener, retrain=retrain, runs_bundles=True)
         with closing(this.context.device):
             if side == config.imgsz:
                 require_good_inputs(this)
@@ -175,9 +177,7 @@ def _all_cut(
             assert tables is not None
             try:
                 tried.append(_cut(this, tables))
-            except SlimError as error:
-                if "can't be reached" not in error.fact:
-                    raise
+            except Unreachable as error:
                 errors.append(error)
                 lost.append(Candidate(imgsz=side, reason="the budget can't be reached"))
     if not tried:

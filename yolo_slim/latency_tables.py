@@ -43,6 +43,13 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     return measured(this, tables_folder(this, runs))
 
 
+def require_measurable(this: Run) -> None:
+    """Refuse a budget in milliseconds that can't be measured, before any work."""
+    if this.config.prune.frame_ms is not None:
+        require_device(this.context)
+        builds_of(this.config.latency, this.context)
+
+
 def reached_unpruned(this: Run, tables: LatencyOutputs | None) -> list[str]:
     """The builds in which the unpruned network reaches the budget, with their FPS, for people."""
     budget = this.config.prune.frame_ms

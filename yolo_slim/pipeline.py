@@ -65,6 +65,7 @@ def run(
 
         require_plain_path(folder)
         emulate.require_ready(config.emulate, this.context.profile)
+        latency_tables.require_measurable(this)
         require_good_inputs(this)
         require_calibration(this)
 

@@ -59,15 +59,15 @@ def amount_of(config: PruneConfig) -> str:
     }[budget]
 
 
-def resolved(config: RunConfig, profile: Profile) -> RunConfig:
+def resolved(config: RunConfig, profile: Profile, *, in_ms: bool) -> RunConfig:
     """Fill in what the target decides: the multiple that widths are rounded to.
+
+    ``in_ms``: the cut follows a latency table, which says by itself at which widths the runtimes get faster.
 
     Raises:
         SlimError: a multiple that the device's runtimes don't compute in.
     """
-    in_ms = config.prune.frame_ms is not None
     round_to = config.prune.round_to or (LATENCY_ROUND_TO if in_ms else profile.channel_multiple)
-    # The device's table says by itself which widths gain nothing.
     if not in_ms and round_to % profile.channel_multiple:
         raise SlimError(
             f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "
@@ -92,13 +92,16 @@ def prepared(
     progress: Progress | None = None,
     retrain: bool = False,
     runs_bundles: bool = False,
+    in_ms: bool = False,
 ) -> Run:
     """Read the target and the data set's description; no network is loaded and nothing is written here.
 
-    With ``runs_bundles`` the device of the settings is opened too; the caller closes it.
+    With ``runs_bundles`` the device of the settings is opened too; the caller closes it. ``in_ms`` resolves the
+    settings as for a budget in milliseconds, whatever the budget is.
     """
     profile = targets.load(config.target)
-    config, profile = resolved(config, profile), with_speed_gate(profile, config.prune)
+    in_ms = in_ms or config.prune.frame_ms is not None
+    config, profile = resolved(config, profile, in_ms=in_ms), with_speed_gate(profile, config.prune)
     dataset, listener = load_dataset(Path(config.data)), progress or Silent()
     # Last: what is wrong with the files is found before a device is asked.
     device = connect(config.device, profile, listener) if runs_bundles else LocalDevice()

@@ -52,11 +52,11 @@ class Call:
     progress: Progress = field(default_factory=Silent)
     retrain: bool = False
 
-    def prepared(self, folder: Path, *, runs_bundles: bool = False) -> Run:
+    def prepared(self, folder: Path, *, runs_bundles: bool = False, in_ms: bool = False) -> Run:
         """Read target and data set; open the device if bundles are run."""
         return preparation.prepared(
             self.config, folder, command=self.command, progress=self.progress, retrain=self.retrain,
-            runs_bundles=runs_bundles,
+            runs_bundles=runs_bundles, in_ms=in_ms,
         )  # fmt: skip
 
     def place(self, stage: str) -> Path:
@@ -115,7 +115,7 @@ def run_prune(call: Call) -> PruneOutputs:
 
 def run_latency(call: Call) -> LatencyOutputs:
     """Measure the latency tables of a model on the device."""
-    this = call.prepared(Path(), runs_bundles=True)
+    this = call.prepared(Path(), runs_bundles=True, in_ms=True)
     with closing(this.context.device):
         folder = call.out or latency_tables.tables_folder(this, RUNS)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from yolo_slim.config.options import RunOptions
+    from yolo_slim.config.run import RunConfig
     from yolo_slim.progress import Progress
 
 QUICKSTART_IMGSZ, QUICKSTART_EPOCHS = 320, 8
@@ -49,7 +50,7 @@ def run(
         from_file = _inputs_of(options)
         model, data = model or from_file[0], data or from_file[1]
         if model is None and data is None:
-            name = name or f"quickstart-{Path(api.make_config('', '', **options).target).stem}"
+            name = name or f"quickstart-{Path(_config_of(options).target).stem}"
             model, data = _quickstart(options, listener)
         if model is None or data is None:
             raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
@@ -64,6 +65,15 @@ def run(
             **options,
         )
     judged(outcome.verdict, outcome.result, vars(outcome), as_json=as_json)
+
+
+def _config_of(options: RunOptions) -> RunConfig:
+    """The settings that a run without a model would have, whatever its input side."""
+    from yolo_slim import api
+
+    others = options.copy()
+    others["imgsz"] = None
+    return api.make_config("", "", **others)
 
 
 def _inputs_of(options: RunOptions) -> tuple[Path | None, Path | None]:

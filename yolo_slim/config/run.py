@@ -32,12 +32,14 @@ class PruneConfig(Frozen):
     """Budget in place of ``macs_removed``: the fraction of the fused network's parameters to remove."""
     max_size_mb: Annotated[float, Field(gt=0)] | None = None
     """Budget in place of ``macs_removed``: the largest size of the fp32 ONNX file, megabytes (10^6 bytes)."""
-    target_fps: Annotated[Annotated[float, Field(gt=0)] | None, Option("target_fps", flag="--target-fps")] = None
+    target_fps: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Option("target_fps", flag="--target-fps")
+    ] = None
     """Budget in place of ``macs_removed``: frames per second that the device must reach, end to end."""
     # pydantic doesn't validate defaults by itself; only this check sees that no budget is set.
-    latency_ms: Annotated[Annotated[float, Field(gt=0)] | None, Option("latency_ms", flag="--latency-ms")] = Field(
-        default=None, validate_default=True
-    )
+    latency_ms: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False)] | None, Option("latency_ms", flag="--latency-ms")
+    ] = Field(default=None, validate_default=True)
     """Budget in place of ``macs_removed``: milliseconds that a frame may take on the device, end to end."""
     head_rate: Percent = 0.8
     """How readily channels of the detection head are removed: 1 like the rest, 0.5 half as readily, 0 never."""

@@ -29,6 +29,9 @@ Percent = Annotated[float, Field(ge=0, le=1)]
 
 Positive = Annotated[int, Field(gt=0)]
 
+
+Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 NO_OPTIONS: Mapping[str, str] = {}
 
 

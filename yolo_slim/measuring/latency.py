@@ -223,7 +223,7 @@ class LatencyTable(Record):
     command: str
     """Command line."""
     versions: dict[str, str]
-    """Packages of the workstation, and the device's runtime."""
+    """Packages of the workstation."""
     control_ms: float
     """Median inference of the unpruned network, milliseconds."""
     overhead_ms: float
@@ -237,7 +237,7 @@ class LatencyTable(Record):
     layer_seconds: float
     """Duration of the timing of single convolutions."""
     seconds: float
-    """Duration of the whole measurement."""
+    """Duration of the last call: of a resumed measurement, its last part."""
     invalid_reasons: tuple[str, ...] = ()
     """Why the table doesn't count: the machine was throttled, busy or emulated."""
 

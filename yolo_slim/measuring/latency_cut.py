@@ -52,7 +52,9 @@ class LatencyCut(Record):
         """One line for people."""
         cut, speed = self.cuts[self.kept], self.unpruned_ms / self.measured_ms
         count = f"{len(self.cuts)} {'cut' if len(self.cuts) == 1 else 'cuts'}"
+        doubt = f"; the timing doesn't count: {'; '.join(cut.invalid_reasons)}" if cut.invalid_reasons else ""
+        fps = f"{1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network"
         return (
             f"budget {self.budget_ms:.2f} ms a frame in {self.build}: predicted {cut.predicted_ms:.2f}, measured "
-            f"{cut.measured_ms:.2f} ({1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network), {count}"
+            f"{cut.measured_ms:.2f} ({fps}), {count}{doubt}"
         )

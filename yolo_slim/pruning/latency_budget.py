@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
@@ -15,11 +14,12 @@ from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.latency import LatencyModel, make_latency_model
 from yolo_slim.pruning.slots import Slot, widths_of
+from yolo_slim.pruning.unreachable import Unreachable
 
 MILLISECONDS = "milliseconds"
 """What a goal of this kind counts."""
-WITHIN = 0.01
-"""How far above the budget a cut may be."""
+AIM = 0.985
+"""Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class LatencyGoal:
     @property
     def infer_ms(self) -> float:
         """What is left for inference, in the table's own milliseconds."""
-        return (self.frame_ms - self.table.overhead_ms) / self.correction
+        return (AIM * self.frame_ms - self.table.overhead_ms) / self.correction
 
     def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
         """The cost of a network's cuts."""
@@ -66,7 +66,10 @@ class LatencyGoal:
 
     def _limit(self, infer_ms: float) -> str:
         frame = self.frame_of(infer_ms)
-        return f"to at most {np.floor(10_000 / frame) / 10:g}" if "fps" in self.setting else f"to at least {frame:.2f}"
+        frame /= AIM
+        if "fps" in self.setting:
+            return f"to at most {math.floor(10_000 / frame) / 10:g}"
+        return f"to at least {math.ceil(100 * frame) / 100:.2f}"
 
     def corrected(self, predicted_ms: float, measured_ms: float) -> LatencyGoal:
         """The same goal after a cut whose inference was predicted and measured."""
@@ -83,7 +86,7 @@ def unreachable_in_all(
     share = goal.frame_ms / ms
     side = int(imgsz * share**0.5 // 32 * 32)
     smaller = f"a smaller input (about {side} px, if time goes with the pixels), " if side >= 96 else ""
-    return SlimError(
+    return Unreachable(
         f"{asked} can't be reached by pruning.",
         culprits=[
             f"{build}: at most {1000 / fastest[build]:.1f} FPS ({fastest[build]:.2f} ms a frame), of which pre- and "

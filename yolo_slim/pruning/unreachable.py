@@ -11,6 +11,10 @@ from yolo_slim.pruning.goal import Cost, Goal
 from yolo_slim.pruning.slots import Slot, widths_of
 
 
+class Unreachable(SlimError):
+    """No cut reaches the budget."""
+
+
 def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) -> SlimError:
     """The error for a cost that may remain, ``target``, below that of the narrowest widths, ``keep``."""
     full = cost.total(widths_of(slots))
@@ -20,13 +24,13 @@ def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) 
     if cost.of_all and any(slot.head for slot in slots) and cost.total(at_least) <= target:
         setting = _setting_that_keeps_the_head(slots)
         with_head = 1 - cost.total(at_least) / full
-        return SlimError(
+        return Unreachable(
             f"{wanted} can't be reached without pruning the head further ({setting}): {most:.0%} can go with all other "
             f"layers at their floor, {with_head:.0%} with the head at its floor too.",
             culprits=_at_floor(slots, keep),
             remedy=f"Set {cost.goal.setting} {cost.goal.limit(most)}, or raise {setting}.",
         )
-    return SlimError(
+    return Unreachable(
         f"{wanted} would take layers below their floor; at most {most:.0%} can go with these settings.",
         culprits=_at_floor(slots, keep),
         remedy=_remedy(cost.goal, most, head_has_more=_head_has_more(slots, keep)),

@@ -29,8 +29,10 @@ SETTLE_S = 0.02
 """Seconds before a network's part of a round: the threads of the other session wait busily for a few milliseconds after
 its last frame, and would take a core from this one."""
 SWITCH_S = 0.008
-"""Seconds for which the threads of a session that rested wait for a core in each round. Measured on two cores: .003 to
+"""Seconds for which each thread of a session that rested waits for a core in a round. Measured on two cores: .003 to
 .007."""
+MOST_SWITCHING = 0.08
+"""Largest share of the time that is taken for such waiting."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 
@@ -173,7 +175,7 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
     load = load_since(begin, threads)
     if load.waiting_share is not None:
         # The scheduler needs a moment to spread the threads of a session that rested; the warm-up frames cover it.
-        own = 2 * rounds * SWITCH_S / load.seconds
+        own = min(2 * rounds * SWITCH_S / load.seconds, MOST_SWITCHING)
         load = replace(load, waiting_share=max(0.0, load.waiting_share - own))
     reasons = busy_reasons(load) + throttle_reasons(state, read_state())
     return Paired(

@@ -72,7 +72,8 @@ def job_of(
     """Say what decides the result: the device, the runtimes' versions and the network."""
     profile, device = context.profile, context.device
     settings = {
-        **config.model_dump(exclude={"runtime"}), "builds": [str(build) for build in builds], "imgsz": context.imgsz,
+        **config.model_dump(exclude={"runtime", "explore_epochs"}), "builds": [str(build) for build in builds],
+        "imgsz": context.imgsz,
         "seed": context.seed, "end2end": context.end2end,
         "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
         "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
@@ -80,7 +81,7 @@ def job_of(
     }  # fmt: skip
     return Job(
         stage="latency", folder=folder, settings=settings, revision=REVISION, packages=PACKAGES,
-        inputs={"model": content(inputs.model)},
+        inputs={"model": content(inputs.model), "data": context.dataset.digest},
     )  # fmt: skip
 
 

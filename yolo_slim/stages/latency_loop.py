@@ -25,21 +25,24 @@ from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.latency_budget import WITHIN, LatencyGoal, unreachable_in_all
+from yolo_slim.pruning.latency_budget import LatencyGoal, unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.pruning.scope import PER_MS, REACH
 from yolo_slim.pruning.scoring import Ranked
 from yolo_slim.pruning.slots import widths_of
+from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.network_meter import NetworkMeter
+from yolo_slim.stages.network_meter import NetworkMeter, can_be_repeated
 
 MOST_ROUNDS = 3
 """Cuts that are timed: the first, and at most two after a correction."""
-TOO_FAST = 0.97
+TOO_FAST = 0.955
 """Share of the budget below which a cut removed more than it had to."""
+NEAR = 1.01
+"""A cut that takes so many budgets is kept after the last try, and told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,12 @@ class LatencyLoop:
                     f"prune: {goal.build}: predicted {cut.predicted_ms:.2f} ms a frame, "
                     f"measured {cut.measured_ms:.2f}; the budget is {goal.frame_ms:.2f}"
                 )
-                if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1 + WITHIN:
+                if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1:
                     break
                 measured = cut.measured_ms - goal.table.overhead_ms
                 goal = goal.corrected(predicted, measured)
         kept = _best([cut.measured_ms for cut in timed], goal.frame_ms)
+        self._require_near(timed, kept)
         error = goal.table.error
         record = LatencyCut(
             budget_ms=goal.frame_ms, build=goal.build, device=self.context.device.name,
@@ -80,6 +84,20 @@ class LatencyLoop:
             table_error_median=error.median, table_error_worst=error.worst, cuts=tuple(timed), kept=kept,
         )  # fmt: skip
         return *tried[kept], record
+
+    def _require_near(self, timed: list[TimedCut], kept: int) -> None:
+        """Refuse a cut that misses the budget."""
+        budget, measured = self.goal.frame_ms, timed[kept].measured_ms
+        if measured > NEAR * budget:
+            raise Unreachable(
+                f"The budget of {budget:.2f} ms a frame was missed: the fastest of {len(timed)} cuts takes "
+                f"{measured:.2f} ms in {self.goal.build}.",
+                culprits=[f"cut {i}: predicted {one.predicted_ms:.2f} ms, measured {one.measured_ms:.2f} ms"
+                          for i, one in enumerate(timed, 1)],
+                remedy="Run it again with nothing else on the device, or ask for less.",
+            )  # fmt: skip
+        if measured > budget:
+            self.work.progress.say(f"prune: the cut takes {measured / budget - 1:.1%} more than the budget")
 
     def _cut_once(self, base: Checkpoint, sha256: str, goal: LatencyGoal) -> tuple[nn.Module, PrunePlan, float]:
         """Prune a copy; the prediction is of inference, without corrections."""
@@ -105,7 +123,7 @@ class LatencyLoop:
         cut = meter.place(meter.export(model, onnx), table.build)
         for _ in range(REPEATS + 1):
             pair = meter.compare(unpruned, cut)
-            if not pair.invalid_reasons:
+            if not can_be_repeated(pair.invalid_reasons):
                 break
         ratio = float(np.median(np.divide(pair.after, pair.before)))
         measured = table.control_ms * ratio + table.overhead_ms
@@ -114,7 +132,7 @@ class LatencyLoop:
 
 def _best(measured: list[float], budget: float) -> int:
     """The slowest cut inside the budget, which lost least; the fastest where none is inside."""
-    inside = [i for i, ms in enumerate(measured) if ms <= budget * (1 + WITHIN)]
+    inside = [i for i, ms in enumerate(measured) if ms <= budget]
     return max(inside, key=lambda i: measured[i]) if inside else int(np.argmin(measured))
 
 

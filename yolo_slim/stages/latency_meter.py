@@ -46,7 +46,7 @@ from yolo_slim.pruning.surgery import apply_plan
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.latency import LatencyInputs
-from yolo_slim.stages.network_meter import NetworkMeter
+from yolo_slim.stages.network_meter import NetworkMeter, can_be_repeated
 from yolo_slim.workspace.job import Job, versions
 
 LEAST_CUT, MOST_CUT, SPREAD = 0.1, 0.7, 0.25
@@ -207,7 +207,7 @@ class LatencyMeter:
         write(file, layers, build, self.context.profile.threads)
         for _ in range(REPEATS + 1):
             times = self.context.device.time_layers(file)
-            if not times.invalid_reasons:
+            if not can_be_repeated(times.invalid_reasons):
                 break
         ms = {(layer.inputs, layer.outputs): times.ms[name_of(layer)] for layer in layers}
         found = grid_from(kind, *widths, ms, times.invalid_reasons)
@@ -251,7 +251,7 @@ class LatencyMeter:
         """Time one network in turns with the unpruned one; a timing that other programs disturbed is repeated."""
         for _ in range(REPEATS + 1):
             pair = meter.compare(unpruned, cut)
-            if not pair.invalid_reasons:
+            if not can_be_repeated(pair.invalid_reasons):
                 break
         ratio = float(np.median(np.divide(pair.after, pair.before)))
         return NetworkTime(ratio=ratio, invalid_reasons=pair.invalid_reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.devices.base import Placed
+from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
@@ -17,6 +19,11 @@ from yolo_slim.models.exported import layout_of
 from yolo_slim.models.ultralytics import log_to
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages.context import Context
+
+
+def can_be_repeated(invalid_reasons: Sequence[str]) -> bool:
+    """Whether a timing that doesn't count may count the next time: on a device that was busy or hot, not emulated."""
+    return bool(invalid_reasons) and NOT_ITS_SPEED not in invalid_reasons
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,9 @@ class EmulatedShell:
         return folder
 
     def _run(self, arguments: tuple[str, ...], allowed: tuple[int, ...]) -> None:
-        code = next(self._installed[text] for text in arguments if text in self._installed)
+        # A command about no bundle, such as `layers`, runs with the code of the last one.
+        last = next(reversed(self._installed.values()))
+        code = next((self._installed[text] for text in arguments if text in self._installed), last)
         command = [*self.root.command(self.processor), "-m", "yolo_slim.runtime", *arguments]
         environment = {**GUEST, "PYTHONPATH": str(code), "TMPDIR": self._place.name}
         try:
