@@ -63,7 +63,7 @@ $(READY): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
 	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,ssh,jetson,qat,camera,mqtt,mnn,nightly,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,ssh,jetson,qat,camera,mqtt,mnn,nightly,docs,dev]'
 	touch $(READY)
 
 # A verdict other than pass ends with its own exit code (1 fail, 2 bad input, 3 unproven). Without the device on the

@@ -60,6 +60,7 @@ def doctor(host: str | None, as_json: bool) -> None:
             "This machine can't prune and build yet.",
             culprits=[f"{module}: {problem.fact}" for module, problem in problems.items()],
             remedy="\n".join(remedies),
+            topic="a-package-is-missing",
         )
 
 

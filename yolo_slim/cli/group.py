@@ -11,7 +11,6 @@ from yolo_slim.config.commands import CompareConfig
 from yolo_slim.config.strict import hint
 from yolo_slim.version import __version__
 
-
 WHOLE = 1000
 """Longest first sentence in a list of commands, characters: click would cut it off after 45."""
 
