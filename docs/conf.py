@@ -17,7 +17,6 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["workflows/*", "benchmarks/records/*"]
-suppress_warnings: list[str] = []
 
 # Headings get the anchors that GitHub gives them, so the same links work in both.
 myst_heading_anchors = 4
@@ -25,12 +24,9 @@ myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_mock_imports: list[str] = []
 add_module_names = False
 
 html_theme = "furo"
 html_title = f"yolo_slim {__version__}"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
