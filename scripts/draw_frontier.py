@@ -1,6 +1,7 @@
-"""Draw accuracy against speed from the record of a comparison, as an SVG for the README and the docs.
+r"""Draw accuracy against speed from the record of a comparison, as an SVG for the README and the docs.
 
-    python scripts/draw_frontier.py docs/benchmarks/records/compare-hardhat-yolov8n-20ep.json --out docs/images/frontier.svg
+    python scripts/draw_frontier.py docs/benchmarks/records/compare-hardhat-yolov8n-20ep.json \
+        --out docs/images/frontier.svg
 
 Speed is the median of the rounds' ratios to the control, end to end. The picture needs no package.
 """
@@ -60,10 +61,12 @@ def picture(record: dict[str, Any], runtime: str) -> str:
     most_x = max(point.speedup for point in points) * 1.05
     least_y, most_y = min(point.map50_95 for point in points) - 0.02, max(point.map50_95 for point in points) + 0.02
     axes = Axes(least_x=0.9, most_x=most_x, least_y=least_y, most_y=most_y)
-    about = f"{record['model']['file'].removesuffix('.pt')}, {record['imgsz']} px, {record['training']['epochs']} epochs"
+    about = (
+        f"{record['model']['file'].removesuffix('.pt')}, {record['imgsz']} px, {record['training']['epochs']} epochs"
+    )
     about += f", {record['data']['images']} test images, {runtime} on {record['machine']['model']}"
     body = [*axes.draw(), *[part for name, line in lines.items() for part in _line(name, line, axes)]]
-    body += [part for part in _labels({name: line[-1] for name, line in lines.items()}, axes)]
+    body += _labels({name: line[-1] for name, line in lines.items()}, axes)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '

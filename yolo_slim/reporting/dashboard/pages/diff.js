@@ -42,9 +42,9 @@
     const rows = Object.entries(cell.names).map(([id, name]) => [name, number(x[id]), number(y[id]), change(x[id], y[id]), (y[id] ?? 0) - (x[id] ?? 0)]);
     section(place, 'AP50-95 of classes', ['class', 'before', 'after', 'change'], rows.sort((p, q) => p[4] - q[4]).map((row) => row.slice(0, 4)), '');
     const source = differing(...[a, b].map((run) => ({commit: nights[run.night].commit, subject: nights[run.night].subject})));
-    section(place, 'Code', ['', 'before', 'after'], source, 'The commit is the same.');
+    section(place, 'Code', ['fact', 'before', 'after'], source, 'The commit is the same.');
     for (const [name, key] of [['Settings', 'settings'], ['Device and SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
-      section(place, name, ['', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
+      section(place, name, ['fact', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
     }
     const [v, w] = [a, b].map((run) => widths[facts[run.digests].network]);
     if (v && w) {
