@@ -9,7 +9,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class CommitHook(BuildHookInterface):  # type: ignore[type-arg]
+class CommitHook(BuildHookInterface):
     """Adds yolo_slim/commit.txt."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
