@@ -37,7 +37,8 @@ def _slug(heading: str) -> str:
 
 def links(markdown: str) -> Iterator[str]:
     """Where links and pictures lead; those in code are none."""
-    text = re.sub(r"```.*?```|^    .*$|`[^`]*`", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"```.*?```", "", markdown, flags=re.DOTALL)
+    text = re.sub(r"^    .*$|`[^`]*`", "", text, flags=re.MULTILINE)
     yield from re.findall(r"\]\(([^)\s]+)[^)]*\)", text)
     yield from re.findall(r"<(?:img|source)[^>]* src(?:set)?=\"([^\"]+)\"", text)
 
