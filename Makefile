@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # What is installed: for a Pi and this machine; a Jetson's checks too; the tests and tools of developers too.
 EXTRAS := host,ssh,camera,mqtt,mnn,nightly
 JETSON_EXTRAS := $(EXTRAS),jetson
-ALL_EXTRAS := $(JETSON_EXTRAS),qat,docs,dev
+ALL_EXTRAS := $(JETSON_EXTRAS),qat,mlflow,docs,dev
 READY := $(VENV)/.ready
 READY_JETSON = $(READY:.ready=.ready-jetson)
 READY_ALL = $(READY:.ready=.ready-all)

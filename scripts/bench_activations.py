@@ -214,8 +214,9 @@ def optimised_operators(onnx: Path) -> list[str]:
 def accuracy(weights: Path, options: argparse.Namespace, folder: Path) -> JsonObject:
     """The mAP of one recovered network in every build."""
     context = Context.load(options.data, imgsz=options.imgsz)
+    in_cpu = ["fp32"] if options.float_only else ["fp32", "int8"]
     choices = [
-        RuntimeChoice(runtime="onnxruntime", precisions=["fp32", *([] if options.float_only else ["int8"])]),
+        RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": in_cpu}),
         RuntimeChoice(runtime="ncnn", precisions=["fp16"]),
     ]
     context = replace(context, profile=context.profile.model_copy(update={"runtimes": choices}))

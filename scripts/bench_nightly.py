@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -38,8 +38,8 @@ THRESHOLD = 0.1
 NIGHT_TO_NIGHT = 0.6
 """Correlation of a simulated machine's level from one night to the next."""
 
-Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
-"""Latencies of cells, milliseconds: (cells, 2, LOOKS[-1]), the reference's and the candidate's of every round."""
+Draw = Callable[[np.random.Generator, int, int], NDArray[np.float64]]
+"""Latencies of a number of cells and rounds, milliseconds: (cells, 2, rounds), the reference's and the candidate's."""
 
 
 def from_rounds(path: Path) -> Draw:
@@ -47,12 +47,12 @@ def from_rounds(path: Path) -> Draw:
     record = read_json(path)
     pairs = np.array([record["reference_ms"], record["candidate_ms"]])
 
-    def draw(rng: np.random.Generator, cells: int) -> NDArray[np.float64]:
-        starts = rng.integers(0, pairs.shape[1] - LOOKS[-1], cells)
+    def draw(rng: np.random.Generator, cells: int, rounds: int) -> NDArray[np.float64]:
+        starts = rng.integers(0, pairs.shape[1] - rounds, cells)
         # Which of two equal bundles is called the reference is a coin's choice.
         swapped = pairs[::-1]
         chosen = [
-            (pairs, swapped)[coin][:, start : start + LOOKS[-1]]
+            (pairs, swapped)[coin][:, start : start + rounds]
             for start, coin in zip(starts, rng.integers(0, 2, cells), strict=True)
         ]
         return np.array(chosen)
@@ -70,17 +70,17 @@ def simulated(*, drift: float = 0.0, rho: float = 0.0, spikes: float = 0.0, thro
         throttled: probability that its clock falls by a third at some time of a cell.
     """
 
-    def draw(rng: np.random.Generator, cells: int) -> NDArray[np.float64]:
-        count = 2 * LOOKS[-1]
+    def draw(rng: np.random.Generator, cells: int, rounds: int) -> NDArray[np.float64]:
+        count = 2 * rounds
         logs = rng.normal(0, 0.02, (cells, count)) + 0.05 * drifting(rng, (1, cells), NIGHT_TO_NIGHT).T
         logs += drift * drifting(rng, (cells, count), rho)
         logs += np.log(1.5) * (rng.random((cells, count)) < spikes)
         falls = np.where(rng.random(cells) < throttled, rng.integers(0, count, cells), count)
         logs += np.log(1.5) * (np.arange(count) >= falls[:, None])
-        rounds = 20 * np.exp(logs).reshape(cells, LOOKS[-1], 2)
+        found = 20 * np.exp(logs).reshape(cells, rounds, 2)
         # Every other round begins with the other bundle.
-        rounds[:, 1::2] = rounds[:, 1::2, ::-1]
-        return rounds.transpose(0, 2, 1)
+        found[:, 1::2] = found[:, 1::2, ::-1]
+        return found.transpose(0, 2, 1)
 
     return draw
 
@@ -104,16 +104,16 @@ class Measured:
     """Of all cells."""
 
 
-def measured(latencies: NDArray[np.float64]) -> Measured:
+def measured(latencies: NDArray[np.float64], looks: Sequence[int]) -> Measured:
     """Time cells as a night does: rounds are added until the answer is clear."""
     logs = np.log(latencies[:, 1] / latencies[:, 0])
     p_worse, is_same = np.ones(len(logs)), np.zeros(len(logs), bool)
-    left, rounds = np.arange(len(logs)), 0
-    for limit in LOOKS:
-        found = speed_p_values(logs[left, :limit], RULE)
+    left, rounds, rule = np.arange(len(logs)), 0, replace(RULE, looks=len(looks))
+    for limit in looks:
+        found = speed_p_values(logs[left, :limit], rule)
         p_worse[left], is_same[left] = found[:, 0], found[:, 2:].max(axis=1) <= SURELY_SAME
         decided = is_same[left] | (found[:, :2].min(axis=1) <= ERROR / COMPARISONS)
-        rounds += limit * int(len(left) if limit == LOOKS[-1] else decided.sum())
+        rounds += limit * int(len(left) if limit == looks[-1] else decided.sum())
         left = left[~decided]
         if not len(left):
             break
@@ -125,12 +125,12 @@ def worse(p_worse: NDArray[np.float64]) -> list[bool]:
     return holm([*p_worse, *[1.0] * len(p_worse)], ERROR)[: len(p_worse)]
 
 
-def nights(draw: Draw, count: int, rng: np.random.Generator) -> JsonObject:
+def nights(draw: Draw, count: int, rng: np.random.Generator, looks: Sequence[int]) -> JsonObject:
     """Null nights; and pairs of nights in which one cell of twenty is slower."""
-    null = measured(draw(rng, count * CELLS))
-    slow = draw(rng, 2 * count)
+    null = measured(draw(rng, count * CELLS, looks[-1]), looks)
+    slow = draw(rng, 2 * count, looks[-1])
     slow[:, 1] *= 1 + SLOWER
-    p_null, p_slow = null.p_worse.reshape(count, CELLS), measured(slow).p_worse.reshape(count, 2)
+    p_null, p_slow = null.p_worse.reshape(count, CELLS), measured(slow, looks).p_worse.reshape(count, 2)
     alarms = [sum(worse(row)) for row in p_null]
     # The slower cell stands among nineteen equal ones of a null night.
     caught = [
@@ -148,7 +148,7 @@ def nights(draw: Draw, count: int, rng: np.random.Generator) -> JsonObject:
 
 def series(draw: Draw, rng: np.random.Generator, count: int, *, step_at: int = SERIES) -> list[list[float]]:
     """Latency of cells night by night, without a reference; from ``step_at`` on slower."""
-    latencies = draw(rng, count * SERIES)[:, 1, : LOOKS[0]]
+    latencies = draw(rng, count * SERIES, LOOKS[-1])[:, 1, : LOOKS[0]]
     found = np.median(latencies, axis=1).reshape(count, SERIES)
     found[:, step_at:] *= 1 + SLOWER
     return [[float(value) for value in row] for row in found]
@@ -213,12 +213,21 @@ def machines(record: Path) -> dict[str, Draw]:
     }
 
 
+def _beside(draw: Draw, count: int, python: str | None) -> JsonObject:
+    """The simpler methods, on series of their own."""
+    return {"series": count, "others": dict(compared(draw, count, np.random.default_rng(1), python))}
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nights", type=int, default=500)
-    parser.add_argument("--series", type=int, default=200, help="series of the simpler methods")
+    parser.add_argument("--series", type=int, default=200, help="series of the simpler methods; 0: keep the record's")
     parser.add_argument("--rounds", type=Path, default=Path("docs/benchmarks/records/nightly_rounds.json"))
+    parser.add_argument(
+        "--looks", type=int, nargs="+", default=LOOKS, help="after how many rounds the answer is sought"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the nights")
     parser.add_argument("--machines", nargs="*", help="only these; the record keeps the others' figures")
     parser.add_argument("--others", help="Python with asv and apache-otava")
     parser.add_argument("--out", type=Path, required=True)
@@ -226,12 +235,12 @@ def main() -> None:
     for name, draw in machines(options.rounds).items():
         if options.machines and name not in options.machines:
             continue
-        found = nights(draw, options.nights, np.random.default_rng(0))
-        rng = np.random.default_rng(1)
-        beside = dict(compared(draw, options.series, rng, options.others))
+        found = nights(draw, options.nights, np.random.default_rng(options.seed), options.looks)
+        beside = _beside(draw, options.series, options.others) if options.series else {}
         made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", "versions": versions()}
-        how = {"cells": CELLS, "series": options.series, "slower": SLOWER, "looks": LOOKS}
-        merge_json(options.out, {name: {**found, "others": beside, **how, **made}})
+        how = {"cells": CELLS, "slower": SLOWER, "looks": options.looks, "seed": options.seed}
+        kept = read_json(options.out).get(name, {}) if options.out.is_file() else {}
+        merge_json(options.out, {name: {**kept, **found, **beside, **how, **made}})
         print(name, found, beside, flush=True)
 
 

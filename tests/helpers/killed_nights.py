@@ -1,6 +1,10 @@
 """Nights that are killed at random moments; what each of them recorded must be there after every later one.
 
-    python -m tests.helpers.killed_nights --kills 100
+    python -m tests.helpers.killed_nights --kills 100 --pairs 20 --out record.json
+
+The nights are run by the command line; their chains make tiny bundles at once and their device is invented, so that a
+night takes a second. Locks, history and files are the real ones. Pairs are two nights of one folder begun at once: one
+has to be refused.
 
 A process that has imported everything forks one child a night, so that a kill costs no new start of Python.
 """
@@ -15,13 +19,18 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from tests.helpers import tiny_data
 from tests.helpers.nights import NightDevice, run_night, write_matrix
+from yolo_slim.errors import EXIT_BAD_INPUT
+from yolo_slim.files import write_json
 from yolo_slim.history.store import History
+from yolo_slim.machine import cores, device_model
 from yolo_slim.models.ultralytics import prepare_ultralytics
 
 TARGETS = 4
@@ -44,6 +53,19 @@ class Counts:
     """Cells that one night has twice."""
     incomplete: int = 0
     """Runs without one of their large parts."""
+    errors: list[str] = field(default_factory=list)
+    """Of cells that failed: no kill may lead to one."""
+
+
+@dataclass
+class Pairs:
+    """What became of two nights that were begun at once."""
+
+    pairs: int = 0
+    one_refused: int = 0
+    """Pairs of which one night ran to its end and the other was refused (exit code 2)."""
+    nights: int = 0
+    doubled: int = 0
 
 
 def _night(matrix: Path) -> None:
@@ -64,6 +86,7 @@ def _recorded(matrix: Path, counts: Counts) -> set[str]:
         runs = history.runs()
         counts.incomplete = sum(not (history.timing(r) and history.matches(r) and history.result(r)) for r in runs)
         counts.nights, counts.runs = len(history.nights()), len(runs)
+        counts.errors = sorted({run.error for run in runs if run.error})
         names = [(run.night, run.cell.name) for run in runs]
         counts.doubled = len(names) - len(set(names))
         return {run.uid for run in runs}
@@ -104,13 +127,50 @@ def kill_nights(folder: Path, kills: int, seed: int = 0) -> Counts:
     return counts
 
 
+def _night_of_a_pair(matrix: Path, gate: Barrier) -> None:
+    gate.wait()
+    _night(matrix)
+
+
+def begin_pairs(folder: Path, pairs: int) -> Pairs:
+    """Begin two nights of one folder at once, again and again."""
+    prepare_ultralytics()
+    data = tiny_data.make(folder / "shapes", "detect", images=4)
+    matrix = write_matrix(folder, data)
+    fork, found = get_context("fork"), Pairs()
+    for _ in range(pairs):
+        gate = fork.Barrier(2)
+        both = [fork.Process(target=_night_of_a_pair, args=(matrix, gate)) for _ in range(2)]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        found.pairs += 1
+        codes = sorted(one.exitcode or 0 for one in both)
+        found.one_refused += codes.count(EXIT_BAD_INPUT) == 1
+    with History.open(matrix.parent / HISTORY) as history:
+        found.nights = len(history.nights())
+        names = [(run.night, run.cell.name) for run in history.runs()]
+        found.doubled = len(names) - len(set(names))
+    return found
+
+
 def main() -> None:
-    """Kill nights and print what was seen."""
+    """Kill nights, begin pairs, print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--pairs", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", type=Path, help="JSON file with what was seen")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(kill_nights(Path(folder), options.kills))
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        counts = kill_nights(Path(folder), options.kills, options.seed)
+        print(counts)
+        pairs = begin_pairs(Path(other), options.pairs)
+        print(pairs)
+    if options.out:
+        made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", "seed": options.seed}
+        write_json(options.out, {**made, "killed": asdict(counts), "at_once": asdict(pairs)})
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.helpers.cli import run_cli
 from tests.helpers.devices import FakeDevice
 from tests.helpers.results import bench_of, complete_result
 from yolo_slim.build_key import SLIM, BuildName
-from yolo_slim.bundle import BundleSpec, write_bundle_json
+from yolo_slim.bundle import BUNDLE_JSON, BundleSpec, write_bundle_json
 from yolo_slim.config.run import DeviceConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.devices.base import BenchSettings, Placed
@@ -35,7 +35,7 @@ ROUNDS = [12, 16]
 IMAGES = 24
 
 
-def write_matrix(folder: Path, data: Path, **changes: Any) -> Path:
+def write_matrix(folder: Path, data: Path, /, **changes: Any) -> Path:
     """Write weights and a matrix of two cells beside a data set; ``changes`` replace its keys."""
     weights = folder / "best.pt"
     if not weights.exists():
@@ -111,9 +111,10 @@ def make_chain(plan: Plan, project: Path, *, data: str, **_: Any) -> Chain:
 
 
 def _write_bundle(folder: Path, build: BuildName, weights: str) -> None:
-    if folder.is_dir():
+    # A night that was killed may have left half of it.
+    if (folder / BUNDLE_JSON).is_file():
         return
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_text(weights)
     spec = BundleSpec(
         name="tiny", target="host", runtime=build.runtime, precision=build.precision, imgsz=(64, 64), stride=8,

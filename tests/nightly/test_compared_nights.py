@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers import tiny_data
 from tests.helpers.cli import run_cli
 from tests.helpers.nights import (
+    IMAGES,
     NightDevice,
     fake_nights,
     git,
@@ -79,6 +82,34 @@ def test_bisect_finds_the_bundle(matrix: Path, device: NightDevice) -> None:
     assert code == 0, err
     assert "the bundle moved, and differs now too: weights: " in out
     assert "speed worse: latency +" in out
+
+
+def test_bisect_of_a_bundle_and_a_device_that_both_moved(matrix: Path, device: NightDevice) -> None:
+    """The part of each is said: the bundles' by measuring them now, the device's by the reference of both nights."""
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    device.slower, device.here, device.facts_now["python"] = {"second weights": 1.1}, 1.4, "3.12"
+    run_night(matrix, device)
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "the bundle moved, and differs now too: weights: " in out
+    found = re.search(r"The device moved too, by \+(\d+)\.\d% of the reference's latency: python: 3.11 -> 3.12", out)
+    assert found is not None, out
+    assert 35 <= int(found[1]) <= 45
+
+
+def test_bisect_of_cells_with_other_images(tmp_path: Path, shapes: Path, device: NightDevice) -> None:
+    """Cells of two data sets in one call are each measured on their own images."""
+    other = tiny_data.make(tmp_path / "other", "detect", images=IMAGES // 2)
+    matrix = write_matrix(tmp_path, shapes, data={"d": str(shapes), "e": str(other)})
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    run_night(matrix, device)
+    with fake_nights(device):
+        code, out, err = run_cli("nightly", "bisect", str(matrix), "1", "2", "*/ncnn-fp16")
+    assert code == 0, err
+    assert f"{IMAGES} images" in out
+    assert f"{IMAGES // 2} images" in out
 
 
 def test_bisect_finds_the_device(matrix: Path, device: NightDevice) -> None:

@@ -8,9 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.helpers import tiny_data
 from tests.helpers.cli import run_cli
+from tests.helpers.constants import ROOT
 from tests.helpers.nights import (
     IMAGES,
+    ROUNDS,
     NightDevice,
     git,
     history_of,
@@ -62,6 +65,64 @@ def test_interrupted_night_of_other_weights_is_not_resumed(matrix: Path, device:
     run_night(matrix, device)
     with History.open(history_of(matrix)) as history:
         assert [night.ended_at is not None for night in history.nights()] == [False, True]
+
+
+def test_interrupted_night_of_other_data_is_not_resumed(
+    tmp_path: Path, device: NightDevice, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One night's cells are all of the same images and labels."""
+    data = tiny_data.make(tmp_path_factory.mktemp("own"), "detect", images=IMAGES)
+    matrix = write_matrix(tmp_path, data)
+    interrupt(matrix, device)
+    label = next((data.parent / "labels").rglob("*.txt"))
+    label.write_text("\n".join(label.read_text().splitlines()[:-1]))
+    run_night(matrix, device)
+    with History.open(history_of(matrix)) as history:
+        assert [night.ended_at is not None for night in history.nights()] == [False, True]
+
+
+def test_interrupted_night_with_another_own_profile_is_not_resumed(
+    tmp_path: Path, shapes: Path, device: NightDevice
+) -> None:
+    """A profile that was edited in between is another device's, though its name is the same."""
+    profile = tmp_path / "own.yaml"
+    text = (ROOT / "targets/host.yaml").read_text().replace("name: host", "name: own")
+    profile.write_text(text)
+    matrix = write_matrix(tmp_path, shapes, targets={"here": {"profile": "own.yaml"}})
+    interrupt(matrix, device)
+    profile.write_text(text.replace("threads: 2", "threads: 1"))
+    run_night(matrix, device)
+    with History.open(history_of(matrix)) as history:
+        assert [night.ended_at is not None for night in history.nights()] == [False, True]
+
+
+def test_imported_night_that_runs_elsewhere_is_not_resumed(tmp_path: Path, matrix: Path, device: NightDevice) -> None:
+    """Its own machine ends it; the same matrix here begins a night of its own."""
+    interrupt(matrix, device)
+    export = tmp_path / "all.jsonl"
+    assert run_cli("nightly", "export", str(export), "--history", str(history_of(matrix)))[0] == 0
+    history_of(matrix).unlink()
+    assert run_cli("nightly", "import", str(export), "--history", str(history_of(matrix)))[0] == 0
+    _, _, err = run_night(matrix, device)
+    assert "is resumed" not in err
+    with History.open(history_of(matrix)) as history:
+        assert [night.ended_at is not None for night in history.nights()] == [False, True]
+
+
+def test_rounds_end_where_none_can_count(matrix: Path, device: NightDevice) -> None:
+    """A reason that every timing has, an emulated device's, isn't waited out; a busy device's may end."""
+    run_night(matrix, device)
+    device.reasons = ("emulated: a timing says nothing of the device's speed",)
+    run_night(matrix, device)
+    numbers = iter(range(10000))
+
+    def busy() -> None:
+        device.reasons = (f"busy {next(numbers)}",)
+
+    device.on_bench = busy
+    run_night(matrix, device)
+    rounds = [runs_of(matrix, night)[0].measurement.speed.rounds for night in (2, 3)]
+    assert rounds == [ROUNDS[0], ROUNDS[-1]]
 
 
 def test_interrupted_trial_of_another_commit_is_not_resumed(matrix: Path, device: NightDevice) -> None:

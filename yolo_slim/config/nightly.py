@@ -39,7 +39,7 @@ class NightlyTiming(Frozen):
     """Least duration of one bundle in a round."""
     frames: Positive = 8
     """Least number of timed frames of one bundle in a round."""
-    rounds: Annotated[list[Annotated[int, Field(ge=5)]], Field(min_length=1)] = [12, 24, 48, 96]
+    rounds: Annotated[list[Annotated[int, Field(ge=5)]], Field(min_length=1)] = [12, 24, 48, 96, 192]
     """After how many rounds the answer is looked for; the last number is the limit."""
 
     @field_validator("rounds")
@@ -47,7 +47,7 @@ class NightlyTiming(Frozen):
     def _grow(cls, value: list[int]) -> list[int]:
         """Refuse numbers that don't grow."""
         if sorted(set(value)) != value:
-            raise PydanticCustomError("rounds", "numbers that grow, such as [12, 24, 48, 96]")
+            raise PydanticCustomError("rounds", "numbers that grow, such as [12, 24, 48, 96, 192]")
         return value
 
 
@@ -107,6 +107,9 @@ class NightlyConfig(Frozen):
     """How sure an answer must be."""
     keep_nights: Positive = 14
     """The bundles of this many nights are kept, besides those of the baselines."""
+    mlflow: str | None = None
+    """MLflow's address that gets a run a cell: a server, or a store such as `sqlite:///mlflow.db`; `$NAME` is an
+    environment variable. Needs `pip install "yolo-slim[mlflow]"`."""
     webhook: str | None = None
     """Address that gets the night's summary as JSON (HTTP POST); `$NAME` is an environment variable."""
 

@@ -21,6 +21,8 @@ from yolo_slim.history.store import PAYLOADS, History, packed
 
 EXPORT_SCHEMA = 1
 HEAD = {"kind": "history", "schema": EXPORT_SCHEMA}
+NOT_RESUMED = ""
+"""In place of the matrix's digest of a night that ran while it was exported."""
 END = "end"
 """Kind of the last line: without it the file is cut off."""
 AGAIN = "Nothing was imported. Export again: yolo-slim nightly export FILE."
@@ -109,7 +111,9 @@ def _add_night(history: History, value: Any, known: dict[str, Night], renumbered
         return False
     taken = {one.number for one in known.values()}
     number = night.number if night.number not in taken else max(taken) + 1
-    known[night.uid] = night.model_copy(update={"number": number})
+    # Where it was begun it may still go on; resumed here too, it would exist twice.
+    matrix = night.matrix if night.ended_at else NOT_RESUMED
+    known[night.uid] = night.model_copy(update={"number": number, "matrix": matrix})
     history.add_night(known[night.uid])
     renumbered[night.number] = number
     return True

@@ -65,7 +65,8 @@ class Night(Record):
     ended_at: str | None
     """The same; null: it was interrupted, or runs now."""
     matrix: str
-    """SHA-256 of the matrix, the weights and what they are compared with: a night with the same one may be resumed."""
+    """SHA-256 of the matrix, profiles, weights, data and what they are compared with: an interrupted night with the
+    same one may be resumed. Empty: it was imported while it ran elsewhere."""
     source: Source
     """The code that it ran in."""
 

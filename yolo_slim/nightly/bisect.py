@@ -49,6 +49,16 @@ class Finding:
         return before is not None and after is not None and before.bundle == after.bundle
 
     @property
+    def _device_too(self) -> str:
+        """What moved on the device between both nights, where that is known of the reference that both timed."""
+        before, after = self.difference.before, self.difference.after
+        change = device_change_between(before, after)
+        if change is None or not self.difference.moved.environment:
+            return ""
+        what = "; ".join(self.difference.moved.environment)
+        return f". The device moved too, by {change:+.1%} of the reference's latency: {what}"
+
+    @property
     def conclusion(self) -> str:
         """One sentence: what moved the cell."""
         moved, before, after = self.difference.moved, self.difference.before, self.difference.after
@@ -60,7 +70,7 @@ class Finding:
             )
         if self.is_of_bundle:
             what = "; ".join(made) or "the code that made it (compare the commits of both nights)"
-            return f"the bundle moved, and differs now too: {what}"
+            return f"the bundle moved, and differs now too: {what}{self._device_too}"
         if self.invalid_reasons:
             return f"unknown: the timing doesn't count: {'; '.join(self.invalid_reasons)}"
         if self.speed.answer == self.accuracy.answer == "same":
@@ -70,6 +80,18 @@ class Finding:
             )
             return f"the bundles are the same now, so the device moved: {what}"
         return "unknown: the noise is larger than the difference; give more timing.rounds"
+
+
+def device_change_between(before: Run, after: Run) -> float | None:
+    """How much the same reference's latency moved between two nights; None: they timed none, or not the same one."""
+    if before.measurement is None or after.measurement is None:
+        return None
+    speeds = [before.measurement.speed, after.measurement.speed]
+    # The reference of the later night may be the earlier night's own run, as in a baseline's first night.
+    is_own = after.reference == before.uid
+    old, new = speeds[0].p50_ms if is_own else speeds[0].reference_p50_ms, speeds[1].reference_p50_ms
+    is_same = is_own or (before.reference is not None and before.reference == after.reference)
+    return new / old - 1 if is_same and old and new else None
 
 
 def bisect(
@@ -101,7 +123,9 @@ def _measured(matrix: Matrix, plan: Plan, difference: Difference, progress: Prog
     name, config, rule = difference.after.cell.name, matrix.config, speed_rule(matrix.config)
     device = devices.open_device(plan)
     try:
-        meter = devices.meter_of(plan, device, matrix, matrix.project / "bisect", progress)
+        # A folder a plan: two of them may score other images.
+        links = matrix.project / "bisect" / plan.name.replace("/", "-")
+        meter = devices.meter_of(plan, device, matrix, links, progress)
         placed = {key: meter.place(bundle) for key, bundle in zip((REFERENCE, CANDIDATE), bundles, strict=True)}
         old, new = (meter.matches(meter.detect(placed[key], f"{key} of {name}")) for key in placed)
 

@@ -77,7 +77,7 @@ class Matrix:
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the cells and how they are measured."""
-        return sha256_json(self.config.model_dump(exclude={"webhook", "keep_nights"}))
+        return sha256_json(self.config.model_dump(exclude={"webhook", "mlflow", "keep_nights"}))
 
     def draw_quickstart(self) -> None:
         """Draw the built-in example's images where the matrix uses them."""

@@ -98,6 +98,8 @@ class Meter:
                 pairs.append(time_in_rounds(keys, 1, timer, lambda *_: None))
                 self.progress.step(f"nightly: time {label}", len(pairs), looks[-1])
             counted = [pair for pair in pairs if _counts(pair)]
+            if _lasting(pairs):
+                break
             if len(counted) >= looks[0] and REFERENCE in placed and is_decided(*medians(counted)):
                 break
         self.progress.step(f"nightly: time {label}", looks[-1], looks[-1])
@@ -137,6 +139,11 @@ def medians(pairs: list[Pair]) -> tuple[list[float], list[float]]:
 def _counts(pair: Pair) -> bool:
     """Whether both timings of a round count."""
     return all(bench.is_valid for bench in pair.values())
+
+
+def _lasting(pairs: list[Pair]) -> set[str]:
+    """Why no timing counts, word for word the same in all of them: emulated, say. More rounds wouldn't change that."""
+    return set.intersection(*(set(bench.invalid_reasons) for pair in pairs for bench in pair.values()))
 
 
 def _timing(pairs: list[Pair], *, fewest: int) -> Timing:

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
-from yolo_slim.datasets.description import load_dataset
-from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN
+from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN, SlimError
 from yolo_slim.history.judge import FIRST_NIGHT, judge_night
 from yolo_slim.history.rows import NIGHT, TRIAL, Night, Run, Source
 from yolo_slim.history.store import History
@@ -18,6 +16,7 @@ from yolo_slim.nightly import chain, devices
 from yolo_slim.nightly.bundles import KeptBundles
 from yolo_slim.nightly.cells import Cells, Work, attempt
 from yolo_slim.nightly.matrix import Matrix, Plan
+from yolo_slim.nightly.mlflow_runs import require_mlflow
 from yolo_slim.nightly.references import require_a_reference
 from yolo_slim.nightly.request import NightRequest
 from yolo_slim.nightly.source import source_of
@@ -66,7 +65,11 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
         MachineError: another night runs; the disk is full.
     """
     matrix, progress = request.matrix, progress or Silent()
+    if matrix.config.mlflow:
+        require_mlflow()
     with opened(matrix, request.command) as history:
+        # Before the data is read.
+        matrix.draw_quickstart()
         night = _begin(request, history, progress)
         bundles = KeptBundles(folder=matrix.project / "bundles")
         cells = Cells(
@@ -108,16 +111,15 @@ def _is_resumable(night: Night, kind: str, digest: str, source: Source) -> bool:
 
 def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
     """Make the bundles of all cells that aren't recorded, then measure them device by device."""
-    request.matrix.draw_quickstart()
     made: list[Work] = []
-    digests: dict[str, str] = {}
 
     def make(plan: Plan) -> list[Work]:
         progress.say(f"nightly: make {plan.name}")
-        data = plan.config.data
-        digests[data] = digests.get(data) or load_dataset(Path(data)).digest
+        data = request.data[plan.config.data]
+        if isinstance(data, SlimError):
+            raise data
         found = chain.make(
-            plan, request.matrix.project / "chains", data=digests[data], command=request.command, progress=progress
+            plan, request.matrix.project / "chains", data=data, command=request.command, progress=progress
         )
         return [Work(chain=found, build=build) for build in plan.builds]
 

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import JsonObject, write_json, write_text
 from yolo_slim.history.rows import Judgement, Run
+from yolo_slim.history.store import History
 from yolo_slim.nightly.matrix import Matrix
+from yolo_slim.nightly.mlflow_runs import log_night
 from yolo_slim.nightly.night import ALARMS, UNANSWERED, NightOutcome
 from yolo_slim.nightly.webhook import post
 from yolo_slim.progress import Progress
@@ -28,7 +30,7 @@ def folder_of(matrix: Matrix, outcome: NightOutcome) -> Path:
 
 
 def write_all(matrix: Matrix, outcome: NightOutcome, progress: Progress) -> None:
-    """Write every file of a night, and tell the webhook."""
+    """Write every file of a night, log it to MLflow, and tell the webhook."""
     folder = folder_of(matrix, outcome)
     with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +39,9 @@ def write_all(matrix: Matrix, outcome: NightOutcome, progress: Progress) -> None
         write_text(folder / PROMETHEUS, prometheus(outcome))
         write_json(folder / JSON, as_json_value(outcome))
     progress.say(f"nightly: written to {folder}")
+    if matrix.config.mlflow:
+        with History.open(matrix.history) as history:
+            progress.say(log_night(matrix.config.mlflow, history, outcome, markdown(outcome)))
     if matrix.config.webhook:
         problem = post(matrix.config.webhook, as_json_value(outcome))
         progress.say(problem or "nightly: the webhook was told")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,11 +12,13 @@ from urllib.parse import unquote
 import pytest
 
 from tests.helpers.charts import charts
+from tests.helpers.cli import run_cli
 from tests.helpers.dashboards import LESS_ACCURATE, NIGHTS, SLOWER, Written
 from tests.helpers.histories import Planted, cells, write_history
 from yolo_slim.errors import SlimError
 from yolo_slim.history.rows import Source
 from yolo_slim.history.store import History
+from yolo_slim.reporting.dashboard.board import read
 from yolo_slim.reporting.dashboard.site import MANIFEST, write_dashboard
 
 WORDS = re.compile(r"<[^>]+>")
@@ -122,6 +125,41 @@ def test_device_page_tells_the_device_from_its_bundles(written: Written) -> None
         [one for one in written.board.cells if one.cell.target == written.board.cells[0].cell.target]
     )
     assert "onnxruntime 1.31.0" in text_of(page)
+
+
+def test_timings_that_do_not_count_are_marked_on_the_device_page(tmp_path: Path) -> None:
+    """They are hollow marks outside the line, with their reason."""
+    path = tmp_path / "history.sqlite"
+    write_history(path, nights=3, cells=cells(1))
+    with History.open(path) as history:
+        last = history.runs()[-1]
+        assert last.measurement is not None
+        speed = last.measurement.speed.model_copy(update={"invalid_reasons": ("throttled during the run",)})
+        facts = last.model_copy(update={"measurement": last.measurement.model_copy(update={"speed": speed})}).to_json()
+        kept = {key: value for key, value in facts.items() if key not in ("night", "judgement")}
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE run SET facts = ? WHERE uid = ?", (json.dumps(kept), last.uid))
+        connection.close()
+        write_dashboard(history, tmp_path / "site")
+        page = read(history).cells[0].device_page
+    fps = charts((tmp_path / "site" / page).read_text(encoding="utf-8"))[-1]
+    assert "doesn't count" in fps.series
+    assert fps.is_hollow("doesn't count")
+    assert "throttled during the run" in str(fps.points("doesn't count"))
+
+
+def test_dashboard_by_the_command_line(small: Path, tmp_path: Path) -> None:
+    """It writes the pages and says where they open; without a history it says what to run first."""
+    out = tmp_path / "site"
+    code, text, err = run_cli("nightly", "dashboard", "--history", str(small), "--out", str(out))
+    assert code == 0, err
+    assert text.splitlines()[-1] == f"open {out / 'index.html'}"
+    assert (out / "index.html").is_file()
+    code, text, _ = run_cli("nightly", "dashboard", "--history", str(small), "--out", str(out), "--json")
+    value = json.loads(text)
+    assert (code, value["nights"], value["cells"]) == (0, 2, 1)
+    code, _, err = run_cli("nightly", "dashboard", "--history", str(tmp_path / "none.sqlite"), "--out", str(out))
+    assert (code, "Run a night first" in err, "Traceback" in err) == (2, True, False)
 
 
 def test_equal_histories_give_equal_pages(written: Written, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from itertools import cycle
 
 from markupsafe import Markup
 
+from yolo_slim.history.rows import Run, Speed
 from yolo_slim.reporting.charts.chart import Chart
-from yolo_slim.reporting.charts.style import SERIES, Series
+from yolo_slim.reporting.charts.style import SERIES, Ink, Series
 from yolo_slim.reporting.dashboard.board import Board, CellHistory
 from yolo_slim.reporting.dashboard.events import Event
 
@@ -76,16 +77,33 @@ def _fps(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
         x="night (UTC)", y="frames per second, end to end (FPS)", height=380, time=True,
     )  # fmt: skip
     for (one, runs), ink in zip(measured, cycle(SERIES), strict=False):
-        rows = [(run, found.speed.fps) for run, found in runs if found]
-        if rows:
-            series, times = (
-                Series(name=_short(one), ink=ink, symbol="line"),
-                [board.times[run.night] for run, _ in rows],
-            )
-            chart.line(series, times, [fps for _, fps in rows], width=1.2)
-            tips = [f"night {run.night}\n{one.cell.name}\n{fps:.1f} FPS" for run, fps in rows]
-            chart.points(series, times, [fps for _, fps in rows], tips, size=3)
+        rows = [(run, found.speed) for run, found in runs if found]
+        _draw_fps(board, chart, one, [row for row in rows if not row[1].invalid_reasons], _line(one, ink))
+        _draw_fps(board, chart, one, [row for row in rows if row[1].invalid_reasons], INVALID)
     return chart.markup()
+
+
+INVALID = Series(name="doesn't count", ink="fail", symbol="circle", hollow=True)
+"""Timings of a throttled, busy or emulated device: no line leads through them."""
+
+
+def _line(one: CellHistory, ink: Ink) -> Series:
+    return Series(name=_short(one), ink=ink, symbol="line")
+
+
+def _draw_fps(board: Board, chart: Chart, one: CellHistory, rows: Sequence[tuple[Run, Speed]], series: Series) -> None:
+    """Draw some nights of one cell, with a line if that is what its symbol says."""
+    if not rows:
+        return
+    times, values = [board.times[run.night] for run, _ in rows], [speed.fps for _, speed in rows]
+    tips = [
+        "\n".join((f"night {run.night}", one.cell.name, f"{speed.fps:.1f} FPS", *speed.invalid_reasons))
+        for run, speed in rows
+    ]
+    is_line = series.symbol == "line"
+    if is_line:
+        chart.line(series, times, values, width=1.2)
+    chart.points(series, times, values, tips, size=3 if is_line else 7)
 
 
 def _short(one: CellHistory) -> str:
