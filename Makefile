@@ -4,7 +4,16 @@ PYTHON ?= python3
 TARGET ?= rpi5
 ARGS ?=
 BIN := $(VENV)/bin
+# What is installed: for a Pi and this machine; a Jetson's checks too; the tests and tools of developers too.
+EXTRAS := host,ssh,camera,mqtt,mnn,nightly
+JETSON_EXTRAS := $(EXTRAS),jetson
+ALL_EXTRAS := $(JETSON_EXTRAS),qat,mlflow,docs,dev
 READY := $(VENV)/.ready
+READY_JETSON = $(READY:.ready=.ready-jetson)
+READY_ALL = $(READY:.ready=.ready-all)
+# Another package index for torch: its CPU packages for Linux, which PyPI doesn't have, save 4 GB.
+TORCH_INDEX ?=
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BINDINGS := .cache/tensorrt-bindings/.ready
 
 # Some shells export HOST: the name of this machine, which nobody asked to use as the device.
@@ -49,22 +58,35 @@ RUN_ARGS += --name $(NAME)
 endif
 # end of the generated part
 
-.PHONY: help install rpi jetson host camera nightly test format generate clean
+.PHONY: help install rpi jetson host camera nightly test format docs docs-serve generate clean
 
 help: ## Show this help
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 	@printf '\nVariables of rpi, jetson and host, such as make rpi PRUNE=0.3; ARGS= gives any option of yolo-slim run:\n\n'
 	@sed -n 's/^#: //p' $(MAKEFILE_LIST)
 
-install: $(READY) ## Make the environment (.venv)
+install: $(READY_ALL) ## Make the environment (.venv) with everything, the tests' packages too
 
 # Before anything is installed: what a fresh machine lacks is named with the line to type.
-$(READY): pyproject.toml constraints.txt
+define make_environment
 	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
 	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[host,ssh,jetson,qat,camera,mqtt,mnn,nightly,mlflow,dev]'
-	touch $(READY)
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
+	$(PIP) -e '.[$(1)]'
+endef
+
+$(READY): pyproject.toml constraints.txt
+	$(call make_environment,$(EXTRAS))
+	touch $@
+
+$(VENV)/.ready-jetson: pyproject.toml constraints.txt
+	$(call make_environment,$(JETSON_EXTRAS))
+	touch $@ $(READY)
+
+$(VENV)/.ready-all: pyproject.toml constraints.txt
+	$(call make_environment,$(ALL_EXTRAS))
+	touch $@ $(READY) $(VENV)/.ready-jetson
 
 # A verdict other than pass ends with its own exit code (1 fail, 2 bad input, 3 unproven). Without the device on the
 # desk `unproven` is the best there is, so make doesn't call that a failure (rpi, jetson).
@@ -72,7 +94,7 @@ rpi: $(READY) ## Bundles for a Raspberry Pi (TARGET=rpi5, rpi4); without MODEL a
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 jetson: TARGET = jetson-orin-nano
-jetson: $(READY) ## Bundles for a Jetson: TensorRT FP16 and INT8 (TARGET=jetson-orin-nano, jetson-orin-nx, ...)
+jetson: $(READY_JETSON) ## Bundles for a Jetson: TensorRT FP16 and INT8 (TARGET=jetson-orin-nano, jetson-orin-nx, ...)
 	@$(BIN)/yolo-slim run $(RUN_ARGS) $(ARGS) || { code=$$?; [ $$code -eq 3 ] || exit $$code; }
 
 host: TARGET = host
@@ -83,24 +105,31 @@ camera: $(READY) ## Live camera and page: BUNDLE=, SOURCE= (a number, rtsp://, a
 	@$(BIN)/python scripts/camera_demo.py $(BUNDLE) $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 # NVIDIA's Python bindings of five TensorRT versions; without a network their tests skip.
-$(BINDINGS): tests/helpers/trt_contract.py $(READY)
+$(BINDINGS): tests/helpers/trt_contract.py $(READY_ALL)
 	@$(BIN)/python -m tests.helpers.trt_contract --fetch
 
 nightly: $(READY) ## Find out which night cost accuracy or frames (MATRIX=nightly.yaml); without one an example
 	@$(BIN)/python scripts/nightly.py $(MATRIX) $(ARGS)
 
-test: $(READY) $(BINDINGS) ## ruff, mypy and all tests
+test: $(READY_ALL) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n logical --dist loadfile
 
-format: $(READY) ## Format the code
+format: $(READY_ALL) ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-generate: $(READY) ## Write docs/configuration.md, the API's arguments and make's variables from the settings
+docs: $(READY_ALL) ## Build the documentation site (docs/_build/index.html); a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -j auto docs docs/_build
+	@echo 'docs/_build/index.html'
+
+docs-serve: docs ## Build the documentation site and show it on http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build 8000
+
+generate: $(READY_ALL) ## Write docs/configuration.md, the API's arguments and make's variables from the settings
 	$(BIN)/python scripts/generate.py
 
 clean: ## Remove the environment and caches (never your runs)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .quickstart
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .quickstart docs/_build

@@ -63,15 +63,15 @@ def test_no_command_ends_in_a_traceback(module: str, arguments: list[str], code:
     assert (done.returncode, "Traceback" in text) == (code, False), text
     assert "OpenCV needs libraries that this system lacks: " in text
     assert all(name in text for name in (*GONE, "Install: "))
-    assert ("missing: cv2" in text) == (module == "yolo_slim.cli" and arguments == ["doctor"])
+    assert ("Missing: cv2" in text) == (module == "yolo_slim.cli" and arguments == ["doctor"])
 
 
 def test_complete_machine() -> None:
     """Negative control: where nothing is missing both doctors say so, and that nothing is to be typed."""
     code, text, err = run_cli("doctor")
     assert (code, err) == (0, "")
-    assert text.splitlines()[-1] == "missing: nothing. This machine can prune and build."
-    assert "fine: cv2, onnxruntime, ncnn, torch" in text
+    assert text.splitlines()[-2:] == ["Missing: nothing.", "This machine can prune and build. Try it: yolo-slim run"]
+    assert "Fine: cv2, onnxruntime, ncnn, torch" in text
     value = json.loads(run_cli("doctor", "--json")[1])
     assert (value["missing"], value["problems"]) == ([], [])
     assert {"arch", "opencv", "torch"} <= value.keys()

@@ -15,7 +15,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from yolo_slim.version import __version__
 
 if TYPE_CHECKING:
     from yolo_slim.api import block_costs, build, compare, export, prune, quantize, recover, run, validate

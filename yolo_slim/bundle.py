@@ -217,6 +217,7 @@ def _refuse_newer_schema(schema: Any, source: str) -> None:
             f"{source} has schema {schema}, this yolo_slim reads up to {BUNDLE_SCHEMA}: "
             "the bundle was made by a newer yolo_slim; update on the device.",
             remedy="On the device: pip install --upgrade yolo_slim-*.whl (the wheel is in the bundle).",
+            topic="the-bundle-is-newer",
         )
 
 
@@ -313,7 +314,12 @@ def _verify(folder: Path, spec: BundleSpec) -> None:
     """Refuse the bundle, naming every file that is missing or differs from bundle.json."""
     problems = [problem for name, entry in spec.files.items() if (problem := _difference(folder / name, name, entry))]
     if problems:
-        raise SlimError(f"The bundle {folder} isn't what was built.", culprits=problems, remedy=_COPY_AGAIN)
+        raise SlimError(
+            f"The bundle {folder} isn't what was built.",
+            culprits=problems,
+            remedy=_COPY_AGAIN,
+            topic="the-bundle-is-damaged",
+        )
 
 
 def _difference(path: Path, name: str, entry: FileEntry) -> str:
@@ -354,7 +360,11 @@ def _unpacked(archive: Path) -> Path:
         with fresh_folder(folder) as temporary:
             _extract(archive, temporary)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SlimError(f"{archive} is damaged, cut off or not a .tar.gz: {error}", remedy=_COPY_AGAIN) from None
+        raise SlimError(
+            f"{archive} is damaged, cut off or not a .tar.gz: {error}",
+            remedy=_COPY_AGAIN,
+            topic="the-bundle-is-damaged",
+        ) from None
     except PermissionError as error:
         remedy = f"Unpack it yourself where you can write (tar xzf {archive.name}) and give the folder."
         raise SlimError(f"{archive} can't be unpacked beside itself: {error.strerror}.", remedy=remedy) from None

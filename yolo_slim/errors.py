@@ -16,16 +16,26 @@ EXIT_OK, EXIT_FAIL, EXIT_BAD_INPUT, EXIT_UNPROVEN = 0, 1, 2, 3
 """Exit codes of every command: pass, a gate failed, bad input, unproven."""
 
 MAX_CULPRITS_SHOWN = 8
+TROUBLESHOOTING = "docs/troubleshooting.md"
+"""Page with a section for every topic of an error: what it means and what else to try."""
 MAKE_READABLE = "Give yourself permission to read it: chmod u+r FILE, as its owner."
 
 
 class SlimError(Exception):
-    """A problem that the user can solve: reported as one message with exit code 2, never as a traceback."""
+    """A problem that the user can solve: reported as one message with exit code 2, never as a traceback.
 
-    def __init__(self, fact: str, *, culprits: Sequence[str] = (), remedy: str = "") -> None:
+    Args:
+        fact: what is wrong.
+        culprits: the files, layers or values that it is wrong with.
+        remedy: what to do.
+        topic: heading of the troubleshooting page, as the anchor of a link; empty: it has none.
+    """
+
+    def __init__(self, fact: str, *, culprits: Sequence[str] = (), remedy: str = "", topic: str = "") -> None:
         self.fact = fact
         self.culprits = tuple(culprits)
         self.remedy = remedy
+        self.topic = topic
         super().__init__(self._text())
 
     def _text(self) -> str:
@@ -35,6 +45,8 @@ class SlimError(Exception):
             lines.append(f"  - ... and {len(self.culprits) - MAX_CULPRITS_SHOWN} more")
         if self.remedy:
             lines.append(self.remedy)
+        if self.topic:
+            lines.append(f"More: {TROUBLESHOOTING}#{self.topic}")
         return "\n".join(lines)
 
 
@@ -70,6 +82,7 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
             f"The disk is full: writing to {error.filename or path} failed.",
             remedy="Free some space or choose another folder (--project, --out); then run the same command again: "
             "finished stages are skipped.",
+            topic="the-disk-is-full",
         )
     if error.errno == errno.EACCES and error.filename is not None and _is_unreadable(error.filename):
         return SlimError(f"This can't be read: {error.filename} ({error.strerror}).", remedy=MAKE_READABLE)
@@ -77,6 +90,7 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
         return MachineError(
             f"The folder can't be written: {error.filename or path} ({error.strerror}).",
             remedy="Choose another folder (--project, --out), or change its permissions.",
+            topic="the-folder-cant-be-written",
         )
     if error.errno == errno.ENAMETOOLONG:
         shown = str(error.filename or path)

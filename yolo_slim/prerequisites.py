@@ -76,7 +76,11 @@ def disk(venv: Path) -> Finding:
         return Finding(True, f"packages are in {venv} already; they take about {INSTALLED_GB} GB")
     place = next(folder for folder in (venv.absolute(), *venv.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 1e9
-    needed = f"the packages take about {INSTALLED_GB} GB, pip's downloads about {DOWNLOADED_GB} GB more"
+    needed = (
+        f"the packages take about {INSTALLED_GB} GB, pip's downloads about {DOWNLOADED_GB} GB more. 4 GB are NVIDIA's "
+        "libraries, which torch from PyPI needs even without a GPU; make TORCH_INDEX=URL takes torch from an index "
+        "with CPU packages"
+    )
     remedy = f"Free some space on the disk of {place}, or make the environment on another one: make VENV=FOLDER."
     return Finding(free >= INSTALLED_GB, f"{free:.1f} GB free for {venv}; {needed}", remedy=remedy)
 

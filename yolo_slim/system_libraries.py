@@ -88,7 +88,11 @@ def explain_import(error: ImportError, *, install: str = "") -> SlimError | None
 def _missing(who: str, libraries: list[str]) -> SlimError:
     packages = [DEBIAN_PACKAGES[name] for name in libraries if name in DEBIAN_PACKAGES]
     remedy = f"Install: {install_line(packages)}" if packages else "Install the packages that contain them."
-    return SlimError(f"{who} needs libraries that this system lacks: {', '.join(libraries)}.", remedy=remedy)
+    return SlimError(
+        f"{who} needs libraries that this system lacks: {', '.join(libraries)}.",
+        remedy=remedy,
+        topic="a-package-is-missing",
+    )
 
 
 def _loads(library: str) -> bool:

@@ -35,6 +35,28 @@ def test_help_of_every_command() -> None:
         assert "Usage: yolo-slim" in text
 
 
+@pytest.mark.parametrize("words", [(), ("nightly",), ("device",), ("plan",)])
+def test_lists_of_commands_have_whole_sentences(words: tuple[str, ...]) -> None:
+    """Every command has one line of 80 columns, which ends with a sentence's full stop."""
+    _, listing, _ = run_cli(*words, "--help")
+    lines = listing.partition("Commands:\n")[2].splitlines()
+    assert len(lines) >= 4
+    for line in lines:
+        assert re.match(r"  \w", line), f"continues the line above: {line}"
+        assert line.endswith(".")
+        assert not line.endswith("...")
+        assert len(line) <= 79
+
+
+def test_version_names_the_commit() -> None:
+    """In a clone the version has the commit that is checked out."""
+    code, text, _ = run_cli("--version")
+    assert code == 0
+    assert re.fullmatch(
+        r"yolo-slim \d+\.\d+\.\d+ \((commit [0-9a-f]{12}(, with changes)?|no commit known)\)", text.strip()
+    )
+
+
 def test_help_loads_nothing_heavy() -> None:
     """--help imports neither torch nor Ultralytics nor OpenCV and takes half a second at most; doctor shows OpenCV."""
     code = (

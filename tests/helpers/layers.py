@@ -9,7 +9,17 @@ from pathlib import Path
 
 PACKAGE = "yolo_slim"
 LAYERS = (
-    ("child_process", "errors", "files", "progress", "requirements", "sensors", "system_libraries", "version"),
+    (
+        "child_process",
+        "commit",
+        "errors",
+        "files",
+        "progress",
+        "requirements",
+        "sensors",
+        "system_libraries",
+        "version",
+    ),
     ("prerequisites",),
     ("machine", "bundle", "build_key"),
     ("backends",),

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def block_costs(
     model: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[BlockCostsOptions]
 ) -> None:
-    """Measure what each block costs in mAP and saves in milliseconds when it alone is narrowed.
+    """Measure what each block costs in mAP and saves in ms.
+
+    One block after another is narrowed, it alone.
 
     \b
     Prune by what was measured:

@@ -39,7 +39,9 @@ def run(
     as_json: bool,
     **options: Unpack[RunOptions],
 ) -> None:
-    """Prune, recover, export, quantize, build and validate: from best.pt to a measured bundle.
+    """Run the whole chain: from best.pt to a measured bundle.
+
+    The stages are prune, recover, export, quantize, build and validate.
 
     The --config file may give model and data. Without a model and data, the built-in example runs: rendered traffic
     signs and a yolo11n trained on them, 320 px, 8 epochs.

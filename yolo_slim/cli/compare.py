@@ -56,7 +56,9 @@ def compare(
     as_json: bool,
     **options: Unpack[CompareOptions],
 ) -> None:
-    """Compare pruning with every simpler method to reach as few MACs, with equal training; say which one won.
+    """Compare pruning with every simpler method; say which won.
+
+    All reach as few MACs, and all train equally long.
 
     \b
     ours             yolo_slim's pruning, by the settings given.

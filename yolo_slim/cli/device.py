@@ -22,8 +22,10 @@ def device() -> None:
 @click.option("--release", metavar="NAME", help="The mirror's release, such as bookworm.")
 @answering
 def prepare(fresh: bool, mirror: str | None, release: str | None, quiet: bool, as_json: bool) -> None:
-    """Prepare the emulated Raspberry Pi 4 and 5, once: Debian's Python for arm64 and the wheels of this machine's
-    versions, in the user's cache. It needs apt and pip, not root.
+    """Prepare the emulated Raspberry Pi 4 and 5, once.
+
+    Debian's Python for arm64 and the wheels of this machine's versions are put in the user's cache. It needs apt and
+    pip, not root.
     """
     from yolo_slim.devices.emulated.debian import Mirror
     from yolo_slim.devices.emulated.prepare import prepare as make

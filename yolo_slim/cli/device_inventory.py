@@ -39,7 +39,10 @@ def add(
     python: str | None,
     replace: bool,
 ) -> None:
-    """Name a device: HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there."""
+    """Give a device a name.
+
+    HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there.
+    """
     from yolo_slim.config import targets
     from yolo_slim.config.strict import parse
     from yolo_slim.devices import inventory
@@ -84,7 +87,10 @@ def list_devices(as_json: bool) -> None:
 @click.argument("name", shell_complete=complete_device)
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Show a device: how it is reached, whether it answers, what it is and what yolo_slim keeps there."""
+    """Show what a device is, and whether it answers.
+
+    Also how it is reached, and what yolo_slim keeps there.
+    """
     from yolo_slim.devices import inventory
     from yolo_slim.devices.ssh.care import look
 
@@ -112,7 +118,10 @@ def remove(name: str) -> None:
 @click.argument("name", shell_complete=complete_device)
 @click.option("--all", "everything", is_flag=True, help="Remove everything of yolo_slim there.")
 def clean(name: str, everything: bool) -> None:
-    """Remove bundles, images and environments that a device doesn't need now; NAME may be an address."""
+    """Remove from a device what it doesn't need now.
+
+    These are bundles, images and environments. NAME may be an address.
+    """
     from yolo_slim.devices import inventory
     from yolo_slim.devices.ssh.care import clean as clean_device
 

@@ -20,13 +20,25 @@ IMPORTED = ("cv2", "onnxruntime", "ncnn")
 """Modules that the doctor imports: quick ones, which need libraries of the system."""
 FOUND = ("torch", "torchvision", "ultralytics", "torch_pruning", "onnx", "onnxslim", "pnnx", "wheel", "jinja2")
 """Modules whose import takes seconds, or can't fail where they are installed."""
+EXTRAS = {
+    "asyncssh": ("ssh", "devices over SSH"),
+    "aiohttp": ("camera", "the camera's page"),
+    "paho": ("mqtt", "the camera's figures for an MQTT broker"),
+    "MNN": ("mnn", "bundles for MNN"),
+    "tensorrt_rtx": ("jetson", "every Jetson graph parsed and built ahead of time"),
+    "modelopt": ("qat", "quantization-aware training"),
+    "ruptures": ("nightly", "the night on which a level changed"),
+}
+"""Module to the extra that installs it, and what needs it."""
 
 
 @cli.command()
 @click.option("--host", help="A device over SSH: a name of `yolo-slim device list`, or [user@]host[:port].")
 @as_json
 def doctor(host: str | None, as_json: bool) -> None:
-    """Say what of this machine is fine, what is missing, and what to type: packages, system libraries, GPU.
+    """Say what is fine here, what is missing, and what to type.
+
+    It looks at packages, system libraries and the GPU.
 
     With --host, say it of a device: what can run a bundle there.
     """
@@ -39,7 +51,8 @@ def doctor(host: str | None, as_json: bool) -> None:
     problems = _problems()
     facts = {**describe_machine(), **versions()}
     texts = [" ".join(str(problem).split()) for problem in problems.values()]
-    answer({**facts, "missing": list(problems), "problems": texts}, as_json=as_json, text=_text(facts, problems))
+    found = {**facts, "missing": list(problems), "problems": texts, "optional": _absent_extras()}
+    answer(found, as_json=as_json, text=_text(facts, problems))
     if problems:
         # Packages that aren't there share one remedy; a library has its own.
         remedies = dict.fromkeys(problem.remedy for problem in problems.values())
@@ -47,6 +60,7 @@ def doctor(host: str | None, as_json: bool) -> None:
             "This machine can't prune and build yet.",
             culprits=[f"{module}: {problem.fact}" for module, problem in problems.items()],
             remedy="\n".join(remedies),
+            topic="a-package-is-missing",
         )
 
 
@@ -90,10 +104,20 @@ def _problem(module: str) -> SlimError | None:
     return import_problem(module) if module in IMPORTED else None
 
 
+def _absent_extras() -> dict[str, str]:
+    """Extra that isn't installed to what needs it."""
+    return {extra: use for module, (extra, use) in EXTRAS.items() if importlib.util.find_spec(module) is None}
+
+
 def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError]) -> str:
     """The facts that are known, then what is fine and what isn't."""
     fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
-    lines = [as_yaml({key: value for key, value in facts.items() if value is not None})]
-    lines += [f"fine: {', '.join(fine)}"] if fine else []
-    lines += [f"missing: {', '.join(problems)}" if problems else "missing: nothing. This machine can prune and build."]
+    lines = [as_yaml({key: value for key, value in facts.items() if value is not None}), ""]
+    lines += [f"Fine: {', '.join(fine)}."] if fine else []
+    lines += [
+        f"Not installed, only for {use}: pip install -c constraints.txt 'yolo-slim[{extra}]'"
+        for extra, use in _absent_extras().items()
+    ]
+    lines += ["Missing: nothing.", "This machine can prune and build. Try it: yolo-slim run"] if not problems else []
+    lines += [f"Missing: {', '.join(problems)}."] if problems else []
     return "\n".join(lines)

@@ -29,7 +29,9 @@ GIVE = "Give a checkpoint (.pt), an exported graph (.onnx), a bundle, the folder
 @click.option("--imgsz", type=click.IntRange(min=32), help="Input side in pixels; none: that of the file or target.")
 @as_json
 def estimate(path: Path, target: str | None, imgsz: int | None, as_json: bool) -> None:
-    """Estimate the inference FPS of a network on a device that isn't at hand, from rows that others published.
+    """Estimate the FPS on a device that isn't at hand.
+
+    It is the FPS of inference alone, from rows that others published.
 
     PATH is a checkpoint (.pt), an exported graph (.onnx), a bundle or a run. An estimate isn't a measurement: no gate
     reads it, and docs/benchmarks/estimate.md has its error. To measure, run the bundle on the device.

@@ -11,6 +11,9 @@ from yolo_slim.config.commands import CompareConfig
 from yolo_slim.config.strict import hint
 from yolo_slim.version import __version__
 
+WHOLE = 1000
+"""Longest first sentence in a list of commands, characters: click would cut it off after 45."""
+
 
 class Command(click.Command):
     """A command that answers an option's old name with the new one."""
@@ -30,6 +33,10 @@ class Command(click.Command):
                 raise
             now = hint(error.option_name, [], self.renamed)
             raise click.UsageError(f"No such option '{error.option_name}'.{now}", ctx) from None
+
+    def get_short_help_str(self, limit: int = WHOLE) -> str:
+        """The whole first sentence of the help; see click."""
+        return super().get_short_help_str(max(limit, WHOLE))
 
 
 class Group(click.Group):
@@ -52,9 +59,23 @@ class Group(click.Group):
             meant = hint(args[0], self.list_commands(ctx), self.renamed)
             raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx) from None
 
+    def get_short_help_str(self, limit: int = WHOLE) -> str:
+        """The whole first sentence of the help; see click."""
+        return super().get_short_help_str(max(limit, WHOLE))
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the version and end."""
+    if asked and not ctx.resilient_parsing:
+        from yolo_slim.commit import commit_text
+
+        click.echo(f"yolo-slim {__version__} ({commit_text()})")
+        ctx.exit()
+
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="yolo-slim")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version,
+              help="Show the version with its commit, and exit.")  # fmt: skip
 def cli() -> None:
     """Make a trained Ultralytics YOLO faster on an edge device, and measure what that costs in accuracy.
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def latency(
     model: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[LatencyOptions]
 ) -> None:
-    """Measure on the device what the cuts of a model take, for --target-fps and --latency-ms.
+    """Measure on the device what the cuts of a model take.
+
+    --target-fps and --latency-ms of `run` and `prune` need it.
 
     \b
     Then prune to a frame rate; `run` measures the table by itself where it is missing:

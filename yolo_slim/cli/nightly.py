@@ -33,7 +33,9 @@ class NightlyGroup(Group):
 
 @cli.group(cls=NightlyGroup)
 def nightly() -> None:
-    """Find out which night cost accuracy or frames: run a matrix of cells, compare, keep the history.
+    """Find out which night cost accuracy or frames.
+
+    A matrix of cells is run, compared with earlier nights, and kept in a history.
 
     \b
       yolo-slim nightly init           write nightly.yaml, an example that runs as it is
@@ -47,7 +49,9 @@ def nightly() -> None:
 @click.option("--new", "is_new", is_flag=True, help="Begin a new night even if the last one was interrupted.")
 @answering
 def run(matrix: Path, against: str | None, is_new: bool, quiet: bool, as_json: bool) -> None:
-    """Run a night: make, measure, record and judge every cell of FILE (nightly.yaml).
+    """Run a night of FILE (nightly.yaml).
+
+    Every cell is made, measured, recorded and judged.
 
     Exit codes: 0 nothing became worse, 1 a cell became worse or failed, 2 bad input, 3 a cell has no answer.
     """
@@ -68,7 +72,10 @@ def run(matrix: Path, against: str | None, is_new: bool, quiet: bool, as_json: b
 @nightly.command()
 @click.option("--out", type=PATH, default=Path("nightly.yaml"), show_default=True, help="File to write.")
 def init(out: Path) -> None:
-    """Write an example of a matrix, with comments; it runs as it is, on the built-in example."""
+    """Write an example of a matrix, with comments.
+
+    It runs as it is, on the built-in example.
+    """
     write_example(out)
     click.echo(f"written: {out}\nnow run: yolo-slim nightly {out}")
 
@@ -94,7 +101,9 @@ def write_example(out: Path) -> None:
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 @answering
 def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet: bool, as_json: bool) -> None:
-    """Measure the bundles of the nights BEFORE and AFTER again, in turns: did the bundle move, or the device?
+    """Find out whether the bundle or the device changed.
+
+    The bundles of the nights BEFORE and AFTER are measured again, in turns.
 
     The answer names what moved with it: weights, settings and code with the bundle, SDKs and system with the device.
     """

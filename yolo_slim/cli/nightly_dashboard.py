@@ -25,7 +25,9 @@ DEFAULT = Path("runs/nightly/dashboard")
 )
 @as_json
 def dashboard(history: Path, out: Path, as_json: bool) -> None:
-    """Write the history as static pages: a page a cell and a device, trends, differences of any two runs.
+    """Write the history as static pages.
+
+    A page a cell and a device, trends, differences of any two runs.
 
     The folder opens from a disk (index.html) and from any web server; nothing is fetched from elsewhere.
     """

@@ -39,7 +39,10 @@ def log(history: Path, cell: str, last: int, as_json: bool) -> None:
 @history_option
 @as_json
 def show(night: int, cells: tuple[str, ...], history: Path, as_json: bool) -> None:
-    """Show a night, or of CELL (a name or a pattern) everything that was recorded."""
+    """Show a night, or everything that was recorded of CELL.
+
+    CELL is a name or a pattern.
+    """
     from yolo_slim.history.difference import chosen, night_of
     from yolo_slim.history.store import History
     from yolo_slim.history.text import run_text
@@ -59,7 +62,10 @@ def show(night: int, cells: tuple[str, ...], history: Path, as_json: bool) -> No
 @history_option
 @as_json
 def diff(before: int, after: int, cells: tuple[str, ...], history: Path, as_json: bool) -> None:
-    """Show what differs between the nights BEFORE and AFTER: figures, weights, settings, SDKs, images."""
+    """Show what differs between the nights BEFORE and AFTER.
+
+    It looks at figures, weights, settings, SDKs and images.
+    """
     from yolo_slim.history.difference import differences
     from yolo_slim.history.store import History
     from yolo_slim.history.text import difference_text
@@ -85,7 +91,10 @@ def _as_json(found: Difference) -> dict[str, object]:
 @click.option("--reason", required=True, help="Why: it is kept with the baseline.")
 @history_option
 def bless(cells: tuple[str, ...], night: int | None, reason: str, history: Path) -> None:
-    """Make a night's runs the baselines of their cells: all measured ones, or those that match CELL."""
+    """Make a night's runs the baselines of their cells.
+
+    All measured ones, or those that match CELL.
+    """
     from yolo_slim.errors import SlimError
     from yolo_slim.history.difference import chosen, night_of
     from yolo_slim.history.rows import NIGHT
@@ -122,7 +131,10 @@ def export(out: Path, history: Path) -> None:
 @click.argument("source", metavar="FILE", type=PATH)
 @history_option
 def import_(source: Path, history: Path) -> None:
-    """Add an exported history (JSON lines) to this one; what is there already isn't added twice."""
+    """Add an exported history (JSON lines) to this one.
+
+    What is there already isn't added twice.
+    """
     from yolo_slim.errors import SlimError
     from yolo_slim.history import exchange
     from yolo_slim.history.store import History

@@ -35,7 +35,10 @@ def plan() -> None:
 @out()
 @answering
 def make(model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[PruneOptions]) -> None:
-    """Dry run of `prune`: write plan.json and widths.json for MODEL, but no weights."""
+    """Say which channels of MODEL a pruning would remove.
+
+    A dry run of `prune`: writes plan.json and widths.json, but no weights.
+    """
     from yolo_slim import api
     from yolo_slim.files import read_json
 
@@ -85,7 +88,10 @@ def _not_yet_applied(path: Path, edits: list[str]) -> list[str]:
 @click.argument("second", type=PATH)
 @as_json
 def diff(first: Path, second: Path, as_json: bool) -> None:
-    """Show the layers that two plans of one model treat differently."""
+    """Show the layers that two plans treat differently.
+
+    Both are plans of one model.
+    """
     from yolo_slim import api
     from yolo_slim.pruning import plan_edits as planning
     from yolo_slim.reporting.text import table

@@ -19,8 +19,9 @@ from yolo_slim.workspace.job import MANIFEST
 @click.argument("path", type=PATH)
 @as_json
 def show(path: Path, as_json: bool) -> None:
-    """Show the result of a run, a result.json, a bundle, the size and widths of a checkpoint (.pt), or all runs of a
-    folder.
+    """Show a run, a result, a bundle or a checkpoint.
+
+    A checkpoint (.pt) is shown with its size and widths, a folder of runs with all its runs.
     """
     if not path.exists():
         raise SlimError(

@@ -41,7 +41,10 @@ def prune(
     as_json: bool,
     **options: Unpack[PruneOptions],
 ) -> None:
-    """Remove channels of backbone, neck and head from MODEL; write pruned.pt, plan.json and widths.json."""
+    """Remove channels of backbone, neck and head from MODEL.
+
+    Writes pruned.pt, plan.json and widths.json.
+    """
     from yolo_slim import api
     from yolo_slim.files import read_json
     from yolo_slim.reporting.text import table
@@ -71,7 +74,10 @@ def recover(
     as_json: bool,
     **options: Unpack[RecoverOptions],
 ) -> None:
-    """Train pruned WEIGHTS to win accuracy back, with distillation from the teacher; write recovered.pt."""
+    """Train pruned WEIGHTS to win accuracy back.
+
+    The teacher is the unpruned network (distillation). Writes recovered.pt.
+    """
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:
@@ -88,7 +94,10 @@ def recover(
 def export(
     weights: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[ExportOptions]
 ) -> None:
-    """Export WEIGHTS to one ONNX file, and check on validation images that its outputs equal PyTorch's."""
+    """Export WEIGHTS to one ONNX file, and check it.
+
+    On validation images its outputs must equal PyTorch's.
+    """
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:
@@ -103,7 +112,10 @@ def export(
 @out()
 @answering
 def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **options: Unpack[QuantizeOptions]) -> None:
-    """Make the int8 and fp16 graphs of an exported ONNX file, calibrated on training images of --data."""
+    """Make the int8 and fp16 graphs of an exported ONNX file.
+
+    They are calibrated on training images of --data.
+    """
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:
@@ -122,7 +134,10 @@ def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **op
 def build(
     onnx: Path, quantized: Path | None, data: Path, target: str | None, out: Path, quiet: bool, as_json: bool
 ) -> None:
-    """Make the bundles of a target from an exported ONNX file, each with a self-check."""
+    """Make the bundles of a target from an exported ONNX file.
+
+    Each has a self-check.
+    """
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:
@@ -147,7 +162,10 @@ def validate(
     as_json: bool,
     **options: Unpack[ValidateOptions],
 ) -> None:
-    """Measure accuracy and speed of BUNDLES and judge them by the target's gates; write result.json and report.html."""
+    """Measure accuracy and speed of BUNDLES and judge them.
+
+    The target's gates decide. Writes result.json and report.html.
+    """
     from yolo_slim import api
     from yolo_slim.build_key import BuildKey, BuildName
     from yolo_slim.bundle import open_bundle

@@ -77,6 +77,7 @@ def parse(
             f"{source}: {len(culprits)} {'value is' if len(culprits) == 1 else 'values are'} not valid.",
             culprits=culprits,
             remedy="Correct them and run the command again; docs/configuration.md lists every key.",
+            topic="settings-arent-valid",
         ) from None
 
 

@@ -92,6 +92,7 @@ def check_dataset(
             f"{dataset.yaml}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in the data set.",
             culprits=problems,
             remedy="Correct or remove these files and run the command again; nothing was changed.",
+            topic="the-data-set-has-problems",
         )
     for line in [*dataset.notes, *_summary(dataset, reports)]:
         progress.say(line)

@@ -136,6 +136,7 @@ def load_dataset(data_yaml: Path) -> Dataset:
             f"{data_yaml}: this isn't an Ultralytics data set.",
             culprits=problems,
             remedy="Correct the file and run the command again.",
+            topic="the-data-set-has-problems",
         )
     return _with_images(data_yaml, names, values)
 

@@ -152,6 +152,7 @@ def _require_small(box_px: float, score: float, rest: float) -> None:
                 f"masks, keypoints or angles by {rest:.3g} of their largest value ({MAX_REST})",
             ],
             remedy="Try another export.opset, and report the model if it stays.",
+            topic="onnx-and-pytorch-disagree",
         )
 
 

@@ -163,6 +163,7 @@ class ControlChecker:
                 f"{self.dataset.yaml.name}: mAP50-95 {found.map50_95:.4f} and {found.ultralytics_map50_95:.4f}.",
                 remedy="Images or labels are read in two ways, so no result would mean anything. Look for what is "
                 "unusual in the data set (columns, formats, sizes), and report it.",
+                topic="two-scores-differ",
             )
         return None if found.map50_95 >= NEAR_ZERO else self._finds_nothing(found)
 
@@ -175,4 +176,5 @@ class ControlChecker:
             culprits=[] if trained is None else [f"its own training recorded {trained:.4f}"],
             remedy="Give the model and the data that it was trained on: the same classes in the same order, labels of "
             f"these images, and the input side of the training (imgsz is {self.imgsz}).",
+            topic="the-model-finds-almost-nothing",
         )

@@ -56,6 +56,7 @@ class Timer(Generic[Key]):
                 f"Other programs keep {self.device.name} busy, so it can't be timed.",
                 culprits=found.invalid_reasons,
                 remedy="Stop them, or set validate.busy to mark: the timings are then kept and marked invalid.",
+                topic="the-machine-is-busy",
             )
         if found.is_disturbed:
             # The pauses didn't help. Repeating every later timing would only cost minutes.

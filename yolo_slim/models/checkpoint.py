@@ -154,6 +154,7 @@ def _require_unfused(path: Path, model: nn.Module) -> None:
         raise SlimError(
             f"{path} is a fused checkpoint: its batch normalisation is folded into the convolutions.",
             remedy="Give the checkpoint as training saved it (weights/best.pt); fusing happens at export.",
+            topic="the-checkpoint-is-fused",
         )
 
 
@@ -294,6 +295,7 @@ def _unreadable(path: Path, error: Exception) -> SlimError:
         f"{path} can't be read as a PyTorch checkpoint: it is truncated or of another format.",
         culprits=[str(error).splitlines()[0][:200]] if str(error) else [],
         remedy="Copy the file again, or give the .pt that Ultralytics saved.",
+        topic="the-model-cant-be-read",
     )
 
 
@@ -309,6 +311,7 @@ def _unpickle(path: Path, data: bytes) -> dict[str, object]:
         raise SlimError(
             f"{path} needs code that is not part of Ultralytics: {error}.",
             remedy="Give a checkpoint whose layers are Ultralytics' own.",
+            topic="the-model-cant-be-read",
         ) from None
     except Exception as error:  # a damaged pickle calls anything with anything
         raise _unreadable(path, error) from None
@@ -328,6 +331,7 @@ def _model_in(path: Path, content: Mapping[str, object]) -> nn.Module:
         raise SlimError(
             f"{path} is not an Ultralytics checkpoint: it contains no model (maybe only weights).",
             remedy="Give the .pt that Ultralytics saved (weights/best.pt).",
+            topic="the-model-cant-be-read",
         )
     return model
 

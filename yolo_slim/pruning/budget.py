@@ -75,6 +75,7 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
             f"The {goal.what} did not fall: nothing was pruned.",
             remedy=f"Remove more ({goal.setting}), or lower prune.round_to as far as the target's "
             "channel_multiple allows.",
+            topic="nothing-was-pruned",
         )
     # Measured on the fused graph, so an error of the cost model that planned the cut shows here too.
     if abs(got - goal.removed) > MAX_ERROR:

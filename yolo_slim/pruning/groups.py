@@ -138,11 +138,13 @@ def _require_reached(model: nn.Module, trace: Trace) -> None:
             "Channels can't be followed through some blocks, so what the layers behind them must match is unknown.",
             culprits=[f"{name} ({type(module).__name__})" for name, module in trace.lost] or culprits,
             remedy="Let their forward make tensors by torch.zeros_like(x) or x.new_zeros(...), not torch.zeros(...).",
+            topic="a-block-cant-be-followed",
         )
     raise SlimError(
         "Some convolutions are not reached by a forward pass, so what they must match is unknown.",
         culprits=culprits,
         remedy="Remove these layers from the model, or let its forward use them.",
+        topic="a-block-cant-be-followed",
     )
 
 

@@ -29,11 +29,13 @@ def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) 
             f"layers at their floor, {with_head:.0%} with the head at its floor too.",
             culprits=_at_floor(slots, keep),
             remedy=f"Set {cost.goal.setting} {cost.goal.limit(most)}, or raise {setting}.",
+            topic="the-cut-cant-be-reached",
         )
     return Unreachable(
         f"{wanted} would take layers below their floor; at most {most:.0%} can go with these settings.",
         culprits=_at_floor(slots, keep),
         remedy=_remedy(cost.goal, most, head_has_more=_head_has_more(slots, keep)),
+        topic="the-cut-cant-be-reached",
     )
 
 

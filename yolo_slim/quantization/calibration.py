@@ -111,4 +111,5 @@ def _require_enough(dataset: Dataset, train: int, free: int) -> None:
     raise SlimError(
         f"{dataset.yaml}: {free} training images to calibrate int8 on, at least {MIN_IMAGES} are needed{shared}.",
         remedy="Add training images that val and test don't have, or build without int8.",
+        topic="too-few-images-for-int8",
     )

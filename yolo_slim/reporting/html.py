@@ -12,6 +12,7 @@ from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.reporting import changes, estimates, facts, timings
+from yolo_slim.reporting.closing import closing
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.pages import data_uri, environment
 from yolo_slim.reporting.plots import Limits, accuracy_vs_fps, fps_over_time, latency_histogram
@@ -58,6 +59,7 @@ def render(result: Result, examples: Sequence[Example]) -> str:
     return template.render(
         r=result,
         verdict_text=facts.verdict_text(result),
+        closing=closing(result),
         gate_meaning=_gate_meaning,
         sign=facts.STATUS_SIGN,
         tiles=changes.tiles(result),

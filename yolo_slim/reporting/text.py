@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
 from yolo_slim.measuring.estimate import Estimate
 from yolo_slim.reporting import estimates
+from yolo_slim.reporting.closing import closing
 from yolo_slim.reporting.facts import NOT_MEASURED, number, timing_remark
 from yolo_slim.reporting.timings import sustained_of, sustained_text
-from yolo_slim.verdict.emulated import proof
 from yolo_slim.verdict.result import Build, Gate, Result, Rung
 
 COLUMNS = 90
@@ -19,11 +19,12 @@ UNPROVEN = "unproven"
 
 
 def summary(result: Result) -> str:
-    """Show ladder, builds, gates and verdict, at most :data:`COLUMNS` wide."""
-    parts = [*_ladder(result), "", *_speed(result), "", *_emulated(result.emulated), *estimated(result.estimates)]
+    """Show ladder, builds, gates, verdict and what to do next, at most :data:`COLUMNS` wide."""
+    parts = [*_ladder(result), "", *_speed(result), "", *_emulated(result.emulated), *estimated(_of_winner(result))]
     parts += _gates(result.verdict.gates)
     parts += [line for note in result.notes for line in wrapped(note, "Note: ")]
-    return "\n".join([*parts, "", ": ".join(filter(None, [f"VERDICT: {result.verdict.status}", proof(result)]))])
+    ends = [line for name, text in closing(result) for line in wrapped(text, f"{name}: ")]
+    return "\n".join([*parts, "", f"VERDICT: {result.verdict.status}", *ends])
 
 
 def _ladder(result: Result) -> list[str]:
@@ -39,9 +40,9 @@ def _ladder(result: Result) -> list[str]:
 def _speed(result: Result) -> list[str]:
     target = result.target
     head = ["build", "FPS", "x control", "p50 ms", "p99 ms", "MB", "mAP50-95", ""]
+    elsewhere = "" if target.is_measured else f", not on {target.name}"
     return [
-        *wrapped(f"Speed, end to end (pre + infer + post), on {speed_machine(result)}"),
-        *wrapped("" if target.is_measured else f"this is not {target.name}: speed there is unproven", "  "),
+        *wrapped(f"Speed, end to end (pre + infer + post), on {speed_machine(result)}{elsewhere}"),
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
         *(wrapped(result.latency.text(), "  cut before the training: ") if result.latency else []),
@@ -54,6 +55,12 @@ def estimated(found: Sequence[Estimate]) -> list[str]:
     if not found:
         return []
     return [*wrapped(estimates.title(found)), table(estimates.HEAD, [estimates.cells(one) for one in found]), ""]
+
+
+def _of_winner(result: Result) -> list[Estimate]:
+    """The winner's estimate and its control's; the report has those of all builds."""
+    build = result.winner.build if result.winner else None
+    return [one for one in result.estimates if build in (None, one.build)]
 
 
 def _winner(result: Result) -> list[str]:
@@ -73,15 +80,24 @@ def _emulated(emulated: Emulated | None) -> list[str]:
     head = ["build", "agree", "differ", "score", "IoU", "mAP there", "here", "MB", ""]
     return [
         *wrapped(f"Bundles on an {emulated.model}, {images}; detections compared with this machine's"),
-        table(head, [_emulated_build(build) for build in emulated.builds]),
+        table(head, [_emulated_build(build) for build in emulated.builds if build.key.is_slim or build.problems]),
         *_explained((str(build.key), "; ".join(build.problems)) for build in emulated.builds),
         "",
     ]
 
 
 def _gates(gates: Sequence[Gate]) -> list[str]:
-    rows = table(["gate", "limit", "measured", "unit", ""], [_gate(gate) for gate in gates])
-    return ["Gates", rows, *_explained((gate.name, gate.reason) for gate in gates)]
+    """How many passed; each of the others by name, those of one reason together."""
+    passed = sum(gate.status == "pass" for gate in gates)
+    reasons = dict.fromkeys((gate.status, gate.reason) for gate in gates if gate.status != "pass")
+    head = f"Gates: {passed} of {len(gates)} passed"
+    return [
+        head,
+        *_explained(
+            (f"{status} {', '.join(one.name for one in gates if (one.status, one.reason) == (status, reason))}", reason)
+            for status, reason in reasons
+        ),
+    ]
 
 
 def speed_machine(result: Result) -> str:
@@ -162,8 +178,3 @@ def _emulated_build(build: EmulatedBuild) -> list[str]:
         number(build.peak_memory_mb, ".0f", "-"),
         build.status,
     ]
-
-
-def _gate(gate: Gate) -> list[str]:
-    value = number(gate.value, ".4g", UNPROVEN)
-    return [_short(gate.name), number(gate.limit, ".4g"), value, gate.unit, gate.status]

@@ -45,6 +45,7 @@ def not_finite(what: str, epoch: int, best: Path) -> SlimError:
         f"The {what} became NaN or infinite in epoch {epoch + 1}, so training stopped. {kept}",
         remedy="Lower lr0 (--train lr0=0.0003) or recover.distill, or switch mixed precision off (--train "
         "amp=false); then start in another folder (NAME or --out): a training resumes only with its own settings.",
+        topic="training-became-nan",
     )
 
 
@@ -125,6 +126,7 @@ def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
             f"Memory ran out while {doing}, with {images} images of {imgsz} px at a time.",
             remedy="End other programs, prune at a smaller IMGSZ, or use a machine with more memory; "
             "prune.criterion: lamp scores without images, prune.bn_images: 0 leaves the statistics as they are.",
+            topic="memory-ran-out",
         ) from error
 
 

@@ -136,6 +136,7 @@ def keep_best(best: Path, recovery: Recovery, weights: Path, results: Path) -> N
             "Training changed the widths of the pruned network.",
             culprits=changed,
             remedy="Report this with your Ultralytics version; the pruned weights are unchanged.",
+            topic="the-network-is-wide-again",
         )
     checkpoint.save(weights, pruned, trained.model, trained, imgsz=recovery.training.imgsz)
     shutil.copyfile(best.parents[1] / "results.csv", results)

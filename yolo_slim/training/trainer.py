@@ -73,6 +73,7 @@ class KeepsWidths:
                 "The classes of model and data differ.",
                 culprits=[f"model: {ours}", f"data: {theirs}"],
                 remedy="Use the data.yaml that the model was trained with.",
+                topic="the-classes-differ",
             )
         _require_keypoints(getattr(weights, "kpt_shape", None), self.data.get("kpt_shape"))
         # A resumed quantization-aware training arrives with its quantizers, which Ultralytics adds once more.

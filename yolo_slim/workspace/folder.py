@@ -95,6 +95,7 @@ def own(folder: Path, wanted: Owner, *, explain: Callable[[Owner], SlimError | N
             f"{folder} contains the results of {_other(found, wanted)}.",
             culprits=differing,
             remedy="Choose another NAME (for one stage: --out), or remove that folder yourself.",
+            topic="the-folder-belongs-to-another-run",
         )
 
 
@@ -121,6 +122,7 @@ def _require_empty(folder: Path) -> None:
             remedy="Nothing was changed. Choose another NAME (for one stage: --out), or move that folder away. "
             "Its weights and bundles stay usable; `yolo-slim compare --measured` imports the networks of its "
             "compare.json.",
+            topic="the-folder-belongs-to-another-run",
         )
     if foreign := [name for name in names if not _is_leftover(folder / name)]:
         raise SlimError(
@@ -195,6 +197,7 @@ def _lock(stream: IO[str], folder: Path) -> None:
         raise MachineError(
             f"{folder} is being written by another process ({stream.read().strip() or 'unknown'}).",
             remedy="Wait for it to finish, or choose another NAME.",
+            topic="another-process-writes-here",
         ) from None
     stream.seek(0)
     stream.truncate()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.axe import faults, needs_axe
 from tests.helpers.chromium import PATH, Chromium, Tab
 from tests.helpers.dashboards import NIGHTS, Written
 from tests.helpers.results import complete_result
@@ -102,6 +103,25 @@ def test_pages_fit_and_are_named(written: Written, width: int, dark: bool) -> No
             await tab.until("Boolean(document.querySelector('#answer table')) || " + DRAWN)
             assert await tab.run("document.documentElement.scrollWidth") <= width, name
             assert await tab.run(NAMELESS) == [], name
+
+    in_browser(work)
+
+
+@needs_axe
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+def test_pages_have_no_fault_of_accessibility(written: Written, tmp_path: Path, width: int, dark: bool) -> None:
+    """axe-core finds nothing in dashboard and report; negative control: it finds a picture without a text."""
+    report = tmp_path / "report.html"
+    report.write_text(render(complete_result(), []), encoding="utf-8")
+    names = ("index.html", "diff.html", written.board.cells[0].page, written.board.cells[0].device_page)
+
+    async def work(tab: Tab) -> None:
+        for page in (*(written.folder / name for name in names), report):
+            await tab.open(page.as_uri(), size=(width, 800), dark=dark)
+            await tab.until("Boolean(document.querySelector('#answer table')) || " + DRAWN)
+            assert await faults(tab) == [], page.name
+        await tab.run("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
+        assert any(fault.startswith("image-alt") for fault in await faults(tab))
 
     in_browser(work)
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.axe import faults, needs_axe
 from tests.helpers.camera_scene import SceneCamera
 from tests.helpers.chromium import PATH, Chromium, Tab
 from yolo_slim.runtime.camera.page_commands import SetZones
@@ -47,6 +48,21 @@ async def opened(browser: Chromium, running: Running, **options: Any) -> Tab:
     await tab.open(running.link, **options)
     await tab.until(READY)
     return tab
+
+
+@needs_axe
+@pytest.mark.parametrize(("size", "dark"), [((390, 844), True), ((1280, 900), False)])
+def test_page_has_no_fault_of_accessibility(served: Serve, size: tuple[int, int], dark: bool) -> None:
+    """axe-core finds nothing, on a phone and a desk, dark and light, the help included."""
+    running = served()
+
+    async def work(browser: Chromium) -> None:
+        tab = await opened(browser, running, size=size, dark=dark)
+        assert await faults(tab) == []
+        await tab.press("?")
+        assert await faults(tab) == []
+
+    in_browser(work)
 
 
 def test_page_shows_and_steers(served: Serve, camera: SceneCamera) -> None:

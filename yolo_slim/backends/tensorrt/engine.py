@@ -174,7 +174,12 @@ def load(folder: Path, wanted: Mapping[str, object]) -> tuple[bytes, Sidecar]:
         if sidecar.built_for.get(key) != value
     ]
     if differing:
-        raise SlimError(f"{target / ENGINE} was built for something else.", culprits=differing, remedy=REBUILD)
+        raise SlimError(
+            f"{target / ENGINE} was built for something else.",
+            culprits=differing,
+            remedy=REBUILD,
+            topic="the-engine-was-built-for-something-else",
+        )
     plan = (target / ENGINE).read_bytes()
     if sha256(target / ENGINE) != sidecar.engine_sha256:
         fact = f"{target / ENGINE} is damaged or cut off: {len(plan)} bytes, {sidecar.size_bytes} when built."

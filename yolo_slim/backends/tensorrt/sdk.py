@@ -122,4 +122,5 @@ def _no_gpu(reason: str) -> SlimError:
         f"TensorRT needs an NVIDIA GPU, and none can be used here: {reason}",
         remedy="Run this on the Jetson itself (in a container: with --runtime nvidia), as a user of the groups video "
         "and render; this bundle can't run on another machine.",
+        topic="tensorrt-finds-no-gpu",
     )

@@ -43,4 +43,5 @@ def require_target(name: str, facts: DeviceFacts, profile: Profile) -> None:
             culprits=found,
             remedy=f"Give the target that it is (yolo-slim targets), or {ANY_DEVICE}: then its figures prove nothing "
             f"about a {profile.name}, and the verdict is unproven.",
+            topic="the-device-isnt-the-target",
         )

@@ -36,6 +36,7 @@ def explain(error: Exception, address: Address, is_known: Callable[[], bool]) ->
             f"{address.name} accepts none of your keys: {error.reason}.",
             remedy="yolo_slim logs in with a key and never asks for a password. Copy your key there: "
             f"ssh-copy-id {address.typed}. A key with a passphrase is used through the agent: ssh-add KEYFILE",
+            topic="ssh-refuses-your-key",
         )
     if isinstance(error, (asyncssh.KeyEncryptionError, asyncssh.KeyImportError)):
         return SlimError(
@@ -62,11 +63,13 @@ def _of_system(error: Exception, address: Address) -> SlimError | None:
             f"{address.name}: no machine is called {address.host} in this network.",
             remedy=f"Check the name (`yolo-slim device list` shows yours), or give its IP address "
             f"(on the device: hostname -I).{local}",
+            topic="the-device-doesnt-answer",
         )
     if isinstance(error, ConnectionRefusedError):
         return MachineError(
             f"{address.name} refuses SSH.",
             remedy="Turn it on there (Raspberry Pi: sudo raspi-config nonint do_ssh 0), or correct the port.",
+            topic="the-device-doesnt-answer",
         )
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return unreachable(address, "doesn't answer in time")
@@ -97,8 +100,10 @@ def _host_key(error: asyncssh.HostKeyNotVerifiable, address: Address, *, is_know
             f"The host key of {address.name} isn't the one of known_hosts: another machine answers, or the device was "
             "set up anew.",
             remedy=f"If you did that: ssh-keygen -R '{port}', then ssh {address.typed} and compare the fingerprint.",
+            topic="the-host-key-is-unknown",
         )
     return SlimError(
         f"The host key of {address.name} isn't in known_hosts, so the device can't be told from another machine.",
         remedy=f"Log in once, compare the fingerprint and say yes: ssh {address.typed}",
+        topic="the-host-key-is-unknown",
     )

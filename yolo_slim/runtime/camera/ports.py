@@ -56,6 +56,7 @@ def _explained(error: OSError, host: str, port: int) -> SlimError:
         return SlimError(
             f"Port {port} of {bracketed(host)} is in use by {owner_of(port) or 'another program'}.",
             remedy="Stop that program, or choose another port: --port.",
+            topic="the-port-is-in-use",
         )
     if code in (errno.EACCES, errno.EPERM):
         return SlimError(f"This user may not open port {port}.", remedy="Choose a port above 1023: --port.")

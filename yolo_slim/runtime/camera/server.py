@@ -166,7 +166,11 @@ def _require_aiohttp() -> None:
     try:
         import aiohttp
     except ImportError as error:
-        raise SlimError("The page needs aiohttp, which isn't installed on this machine.", remedy=remedy) from error
+        raise SlimError(
+            "The page needs aiohttp, which isn't installed on this machine.",
+            remedy=remedy,
+            topic="the-page-needs-aiohttp",
+        ) from error
     version = tuple(int(part) for part in aiohttp.__version__.split(".")[:2])
     if version < LEAST_AIOHTTP:
         raise SlimError(f"The page needs a newer aiohttp than {aiohttp.__version__}.", remedy=remedy)

@@ -44,10 +44,11 @@ def require_window() -> None:
         raise SlimError(
             f"This OpenCV ({cv2.__version__}) can't open windows: it is a headless build.",
             remedy=f"Install opencv-python instead of opencv-python-headless. {_OTHERWISE}",
+            topic="no-window-opens",
         )
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         remedy = f"Start it on the device's own desktop, or over ssh with DISPLAY=:0. {_OTHERWISE}"
-        raise SlimError("There is no screen here: DISPLAY isn't set.", remedy=remedy)
+        raise SlimError("There is no screen here: DISPLAY isn't set.", remedy=remedy, topic="no-window-opens")
     problem = _probe()
     if problem:
         raise SlimError(f"No window can be opened: {problem}", remedy=f"Check DISPLAY. {_OTHERWISE}")

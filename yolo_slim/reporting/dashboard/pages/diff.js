@@ -15,6 +15,7 @@
     const line = make('tr');
     head.forEach((name, i) => line.append(make('th', name, i ? 'text' : '')));
     const found = make('table'), top = make('thead'), scroll = make('div', '', 'scroll');
+    scroll.tabIndex = 0;
     top.append(line); found.append(top, body); scroll.append(found);
     return scroll;
   }
@@ -37,14 +38,14 @@
     link.href = cell.page;
     for (const run of [a, b]) if (run.error !== undefined) place.append(make('p', `night ${run.night}: ${run.status}. ${run.error}`, 'missing'));
     const figures = FIGURES.map((name, i) => [name, number(a.figures?.[i]), number(b.figures?.[i]), change(a.figures?.[i], b.figures?.[i])]);
-    section(place, 'Figures', ['', 'before', 'after', 'change'], figures, '');
+    section(place, 'Figures', ['figure', 'before', 'after', 'change'], figures, '');
     const [x, y] = [a, b].map((run) => classes[run.classes] ?? {});
     const rows = Object.entries(cell.names).map(([id, name]) => [name, number(x[id]), number(y[id]), change(x[id], y[id]), (y[id] ?? 0) - (x[id] ?? 0)]);
     section(place, 'AP50-95 of classes', ['class', 'before', 'after', 'change'], rows.sort((p, q) => p[4] - q[4]).map((row) => row.slice(0, 4)), '');
     const source = differing(...[a, b].map((run) => ({commit: nights[run.night].commit, subject: nights[run.night].subject})));
-    section(place, 'Code', ['', 'before', 'after'], source, 'The commit is the same.');
+    section(place, 'Code', ['fact', 'before', 'after'], source, 'The commit is the same.');
     for (const [name, key] of [['Settings', 'settings'], ['Device and SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
-      section(place, name, ['', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
+      section(place, name, ['fact', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
     }
     const [v, w] = [a, b].map((run) => widths[facts[run.digests].network]);
     if (v && w) {

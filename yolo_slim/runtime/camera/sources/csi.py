@@ -116,7 +116,12 @@ def _way(spec: SourceSpec) -> Callable[[], Feed]:
     for program in _LIBCAMERA_PROGRAMS:
         if shutil.which(program):
             return partial(PipeFeed, spec.name, libcamera_program(spec, program))
-    raise SlimError("Nothing here can take pictures from a CSI camera.", culprits=_INSTALL, remedy="Install one.")
+    raise SlimError(
+        "Nothing here can take pictures from a CSI camera.",
+        culprits=_INSTALL,
+        remedy="Install one.",
+        topic="no-pictures-from-a-csi-camera",
+    )
 
 
 def _is_jetson() -> bool:

@@ -111,7 +111,9 @@ def _open_capture(address: Address, options: SourceOptions, threads: int) -> Any
         except cv2.error:
             # Its own message would show the URL with the password.
             raise SlimError(
-                "This OpenCV has no FFmpeg, so it reads no streams.", remedy="pip install opencv-python-headless"
+                "This OpenCV has no FFmpeg, so it reads no streams.",
+                remedy="pip install opencv-python-headless",
+                topic="a-stream-cant-be-read",
             ) from None
 
 

@@ -118,7 +118,9 @@ def _opened(path: Path) -> Iterator[int]:
 def _refused(path: Path, error: OSError) -> SlimError:
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = 'Join the group video: sudo usermod -aG video "$USER", then log out and in again.'
-        return SlimError(f"No permission to use the camera {path}.", remedy=remedy)
+        return SlimError(
+            f"No permission to use the camera {path}.", remedy=remedy, topic="no-permission-for-the-camera"
+        )
     if error.errno == errno.EBUSY:
         return _busy(path)
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):

@@ -1,0 +1,78 @@
+"""The last words of a summary: what was won, what is proven, and what to do next. Pure functions."""
+
+from __future__ import annotations
+
+from yolo_slim.reporting.facts import number
+from yolo_slim.verdict.emulated import proof
+from yolo_slim.verdict.result import RECOVERED, Build, Gate, Result
+
+SPEED_GATES = ("min_fps", "max_p99_ms")
+ACCURACY_GATES = ("max_map50_95_drop", f"rung:{RECOVERED}")
+
+
+def closing(result: Result) -> list[tuple[str, str]]:
+    """Three names and a plain sentence each."""
+    return [("Won", _won(result)), ("Proven", _proven(result)), ("Next", _next(result))]
+
+
+def _won(result: Result) -> str:
+    """What the winner computes, how fast it is and what it lost."""
+    removed = f"{_removed(result):.0%} of the MACs are gone"
+    best = result.best
+    if best is None:
+        return f"{removed}, but no build is inside the accuracy budget."
+    gain, rung = result.speedup(best), result.slim_rung
+    where = f" on {rung.where}" if rung else ""
+    faster = f"{gain.ratio:.2f} times as fast as the control{where}" if gain and gain.valid else "of unknown speed"
+    return f"{removed}. {best.key.build} is {faster}, and {_accuracy(result, best)}."
+
+
+def _accuracy(result: Result, best: Build) -> str:
+    """What the winner's mAP is against the control's, in points."""
+    control = result.control_rung
+    if control is None or best.map50_95 is None:
+        return "its mAP50-95 was not measured"
+    points = 100 * (best.map50_95 - control.map50_95)
+    change = "keeps its" if abs(points) < 0.05 else f"{'gains' if points > 0 else 'loses'} {abs(points):.1f} points of"
+    return f"{change} mAP50-95 ({number(control.map50_95)} -> {number(best.map50_95)})"
+
+
+def _removed(result: Result) -> float:
+    """The fraction of the multiply-accumulates that the slim network has no more."""
+    return 1 - result.size.slim.macs / result.size.control.macs
+
+
+def _proven(result: Result) -> str:
+    """What was measured where, and what wasn't."""
+    data, target, emulated = result.data, result.target, result.emulated
+    accuracy = f"accuracy on {data.images} {data.split} images"
+    if target.is_measured:
+        timed = result.best and result.best.valid_bench
+        return f"{accuracy}{' and speed' if timed else ''}, on {target.name}{'' if timed else '; speed is not'}."
+    there = f"; the same detections on an emulated {emulated.processor}" if emulated and proof(result) else ""
+    return f"{accuracy}{there}. Not proven: speed on {target.name}."
+
+
+def _next(result: Result) -> str:
+    """What to type or to change."""
+    failed = [gate for gate in result.verdict.gates if gate.status == "fail"]
+    if failed:
+        return _repair(failed)
+    if not result.target.is_measured:
+        return (
+            "give the same command with --host [user@]ADDRESS (make: HOST=), or copy the bundle to the device and run "
+            "`python -m yolo_slim.runtime bench BUNDLE` there."
+        )
+    if result.verdict.status == "unproven":
+        return "see above what is not measured; then give the same command again."
+    return "copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`."
+
+
+def _repair(failed: list[Gate]) -> str:
+    """What changes the gates that failed."""
+    names = {gate.name for gate in failed}
+    if names & set(ACCURACY_GATES):
+        return "train longer (EPOCHS=, --epochs) or remove less (PRUNE=, --prune)."
+    if names & set(SPEED_GATES):
+        return "remove more (PRUNE=, --prune) or make the input smaller (IMGSZ=, --imgsz)."
+    return f"look at {failed[0].name} in the report; docs/troubleshooting.md#gates has what changes each gate."
