@@ -17,7 +17,7 @@ def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     # Where bundles run, and what else is proven there, decides no accuracy.
     elsewhere = {"device", "emulate"}
     settings = config.model_dump(
-        by_alias=True, exclude={"validate_", "quantize", "block_costs", "model", "data", *elsewhere}
+        by_alias=True, exclude={"validate_", "quantize", "block_costs", "latency", "model", "data", *elsewhere}
     )
     # The device of a training changes its duration alone.
     settings["recover"].pop("device")

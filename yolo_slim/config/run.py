@@ -137,6 +137,13 @@ class PruneConfig(Frozen):
         """Name and value of the budget that decides."""
         return next((key, value) for key in BUDGETS if (value := getattr(self, key)) is not None)
 
+    def recorded(self) -> dict[str, Any]:
+        """The settings as they decide a cut. A budget in milliseconds that isn't set is left out: results of versions
+        that didn't know it stay up to date.
+        """
+        unset = {key for key in ("target_fps", "latency_ms") if getattr(self, key) is None}
+        return self.model_dump(exclude=unset)
+
     @property
     def frame_ms(self) -> float | None:
         """The milliseconds that a frame may take, end to end; None: the budget is of another kind."""

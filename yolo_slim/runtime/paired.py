@@ -21,7 +21,7 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import cores, read_state, throttle_reasons
 from yolo_slim.runtime.letterbox import letterbox
-from yolo_slim.runtime.load import busy_reasons, load_since, start
+from yolo_slim.runtime.load import WAITING_SHARE, busy_reasons, load_since, start
 
 WARMUP = 2
 """First frames of a network in a round, which don't count: the other network has had the caches."""
@@ -173,10 +173,10 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
             medians[which].append(_median_ms((before, after)[which], blobs, frames))
     threads = after.describe().threads
     load = load_since(begin, threads)
-    if load.waiting_share is not None:
-        # The scheduler needs a moment to spread the threads of a session that rested; the warm-up frames cover it.
-        own = min(2 * rounds * SWITCH_S / load.seconds, MOST_SWITCHING)
-        load = replace(load, waiting_share=max(0.0, load.waiting_share - own))
+    own = min(2 * rounds * SWITCH_S / load.seconds, MOST_SWITCHING)
+    # The scheduler needs a moment to spread the threads of a session that rested; the warm-up frames cover it.
+    if load.waiting_share is not None and load.waiting_share <= own + WAITING_SHARE:
+        load = replace(load, waiting_share=0.0)
     reasons = busy_reasons(load) + throttle_reasons(state, read_state())
     return Paired(
         before=tuple(medians[0]),

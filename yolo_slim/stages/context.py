@@ -47,4 +47,4 @@ class Context:
 
     def recorded(self, config: PruneConfig) -> JsonObject:
         """Put together what a prune plan records of its settings."""
-        return {**config.model_dump(), "imgsz": self.imgsz, "seed": self.seed, "end2end": self.end2end}
+        return {**config.recorded(), "imgsz": self.imgsz, "seed": self.seed, "end2end": self.end2end}

@@ -97,7 +97,7 @@ class SettingsCell:
     def cut_digest(self) -> str:
         """Digest of what decides the pruned network; the defaults are part of it, because they may change."""
         training = self.training if self.settings.get(BETWEEN) else {}
-        return _digest({"defaults": PruneConfig().model_dump(), **training, **self.cut})
+        return _digest({"defaults": PruneConfig().recorded(), **training, **self.cut})
 
     @property
     def training_digest(self) -> str:
