@@ -166,8 +166,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
         counts = kill_nights(Path(folder), options.kills, options.seed)
         print(counts)
-        pairs = begin_pairs(Path(other), options.pairs)
-        print(pairs)
+        pairs = begin_pairs(Path(other), options.pairs) if options.pairs else Pairs()
+        if options.pairs:
+            print(pairs)
     if options.out:
         made = {"date": str(date.today()), "machine": f"{device_model()}, {cores()} cores", "seed": options.seed}
         write_json(options.out, {**made, "killed": asdict(counts), "at_once": asdict(pairs)})
