@@ -93,7 +93,7 @@ def _try(this: Run, only: LatencyOutputs, table: LatencyTable, share: float, fol
     tried = {"share": share, "budget_ms": budget}
     config = this.config.prune.model_copy(update={"latency_ms": budget})
     inputs = prune.PruneInputs(
-        model=this.model, latency=replace(only, fingerprint=f"{only.fingerprint}-{share}"), loop=this.config.latency
+        model=this.model, latency=replace(only, fingerprint=f"{only.fingerprint}-{share}"), timing=this.config.latency
     )
     try:
         outputs = prune.run(inputs, config, folder / f"{table.build}-{share:.3f}", this.context)

@@ -1,4 +1,4 @@
-"""The three nights of docs/nightly-example: the quickstart here and on an emulated Pi, the third night worse.
+"""Three example nights: the quickstart here and on an emulated Pi, the third night worse.
 
     python -m scripts.nightly_example --work runs/nightly-example --out docs/nightly-example
 

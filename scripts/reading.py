@@ -38,7 +38,7 @@ class Page:
 def pages() -> list[Path]:
     """README and the documentation, without what is generated from the settings."""
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    generated = ("configuration.md", "api.md", "index.md")
+    generated = ("configuration.md", "api.md", "result.md")
     return [path for path in found if path.name not in generated and "_build" not in path.parts]
 
 

@@ -14,6 +14,7 @@ from tests.helpers.listeners import Remembers
 from yolo_slim import preparation
 from yolo_slim.errors import SlimError
 from yolo_slim.exploration import sides_of
+from yolo_slim.latency_tables import measured
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
@@ -58,6 +59,20 @@ def test_run_to_a_frame_rate(trained: Path, signs: Path, device: ModelledDevice,
     assert again.latency == result.latency
     assert "layers" not in device.asked
     assert "prune: up to date, skipped" in said.said
+
+
+def test_run_uses_the_table_of_the_other_command(
+    trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path
+) -> None:
+    """What `yolo-slim latency` measured isn't measured again: the plan of a run finds it up to date."""
+    settings = {key: value for key, value in QUICK.items() if key.startswith("latency")}
+    folder = tmp_path / "tables"
+    yolo_slim.latency(trained, signs, folder, imgsz=IMGSZ, target="host", settings=settings)
+    device.asked.clear()
+    config = yolo_slim.api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=settings)
+    this = preparation.prepared(config, tmp_path / "run", runs_bundles=True)
+    measured(this, folder)
+    assert device.asked == []
 
 
 def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
@@ -119,6 +134,7 @@ def test_target_that_is_not_here(trained: Path, signs: Path, tmp_path: Path) -> 
         ({"prune.head_removed": 0.3}, "conflicts with target_fps"),
         ({"prune.recover_epochs_between": 1}, "conflicts with target_fps"),
         ({"prune.target_fps": -1.0}, "greater than 0"),
+        ({"prune.target_fps": float("inf")}, "finite"),
         ({"latency.runtime": "tensorrt"}, "host has onnxruntime-fp32, ncnn-fp16"),
     ],
 )

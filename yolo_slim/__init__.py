@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_slim.version import __version__
 
 if TYPE_CHECKING:
-    from yolo_slim.api import block_costs, build, compare, export, prune, quantize, recover, run, validate
+    from yolo_slim.api import block_costs, build, compare, export, latency, prune, quantize, recover, run, validate
 
 __all__ = [
     "__version__",
@@ -26,6 +26,7 @@ __all__ = [
     "build",
     "compare",
     "export",
+    "latency",
     "prune",
     "quantize",
     "recover",

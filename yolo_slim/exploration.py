@@ -195,7 +195,9 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
             macs_removed=0.0,
         )  # fmt: skip
         return _Tried(this=this, candidate=candidate, weights=this.model)
-    inputs = prune.PruneInputs(model=this.model, training=this.config.recover, latency=tables, loop=this.config.latency)
+    inputs = prune.PruneInputs(
+        model=this.model, training=this.config.recover, latency=tables, timing=this.config.latency
+    )
     outputs = prune.run(inputs, this.config.prune, this.folder / "prune", this.context)
     cut = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
     macs = read_json(outputs.widths)

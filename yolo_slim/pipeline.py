@@ -129,7 +129,7 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
         context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
         return Slimmed(weights=this.model)
     pruned = prune.run(
-        prune.PruneInputs(model=this.model, training=config.recover, latency=tables, loop=config.latency),
+        prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
         config.prune,
         folder / "prune",
         context,

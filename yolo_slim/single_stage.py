@@ -103,7 +103,7 @@ def run_prune(call: Call) -> PruneOutputs:
     def make(this: Run) -> PruneOutputs:
         tables = latency_tables.for_budget(this, RUNS)
         inputs = prune.PruneInputs(
-            model=this.model, training=this.config.recover, latency=tables, loop=this.config.latency
+            model=this.model, training=this.config.recover, latency=tables, timing=this.config.latency
         )
         of_run = run_of(this.folder)
         recovery = of_run / "recover" if of_run else None

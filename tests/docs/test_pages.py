@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import builtins
+import inspect
 import re
 import shlex
 import shutil
@@ -84,13 +86,12 @@ def commands(start: str) -> list[str]:
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("command", commands("make "))
 def test_make_knows_what_is_documented(command: str) -> None:
-    """The goal exists, and every variable is one that the Makefile reads."""
+    """The goal exists, and its commands contain the value of every variable."""
     goal, *variables = shlex.split(command)[1:]
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    done = subprocess.run(["make", "-n", goal], cwd=ROOT, capture_output=True, text=True, check=False)
+    given = [f"{one.partition('=')[0]}=sentinel" for one in variables]
+    done = subprocess.run(["make", "-nB", goal, *given], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for variable in variables:
-        assert f"$({variable.partition('=')[0]})" in makefile
+    assert done.stdout.count("sentinel") >= len(given), "a variable that this goal doesn't read"
 
 
 class ParsedError(Exception):
@@ -118,11 +119,78 @@ def test_calls_that_the_device_does_not_understand_are_found() -> None:
     assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_snippets_are_python_or_settings(page: Path) -> None:
-    """A block that begins like Python is Python; one that begins as a file of settings has only known keys."""
-    for block in blocks(page.read_text(encoding="utf-8")):
-        if re.match(r"(import|from) \w+", block):
-            ast.parse(block)
-        if block.startswith("# slim.yaml"):
-            RunConfig.model_validate({"model": "best.pt", "data": "data.yaml", **yaml.safe_load(block)})
+BLOCKS = [(name_of(page), block) for page in PAGES for block in blocks(page.read_text(encoding="utf-8"))]
+PYTHON = [one for one in BLOCKS if re.match(r"(import|from) \w+", one[1])]
+SETTINGS = [one for one in BLOCKS if one[1].startswith("# slim.yaml")]
+
+
+def check_python(block: str) -> None:
+    """Run the imports; names must be known, attributes of modules exist, and arguments fit their functions."""
+    tree = ast.parse(block)
+    imports = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(imports, []), "snippet", "exec"), names)
+    stored = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    for one in ast.walk(tree):
+        if isinstance(one, ast.Name):
+            assert one.id in {*names, *dir(builtins), *stored}, one.id
+        if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id in names:
+            assert hasattr(names[one.value.id], one.attr), one.attr
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and isinstance(one.func.value, ast.Name):
+            check_call(names.get(one.func.value.id), one.func.attr, one)
+
+
+def check_call(owner: Any, name: str, call: ast.Call) -> None:
+    """A call of an imported module's function has arguments that it takes; its options are those of the settings."""
+    if owner is None:
+        return
+    given = {key.arg: None for key in call.keywords if key.arg}
+    signature = inspect.signature(getattr(owner, name))
+    signature.bind(*call.args, **given)
+    if any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+        unknown = given.keys() - signature.parameters.keys() - set(TAKES[name].settings)
+        assert not unknown, unknown
+
+
+@pytest.mark.parametrize(("page", "block"), PYTHON)
+def test_python_of_the_pages(page: str, block: str) -> None:
+    """Its imports work; names, attributes and arguments exist."""
+    del page  # names the case
+    check_python(block)
+
+
+@pytest.mark.parametrize(("page", "block"), SETTINGS)
+def test_settings_of_the_pages(page: str, block: str) -> None:
+    """Every key is known."""
+    del page  # names the case
+    RunConfig.model_validate({"model": "best.pt", "data": "data.yaml", **yaml.safe_load(block)})
+
+
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ("import yolo_slim\nyolo_slim.rum('best.pt')", AssertionError),
+        ("import yolo_slim\nyolo_slim.run(best, data)", AssertionError),
+        ("import yolo_slim\nyolo_slim.run('best.pt', 'data.yaml', epoch=3)", AssertionError),
+        ("from yolo_slim.stages import quantize\nquantize.QuantizeInputs(onnx=1, data=2)", TypeError),
+        ("import yolo_slim.nothing", ModuleNotFoundError),
+    ],
+)
+def test_wrong_python_is_found(block: str, error: type[Exception]) -> None:
+    """Negative control: a function, a name, an option, an argument and a module that don't exist."""
+    with pytest.raises(error):
+        check_python(block)
+
+
+def test_snippets_and_commands_are_found() -> None:
+    """The pages have snippets, settings and commands at all: an empty list would make no test."""
+    assert len(PYTHON) >= 3
+    assert SETTINGS
+    assert len(commands("make ")) > 10
+    assert len(commands("python -m yolo_slim.runtime ")) > 10
+
+
+def test_wrong_settings_are_found() -> None:
+    """Negative control: a key that doesn't exist."""
+    with pytest.raises(ValidationError):
+        RunConfig.model_validate({"model": "best.pt", "data": "data.yaml", "prune": {"macs_remove": 0.5}})

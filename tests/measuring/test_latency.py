@@ -22,6 +22,7 @@ from yolo_slim.measuring.latency import (
     fine_widths,
     fitted,
     grid_from,
+    grid_of,
     layers_of_grid,
     moved_mb,
 )
@@ -137,5 +138,5 @@ def test_unknown_kind_is_named() -> None:
     """A layer whose kind was never timed is an error with its name."""
     other = LayerKind(kernel=(7, 7), stride=(1, 1), padding=(3, 3), depthwise=False, size=(40, 40), activation="silu")
     with pytest.raises(SlimError, match="no entry for a kind of layer") as error:
-        table().grid_of(other, "model.3.conv")
+        grid_of(table().grids, other, "model.3.conv")
     assert "model.3.conv: 7x7, 40x40, silu" in str(error.value)

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto
 from onnxruntime import quantization as ort
 
+from tests.helpers.fused_graphs import fused_error
 from tests.helpers.tiny_detector import write_onnx
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.errors import SlimError
@@ -148,17 +149,8 @@ def channel_means(model: Any, tensor: str, blobs: list[np.ndarray]) -> np.ndarra
 
 def test_fused_numbers_are_the_written_ones(model: Any, ranges: Any, blobs: list[np.ndarray]) -> None:
     """The integer convolutions compute what the graph says: their outputs are as near as roundings of halves allow."""
-    import onnxruntime
-
     quantized = qdq.quantize(model, graph.parts(model).body, ranges)
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    options.log_severity_level = 3
-    fused = onnxruntime.InferenceSession(quantized.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    written = open_session(quantized)
-    pairs = [(written.run(None, {"images": b})[0], fused.run(None, {"images": b})[0]) for b in blobs]
-    close = np.mean([output_error(a, b, layout="one2many") for a, b in pairs])
-    assert close < distance(model, quantized, blobs)
+    assert fused_error(quantized, blobs) < distance(model, quantized, blobs)
 
 
 def test_fp16_is_typed(model: Any, blobs: list[np.ndarray], tmp_path: Path) -> None:

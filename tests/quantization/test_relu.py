@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
+from tests.helpers.fused_graphs import fused_error
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.export.onnx import export_onnx
@@ -20,7 +20,7 @@ from yolo_slim.quantization.bias_correction import InputMeans, bias_shifts, inpu
 from yolo_slim.quantization.distance import output_error
 from yolo_slim.quantization.integer import integer_convolutions
 from yolo_slim.quantization.ranges import collect, observers, ranges_of
-from yolo_slim.quantization.session import open_session, raw_outputs
+from yolo_slim.quantization.session import raw_outputs
 from yolo_slim.training.arguments import Training
 from yolo_slim.training.exchange import exchanged
 
@@ -123,14 +123,7 @@ def test_more_codes_clip_less(model: Any, blobs: list[np.ndarray]) -> None:
 def test_fused_numbers_are_the_written_ones(model: Any, ranges: Any, blobs: list[np.ndarray]) -> None:
     """The integer convolutions compute what the graph says: their outputs are as near as roundings of halves allow."""
     quantized = qdq.quantize(model, graph.parts(model).body, ranges)
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    options.log_severity_level = 3
-    fused = onnxruntime.InferenceSession(quantized.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    written = open_session(quantized)
-    pairs = [(written.run(None, {"images": b})[0], fused.run(None, {"images": b})[0]) for b in blobs]
-    close = np.mean([output_error(a, b, layout="one2many") for a, b in pairs])
-    assert close < error(model, quantized, blobs)
+    assert fused_error(quantized, blobs) < error(model, quantized, blobs)
 
 
 def test_shifts_fit_the_codes(model: Any, ranges: Any, blobs: list[np.ndarray]) -> None:

@@ -14,7 +14,7 @@ from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime import paired
-from yolo_slim.runtime.load import busy_reasons
+from yolo_slim.runtime.load import Load, busy_reasons
 from yolo_slim.runtime.paired import WARMUP, Paired, pair_bundles, precision_of, time_paired
 
 
@@ -46,13 +46,52 @@ def test_order_alternates() -> None:
     assert Paired.from_json(found.to_json()) == found
 
 
-def test_a_busy_machines_gain_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other programs used is named among the reasons, and a quiet machine has none."""
-    for load, reasons in ((BUSY, tuple(busy_reasons(BUSY))), (QUIET, ())):
-        monkeypatch.setattr(paired, "load_since", lambda _start, _threads, load=load: load)
-        found = time_paired(_Named("a", []), _Named("b", []), [np.zeros(1, np.float32)], rounds=1, frames=1)
-        assert found.invalid_reasons == reasons
-    assert busy_reasons(BUSY)
+class _Clock:
+    """A machine on which a frame takes a second, and threads wait for a core while they rest and while they work."""
+
+    def __init__(self, *, resting: float, working: float) -> None:
+        self.resting, self.working = resting, working
+        self.now, self.waited = 0.0, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.waited += self.resting
+
+    def frame(self, blob: Any) -> Any:
+        self.now += 1.0
+        self.waited += self.working
+        return blob
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def perf_counter_ns(self) -> int:
+        return round(self.now * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("load", "working", "resting", "reasons"),
+    [
+        (BUSY, 0.41 * 3, 0.0, tuple(busy_reasons(BUSY))),
+        (QUIET, 0.0, 0.0, ()),
+        # A session that rested waits for its threads to be spread over the cores; no frame that counts does.
+        (QUIET, 0.0, 5.0, ()),
+        (QUIET, 0.41 * 3, 0.0, ("its threads waited for a core 41% of the time",)),
+    ],
+)
+def test_a_busy_machines_gain_does_not_count(
+    load: Load, working: float, resting: float, reasons: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other programs used, and what threads waited in timed frames, is named; a quiet machine has no reasons."""
+    clock = _Clock(resting=resting, working=working)
+    monkeypatch.setattr(paired, "load_since", lambda _start, _threads: load)
+    monkeypatch.setattr(paired, "waiting_seconds", lambda: clock.waited)
+    monkeypatch.setattr(paired, "time", clock)
+    session = _Named("a", [])
+    monkeypatch.setattr(session, "infer", clock.frame)
+    found = time_paired(session, session, [np.zeros(1, np.float32)], rounds=2, frames=4)
+    assert found.invalid_reasons == reasons
+    assert found.before == (1000.0, 1000.0)
 
 
 def test_gain_ignores_a_machine_that_slows_down() -> None:

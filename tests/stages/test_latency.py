@@ -14,6 +14,7 @@ from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, grid_from, layers_of_grid
@@ -22,13 +23,13 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
-from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.latency import largest_widths, make_latency_model
 from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
+from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
 BUILD = BuildName("onnxruntime", "fp32")
@@ -49,7 +50,7 @@ def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
 def cut(model: Path, context: Context, tables: LatencyOutputs, folder: Path, **budget: Any) -> LatencyCut:
     """Prune to milliseconds."""
     config = PruneConfig(round_to=8, images=8, bn_images=8, steps=1, **budget)
-    outputs = prune.run(prune.PruneInputs(model=model, latency=tables, loop=QUICK), config, folder, context)
+    outputs = prune.run(prune.PruneInputs(model=model, latency=tables, timing=QUICK), config, folder, context)
     return LatencyCut.model_validate_json(outputs.latency.read_text())
 
 
@@ -79,7 +80,7 @@ def test_up_to_date_table_is_used_again(trained: Path, signs: Path, tables: Late
     assert device.asked == []
     other = ModelledDevice()
     other.model = "Another Board"
-    with pytest.raises(Exception, match="latency"):
+    with pytest.raises(NotUpToDate, match="^latency$"):
         measured(trained, context_of(signs, other, only_check=True), folder)
 
 
@@ -108,12 +109,13 @@ def test_busy_device_is_told(trained: Path, signs: Path, tmp_path: Path) -> None
     assert table.invalid_reasons == ("busy: other programs used 1.5 cores",)
     assert device.asked.count("layers") == 3 * len(table.grids)
     again = ModelledDevice()
-    assert LatencyTable.load(measured(trained, context_of(signs, again), tmp_path / "tables").tables[BUILD]).error
+    found = measured(trained, context_of(signs, again), tmp_path / "tables")
+    assert not LatencyTable.load(found.tables[BUILD]).invalid_reasons
     assert again.asked.count("layers") == len(table.grids)
 
 
 @pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
-def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Any, tables: LatencyOutputs) -> None:
+def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Any) -> None:
     """What a step of one slot saves is what the total falls by, for every slot of a real network."""
     loaded = checkpoint.load(untrained(family))
     graph = trace_channels(loaded.model, IMGSZ)
@@ -127,8 +129,7 @@ def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: An
             for one in layers_of_grid(kind, *widths)
         }
         grids.append(grid_from(kind, *widths, ms))
-    table = LatencyTable.load(tables.tables[BUILD]).model_copy(update={"grids": tuple(grids)})
-    cost = make_latency_model(graph, slots, kinds, table, Goal(removed=0.0))
+    cost = make_latency_model(graph, slots, kinds, grids)
     keep, step = widths_of(slots), np.array([min(8.0, slot.width - 1) for slot in slots])
     saved = cost.saved(keep, step)
     for i in range(len(slots)):
@@ -169,6 +170,45 @@ def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: LatencyOut
     assert found.cuts[0].measured_ms > 1.05 * budget
     assert 2 <= len(found.cuts) <= 3
     assert found.measured_ms == pytest.approx(budget, rel=0.03)
+
+
+def test_missed_budget_ends_the_run(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """Where no cut gets fast enough on the device, nothing is trained: the message has every cut that was timed."""
+
+    class Stuck(ModelledDevice):
+        """Pruned networks take as long as the unpruned one."""
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            return replace(found, after=found.before)
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.9 * table.control_ms
+    with pytest.raises(SlimError, match="was missed|can't be reached|below their floor") as error:
+        cut(trained, context_of(signs, Stuck()), tables, tmp_path / "prune", latency_ms=budget)
+    assert not (tmp_path / "prune" / "pruned.pt").exists()
+    assert not (tmp_path / "prune" / "latency.json").exists()
+    assert error.value.culprits
+
+
+def test_cut_by_a_disturbed_timing_says_so(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """A timing that doesn't count is used, and named beside the figure."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    busy = ModelledDevice(invalid_reasons=("busy: other programs used 1.5 cores",))
+    budget = table.overhead_ms + 0.6 * table.control_ms
+    found = cut(trained, context_of(signs, busy), tables, tmp_path, latency_ms=budget)
+    assert "the timing doesn't count: busy: other programs used 1.5 cores" in found.text()
+
+
+def test_another_data_set_is_measured_anew(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """Pre- and post-processing depend on the images, so a table holds for one data set."""
+    other = quickstart.generate(tmp_path / "data", counts={"train": 8, "val": 8, "test": 4}, imgsz=64)
+    inputs = latency.LatencyInputs(model=trained, pruning=PruneConfig(round_to=8))
+    first, second = (
+        latency.job_of(inputs, QUICK, [BUILD], tmp_path, context_of(data, ModelledDevice())) for data in (signs, other)
+    )
+    assert first.fingerprint == tables.fingerprint
+    assert second.fingerprint != first.fingerprint
 
 
 def test_unreachable_budget_says_how_far_it_goes(

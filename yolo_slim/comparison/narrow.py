@@ -93,7 +93,8 @@ def find_width(checkpoint: Checkpoint, macs: float, *, imgsz: int, end2end: bool
 
 def _require_near(found: float | None, wanted: float, full: float | None) -> None:
     """Refuse a network whose MACs are far from the wanted ones."""
-    if found is None or full is None or abs(found - wanted) > FAR * full:
+    # Not `>`: NaN is near nothing.
+    if found is None or full is None or not abs(found - wanted) <= FAR * full:
         nearest_one = "" if found is None or full is None else f"; the nearest has {found / full:.0%}"
         raise SlimError(
             f"The family has no narrower member with {wanted / (full or wanted):.0%} of the MACs{nearest_one}: its "

@@ -305,8 +305,7 @@ class RunConfig(Frozen):
     data: Annotated[str, Option("data", path=True)]
     """Ultralytics data set description (``data.yaml``)."""
     target: Annotated[str, Option("target")] = "host"
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (``mine.yaml``); none: that of
-    ``--host``."""
+    """Target: of `yolo-slim targets`, or your own profile (``mine.yaml``); not given: that of ``--host``, if any."""
     imgsz: Annotated[Positive, Option("imgsz", default="the target's")] = 640
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0

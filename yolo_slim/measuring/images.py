@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import Dataset
-from yolo_slim.datasets.labels import has_labels, label_path, read_labels
+from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.truth import Truth, read_truths
@@ -28,7 +28,7 @@ class ScoredImages:
     notes: Sequence[str]
     """What the reader must know of the choice."""
     unscored_classes: Sequence[int] = ()
-    """Classes with labels in another split and none in these images: their accuracy can't be measured here."""
+    """Classes without a label in these images: their accuracy can't be measured here."""
 
     @property
     def boxes(self) -> int:
@@ -54,26 +54,8 @@ def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> Scored
         folder=links.with_name("data_links") / "images" / split,
         truths=truths,
         notes=passed_over(dataset, split) if config.split == "auto" else [],
-        unscored_classes=_labelled_elsewhere(dataset, {int(one) for truth in truths for one in truth.class_ids}),
+        unscored_classes=sorted(set(dataset.names) - {int(one) for truth in truths for one in truth.class_ids}),
     )
-
-
-def _labelled_elsewhere(dataset: Dataset, scored: Set[int]) -> list[int]:
-    """Classes of the data set that have labels in some split, but aren't among those scored."""
-    missing, found = set(dataset.names) - scored, set[int]()
-    for image in (image for images in dataset.splits.values() for image in images):
-        if missing <= found:
-            break
-        found |= missing & _classes(dataset, image)
-    return sorted(found)
-
-
-def _classes(dataset: Dataset, image: Path) -> set[int]:
-    """Classes in an image's label file; none where that isn't valid: no other stage may need this split."""
-    try:
-        return set(read_labels(label_path(image), dataset.label_format()).class_ids.tolist())
-    except SlimError:
-        return set()
 
 
 def spread(images: Sequence[Path], most: int) -> list[Path]:

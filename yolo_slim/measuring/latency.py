@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +98,22 @@ class LayerGrid(Record):
         )
 
 
+def grid_of(grids: Sequence[LayerGrid], kind: LayerKind, layer: str) -> LayerGrid:
+    """The grid of a layer's kind.
+
+    Raises:
+        SlimError: there is none.
+    """
+    found = next((grid for grid in grids if grid.kind == kind), None)
+    if found is None:
+        raise SlimError(
+            "The latency table has no entry for a kind of layer of this network.",
+            culprits=[f"{layer}: {kind}"],
+            remedy=MEASURE_AGAIN,
+        )
+    return found
+
+
 def _line(x: Floats, at: Floats, values: Floats) -> Floats:
     """Interpolate linearly; below the first point in proportion to the width."""
     return np.asarray(np.interp(x, np.concatenate([[0.0], at]), np.concatenate([[values[0] * 0.5], values])))
@@ -166,6 +181,10 @@ class Fit(Record):
     def ms(self, layers_ms: float, moved_mb: float) -> float:
         """The time of a network, milliseconds."""
         return self.per_layer_ms * layers_ms + self.per_mb * moved_mb + self.constant_ms
+
+
+LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=0.0)
+"""The sum of the convolutions, before anything is fitted."""
 
 
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
@@ -240,25 +259,6 @@ class LatencyTable(Record):
     """Duration of the last call: of a resumed measurement, its last part."""
     invalid_reasons: tuple[str, ...] = ()
     """Why the table doesn't count: the machine was throttled, busy or emulated."""
-
-    @cached_property
-    def _by_kind(self) -> dict[LayerKind, LayerGrid]:
-        return {grid.kind: grid for grid in self.grids}
-
-    def grid_of(self, kind: LayerKind, layer: str) -> LayerGrid:
-        """The grid of a layer's kind.
-
-        Raises:
-            SlimError: the table lacks it.
-        """
-        found = self._by_kind.get(kind)
-        if found is None:
-            raise SlimError(
-                "The latency table has no entry for a kind of layer of this network.",
-                culprits=[f"{layer}: {kind}"],
-                remedy=MEASURE_AGAIN,
-            )
-        return found
 
     @property
     def error(self) -> TableError:

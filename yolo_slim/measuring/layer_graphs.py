@@ -17,7 +17,7 @@ def require_timed_layers(build: BuildName) -> None:
     if layer_graph_of(build.runtime) is None:
         raise SlimError(
             f"{build.runtime} has no latency table: single layers can't be timed in it.",
-            remedy="Choose onnxruntime or ncnn with --runtime, or prune to MACs with --prune.",
+            remedy="Use a target that has onnxruntime or ncnn, or prune to MACs with --prune.",
         )
 
 

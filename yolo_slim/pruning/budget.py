@@ -10,7 +10,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.models.macs import Size
 from yolo_slim.pruning.goal import Goal
-from yolo_slim.pruning.latency_budget import MILLISECONDS
+from yolo_slim.pruning.latency import MILLISECONDS
 
 MAX_ERROR = 0.03
 """Largest distance between what was asked for and got, as a share of the unpruned network."""
@@ -78,7 +78,8 @@ def require_goal(goal: Goal, before: Size, after: Size) -> None:
             topic="nothing-was-pruned",
         )
     # Measured on the fused graph, so an error of the cost model that planned the cut shows here too.
-    if abs(got - goal.removed) > MAX_ERROR:
+    # Not `>`: NaN is near nothing.
+    if not abs(got - goal.removed) <= MAX_ERROR:
         raise SlimError(
             f"Asked to remove {goal.removed:.1%} of the {goal.what}, but this removes {got:.1%}: more than "
             f"{MAX_ERROR:.0%} apart.",

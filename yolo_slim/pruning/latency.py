@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yolo_slim.backends.layers import LayerKind
-from yolo_slim.measuring.latency import LatencyTable, LayerGrid, moved_mb
+from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, LayerGrid, grid_of, moved_mb
 from yolo_slim.pruning.goal import Goal, channel_counts
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.slots import Slot, widths_of
+
+MILLISECONDS = "milliseconds"
+"""What a goal of this kind counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +40,15 @@ class LatencyModel:
     reads_fixed: np.ndarray
     """Input channels that no slot decides, shape (convs,)."""
     kinds: Sequence[_Rows]
-    table: LatencyTable
+    fit: Fit
+    """From convolutions to a network."""
     goal: Goal
     of_all: bool = True
 
     def total(self, keep: np.ndarray) -> float:
         """Milliseconds when slot s keeps ``keep[s]`` channels."""
         found = self._ms(self.reads @ keep + self.reads_fixed, self.writes @ keep)
-        return float(found.sum()) + (self.table.fit.constant_ms if self.of_all else 0.0)
+        return float(found.sum()) + (self.fit.constant_ms if self.of_all else 0.0)
 
     def saved(self, keep: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Milliseconds saved by removing ``step[s]`` channels from slot s alone, shape (slots,)."""
@@ -66,8 +70,7 @@ class LatencyModel:
     def _ms(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Milliseconds of every convolution, its share of everything else included; the constant aside."""
         layers, moved = self._features(inputs, outputs)
-        fit = self.table.fit
-        return np.asarray(fit.per_layer_ms * layers + fit.per_mb * moved)
+        return np.asarray(self.fit.per_layer_ms * layers + self.fit.per_mb * moved)
 
     def _features(self, inputs: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds in the table, and megabytes, of convolutions of shape (convs, ...)."""
@@ -80,7 +83,13 @@ class LatencyModel:
 
 
 def make_latency_model(
-    graph: ChannelGraph, slots: list[Slot], kinds: Mapping[str, LayerKind], table: LatencyTable, goal: Goal
+    graph: ChannelGraph,
+    slots: list[Slot],
+    kinds: Mapping[str, LayerKind],
+    grids: Sequence[LayerGrid],
+    *,
+    fit: Fit = LAYERS_ALONE,
+    goal: Goal | None = None,
 ) -> LatencyModel:
     """Build the latency model of a graph.
 
@@ -88,11 +97,12 @@ def make_latency_model(
         graph: the channel graph.
         slots: the decisions.
         kinds: the convolutions that the fused graph has, with their kinds.
-        table: what they take.
-        goal: whose setting asks for it.
+        grids: what they take alone.
+        fit: what a network of them takes.
+        goal: whose setting asks for it; None: nothing is asked.
 
     Raises:
-        SlimError: a layer whose kind the table lacks.
+        SlimError: a layer whose kind has no grid.
     """
     sites = list(graph.convs.values())
     reads, writes, fixed = channel_counts(graph, slots)
@@ -101,9 +111,16 @@ def make_latency_model(
         if site.name in kinds:
             rows.setdefault(kinds[site.name], []).append(row)
     by_kind = [
-        _Rows(grid=table.grid_of(kind, sites[found[0]].name), rows=np.array(found)) for kind, found in rows.items()
+        _Rows(grid=grid_of(grids, kind, sites[found[0]].name), rows=np.array(found)) for kind, found in rows.items()
     ]
-    return LatencyModel(reads=reads, writes=writes, reads_fixed=fixed, kinds=by_kind, table=table, goal=goal)
+    return LatencyModel(
+        reads=reads,
+        writes=writes,
+        reads_fixed=fixed,
+        kinds=by_kind,
+        fit=fit,
+        goal=goal or Goal(removed=0.0, what=MILLISECONDS),
+    )
 
 
 def largest_widths(

@@ -12,12 +12,10 @@ from yolo_slim.errors import SlimError
 from yolo_slim.measuring.latency import LatencyTable
 from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph
-from yolo_slim.pruning.latency import LatencyModel, make_latency_model
+from yolo_slim.pruning.latency import MILLISECONDS, LatencyModel, make_latency_model
 from yolo_slim.pruning.slots import Slot, widths_of
 from yolo_slim.pruning.unreachable import Unreachable
 
-MILLISECONDS = "milliseconds"
-"""What a goal of this kind counts."""
 AIM = 0.985
 """Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
 
@@ -48,7 +46,7 @@ class LatencyGoal:
 
     def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
         """The cost of a network's cuts."""
-        return make_latency_model(graph, slots, self.kinds, self.table, goal or Goal(removed=0.0, what=MILLISECONDS))
+        return make_latency_model(graph, slots, self.kinds, self.table.grids, fit=self.table.fit, goal=goal)
 
     def goal(self, graph: ChannelGraph, slots: list[Slot]) -> Goal:
         """The share of the unpruned network's milliseconds that must go."""

@@ -215,7 +215,7 @@ def read_counters() -> Counters:
         own_s=time.process_time(),
         busy_s=busy,
         stolen_s=stolen,
-        waiting_s=_waiting_seconds(),
+        waiting_s=waiting_seconds(),
         stalled_s=_stalled_seconds(),
         stopped_s=_stopped_seconds(),
         preemptions=_preemptions(),
@@ -250,7 +250,7 @@ def _core_seconds() -> tuple[float | None, float | None]:
     return busy / per_second, sum(core[7] for core in cores if len(core) > 7) / per_second
 
 
-def _waiting_seconds() -> float | None:
+def waiting_seconds() -> float | None:
     """Seconds that the threads of this process waited on a run queue (sched-stats in the kernel's documentation)."""
     files = sorted((machine.ROOT / "proc/self/task").glob("*/schedstat"))
     values = [lines[0].split() for path in files if (lines := _read(path))]

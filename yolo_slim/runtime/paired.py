@@ -21,18 +21,13 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.machine import cores, read_state, throttle_reasons
 from yolo_slim.runtime.letterbox import letterbox
-from yolo_slim.runtime.load import WAITING_SHARE, busy_reasons, load_since, start
+from yolo_slim.runtime.load import busy_reasons, load_since, start, waiting_seconds
 
 WARMUP = 2
 """First frames of a network in a round, which don't count: the other network has had the caches."""
 SETTLE_S = 0.02
 """Seconds before a network's part of a round: the threads of the other session wait busily for a few milliseconds after
 its last frame, and would take a core from this one."""
-SWITCH_S = 0.008
-"""Seconds for which each thread of a session that rested waits for a core in a round. Measured on two cores: .003 to
-.007."""
-MOST_SWITCHING = 0.08
-"""Largest share of the time that is taken for such waiting."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 
@@ -60,6 +55,11 @@ class Paired:
     def ms_gain(self) -> float:
         """Median gain of the rounds."""
         return float(np.median(self.gains))
+
+    @property
+    def ratio(self) -> float:
+        """What the second network takes in units of the first: median of the rounds."""
+        return float(np.median(np.divide(self.after, self.before)))
 
     @property
     def ms_before(self) -> float:
@@ -166,33 +166,53 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
     state = read_state()
     # No reference kernel: a machine that slows down in between slows both networks of a round.
     begin = start(with_reference=False)
-    medians: dict[int, list[float]] = {0: [], 1: []}
+    parts: dict[int, list[_Part]] = {0: [], 1: []}
     for index in range(rounds):
         # If one network always ran second, a drift inside the rounds would count as its gain or loss.
         for which in (0, 1) if index % 2 == 0 else (1, 0):
-            medians[which].append(_median_ms((before, after)[which], blobs, frames))
+            parts[which].append(_run_part((before, after)[which], blobs, frames))
     threads = after.describe().threads
-    load = load_since(begin, threads)
-    own = min(2 * rounds * SWITCH_S / load.seconds, MOST_SWITCHING)
-    # The scheduler needs a moment to spread the threads of a session that rested; the warm-up frames cover it.
-    if load.waiting_share is not None and load.waiting_share <= own + WAITING_SHARE:
-        load = replace(load, waiting_share=0.0)
+    load = replace(load_since(begin, threads), waiting_share=_waiting_share([*parts[0], *parts[1]], threads))
     reasons = busy_reasons(load) + throttle_reasons(state, read_state())
     return Paired(
-        before=tuple(medians[0]),
-        after=tuple(medians[1]),
+        before=tuple(part.median_ms for part in parts[0]),
+        after=tuple(part.median_ms for part in parts[1]),
         threads=threads,
         invalid_reasons=tuple(reasons),
     )
 
 
-def _median_ms(session: Session, blobs: Sequence[Blob], frames: int) -> float:
-    """Run one network for its part of a round; median inference time, milliseconds."""
-    samples = []
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One network in one round, its timed frames alone."""
+
+    median_ms: float
+    seconds: float
+    waiting_s: float | None
+    """Seconds that the process's threads waited for a core; None: the machine doesn't say."""
+
+
+def _run_part(session: Session, blobs: Sequence[Blob], frames: int) -> _Part:
+    """Run one network for its part of a round."""
     time.sleep(SETTLE_S)
-    for index in range(WARMUP + frames):
+    for index in range(WARMUP):
+        session.infer(blobs[index % len(blobs)])
+    samples, waited, begin = [], waiting_seconds(), time.perf_counter()
+    for index in range(WARMUP, WARMUP + frames):
         blob = blobs[index % len(blobs)]
         start = time.perf_counter_ns()
         session.infer(blob)
         samples.append((time.perf_counter_ns() - start) / 1e6)
-    return float(np.median(samples[WARMUP:]))
+    seconds, waits = time.perf_counter() - begin, waiting_seconds()
+    waiting_s = None if waited is None or waits is None else max(0.0, waits - waited)
+    return _Part(median_ms=float(np.median(samples)), seconds=seconds, waiting_s=waiting_s)
+
+
+def _waiting_share(parts: Sequence[_Part], threads: int) -> float | None:
+    """The share of the timed frames that threads waited for a core; None: the machine doesn't say.
+
+    While a session rests and warms up, the scheduler takes a moment to spread its threads over the cores. No frame that
+    counts waits for that.
+    """
+    waits = [part.waiting_s for part in parts if part.waiting_s is not None]
+    return sum(waits) / sum(part.seconds for part in parts) / threads if len(waits) == len(parts) else None

@@ -31,8 +31,8 @@ MIN_IOU = 0.9
 MAX_SCORE_DIFFERENCE = 0.05
 """Largest difference of score. Detections this close to the score threshold may be missing or new."""
 MAX_INT8_SCORE_DIFFERENCE = 0.1
-"""The same for int8: ONNX Runtime computes its graph in integers on Arm, and partly in floats on x86. The quickstart's
-scores differ by up to .07 on an emulated Cortex-A76."""
+"""The same for int8: ONNX Runtime computes its graph in integers on Arm, and partly in floats on x86. On an emulated
+Cortex-A76 scores of good bundles differed by more than half of the other precisions' limit."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +23,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.pruning.block_cutter import BlockCutter
 from yolo_slim.pruning.blockwise import Block
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.network_meter import NetworkMeter
+from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder
 from yolo_slim.stages.prune_source import cutter_of
 from yolo_slim.workspace.job import Job, versions
 
@@ -72,7 +69,7 @@ class BlockMeter:
     def _measured(self) -> tuple[Unpruned, tuple[MeasuredBlock, ...]]:
         """Measure the unpruned network, then every block against it."""
         progress, blocks = self.context.progress, self._blocks()
-        with _scratch() as scratch:
+        with scratch_folder() as scratch:
             meter = self._meter(scratch)
             onnx = meter.export(self.loaded.model, scratch / "control.onnx")
             control = self.files.read(Unpruned, CONTROL) or self._control(meter, onnx)
@@ -122,7 +119,7 @@ class BlockMeter:
         started = time.monotonic()
         cut = self.cutter.cut(block)
         # Removed at once: the files of all blocks together would be twenty times the model's.
-        with _scratch() as scratch:
+        with scratch_folder() as scratch:
             onnx = meter.export(cut.model, scratch / f"{block.name}.onnx")
             accuracy = self.images.map50_95(onnx)
             timing = meter.compare(placed, meter.place(onnx, self.build))
@@ -150,13 +147,6 @@ class BlockMeter:
         )
         self.files.write(block.name, found)
         return found
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder of what is exported and forgotten."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-block-costs-") as folder:
-        yield Path(folder)
 
 
 def block_meter(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from torch import nn
 
@@ -17,13 +20,37 @@ from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
 from yolo_slim.models.exported import layout_of
 from yolo_slim.models.ultralytics import log_to
+from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages.context import Context
 
 
-def can_be_repeated(invalid_reasons: Sequence[str]) -> bool:
-    """Whether a timing that doesn't count may count the next time: on a device that was busy or hot, not emulated."""
-    return bool(invalid_reasons) and NOT_ITS_SPEED not in invalid_reasons
+class Timed(Protocol):
+    """A timing."""
+
+    @property
+    def invalid_reasons(self) -> tuple[str, ...]:
+        """Why it doesn't count; empty: it does."""
+
+
+Timing = TypeVar("Timing", bound=Timed)
+
+
+def until_it_counts(time: Callable[[], Timing]) -> Timing:
+    """Time, and again up to :data:`REPEATS` times while the device is busy or hot; an emulated one never counts."""
+    found = time()
+    for _ in range(REPEATS):
+        if not found.invalid_reasons or NOT_ITS_SPEED in found.invalid_reasons:
+            break
+        found = time()
+    return found
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of networks that are exported, timed and forgotten."""
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-timed-") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

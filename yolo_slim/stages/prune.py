@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yolo_slim.pruning.groups import ChannelGraph
     from yolo_slim.pruning.pruner import Pruner
     from yolo_slim.pruning.work import PruneWork
-    from yolo_slim.stages.latency_loop import LatencyLoop
+    from yolo_slim.stages.prune_latency import LatencyPruning
     from yolo_slim.training.prune_steps import PruneTrainings
 
 
@@ -34,7 +34,7 @@ class PruneInputs:
     """How the network is trained before the first cut or between steps, where the settings ask for it."""
     latency: LatencyOutputs | None = None
     """The device's latency tables, for a budget in milliseconds."""
-    loop: LatencyConfig = field(default_factory=LatencyConfig)
+    timing: LatencyConfig = field(default_factory=LatencyConfig)
     """How cuts are timed then."""
 
 
@@ -101,7 +101,7 @@ class _Begun:
     pruner: Pruner
     graph: ChannelGraph
     trainings: PruneTrainings
-    loop: LatencyLoop | None
+    to_ms: LatencyPruning | None
     """Of a budget in milliseconds."""
 
 
@@ -109,7 +109,7 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     """Refuse what can't be followed, read or reached, before any work."""
     from yolo_slim.pruning.plan_edits import require_unedited
     from yolo_slim.pruning.work import PruneWork, load_prunable
-    from yolo_slim.stages.latency_loop import loop_of
+    from yolo_slim.stages.prune_latency import latency_pruning
     from yolo_slim.stages.prune_source import source_of
     from yolo_slim.training.prune_steps import PruneTrainings
 
@@ -120,13 +120,14 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     loaded = load_prunable(inputs.model, context.imgsz)
     work = PruneWork.of(source_of(loaded, config, job.folder, context), outputs, context.progress)
     pruner, graph = work.begun()
-    loop = loop_of(work, pruner, graph, inputs.latency.tables, inputs.loop, context) if inputs.latency else None
+    tables = inputs.latency.tables if inputs.latency else None
+    to_ms = latency_pruning(work, pruner, graph, tables, inputs.timing, context) if tables else None
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,
     )  # fmt: skip
     trainings.require_same()
-    return _Begun(work=work, pruner=pruner, graph=graph, trainings=trainings, loop=loop)
+    return _Begun(work=work, pruner=pruner, graph=graph, trainings=trainings, to_ms=to_ms)
 
 
 def _pruned(begun: _Begun) -> Made:
@@ -140,16 +141,14 @@ def _pruned(begun: _Begun) -> Made:
         base = trainings.sparse(base)
         pruner = work.pruner(base.sha256)
         pruner.begin(base.model, begun.graph)
-    if begun.loop is not None:
-        model, plan, cut = begun.loop.cut(base, base.sha256)
-        after, written = work.finish(pruner, model, plan)
+    if begun.to_ms is not None:
+        model, plan, cut = begun.to_ms.cut(base)
         write_json(work.files.latency, cut.to_json())
         work.progress.say(f"prune: {cut.text()}")
-        return Made(
-            outputs=[*written, work.files.latency],
-            facts={"before": work.before.to_json(), "after": after.to_json()},
-        )
-    between = config.recover_epochs_between > 0
-    model, plan = trainings.steps(pruner, base) if between else (base.model, pruner.cut(base.model))
+    elif config.recover_epochs_between > 0:
+        model, plan = trainings.steps(pruner, base)
+    else:
+        model, plan = base.model, pruner.cut(base.model)
     after, written = work.finish(pruner, model, plan)
+    written += [work.files.latency] if begun.to_ms else []
     return Made(outputs=written, facts={"before": work.before.to_json(), "after": after.to_json()})

@@ -33,9 +33,9 @@ def control_gate(map50_95: float, largest_drop: float) -> Gate:
 
 
 def classes_gate(unscored: Collection[int]) -> Gate:
-    """Judge whether every class was compared: one that the data set labels elsewhere may have lost everything."""
+    """Judge whether every class was compared: one without a label in the scored images may have lost everything."""
     listed = ", ".join(map(str, sorted(unscored)[:8])) + (", ..." if len(unscored) > 8 else "")
-    reason = f"the scored images have no label of class {listed}, other images have" if unscored else ""
+    reason = f"the scored images have no label of class {listed}: it may have lost everything" if unscored else ""
     return Gate(
         name=CLASSES_GATE, rung=None, limit=0.0, value=float(len(unscored)), unit="classes",
         status="unproven" if unscored else "pass", reason=reason,

@@ -182,3 +182,12 @@ def test_scene_shows_what_the_bundle_detects(tiny_bundle: Path) -> None:
         empty = len(detector.detect(scene_frame(0, (320, 240), nothing)))
     assert max(found) > 0
     assert empty == 0
+
+
+def test_files_that_are_left_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder's other files don't go by unnoticed."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "clip.mp4").write_bytes(b"no image")
+    source = open_source(parse_source(str(tmp_path), AT_ONCE))
+    assert source.read() is not None
+    assert "left out:" in capsys.readouterr().err

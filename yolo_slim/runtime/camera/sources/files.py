@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +23,22 @@ IMAGE_RATE = 1.0
 def open_file(spec: SourceSpec) -> PacedSource:
     """Open a video, an image or a folder of images; one frame is read to try it.
 
-    Damaged frames and images are left out.
+    Damaged frames and images are left out. Files of a folder that aren't images are named on standard error.
 
     Raises:
         SlimError: nothing there, or nothing readable in it.
     """
-    options, path = spec.options, Path(spec.address)
-    next(_frames(path, loop=False))
+    options, path, skipped = spec.options, Path(spec.address), Skipped()
+    next(_frames(path, loop=False, skipped=skipped))
+    for line in skipped.lines():
+        print(line, file=sys.stderr, flush=True)
     rate = options.rate or (video_fps(path) if is_video(path) else IMAGE_RATE)
     return PacedSource(name=spec.name, frames=_frames(path, options.loop), rate=rate if options.paced else None)
 
 
-def _frames(path: Path, loop: bool) -> Iterator[MakeFrame]:
+def _frames(path: Path, loop: bool, skipped: Skipped | None = None) -> Iterator[MakeFrame]:
     while True:
-        for _, image in frames(path, Skipped(), convert_channels=True):
+        for _, image in frames(path, skipped or Skipped(), convert_channels=True):
             yield _given(image)
         if not loop:
             return

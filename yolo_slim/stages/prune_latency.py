@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +31,9 @@ from yolo_slim.pruning.scoring import Ranked
 from yolo_slim.pruning.slots import widths_of
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork
-from yolo_slim.runtime.arguments import REPEATS
+from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.network_meter import NetworkMeter, can_be_repeated
+from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
 
 MOST_ROUNDS = 3
 """Cuts that are timed: the first, and at most two after a correction."""
@@ -46,7 +44,7 @@ NEAR = 1.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyLoop:
+class LatencyPruning:
     """Prunes one network to milliseconds."""
 
     work: PruneWork
@@ -55,15 +53,15 @@ class LatencyLoop:
     config: LatencyConfig
     context: Context
 
-    def cut(self, base: Checkpoint, sha256: str) -> tuple[nn.Module, PrunePlan, LatencyCut]:
+    def cut(self, base: Checkpoint) -> tuple[nn.Module, PrunePlan, LatencyCut]:
         """Cut until the device says that the budget is met, at most :data:`MOST_ROUNDS` times."""
         goal, tried, timed = self.goal, [], []
-        with _scratch() as scratch:
+        with scratch_folder() as scratch:
             meter = self._meter(scratch)
             onnx = meter.export(base.model, scratch / "control.onnx")
             unpruned = meter.place(onnx, goal.build)
             for index in range(MOST_ROUNDS):
-                model, plan, predicted = self._cut_once(base, sha256, goal)
+                model, plan, predicted = self._cut_once(base, goal)
                 cut = self._timed(meter, model, unpruned, scratch / f"cut-{index}.onnx", goal.frame_of(predicted))
                 tried.append((model, plan))
                 timed.append(cut)
@@ -99,10 +97,10 @@ class LatencyLoop:
         if measured > budget:
             self.work.progress.say(f"prune: the cut takes {measured / budget - 1:.1%} more than the budget")
 
-    def _cut_once(self, base: Checkpoint, sha256: str, goal: LatencyGoal) -> tuple[nn.Module, PrunePlan, float]:
+    def _cut_once(self, base: Checkpoint, goal: LatencyGoal) -> tuple[nn.Module, PrunePlan, float]:
         """Prune a copy; the prediction is of inference, without corrections."""
         model = copy.deepcopy(base.model)
-        pruner = self.work.with_latency(goal, self.graph).pruner(sha256)
+        pruner = self.work.with_latency(goal, self.graph).pruner(base.sha256)
         pruner.begin(model, self.graph)
         plan = pruner.cut(model)
         graph = trace_channels(model, self.context.imgsz)
@@ -111,7 +109,7 @@ class LatencyLoop:
         return model, plan, goal.model(graph, slots).total(widths_of(slots))
 
     def _meter(self, scratch: Path) -> NetworkMeter:
-        images = ValidationImages.of(self.context.dataset, 8).link_timed(scratch / "images")
+        images = ValidationImages.of(self.context.dataset, IMAGES).link_timed(scratch / "images")
         return NetworkMeter(
             loaded=self.work.source.loaded, rounds=self.config.rounds, frames=self.config.frames, context=self.context,
             images=images, log=self.work.files.weights.with_name("export.log"),
@@ -121,12 +119,8 @@ class LatencyLoop:
         """Time a cut in turns with the unpruned network; a disturbed timing is repeated."""
         table = self.goal.table
         cut = meter.place(meter.export(model, onnx), table.build)
-        for _ in range(REPEATS + 1):
-            pair = meter.compare(unpruned, cut)
-            if not can_be_repeated(pair.invalid_reasons):
-                break
-        ratio = float(np.median(np.divide(pair.after, pair.before)))
-        measured = table.control_ms * ratio + table.overhead_ms
+        pair = until_it_counts(lambda: meter.compare(unpruned, cut))
+        measured = table.control_ms * pair.ratio + table.overhead_ms
         return TimedCut(predicted_ms=predicted, measured_ms=measured, invalid_reasons=pair.invalid_reasons)
 
 
@@ -134,13 +128,6 @@ def _best(measured: list[float], budget: float) -> int:
     """The slowest cut inside the budget, which lost least; the fastest where none is inside."""
     inside = [i for i, ms in enumerate(measured) if ms <= budget]
     return max(inside, key=lambda i: measured[i]) if inside else int(np.argmin(measured))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder of what is exported and forgotten."""
-    with tempfile.TemporaryDirectory(prefix="yolo-slim-latency-") as folder:
-        yield Path(folder)
 
 
 def goals_of(
@@ -199,14 +186,14 @@ def _score_lost(ranked: Ranked, keep: np.ndarray) -> float:
     return float(np.sum(gone))
 
 
-def loop_of(
+def latency_pruning(
     work: PruneWork,
     pruner: Pruner,
     graph: ChannelGraph,
     tables: Mapping[BuildName, Path],
     config: LatencyConfig,
     context: Context,
-) -> LatencyLoop:
+) -> LatencyPruning:
     """Choose the build to prune for, before anything is made.
 
     Raises:
@@ -220,4 +207,4 @@ def loop_of(
             remedy="Ask for more, or use the unpruned model.",
         )
     goal = choose(goals, pruner, loaded.model, context)
-    return LatencyLoop(work=work, graph=graph, goal=goal, config=config, context=context)
+    return LatencyPruning(work=work, graph=graph, goal=goal, config=config, context=context)
