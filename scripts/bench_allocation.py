@@ -117,8 +117,8 @@ def _solved(problem: Problem, keep: np.ndarray) -> np.ndarray | None:
             other[i] = width
             choices.append((i, width, problem.cost.total(other) - now, slot.unit_scores[: slot.width - width].sum()))
     rows = np.zeros((len(keep) + 1, len(choices)))
-    for column, (i, _, ms, _) in enumerate(choices):
-        rows[i, column], rows[-1, column] = 1, ms
+    for column, (slot_index, _, ms, _) in enumerate(choices):
+        rows[slot_index, column], rows[-1, column] = 1, ms
     losses = np.array([loss for *_, loss in choices])
     limits = LinearConstraint(
         rows, [*np.ones(len(keep)), -np.inf], [*np.ones(len(keep)), problem.target - now]
@@ -127,8 +127,8 @@ def _solved(problem: Problem, keep: np.ndarray) -> np.ndarray | None:
     if found.x is None:
         return None
     chosen = keep.copy()
-    for column in np.flatnonzero(found.x > 0.5):
-        chosen[choices[column][0]] = choices[column][1]
+    for slot_index, width in (choices[int(column)][:2] for column in np.flatnonzero(found.x > 0.5)):
+        chosen[slot_index] = width
     return chosen
 
 

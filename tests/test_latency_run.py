@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import yolo_slim
 from tests.helpers.cli import run_cli
@@ -76,8 +77,17 @@ def test_run_uses_the_table_of_the_other_command(
 
 
 def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
-    """Where the unpruned network reaches the frame rate, it is built as it is, and the run says so."""
-    result, listener = run(trained, signs, tmp_path, target_fps=2.0)
+    """Where the unpruned network reaches the frame rate, it is built as it is, and the run says so.
+
+    Its training recorded another mAP than it has here: result and page say that too.
+    """
+    content = torch.load(trained, weights_only=False)
+    content["train_metrics"] = {"metrics/mAP50-95(B)": 0.99}
+    torch.save(content, tmp_path / "recorded.pt")
+    result, listener = run(tmp_path / "recorded.pt", signs, tmp_path, target_fps=2.0)
+    assert any("its training recorded 0.9900" in note for note in result.notes)
+    page = next(tmp_path.rglob("report.html")).read_text(encoding="utf-8")
+    assert "its training recorded 0.9900" in page
     assert "the unpruned network reaches the budget" in listener.said
     assert result.latency is None
     assert result.size.slim.macs == result.size.control.macs

@@ -49,7 +49,7 @@ def test_wheel_has_what_it_needs(archives: Path) -> None:
 @needs_hatchling
 @pytest.mark.slow
 def test_wheel_installs_and_answers(archives: Path, tmp_path: Path) -> None:
-    """In a new environment, which sees the packages of this one, the device half and the version work, and the commit is known."""
+    """In a new environment, which sees this one's packages, the device half works and the version names the commit."""
     subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", str(tmp_path)], check=True)
     python = tmp_path / "bin/python"
     wheel = next(archives.glob("*.whl"))

@@ -14,6 +14,7 @@ import click
 import pytest
 
 from tests.helpers.cli import run_cli
+from tests.helpers.constants import ROOT
 from tests.helpers.results import complete_result
 from yolo_slim import cli
 from yolo_slim.config import options

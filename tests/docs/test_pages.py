@@ -15,10 +15,12 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from scripts.reading import sentences, words
 from tests.helpers.constants import ROOT
 from tests.helpers.markdown import PAGES, anchors, blocks, broken
+from yolo_slim.config.commands import TAKES
 from yolo_slim.config.run import RunConfig
 from yolo_slim.runtime.__main__ import main as runtime
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.pictures import animation
 from yolo_slim.errors import SlimError
+from yolo_slim.runtime.folders import VIDEO_SUFFIXES
 from yolo_slim.runtime.sources import Skipped, frames
 from yolo_slim.runtime.video import video_fps
 
@@ -46,6 +47,13 @@ def read(path: Path) -> tuple[list[int], list[str]]:
 def test_whole_video(tmp_path: Path, suffix: str, codec: str) -> None:
     """Negative control: every frame of a whole video is read, in any container, and nothing is missing."""
     assert read(write_video(tmp_path / f"a{suffix}", codec)) == (list(range(1, FRAMES + 1)), [])
+
+
+@pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES - {".gif"}))
+def test_every_suffix_of_a_video(tmp_path: Path, suffix: str) -> None:
+    """A video is read whatever of these its name ends with; the content says what it is."""
+    path = write_video(tmp_path / "a.mp4", "mp4v").rename(tmp_path / f"a{suffix}")
+    assert read(path) == (list(range(1, FRAMES + 1)), [])
 
 
 def test_video_of_any_name(tmp_path: Path) -> None:

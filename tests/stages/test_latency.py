@@ -80,7 +80,7 @@ def test_up_to_date_table_is_used_again(trained: Path, signs: Path, tables: Late
     assert device.asked == []
     other = ModelledDevice()
     other.model = "Another Board"
-    with pytest.raises(NotUpToDate, match="^latency$"):
+    with pytest.raises(NotUpToDate, match=r"^latency$"):
         measured(trained, context_of(signs, other, only_check=True), folder)
 
 
@@ -184,7 +184,7 @@ def test_missed_budget_ends_the_run(trained: Path, signs: Path, tables: LatencyO
 
     table = LatencyTable.load(tables.tables[BUILD])
     budget = table.overhead_ms + 0.9 * table.control_ms
-    with pytest.raises(SlimError, match="was missed|can't be reached|below their floor") as error:
+    with pytest.raises(SlimError, match=r"was missed|can't be reached|below their floor") as error:
         cut(trained, context_of(signs, Stuck()), tables, tmp_path / "prune", latency_ms=budget)
     assert not (tmp_path / "prune" / "pruned.pt").exists()
     assert not (tmp_path / "prune" / "latency.json").exists()

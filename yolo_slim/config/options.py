@@ -14,7 +14,7 @@ class AnyOptions(TypedDict, total=False):
     """Keyword arguments of any command that makes a configuration."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     imgsz: int | Literal["auto"] | None
     """Input side in pixels, a multiple of the model's stride; `auto`: the best one for `--target-fps`."""
     host: str | None
@@ -55,7 +55,7 @@ class RunOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.run`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -90,7 +90,7 @@ class CompareOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.compare`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -127,7 +127,7 @@ class PruneOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.prune`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -154,7 +154,7 @@ class LatencyOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.latency`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -175,7 +175,7 @@ class BlockCostsOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.block_costs`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
@@ -202,7 +202,7 @@ class RecoverOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.recover`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     epochs: int | None
@@ -221,7 +221,7 @@ class ExportOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.export`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     settings: Mapping[str, object] | None
@@ -249,7 +249,7 @@ class ValidateOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.validate`."""
 
     target: str | None
-    """Device to make the run for: of `yolo-slim targets`, or your own profile (`mine.yaml`). Without it: that of the device of `--host`, else this machine."""
+    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
