@@ -47,6 +47,12 @@ CORRUPT = {
     "a box and a polygon": "0 .5 .5 .2 .2\n0 .1 .1 .3 .1 .3 .5",
 }
 """Rows for which Ultralytics leaves out an image, so that a run has to be refused."""
+UNREADABLE = ("GIF", "PPM", "AVIF", "JPEG2000", "ICO", "text", "nothing")
+"""Content of a file named .jpg that a training leaves out, or that OpenCV on a device can't be relied on to read."""
+TURNED = {"PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "JPEG": ".tif"}
+"""Formats of pictures that their EXIF orientation turns in some readers and not in others, with the file's suffix."""
+MODES = {"JPEG": ("L", "CMYK"), "PNG": ("L", "P", "RGBA", "LA", "1"), "WEBP": ("RGBA",), "TIFF": ("L", "RGBA")}
+"""Kinds of pixels besides RGB that a format stores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +71,26 @@ class TruthSet:
     about: str
     """Its forms, for messages."""
     is_corrupt: bool
-    """Whether one of its labels is among those that a run has to refuse."""
+    """Whether one of its labels or images is among those that a run has to refuse."""
 
 
-def scenes(folder: Path, count: int = 32) -> list[Scene]:
-    """Draw pictures that sets are made of."""
+def scenes(folder: Path, count: int = 32, margin: float = MARGIN) -> list[Scene]:
+    """Draw pictures that sets are made of; without a margin, objects lie at the border of some."""
     data = quickstart.generate(folder, counts={"train": count, "val": 1, "test": 1}, imgsz=IMGSZ)
     dataset = load_dataset(data)
     found = []
     for image in dataset.splits["train"]:
         rows = read_labels(label_path(image), dataset.label_format()).rows.tolist()
         with Image.open(image) as opened:
-            picture = ImageOps.expand(opened.convert("RGB"), round(MARGIN * IMGSZ), (114, 114, 114))
-        found.append(Scene(picture=picture, boxes=[_inside(row) for row in rows]))
+            picture = ImageOps.expand(opened.convert("RGB"), round(margin * IMGSZ), (114, 114, 114))
+        found.append(Scene(picture=picture, boxes=[_inside(row, margin) for row in rows]))
     return found
 
 
-def _inside(row: Sequence[float]) -> Box:
+def _inside(row: Sequence[float], margin: float) -> Box:
     """A label where its picture has a margin."""
-    whole = 1 + 2 * MARGIN
-    x, y = ((centre + MARGIN) / whole for centre in row[1:3])
+    whole = 1 + 2 * margin
+    x, y = ((centre + margin) / whole for centre in row[1:3])
     return int(row[0]), x, y, row[3] / whole, row[4] / whole
 
 
@@ -93,6 +99,9 @@ def make(pool: Sequence[Scene], folder: Path, seed: int) -> TruthSet:
     rng = Random(seed)
     form, layout = rng.choice(FORMS), rng.choice(LAYOUTS)
     corrupt = rng.choice(list(CORRUPT)) if rng.random() < 0.1 else ""
+    # From a source of its own, so that the rest of a seed's set stays what it was.
+    other = Random(seed + 1_000_000)
+    bad_image = other.choice([*UNREADABLE, *(f"turned {kind}" for kind in TURNED)]) if other.random() < 0.1 else ""
     images = []
     for number, scene in enumerate(rng.sample(pool, rng.randint(4, 7))):
         # The first has a place in the inner folder, and labels.
@@ -104,10 +113,15 @@ def make(pool: Sequence[Scene], folder: Path, seed: int) -> TruthSet:
         if number == 0 or rng.random() < 0.85:
             _write_label(label_path(image), text if number == 0 or rng.random() < 0.9 else rng.choice(("", "\n")), rng)
         images.append(image)
+    if bad_image:
+        images.append(_bad_image(folder / "images" / "val", bad_image, pool[0].picture))
+    # A folder's files of other kinds are passed over.
+    if other.random() < 0.3:
+        pool[0].picture.save(folder / "images" / "val" / "passed_over.gif")
     return TruthSet(
         yaml=_write_yaml(folder, form, _sources(folder, images, layout, rng), rng),
-        about=", ".join(filter(None, (f"seed {seed}", form, layout, corrupt))),
-        is_corrupt=bool(corrupt),
+        about=", ".join(filter(None, (f"seed {seed}", form, layout, corrupt, bad_image))),
+        is_corrupt=bool(corrupt or bad_image),
     )
 
 
@@ -115,8 +129,9 @@ def _write_image(path: Path, picture: Image.Image, rng: Random) -> None:
     """Write a picture of a random size, grey or turned by its EXIF orientation at times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = picture.resize(rng.choice(SIZES))
-    if rng.random() < 0.15:
-        picture = picture.convert("L")
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    if rng.random() < 0.25:
+        picture = picture.convert(rng.choice(MODES.get(kind, ("L",))))
     exif = Image.Exif()
     # Other formats than JPEG are turned by some decoders and not by others.
     if path.suffix.lower() in (".jpg", ".jpeg"):
@@ -124,6 +139,21 @@ def _write_image(path: Path, picture: Image.Image, rng: Random) -> None:
         turn = STORED[exif[274]]
         picture = picture if turn is None else picture.transpose(turn)
     picture.save(path, exif=exif) if exif else picture.save(path)
+
+
+def _bad_image(folder: Path, kind: str, picture: Image.Image) -> Path:
+    """Write an image that has to be refused; it has no labels."""
+    turned, _, of = kind.partition(" ")
+    path = folder / f"bad{TURNED[of] if of else '.jpg'}"
+    if turned == "turned":
+        exif = Image.Exif()
+        exif[274] = 6
+        picture.save(path, format=of, exif=exif)
+    elif kind in ("text", "nothing"):
+        path.write_text("<html></html>" if kind == "text" else "")
+    else:
+        picture.save(path, format=kind)
+    return path
 
 
 def _label(boxes: Sequence[Box], form: str, rng: Random) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from yolo_slim.runtime.boxes import box_iou
 from yolo_slim.runtime.decode import VAL, Detections
-from yolo_slim.runtime.selfcheck import MIN_IOU, box_iou, max_score_difference
+from yolo_slim.runtime.selfcheck import MIN_IOU, max_score_difference
 
 SAME_OBJECT = 0.5
 """IoU from which on two boxes of a class are of one object."""

@@ -17,11 +17,13 @@ from yolo_slim.datasets.description import Dataset
 from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
+from yolo_slim.measuring.doubts import doubts
 from yolo_slim.measuring.images import ScoredImages, choose_split, scored_images, spread
 from yolo_slim.progress import Progress
 
 if TYPE_CHECKING:
     from yolo_slim.models.checkpoint import Checkpoint
+    from yolo_slim.runtime.decode import Detections
 
 IMAGES, MORE_IMAGES = 48, 400
 """Most images that the control is checked on, which takes seconds; and most where these seem wrong, maybe by chance."""
@@ -53,6 +55,8 @@ class ControlCheck(Record):
     """mAP50-95 by ``YOLO(...).val(rect=False)`` on the same images."""
     trained_map50_95: float | None
     """What the checkpoint records of its own training, on that training's validation images; null: nothing."""
+    doubts: tuple[str, ...] = ()
+    """Where the labels contradict what the control surely finds."""
 
     def as_text(self) -> str:
         """One line for people."""
@@ -96,16 +100,20 @@ class ControlChecker:
 
     def _scored(self, most: int) -> ControlCheck:
         """Score on up to ``most`` images in both ways."""
+        from yolo_slim.measuring.accuracy import score
+
         with tempfile.TemporaryDirectory(prefix="yolo-slim-control-") as name:
             split = choose_split(self.dataset, self.config)
             chosen = self._sample(split, most)
             images = scored_images(chosen, ValidateConfig(split="val"), Path(name))
+            found = self._detected(images)
             return ControlCheck(
                 split=split,
                 images=len(images.paths),
-                map50_95=self._ours(images),
+                map50_95=score(images.truths, found, self.dataset.names).map50_95,
                 ultralytics_map50_95=self._ultralytics(chosen, Path(name)),
                 trained_map50_95=self.control.trained_map50_95,
+                doubts=tuple(doubts(images.truths, found, self.dataset.names)),
             )
 
     def _sample(self, split: str, most: int) -> Dataset:
@@ -116,14 +124,13 @@ class ControlChecker:
         # Ultralytics' validator asks for a training split too.
         return replace(self.dataset, splits={"train": images, "val": images}, problems={})
 
-    def _ours(self, images: ScoredImages) -> float:
-        """Score with the pre- and post-processing that every rung is scored with."""
-        from yolo_slim.measuring.accuracy import score
+    def _detected(self, images: ScoredImages) -> list[Detections]:
+        """Detect with the pre- and post-processing that every rung is scored with."""
         from yolo_slim.measuring.predict import detect_all, torch_infer
         from yolo_slim.models.ultralytics import use_all_cores
 
         use_all_cores()
-        found = detect_all(
+        return detect_all(
             images.paths,
             torch_infer(self.control.model, end2end=self.end2end),
             layout="end2end" if self.end2end else "one2many",
@@ -131,7 +138,6 @@ class ControlChecker:
             progress=self.progress,
             text="control: detect on a few images",
         )
-        return score(images.truths, found, self.dataset.names).map50_95
 
     def _ultralytics(self, dataset: Dataset, folder: Path) -> float:
         """Score the same weights on the same images as ``yolo val rect=False`` does."""

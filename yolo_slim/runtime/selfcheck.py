@@ -14,6 +14,7 @@ from yolo_slim.backends import Options, RuntimeFacts
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject, read_json, write_json
+from yolo_slim.runtime.boxes import box_iou
 from yolo_slim.runtime.decode import VAL, Detections
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.machine_check import unmet
@@ -244,14 +245,6 @@ def _partner(expected: Detections, index: int, found: Detections, free: list[int
     ious = [box_iou(expected.boxes[index], found.boxes[other]) for other in candidates]
     best = int(np.argmax(ious))
     return candidates[best] if ious[best] >= MIN_IOU else None
-
-
-def box_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection over union of two xyxy boxes."""
-    width, height = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0)
-    inter = float(width * height)
-    union = float((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])) - inter
-    return inter / union if union > 0 else 0.0
 
 
 def _line(detections: Detections, index: int) -> str:

@@ -10,7 +10,7 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
-REVISION = 1
+REVISION = 2
 """Raised when equal inputs are checked otherwise."""
 PACKAGES = ("torch", "ultralytics", "numpy", "opencv-python")
 """Packages that run the network and compute its mAP."""
@@ -42,7 +42,8 @@ def run(model: Path, config: ValidateConfig, folder: Path, context: Context) -> 
             control=checkpoint.load(model), dataset=context.dataset, config=config,
             imgsz=context.imgsz, end2end=context.end2end, progress=context.progress,
         ).check()  # fmt: skip
-        context.progress.say(found.as_text())
+        for line in (found.as_text(), *(f"control: WARNING: {doubt}" for doubt in found.doubts)):
+            context.progress.say(line)
         write_json(path, found.to_json())
         return Made(outputs=[path])
 

@@ -90,7 +90,13 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         },
         machine=read_record(DeviceFacts, describe_machine(), "machine", ""),
         versions=versions(),
-        notes=(*not_built(about.skipped), *images.notes, *_unlabelled_note(data), *judged.notes),
+        notes=(
+            *not_built(about.skipped),
+            *images.notes,
+            *_doubts(about.control_check),
+            *_unlabelled_note(data),
+            *judged.notes,
+        ),
     )
 
 
@@ -100,6 +106,13 @@ def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
         yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names,
         unlabelled_classes=tuple(class_id for class_id in names if class_id not in labelled),
     )  # fmt: skip
+
+
+def _doubts(check: ControlCheck | None) -> list[str]:
+    """Say where the labels contradict the control."""
+    if check is None:
+        return []
+    return [f"on {check.images} {check.split} images the control contradicts the labels: {one}" for one in check.doubts]
 
 
 def _unlabelled_note(data: DataFacts) -> list[str]:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.helpers.shown_frames import Box, detections
+from yolo_slim.runtime.boxes import iou
 from yolo_slim.runtime.camera.outputs.motion import moved, observed, predicted_boxes, started
-from yolo_slim.runtime.camera.outputs.tracking import NO_TRACK, Tracker, TrackerSettings, best_pairs, iou
+from yolo_slim.runtime.camera.outputs.tracking import NO_TRACK, Tracker, TrackerSettings, best_pairs
 
 
 def box_at(x: float, y: float = 50) -> Box:

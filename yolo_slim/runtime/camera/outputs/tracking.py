@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from yolo_slim.runtime.boxes import iou
 from yolo_slim.runtime.camera.outputs.motion import moved, observed, predicted_boxes, started
 
 if TYPE_CHECKING:
@@ -130,15 +131,6 @@ class Tracker:
                 self._next_id += 1
 
 
-def iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Overlap of each box with each: (N, 4) and (M, 4) xyxy to (N, M)."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.clip(opposite - corner, 0, None), axis=2, dtype=np.float64)
-    union = _area(first)[:, None] + _area(second)[None, :] - common
-    return common / np.maximum(union, 1e-9)
-
-
 def best_pairs(overlap: NDArray[np.float64], least: float) -> list[tuple[int, int]]:
     """Pairs of row and column, the largest overlap first; each row and column at most once, none below ``least``.
 
@@ -153,7 +145,3 @@ def best_pairs(overlap: NDArray[np.float64], least: float) -> list[tuple[int, in
             used_columns.add(column)
             pairs.append((row, column))
     return pairs
-
-
-def _area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
-    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1, dtype=np.float64)
