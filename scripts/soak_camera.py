@@ -221,9 +221,9 @@ def growth(seen: Sequence[Usage], settled_s: float = SETTLED_S) -> dict[str, flo
     return {key: round(grown(key), 2) for key in ("rss_mb", "files", "threads")}
 
 
-def old_called_live(seen: Sequence[Usage]) -> int:
-    """How often an old frame was called live twice in a row: a source that just came back has a moment to show one."""
-    return sum(one.is_wrong and other.is_wrong for one, other in pairwise(seen))
+def old_called_live(seen: Sequence[Usage]) -> list[Usage]:
+    """When an old frame was called live twice in a row: a source that just came back has a moment to show one."""
+    return [other for one, other in pairwise(seen) if one.is_wrong and other.is_wrong]
 
 
 def main() -> None:
@@ -242,7 +242,7 @@ def main() -> None:
     seen, stats = soak(options.bundle, stream, 60 * options.minutes, "--threads", str(options.threads))
     found = {
         "growth": growth(seen), "most": {key: max(getattr(one, key) for one in seen) for key in ("files", "threads")},
-        "old_called_live": old_called_live(seen), "asked": len(seen), "breaks": stream.breaks,
+        "old_called_live": [asdict(one) for one in old_called_live(seen)], "asked": len(seen), "breaks": stream.breaks,
         "stalls": stream.stalls, "asked_stale": sum(one.state == "stale" for one in seen), "stats": stats,
     }  # fmt: skip
     print(json.dumps(found, indent=2))
