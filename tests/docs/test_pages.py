@@ -146,6 +146,7 @@ def check_call(owner: Any, name: str, call: ast.Call) -> None:
     """A call of an imported module's function has arguments that it takes; its options are those of the settings."""
     if owner is None:
         return
+    assert hasattr(owner, name), name
     given = {key.arg: None for key in call.keywords if key.arg}
     signature = inspect.signature(getattr(owner, name))
     signature.bind(*call.args, **given)
