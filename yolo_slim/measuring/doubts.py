@@ -24,7 +24,7 @@ SAME_PLACE = 0.3
 FEWEST = 10
 """Sure detections below which nothing is said: their shares would be chance."""
 LABELLED = 0.75
-"""Smallest share of sure detections with a label. Measured: .93 to .97 with two fine-tuned models on photos with all
+"""Smallest share of sure detections with a label. Measured: .92 to .96 on photos with all
 labels, .57 to .65 where 30 % of the labels had been deleted."""
 SAME_CLASS = 0.75
 """Smallest share of a class's detections whose label has that class."""
