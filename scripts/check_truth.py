@@ -5,8 +5,8 @@
 Prints the worst difference, and how many sets the data check refused. Exits 1 where a difference is above .002, or
 where other sets are refused than those with labels or images that Ultralytics leaves out or devices read otherwise.
 
-Objects keep away from the border, because we clip detections there, as devices do, and `yolo val` doesn't. With
-`--border` they don't: the differences show what clipping makes of a few images.
+Pictures have sizes that scale to whole pixels, because `yolo val` rounds a side up and we to the nearest, as predict
+and devices do. With `--any-size` they don't: the differences show what that makes of a few images.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="seed of the first set")
-    parser.add_argument("--border", action="store_true", help="objects at the border too; any difference is right")
+    parser.add_argument("--any-size", action="store_true", help="sides that don't scale to whole pixels")
     parser.add_argument("--out", type=Path, help="JSON file for the record")
     options = parser.parse_args()
     began = time.perf_counter()
-    found = compare(range(options.first, options.first + options.sets), border=options.border)
+    found = compare(range(options.first, options.first + options.sets), any_size=options.any_size)
     print(
         f"{found['sets']} sets, {found['scored']} scored, worst difference {found['worst']:.5f}, "
         f"{found['refused']} refused, {len(found['unexpected'])} not as expected, {time.perf_counter() - began:.0f} s"
@@ -49,25 +49,25 @@ def main() -> None:
     sys.exit(1 if found["unexpected"] else 0)
 
 
-def compare(seeds: range, *, border: bool) -> JsonObject:
+def compare(seeds: range, *, any_size: bool) -> JsonObject:
     """Score the sets of these seeds in both ways."""
     referee = Referee(quickstart.default_model())
     differences, refused, unexpected = [], 0, []
     with tempfile.TemporaryDirectory() as name:
-        pool = truth_sets.scenes(Path(name) / "scenes", margin=0.0 if border else truth_sets.MARGIN)
+        pool = truth_sets.scenes(Path(name) / "scenes")
         for seed in seeds:
-            made = truth_sets.make(pool, Path(name) / f"{seed}", seed)
+            made = truth_sets.make(pool, Path(name) / f"{seed}", seed, any_size=any_size)
             ours = referee.ours(made.yaml)
             if ours is None:
                 refused += 1
             else:
                 differences.append(abs(ours - referee.theirs(made.yaml)))
-            too_far = ours is not None and not border and not differences[-1] <= TOLERANCE
+            too_far = ours is not None and not any_size and not differences[-1] <= TOLERANCE
             if too_far or (ours is None) != made.is_corrupt:
                 unexpected.append(made.about)
                 print(f"{made.about}: ours {ours}, {differences[-1] if too_far else 'unexpected'}", flush=True)
     return {
-        "border": border, "sets": len(seeds), "scored": len(differences), "refused": refused,
+        "any_size": any_size, "sets": len(seeds), "scored": len(differences), "refused": refused,
         "worst": max(differences, default=0.0), "median": median(differences) if differences else 0.0,
         "above_tolerance": sum(not one <= TOLERANCE for one in differences), "unexpected": unexpected,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import yaml
-from PIL import Image, ImageOps
+from PIL import Image
 
 from yolo_slim.datasets import quickstart
 from yolo_slim.datasets.description import load_dataset
@@ -19,8 +19,6 @@ Box = tuple[int, float, float, float, float]
 """Class, centre x, centre y, width, height."""
 
 IMGSZ = 160
-MARGIN = 0.1
-"""Grey border of a picture as a share of its side: `yolo val` doesn't clip detections at the border, and devices do."""
 SIZES = ((160, 160), (160, 120), (120, 160), (128, 96), (60, 80), (48, 64))
 """Width and height that scale to 160 in whole pixels: elsewhere `yolo val` rounds a side up, and we to the nearest."""
 SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -74,28 +72,24 @@ class TruthSet:
     """Whether one of its labels or images is among those that a run has to refuse."""
 
 
-def scenes(folder: Path, count: int = 32, margin: float = MARGIN) -> list[Scene]:
-    """Draw pictures that sets are made of; without a margin, objects lie at the border of some."""
+def scenes(folder: Path, count: int = 32) -> list[Scene]:
+    """Draw pictures that sets are made of; objects lie at the border of some."""
     data = quickstart.generate(folder, counts={"train": count, "val": 1, "test": 1}, imgsz=IMGSZ)
     dataset = load_dataset(data)
     found = []
     for image in dataset.splits["train"]:
         rows = read_labels(label_path(image), dataset.label_format()).rows.tolist()
         with Image.open(image) as opened:
-            picture = ImageOps.expand(opened.convert("RGB"), round(margin * IMGSZ), (114, 114, 114))
-        found.append(Scene(picture=picture, boxes=[_inside(row, margin) for row in rows]))
+            picture = opened.convert("RGB")
+        found.append(Scene(picture=picture, boxes=[(int(row[0]), *row[1:5]) for row in rows]))
     return found
 
 
-def _inside(row: Sequence[float], margin: float) -> Box:
-    """A label where its picture has a margin."""
-    whole = 1 + 2 * margin
-    x, y = ((centre + margin) / whole for centre in row[1:3])
-    return int(row[0]), x, y, row[3] / whole, row[4] / whole
+def make(pool: Sequence[Scene], folder: Path, seed: int, *, any_size: bool = False) -> TruthSet:
+    """Write the data set of a seed: one for validation, which is also named for training.
 
-
-def make(pool: Sequence[Scene], folder: Path, seed: int) -> TruthSet:
-    """Write the data set of a seed: one for validation, which is also named for training."""
+    Pictures have one of :data:`SIZES`, or any size.
+    """
     rng = Random(seed)
     form, layout = rng.choice(FORMS), rng.choice(LAYOUTS)
     corrupt = rng.choice(list(CORRUPT)) if rng.random() < 0.1 else ""
@@ -107,7 +101,7 @@ def make(pool: Sequence[Scene], folder: Path, seed: int) -> TruthSet:
         # The first has a place in the inner folder, and labels.
         inner = "a" if number == 0 else rng.choice(("", "a", "a/b"))
         image = folder / "images" / "val" / inner / f"{number}{rng.choice(SUFFIXES)}"
-        _write_image(image, scene.picture, rng)
+        _write_image(image, scene.picture.resize(_size(other, rng, any_size)), rng)
         text = _label(scene.boxes, form, rng)
         text += f"\n{CORRUPT[corrupt]}\n" if corrupt and number == 0 else ""
         if number == 0 or rng.random() < 0.85:
@@ -125,10 +119,15 @@ def make(pool: Sequence[Scene], folder: Path, seed: int) -> TruthSet:
     )
 
 
+def _size(other: Random, rng: Random, any_size: bool) -> tuple[int, int]:
+    """Width and height of a picture."""
+    size = rng.choice(SIZES)
+    return (other.randint(60, 200), other.randint(60, 200)) if any_size else size
+
+
 def _write_image(path: Path, picture: Image.Image, rng: Random) -> None:
     """Write a picture of a random size, grey or turned by its EXIF orientation at times."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = picture.resize(rng.choice(SIZES))
     kind = Image.registered_extensions()[path.suffix.lower()]
     if rng.random() < 0.25:
         picture = picture.convert(rng.choice(MODES.get(kind, ("L",))))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from yolo_slim.comparison.folder import Work, once
 from yolo_slim.comparison.networks import Network, representatives, timed_key
@@ -18,6 +19,7 @@ from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.measuring.rounds import time_in_rounds
 from yolo_slim.measuring.timer import Timer, is_kept
 from yolo_slim.preparation import Run
+from yolo_slim.runtime.decode import VAL
 
 TIMING_SCHEMA = 4
 """Of timing.json; one of another is measured again."""
@@ -60,7 +62,7 @@ class Meter:
             return True
 
         device = self.run.context.device
-        decides = {"split": self.images.split, "images": len(self.images.paths)}
+        decides: dict[str, Any] = {"split": self.images.split, "images": len(self.images.paths), "detect": asdict(VAL)}
         decides |= {} if device.is_here else {"device": device.name}
         inputs = {"bundle": sha256(bundle / "bundle.json"), "data": self.run.context.dataset.digest}
         once(Work(stage="compare-score", folder=folder, decides=decides, inputs=inputs), [out.name], make)

@@ -47,9 +47,11 @@ class Thresholds:
     """Every class above ``conf`` makes a candidate, not only a box's best class."""
     max_nms: int = 30000
     """Most candidates that enter NMS."""
+    clip: bool = True
+    """Boxes end at the image's border. Ultralytics' predict clips them, its val doesn't."""
 
 
-VAL = Thresholds(conf=0.001, multi_label=True)
+VAL = Thresholds(conf=0.001, multi_label=True, clip=False)
 """What mAP is computed from."""
 
 
@@ -64,7 +66,7 @@ def decode(raw: NDArray[np.float32], layout: str, geometry: Geometry, thresholds
     """
     select = _select_end2end if layout == "end2end" else _select_one2many
     boxes, scores, class_ids = select(raw[0], thresholds)
-    return Detections(boxes=geometry.to_image(boxes), scores=scores, class_ids=class_ids)
+    return Detections(boxes=geometry.to_image(boxes, clip=thresholds.clip), scores=scores, class_ids=class_ids)
 
 
 _Selected = tuple["NDArray[np.float32]", "NDArray[np.float32]", "NDArray[np.int64]"]

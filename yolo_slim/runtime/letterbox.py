@@ -39,14 +39,16 @@ class Geometry:
     left: int
     """Columns of padding on the left."""
 
-    def to_image(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes (N, 4) xyxy in input pixels, moved to the image's own pixels and clipped."""
+    def to_image(self, boxes: NDArray[np.float32], *, clip: bool = True) -> NDArray[np.float32]:
+        """Boxes (N, 4) xyxy in input pixels, moved to the image's own pixels, and clipped to it on request."""
         height, width = self.image_hw
         gain_y, gain_x = self.resized_hw[0] / height, self.resized_hw[1] / width
         offset = np.array([self.left, self.top, self.left, self.top], np.float32)
         gain = np.array([gain_x, gain_y, gain_x, gain_y], np.float32)
-        limit = np.array([width, height, width, height], np.float32)
-        moved: NDArray[np.float32] = np.minimum(np.maximum((boxes - offset) / gain, np.float32(0)), limit)
+        moved: NDArray[np.float32] = (boxes - offset) / gain
+        if clip:
+            limit = np.array([width, height, width, height], np.float32)
+            moved = np.minimum(np.maximum(moved, np.float32(0)), limit)
         return moved
 
 

@@ -31,7 +31,7 @@ READ_OF_PRUNE = (
     "images", "bn_images",
 )  # fmt: skip
 """Settings of prune that decide what a block loses; budgets, steps and trainings don't."""
-REVISION = 4
+REVISION = 5
 """Raised when equal inputs are measured otherwise; 4: networks that are timed in turns rest between their parts."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "onnxruntime", "numpy", "opencv-python")
 """Packages that score, export and count mAP; the version of the runtime that is timed is among the settings."""

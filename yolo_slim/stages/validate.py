@@ -59,7 +59,7 @@ class ValidateOutputs:
     """The winning bundle."""
 
 
-REVISION = 4
+REVISION = 5
 """Raised when equal inputs are scored, timed or judged otherwise; 4: a class without a scored label is no pass."""
 PACKAGES = ("torch", "ultralytics", "onnxruntime", "ncnn", "MNN", "tensorrt", "numpy", "opencv-python")
 """Packages that run the networks and compute their mAP."""
