@@ -50,7 +50,7 @@ LAYERS = (
 )
 """Modules and packages of yolo_slim, lowest first: a layer imports only itself and layers before it.
 
-docs/adr/0006-order-of-imports.md says where and why this differs from the order that was designed first.
+docs/adr/0006-order-of-imports.md has the reasons.
 """
 
 

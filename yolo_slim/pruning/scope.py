@@ -27,7 +27,7 @@ PER_MS = 1.0
 REACH = 4
 """Most multiples of ``round_to`` that go from a layer at once under a budget in milliseconds, whose steps are wide."""
 PER_MAC = 0.5
-"""Exponent of the saved MACs in the ranking; 0, .5 and 1 are compared in docs/benchmarks/recovery.md."""
+"""Exponent of the saved MACs in the ranking: a score is divided by the root of the MACs that it saves."""
 
 
 @dataclass(kw_only=True)
