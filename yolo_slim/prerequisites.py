@@ -14,9 +14,11 @@ from typing import NamedTuple
 from yolo_slim.system_libraries import DEBIAN_PACKAGES, install_line, missing_libraries
 
 LEAST_PYTHON = (3, 11)
-"""What constraints.txt needs."""
+"""What the tests run on. constraints.txt has versions for 3.10 too, which is that of JetPack 6 (docs/installing.md)."""
 INSTALLED_GB = 7
-"""Size of the environment, rounded up: 6.8 GB (Python 3.11, x86-64, November 2026), most of it torch with CUDA."""
+"""Size of the environment with CUDA, rounded up (docs/benchmarks/records/install.json)."""
+CUDA_GB = 4.3
+"""What of it torch takes for GPUs: NVIDIA's libraries and triton (the same record)."""
 DOWNLOADED_GB = 4
 """About what pip keeps in its cache and temporary folder meanwhile; an estimate."""
 
@@ -77,9 +79,9 @@ def disk(venv: Path) -> Finding:
     place = next(folder for folder in (venv.absolute(), *venv.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 1e9
     needed = (
-        f"the packages take about {INSTALLED_GB} GB, pip's downloads about {DOWNLOADED_GB} GB more. 4 GB are NVIDIA's "
-        "libraries, which torch from PyPI needs even without a GPU; make TORCH_INDEX=URL takes torch from an index "
-        "with CPU packages"
+        f"the packages take about {INSTALLED_GB} GB, pip's downloads about {DOWNLOADED_GB} GB more. {CUDA_GB} GB are "
+        "NVIDIA's libraries, which torch from PyPI needs even without a GPU; make TORCH_INDEX=URL takes torch from an "
+        "index with CPU packages"
     )
     remedy = f"Free some space on the disk of {place}, or make the environment on another one: make VENV=FOLDER."
     return Finding(free >= INSTALLED_GB, f"{free:.1f} GB free for {venv}; {needed}", remedy=remedy)
