@@ -71,7 +71,7 @@ install: $(READY_ALL) ## Make the environment (.venv) with everything, the tests
 # Before anything is installed: what a fresh machine lacks is named with the line to type.
 define make_environment
 	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
-	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
+	@$(PYTHON) -m scripts.check_machine --venv $(VENV) $(if $(TORCH_INDEX),--without-cuda)
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
 	$(PIP) $(if $(TORCH_INDEX),,$$($(BIN)/python -m scripts.torch_build)) -e '.[$(1)]'
