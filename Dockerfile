@@ -3,6 +3,7 @@
 #   docker build --tag yolo-slim .
 #   docker run --rm --volume "$PWD:/data" yolo-slim run --model best.pt --data data.yaml --target rpi5 --imgsz 320
 #
+# Torch is installed without CUDA where pip's index has that build; options for another index go into PIP_OPTIONS.
 # Without a network: `pip wheel --wheel-dir wheels -c constraints.txt '.[host,ssh]' hatchling`, then build with
 # `--build-arg PIP_OPTIONS="--no-index --find-links wheels"` on a base image that has the two libraries.
 FROM python:3.11-slim-bookworm
@@ -20,8 +21,9 @@ RUN if ! ldconfig -p | grep -q libGL.so.1; then \
 
 WORKDIR /src
 COPY . .
-# hadolint ignore=SC2086,DL3042
-RUN pip install --no-cache-dir ${PIP_OPTIONS} --constraint constraints.txt ".[host,ssh]" \
+# hadolint ignore=SC2046,SC2086,DL3042
+RUN pip install --no-cache-dir ${PIP_OPTIONS} --constraint constraints.txt \
+      $(python -m scripts.torch_build ${PIP_OPTIONS}) ".[host,ssh]" \
     && rm -rf build
 
 RUN useradd --create-home --uid 1000 slim

@@ -11,7 +11,8 @@ ALL_EXTRAS := $(JETSON_EXTRAS),qat,mlflow,docs,dev
 READY := $(VENV)/.ready
 READY_JETSON = $(READY:.ready=.ready-jetson)
 READY_ALL = $(READY:.ready=.ready-all)
-# Another package index for torch: its CPU packages for Linux, which PyPI doesn't have, save 4 GB.
+# Another package index for torch. Not given: without an NVIDIA GPU, torch without CUDA if pip's own index has it, which
+# saves 4.3 GB (scripts/torch_build.py). PyPI doesn't have it for Linux.
 TORCH_INDEX ?=
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 BINDINGS := .cache/tensorrt-bindings/.ready
@@ -58,7 +59,7 @@ RUN_ARGS += --name $(NAME)
 endif
 # end of the generated part
 
-.PHONY: help install rpi jetson host camera nightly test format docs docs-serve generate clean
+.PHONY: help install rpi jetson host camera nightly test format docs docs-serve generate sizes clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -70,10 +71,10 @@ install: $(READY_ALL) ## Make the environment (.venv) with everything, the tests
 # Before anything is installed: what a fresh machine lacks is named with the line to type.
 define make_environment
 	@command -v $(PYTHON) >/dev/null || { echo 'No $(PYTHON) here. Install: sudo apt install python3 python3-venv' >&2; exit 2; }
-	@$(PYTHON) -m scripts.check_machine --venv $(VENV)
+	@$(PYTHON) -m scripts.check_machine --venv $(VENV) $(if $(TORCH_INDEX),--without-cuda)
 	$(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) torch torchvision)
-	$(PIP) -e '.[$(1)]'
+	$(PIP) $(if $(TORCH_INDEX),,$$($(BIN)/python -m scripts.torch_build)) -e '.[$(1)]'
 endef
 
 $(READY): pyproject.toml constraints.txt
@@ -130,6 +131,9 @@ docs-serve: docs ## Build the documentation site and show it on http://127.0.0.1
 
 generate: $(READY_ALL) ## Write docs/configuration.md, the API's arguments and make's variables from the settings
 	$(BIN)/python scripts/generate.py
+
+sizes: $(READY) ## Print what the installed packages take, by part and goal
+	@$(BIN)/python scripts/install_sizes.py rpi=$(EXTRAS) jetson=$(JETSON_EXTRAS) install=$(ALL_EXTRAS) $(ARGS)
 
 clean: ## Remove the environment and caches (never your runs)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .quickstart docs/_build

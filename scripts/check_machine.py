@@ -20,9 +20,10 @@ def main() -> int:
     """Check, print and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", type=Path, default=Path(".venv"), help="folder of the environment to be made")
+    parser.add_argument("--without-cuda", action="store_true", help="torch comes from an index without CUDA")
     parser.add_argument("--packages", action="store_true", help="print missing Debian packages only")
     args = parser.parse_args()
-    findings = look(args.venv)
+    findings = look(args.venv, has_cuda=not args.without_cuda)
     unmet = [finding for finding in findings if not finding.is_met]
     if args.packages:
         print(*dict.fromkeys(package for finding in unmet for package in finding.packages))

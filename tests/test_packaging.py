@@ -78,6 +78,19 @@ def test_sdist_makes_the_same_wheel(archives: Path, tmp_path: Path) -> None:
     assert files(tmp_path / "dist") == files(archives)
 
 
+@needs_hatchling
+@pytest.mark.slow
+def test_sdist_installs(archives: Path, tmp_path: Path) -> None:
+    """Pip builds and installs the sdist, and the installed copy answers."""
+    sdist, target = next(archives.glob("*.tar.gz")), tmp_path / "target"
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--target", str(target)]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *options, str(sdist)], check=True)
+    code = f"import sys; sys.path.insert(0, {str(target)!r}); import yolo_slim; print(yolo_slim.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith(str(target)), "another copy answers"
+    assert (target / "yolo_slim/_targets/rpi5.yaml").is_file()
+
+
 def test_version_is_written_once() -> None:
     """pyproject.toml takes the version from the package; change log and citation name it."""
     assert "version = " not in (ROOT / "pyproject.toml").read_text().partition("[tool")[0]

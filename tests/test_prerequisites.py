@@ -101,6 +101,7 @@ def test_this_python_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a
     assert as_line(text) == f"Install: sudo apt install python3.{minor}-venv"
     assert f"MISSING  6.5 GB free for {tmp_path}/not/yet; the packages take about 7 GB" in text
     assert text.splitlines()[-1].startswith(f"Free some space on the disk of {tmp_path}")
+    assert prerequisites.disk(tmp_path / "not" / "yet", has_cuda=False).is_met
     (tmp_path / "venv/lib/python3.11/site-packages/torch").mkdir(parents=True)
     assert prerequisites.disk(tmp_path / "venv").is_met
 

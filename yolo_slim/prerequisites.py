@@ -6,6 +6,7 @@ Standard library only, and written for Python 3.8 too, so that an older Python c
 from __future__ import annotations
 
 import importlib.util
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -14,11 +15,17 @@ from typing import NamedTuple
 from yolo_slim.system_libraries import DEBIAN_PACKAGES, install_line, missing_libraries
 
 LEAST_PYTHON = (3, 11)
-"""What constraints.txt needs."""
+"""What the tests run on. constraints.txt has versions for 3.10 too, which is that of JetPack 6 (docs/installing.md)."""
 INSTALLED_GB = 7
-"""Size of the environment, rounded up: 6.8 GB (Python 3.11, x86-64, November 2026), most of it torch with CUDA."""
+"""Size of the environment with CUDA, rounded up (docs/benchmarks/records/install.json)."""
+CUDA_GB = 4.3
+"""What of it torch takes for GPUs: NVIDIA's libraries and triton (the same record)."""
 DOWNLOADED_GB = 4
 """About what pip keeps in its cache and temporary folder meanwhile; an estimate."""
+HINT = (
+    f", pip's downloads about {DOWNLOADED_GB} GB more. {CUDA_GB} GB are NVIDIA's libraries, which torch from PyPI "
+    "needs even without a GPU; make TORCH_INDEX=URL takes torch from an index with CPU packages"
+)
 
 
 class Finding(NamedTuple):
@@ -33,11 +40,11 @@ class Finding(NamedTuple):
     """What to do where no package helps."""
 
 
-def look(venv: Path) -> list[Finding]:
-    """Check every prerequisite of an environment that is to be made in the folder ``venv``."""
+def look(venv: Path, *, has_cuda: bool = True) -> list[Finding]:
+    """Check every prerequisite of an environment that is to be made in the folder ``venv``, with CUDA or not."""
     first = python()
     # A Python that is too old makes no environment, so its package for them doesn't matter.
-    return [first, *([environments()] if first.is_met else []), libraries(), disk(venv)]
+    return [first, *([environments()] if first.is_met else []), libraries(), disk(venv, has_cuda=has_cuda)]
 
 
 def python() -> Finding:
@@ -70,19 +77,16 @@ def libraries() -> Finding:
     return Finding(False, f"OpenCV needs libraries that this system lacks: {', '.join(missing)}", packages)
 
 
-def disk(venv: Path) -> Finding:
+def disk(venv: Path, *, has_cuda: bool = True) -> Finding:
     """Whether the packages fit beside what is on the disk; those that are installed already take no more."""
+    size = INSTALLED_GB if has_cuda else math.ceil(INSTALLED_GB - CUDA_GB)
     if next(venv.glob("lib/python*/site-packages/torch"), None):
-        return Finding(True, f"packages are in {venv} already; they take about {INSTALLED_GB} GB")
+        return Finding(True, f"packages are in {venv} already; they take about {size} GB")
     place = next(folder for folder in (venv.absolute(), *venv.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free / 1e9
-    needed = (
-        f"the packages take about {INSTALLED_GB} GB, pip's downloads about {DOWNLOADED_GB} GB more. 4 GB are NVIDIA's "
-        "libraries, which torch from PyPI needs even without a GPU; make TORCH_INDEX=URL takes torch from an index "
-        "with CPU packages"
-    )
+    needed = f"the packages take about {size} GB" + (HINT if has_cuda else "")
     remedy = f"Free some space on the disk of {place}, or make the environment on another one: make VENV=FOLDER."
-    return Finding(free >= INSTALLED_GB, f"{free:.1f} GB free for {venv}; {needed}", remedy=remedy)
+    return Finding(free >= size, f"{free:.1f} GB free for {venv}; {needed}", remedy=remedy)
 
 
 def report(findings: list[Finding]) -> str:
