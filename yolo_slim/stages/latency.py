@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.backends import backend
+from yolo_slim import bundle
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
@@ -32,7 +32,7 @@ PAGE = "latency.html"
 REVISION = 1
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
-"""Packages that export; the versions of the runtimes are among the settings."""
+"""Packages that export; those of the runtimes decide too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,12 @@ def timed_builds(context: Context) -> list[BuildName]:
     """
     found = [build for build in context.profile.builds if _has_table(build)]
     if not found:
-        require_timed_layers(context.profile.builds[0])
+        raise SlimError(
+            f"No build of {context.profile.name} can have a latency table: single layers are timed in ONNX Runtime and "
+            "NCNN, and not in int8, which is computed in another way on x86 than on Arm.",
+            culprits=[str(build) for build in context.profile.builds],
+            remedy="Add onnxruntime with fp32 or ncnn with fp16 to the profile's runtimes, or prune to MACs (--prune).",
+        )
     return found
 
 
@@ -77,10 +82,11 @@ def job_of(
         "seed": context.seed, "end2end": context.end2end,
         "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
         "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
-        "runtimes": {name: backend(name).versions() for name in sorted({build.runtime for build in builds})},
     }  # fmt: skip
+    runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
     return Job(
-        stage="latency", folder=folder, settings=settings, revision=REVISION, packages=PACKAGES,
+        stage="latency", folder=folder, settings=settings, revision=REVISION,
+        packages=(*PACKAGES, *runtimes),
         inputs={"model": content(inputs.model), "data": context.dataset.digest},
     )  # fmt: skip
 
@@ -111,7 +117,7 @@ def run(
 
     run_once(job, _made, context, check=check)
     tables = {build: folder / table_name(build) for build in builds}
-    return LatencyOutputs(tables=tables, page=folder / PAGE, fingerprint=job.fingerprint)
+    return LatencyOutputs(tables=tables, page=folder / PAGE, request=job.request)
 
 
 def _made(meter: LatencyMeter) -> Made:
