@@ -14,7 +14,7 @@ from tests.helpers.cli import run_cli
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from tests.helpers.nights import runs_of, write_matrix
-from yolo_slim import exploration, preparation
+from yolo_slim import api, exploration, preparation
 from yolo_slim.config import targets
 from yolo_slim.config.run import DeviceConfig
 from yolo_slim.errors import SlimError
@@ -39,7 +39,7 @@ class EmulatedBoard(ModelledDevice):
 
 def prepared(model: Path, data: Path, folder: Path, **options: Any) -> preparation.Run:
     """Prepare a run with its device."""
-    config = yolo_slim.api.make_config(model, data, imgsz=IMGSZ, **options)
+    config = api.make_config(model, data, imgsz=IMGSZ, **options)
     return preparation.prepared(config, folder, runs_bundles=True)
 
 
@@ -101,7 +101,7 @@ def test_side_is_chosen_with_the_activation(
 
     monkeypatch.setattr(preparation, "connect", lambda *_: ModelledDevice())
     monkeypatch.setattr(exploration.recover, "run", run)
-    config = yolo_slim.api.make_config(
+    config = api.make_config(
         trained, signs, imgsz=IMGSZ, target="host", target_fps=2.0, settings={**QUICK, "recover.activation": activation}
     )
     side, _ = exploration.choose_side(config, project=tmp_path)

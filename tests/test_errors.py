@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import pytest
 
-from tests.helpers.nights import NightDevice, run_night, runs_of, write_matrix
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.nightly import cells
 from yolo_slim.nightly.cells import attempt
 
 WHOLE = MachineError("The disk is full.", culprits=["a", "b"], remedy="Free some.", topic="the-disk-is-full")
@@ -25,7 +22,23 @@ def test_same_error_of_another_kind() -> None:
     assert str(other) == "x: full.\nFree some.\nMore: docs/troubleshooting.md#the-disk-is-full"
 
 
-def test_error_of_a_cell_keeps_its_topic(tmp_path: Path, shapes: Path) -> None:
+class Timed(SlimError):
+    """An error that says more."""
+
+    def __init__(self, *args: Any, ms: float | None = None, **parts: Any) -> None:
+        super().__init__(*args, **parts)
+        self.ms = ms
+
+
+def test_what_a_kind_says_besides_stays() -> None:
+    """Only where the kind stays; a plain error has nothing more."""
+    error = Timed("Too slow.", ms=3.0, remedy="Wait.")
+    again = error.as_kind(type(error), culprits=["x"])
+    assert (again.ms, again.culprits, again.remedy) == (3.0, ("x",), "Wait.")
+    assert not hasattr(error.as_kind(MachineError), "ms")
+
+
+def test_error_of_a_cell_keeps_its_topic() -> None:
     """What a night records of a failed cell names the section of the troubleshooting page."""
 
     def fail(_: object) -> None:
@@ -34,7 +47,3 @@ def test_error_of_a_cell_keeps_its_topic(tmp_path: Path, shapes: Path) -> None:
     with pytest.raises(SlimError, match="#the-disk-is-full") as error:
         attempt(fail, None)
     assert not isinstance(error.value, MachineError)
-    with patch.object(cells.Cells, "measure", lambda *_: fail(None)):
-        matrix = write_matrix(tmp_path, shapes)
-        run_night(matrix, NightDevice())
-    assert all("#the-disk-is-full" in str(run.error) for run in runs_of(matrix, 1))

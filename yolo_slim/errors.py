@@ -43,11 +43,15 @@ class SlimError(Exception):
         super().__init__(self._text())
 
     def as_kind(self, kind: type[Kind], *, fact: str | None = None, culprits: Sequence[str] | None = None) -> Kind:
-        """The same problem as another kind of error, with its remedy and topic; what isn't given stays as it is."""
-        return kind(
+        """The same problem as a kind of error, with its remedy and topic; what isn't given stays as it is."""
+        made = kind(
             self.fact if fact is None else fact, culprits=self.culprits if culprits is None else culprits,
             remedy=self.remedy, topic=self.topic,
         )  # fmt: skip
+        if isinstance(self, kind):
+            # What that kind says besides stays too.
+            vars(made).update({key: value for key, value in vars(self).items() if key not in PARTS})
+        return made
 
     def _text(self) -> str:
         lines = [self.fact]
@@ -59,6 +63,10 @@ class SlimError(Exception):
         if self.topic:
             lines.append(f"More: {TROUBLESHOOTING}#{self.topic}")
         return "\n".join(lines)
+
+
+PARTS = tuple(vars(SlimError("")))
+"""Attributes that every such error has."""
 
 
 class MachineError(SlimError):

@@ -99,8 +99,8 @@ def time_layers(file: Path, *, max_celsius: float | None = None) -> LayerTimes:
             # Opened anew: the idle threads of another open session would wait busily beside it.
             one = graphs[name]
             rounds[name].append(_median_ms(load(one["graph"], threads), _input(one["input"])))
-    load, after = load_since(begin, threads), read_state()
-    reasons = busy_reasons(load) + throttle_reasons(state, after) + heat_reasons(state, after, max_celsius)
+    used, after = load_since(begin, threads), read_state()
+    reasons = busy_reasons(used) + throttle_reasons(state, after) + heat_reasons(state, after, max_celsius)
     return LayerTimes(
         ms={name: float(np.median(found)) for name, found in rounds.items()},
         threads=threads,
