@@ -48,7 +48,7 @@ class SlimError(Exception):
             self.fact if fact is None else fact, culprits=self.culprits if culprits is None else culprits,
             remedy=self.remedy, topic=self.topic,
         )  # fmt: skip
-        if isinstance(self, kind):
+        if type(self) is kind:
             # What that kind says besides stays too.
             vars(made).update({key: value for key, value in vars(self).items() if key not in PARTS})
         return made
