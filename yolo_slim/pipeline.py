@@ -127,10 +127,7 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     config, folder, context = this.config, this.folder, this.context
     if reached := latency_tables.reached_unpruned(this, tables):
         context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
-        if config.recover.activation == "none":
-            return Slimmed(weights=this.model)
-        trained = _recovered(this, this.model)
-        return Slimmed(weights=trained, recovered=trained)
+        return _uncut(this)
     pruned = prune.run(
         prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
         config.prune,
@@ -143,6 +140,14 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
         weights=trained, pruned=pruned.weights, recovered=trained,
         latency=None if tables is None else pruned.latency,
     )  # fmt: skip
+
+
+def _uncut(this: Run) -> Slimmed:
+    """The unpruned network: as it is, or trained with the activation that was asked for."""
+    if this.config.recover.activation == "none":
+        return Slimmed(weights=this.model)
+    trained = _recovered(this, this.model)
+    return Slimmed(weights=trained, recovered=trained)
 
 
 def _recovered(this: Run, start: Path) -> Path:

@@ -13,10 +13,8 @@ from tests.helpers.charts import charts, loads_nothing
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
-from yolo_slim.config import targets
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.datasets import quickstart
-from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, grid_from, layers_of_grid
@@ -28,23 +26,14 @@ from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import trace_channels
 from yolo_slim.pruning.latency import largest_widths, make_latency_model
 from yolo_slim.pruning.slots import widths_of
-from yolo_slim.runtime import bench
 from yolo_slim.runtime.layers import LayerTimes
-from yolo_slim.stages import latency, network_meter, prune
+from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
-from yolo_slim.workspace import job
-from yolo_slim.workspace.job import Job
-from yolo_slim.workspace.up_to_date import NotUpToDate, are_versions, changes
+from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
 BUILD = BuildName("onnxruntime", "fp32")
 QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Busy devices that are invented aren't waited for."""
-    monkeypatch.setattr(bench, "PAUSE_S", 0.0)
 
 
 def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
@@ -221,82 +210,6 @@ def test_another_data_set_is_measured_anew(trained: Path, signs: Path, tables: L
     assert first.request == tables.request
     assert second.request != first.request
     assert second.fingerprint != first.fingerprint
-
-
-def test_update_of_a_package_keeps_a_finished_cut(
-    trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another version of a runtime measures the table anew, and is no change of what the user asked for."""
-    inputs, context = latency.LatencyInputs(model=trained, pruning=PruneConfig(round_to=8)), context_of
-    device = ModelledDevice()
-
-    def prune_job(config: LatencyConfig) -> Job:
-        made = latency.job_of(inputs, config, [BUILD], tmp_path, context(signs, device))
-        found = replace(tables, request=made.request)
-        given = prune.PruneInputs(model=trained, latency=found, timing=QUICK)
-        return prune.job_of(given, PruneConfig(latency_ms=9.0, round_to=8), tmp_path, context(signs, device))
-
-    before = prune_job(QUICK).identity
-    monkeypatch.setattr(job, "version", lambda package: f"99 of {package}")
-    with pytest.raises(NotUpToDate, match=r"^latency$"):
-        measured(trained, context(signs, device, only_check=True), tables.page.parent)
-    assert are_versions(changes(before, prune_job(QUICK).identity))
-    other = QUICK.model_copy(update={"rounds": 99})
-    assert not are_versions(changes(before, prune_job(other).identity))
-
-
-def with_runtimes(context: Context, **precisions: tuple[str, ...]) -> Context:
-    """A context whose target has these builds alone."""
-    runtimes = [{"runtime": name, "precisions": list(found)} for name, found in precisions.items()]
-    values = {**context.profile.model_dump(exclude_unset=True), "runtimes": runtimes}
-    return replace(context, profile=type(context.profile).model_validate(values))
-
-
-@pytest.mark.parametrize("others", [{}, {"tensorrt": ("fp16",)}])
-def test_target_without_a_build_that_can_be_timed(others: dict[str, tuple[str, ...]], signs: Path) -> None:
-    """A target that has only int8, alone or beside TensorRT, is refused with its builds; with a float one it is not."""
-    context = context_of(signs, ModelledDevice())
-    with pytest.raises(SlimError, match="No build of host has a latency table") as error:
-        latency.timed_builds(with_runtimes(context, onnxruntime=("int8",), **others))
-    named = [one.partition(":")[0] for one in error.value.culprits]
-    assert named == ["onnxruntime-int8", *(f"{name}-{one[0]}" for name, one in others.items())]
-    assert latency.timed_builds(with_runtimes(context, onnxruntime=("int8", "fp32"), **others)) == [BUILD]
-
-
-def test_limit_of_temperature_is_the_targets(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """Every timing of a table has the limit of the target; on another machine there is none."""
-    limit = targets.load("rpi5").thermal.max_celsius
-    assert limit is not None
-    for is_target, limits in ((True, {limit}), (False, {None})):
-        device = ModelledDevice()
-        device.answer = is_target
-        context = Context.load(signs, "rpi5", imgsz=IMGSZ, device=device)
-        measured(trained, context, tmp_path / str(is_target))
-        assert device.limits == limits
-        assert {"layers", "time_paired", "bench"} <= set(device.asked)
-
-
-def test_repeated_timing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy device gets a pause before it is timed again; a quiet and an emulated one are timed once."""
-    pauses: list[float] = []
-    monkeypatch.setattr(bench, "PAUSE_S", 5.0)
-    monkeypatch.setattr(network_meter.time, "sleep", pauses.append)
-    for reasons, expected in (("busy",), 2), ((), 0), ((NOT_ITS_SPEED,), 0):
-        pauses.clear()
-        network_meter.until_it_counts(lambda: LayerTimes(ms={}, threads=1, invalid_reasons=reasons))  # noqa: B023
-        assert pauses == [5.0] * expected
-
-
-def test_answer_that_lacks_a_layer(trained: Path, signs: Path, tmp_path: Path) -> None:
-    """A device that leaves a convolution out is told, with its name."""
-
-    class Forgets(ModelledDevice):
-        def time_layers(self, layers: Path, **limits: Any) -> LayerTimes:
-            found = super().time_layers(layers, **limits)
-            return replace(found, ms=dict(list(found.ms.items())[1:]))
-
-    with pytest.raises(SlimError, match=r"timing of layers is damaged: it lacks \d+-\d+\."):
-        measured(trained, context_of(signs, Forgets()), tmp_path / "tables")
 
 
 def test_unreachable_budget_says_how_far_it_goes(
