@@ -67,7 +67,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
     }  # fmt: skip
     write_json(options.out, record)
     for build, path in outputs.tables.items():
-        only = LatencyOutputs(tables={build: path}, page=outputs.page, fingerprint=outputs.fingerprint)
+        only = LatencyOutputs(tables={build: path}, page=outputs.page, request=outputs.request)
         for share in np.linspace(MILDEST, HARDEST, options.tries):
             rows[str(build)]["tries"].append(_try(this, only, tables[str(build)], float(share), folder))
             write_json(options.out, record)
@@ -93,7 +93,7 @@ def _try(this: Run, only: LatencyOutputs, table: LatencyTable, share: float, fol
     tried = {"share": share, "budget_ms": budget}
     config = this.config.prune.model_copy(update={"latency_ms": budget})
     inputs = prune.PruneInputs(
-        model=this.model, latency=replace(only, fingerprint=f"{only.fingerprint}-{share}"), timing=this.config.latency
+        model=this.model, latency=replace(only, request=f"{only.request}-{share}"), timing=this.config.latency
     )
     try:
         outputs = prune.run(inputs, config, folder / f"{table.build}-{share:.3f}", this.context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import sys
 from collections import namedtuple
@@ -15,6 +16,7 @@ from tests.helpers.cli import run_cli
 from tests.helpers.constants import ROOT
 from tests.helpers.hidden import without
 from yolo_slim import prerequisites
+from yolo_slim.cli.doctor import EXTRAS
 from yolo_slim.system_libraries import DEBIAN_PACKAGES, OPENCV_LIBRARIES, explain_import, install_line
 
 GONE = ("libGL.so.1", "libxcb.so.1")
@@ -75,6 +77,19 @@ def test_complete_machine() -> None:
     value = json.loads(run_cli("doctor", "--json")[1])
     assert (value["missing"], value["problems"]) == ([], [])
     assert {"arch", "opencv", "torch"} <= value.keys()
+
+
+def test_every_extra_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a workstation may add is named with its extra, all of pyproject's."""
+    find = prerequisites.importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in EXTRAS else find(name))
+    code, out, err = run_cli("doctor", "--json")
+    assert code == 0, err
+    # tomllib needs Python 3.11.
+    section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2]
+    extras = set(re.findall(r"^(\w+) = ", section.partition("\n[")[0], flags=re.MULTILINE))
+    assert {"host", "mlflow"} <= extras
+    assert set(json.loads(out)["optional"]) == extras - {"host", "opencv", "onnxruntime", "ncnn", "docs", "dev"}
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 EXIT_OK, EXIT_FAIL, EXIT_BAD_INPUT, EXIT_UNPROVEN = 0, 1, 2, 3
 """Exit codes of every command: pass, a gate failed, bad input, unproven."""
@@ -19,6 +20,9 @@ MAX_CULPRITS_SHOWN = 8
 TROUBLESHOOTING = "docs/troubleshooting.md"
 """Page with a section for every topic of an error: what it means and what else to try."""
 MAKE_READABLE = "Give yourself permission to read it: chmod u+r FILE, as its owner."
+
+
+Kind = TypeVar("Kind", bound="SlimError")
 
 
 class SlimError(Exception):
@@ -38,6 +42,17 @@ class SlimError(Exception):
         self.topic = topic
         super().__init__(self._text())
 
+    def as_kind(self, kind: type[Kind], *, fact: str | None = None, culprits: Sequence[str] | None = None) -> Kind:
+        """The same problem as a kind of error, with its remedy and topic; what isn't given stays as it is."""
+        made = kind(
+            self.fact if fact is None else fact, culprits=self.culprits if culprits is None else culprits,
+            remedy=self.remedy, topic=self.topic,
+        )  # fmt: skip
+        if type(self) is kind:
+            # What that kind says besides stays too.
+            vars(made).update({key: value for key, value in vars(self).items() if key not in PARTS})
+        return made
+
     def _text(self) -> str:
         lines = [self.fact]
         lines += [f"  - {culprit}" for culprit in self.culprits[:MAX_CULPRITS_SHOWN]]
@@ -48,6 +63,10 @@ class SlimError(Exception):
         if self.topic:
             lines.append(f"More: {TROUBLESHOOTING}#{self.topic}")
         return "\n".join(lines)
+
+
+PARTS = tuple(vars(SlimError("")))
+"""Attributes that every such error has."""
 
 
 class MachineError(SlimError):

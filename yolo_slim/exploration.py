@@ -211,7 +211,7 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
 def _scored(one: _Tried, epochs: int, *, first: bool) -> _Tried:
     """Train a side for some epochs and score it on the validation images."""
     this, weights = one.this, one.weights
-    if one.is_pruned:
+    if one.is_pruned or this.config.recover.activation != "none":
         inputs = recover.RecoverInputs(weights=weights, teacher=teacher_of(this.config.recover, this.model))
         config = this.config.recover.model_copy(update={"epochs": epochs})
         weights = recover.run(inputs, config, this.folder / f"recover-{epochs}", this.context).weights

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig
+from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fitted_name
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
@@ -29,7 +30,7 @@ def measured(this: Run, folder: Path) -> LatencyOutputs:
     Raises:
         SlimError: the device isn't the target, or the stage's own errors.
     """
-    require_device(this.context)
+    require_device(this)
     inputs = latency.LatencyInputs(model=this.model, pruning=this.config.prune)
     builds = builds_of(this.config.latency, this.context)
     with stage_claimed(folder, "latency", model_sha256=content(this.model)):
@@ -46,7 +47,7 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
 def require_measurable(this: Run) -> None:
     """Refuse a budget in milliseconds that can't be measured, before any work."""
     if this.config.prune.frame_ms is not None:
-        require_device(this.context)
+        require_device(this)
         builds_of(this.config.latency, this.context)
 
 
@@ -60,9 +61,15 @@ def reached_unpruned(this: Run, tables: LatencyOutputs | None) -> list[str]:
     return [f"{1000 / table.control_frame_ms:.1f} FPS in {table.build}" for table in met]
 
 
-def require_device(context: Context) -> None:
+def require_device(this: Run) -> None:
     """Refuse to measure another machine's milliseconds for a target that isn't there."""
-    device, profile = context.device, context.profile
+    device, profile = this.context.device, this.context.profile
+    if device.name in PROCESSORS and not this.config.device.any_device:
+        raise SlimError(
+            f"{device.name} is emulated: it proves what a network computes, never how long that takes.",
+            remedy="Name a real device with --host, or prune to MACs (--prune). To try the commands, --any-device "
+            "measures the emulator's own speed.",
+        )
     if device.is_here and not device.is_target(profile):
         raise SlimError(
             f"{profile.name} isn't here, so a cut can't be timed on it.",

@@ -119,6 +119,16 @@ def throttle_reasons(before: MachineState, after: MachineState, between: Iterabl
     return reasons + ([f"over-current protection cut the clocks {cuts} times during the run"] if cuts > 0 else [])
 
 
+def heat_reasons(before: MachineState, after: MachineState, max_celsius: float | None) -> list[str]:
+    """Why a timing between two states doesn't count: it began or ended hotter than the limit; None: there is none."""
+    moments = {"before": before.celsius, "after": after.celsius}
+    return [
+        f"{celsius:.1f} C {moment} the run, above {max_celsius:g} C"
+        for moment, celsius in moments.items()
+        if celsius is not None and max_celsius is not None and celsius > max_celsius
+    ]
+
+
 def throttled_now(state: MachineState) -> list[str]:
     """What limits the clocks at the moment of a reading; empty: nothing, or the machine doesn't say."""
     bits = state.throttled or 0

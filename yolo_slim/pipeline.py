@@ -123,11 +123,11 @@ class Slimmed:
 
 
 def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
-    """Prune and recover; where the unpruned network is as fast as asked for, nothing is changed."""
+    """Prune and recover; where the unpruned network is as fast as asked for, only another activation is trained."""
     config, folder, context = this.config, this.folder, this.context
     if reached := latency_tables.reached_unpruned(this, tables):
         context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
-        return Slimmed(weights=this.model)
+        return _uncut(this)
     pruned = prune.run(
         prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
         config.prune,
@@ -135,16 +135,25 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
         context,
         recovery=folder / "recover",
     )
-    recovered = recover.run(
-        recover.RecoverInputs(weights=pruned.weights, teacher=teacher_of(config.recover, this.model)),
-        config.recover,
-        folder / "recover",
-        context,
-    )
+    trained = _recovered(this, pruned.weights)
     return Slimmed(
-        weights=recovered.weights, pruned=pruned.weights, recovered=recovered.weights,
-        latency=pruned.latency if tables else None,
+        weights=trained, pruned=pruned.weights, recovered=trained,
+        latency=None if tables is None else pruned.latency,
     )  # fmt: skip
+
+
+def _uncut(this: Run) -> Slimmed:
+    """The unpruned network: as it is, or trained with the activation that was asked for."""
+    if this.config.recover.activation == "none":
+        return Slimmed(weights=this.model)
+    trained = _recovered(this, this.model)
+    return Slimmed(weights=trained, recovered=trained)
+
+
+def _recovered(this: Run, start: Path) -> Path:
+    """Train weights."""
+    inputs = recover.RecoverInputs(weights=start, teacher=teacher_of(this.config.recover, this.model))
+    return recover.run(inputs, this.config.recover, this.folder / "recover", this.context).weights
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:

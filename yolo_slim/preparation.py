@@ -78,10 +78,11 @@ def resolved(config: RunConfig, profile: Profile, *, in_ms: bool) -> RunConfig:
 
 
 def with_speed_gate(profile: Profile, config: PruneConfig) -> Profile:
-    """The profile whose gate is the speed that was asked for, where one was."""
+    """The profile whose gate is the speed that was asked for, where that is more than its own."""
     if config.frame_ms is None:
         return profile
-    return profile.model_copy(update={"budget": profile.budget.model_copy(update={"min_fps": 1000 / config.frame_ms})})
+    min_fps = max(1000 / config.frame_ms, profile.budget.min_fps or 0.0)
+    return profile.model_copy(update={"budget": profile.budget.model_copy(update={"min_fps": min_fps})})
 
 
 def prepared(

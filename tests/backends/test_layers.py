@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from yolo_slim.backends.layers import ACTIVATIONS, Layer, LayerKind, layer_graph
 from yolo_slim.build_key import BuildName
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
+from yolo_slim.machine import read_state
 from yolo_slim.measuring.layer_graphs import name_of, require_timed_layers, write
+from yolo_slim.runtime import layers
 from yolo_slim.runtime.__main__ import main
 from yolo_slim.runtime.layers import LayerTimes, time_layers
 
@@ -39,11 +42,11 @@ def test_graphs_load_and_run(build: BuildName, activation: str, depthwise: bool)
 def test_file_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every layer of a file has a time, the wider one a longer one, by the device's command too."""
     kind = replace(KIND, size=(64, 64), stride=(1, 1))
-    layers = [Layer(kind=kind, inputs=8, outputs=8), Layer(kind=kind, inputs=64, outputs=64)]
+    pair = [Layer(kind=kind, inputs=8, outputs=8), Layer(kind=kind, inputs=64, outputs=64)]
     file = tmp_path / "layers.json"
-    write(file, layers, BUILDS[0], 2)
+    write(file, pair, BUILDS[0], 2)
     found = time_layers(file)
-    assert list(found.ms) == [name_of(layer) for layer in layers]
+    assert list(found.ms) == [name_of(layer) for layer in pair]
     assert 0 < found.ms["8-8"] < found.ms["64-64"]
     assert main(["layers", str(file), "--json", str(tmp_path / "answer.json")]) in (0, 1)
     assert set(LayerTimes.from_json(read_json(tmp_path / "answer.json")).ms) == set(found.ms)
@@ -60,6 +63,31 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert text in capsys.readouterr().err
     with pytest.raises(SlimError, match="damaged"):
         LayerTimes.from_json({"schema": 1, "ms": {"8-8": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ms", {"8-8": math.nan}), ("ms", {"8-8": "1.0"}), ("ms", {"8-8": -1.0}), ("ms", [1.0]), ("threads", "2"),
+        ("invalid_reasons", "busy"), ("schema", 2),
+    ],
+)  # fmt: skip
+def test_damaged_answer_is_refused(key: str, value: object) -> None:
+    """A device's answer with texts or impossible numbers is one message; the whole answer is read."""
+    whole = LayerTimes(ms={"8-8": 1.0}, threads=2, invalid_reasons=("busy",))
+    assert LayerTimes.from_json(whole.to_json()) == whole
+    with pytest.raises(SlimError, match="timing of layers is damaged"):
+        LayerTimes.from_json(whole.to_json() | {key: value})
+
+
+def test_hot_machine_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers that were timed above the limit don't count; without a limit they do."""
+    monkeypatch.setattr(layers, "read_state", lambda: replace(read_state(), celsius=81.0))
+    file = tmp_path / "layers.json"
+    write(file, [Layer(kind=KIND, inputs=8, outputs=8)], BUILDS[0], 1)
+    hot = "81.0 C before the run, above 80 C"
+    assert hot in time_layers(file, max_celsius=80.0).invalid_reasons
+    assert not [one for one in time_layers(file).invalid_reasons if "81.0 C" in one]
 
 
 def test_runtime_without_single_layers_is_refused() -> None:

@@ -30,9 +30,14 @@ from yolo_slim.runtime.sustained import Sustained
 class UnloadedDevice(LocalDevice):
     """The machine at hand; what else runs on it, which a test can't choose, spoils no paired timing."""
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Time, and drop the reasons against it."""
-        return replace(super().time_paired(before, after, images, rounds=rounds, frames=frames), invalid_reasons=())
+        return replace(
+            super().time_paired(before, after, images, rounds=rounds, frames=frames, max_celsius=max_celsius),
+            invalid_reasons=(),
+        )
 
 
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
@@ -103,9 +108,12 @@ class FakeDevice:
         reasons = self.invalid_reasons + self.sustained.invalid_reasons
         return make_bench(50.0, 1, invalid_reasons=reasons, load=self.load, sustained=self.sustained)
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Invent a gain."""
         self.asked.append("time_paired")
+        self.limits.add(max_celsius)
         return Paired(before=(2.0,) * rounds, after=(1.0,) * rounds, threads=4)
 
     def close(self) -> None:
@@ -141,18 +149,22 @@ class ModelledDevice(FakeDevice):
         self._folders[placed.path] = bundle
         return placed
 
-    def time_layers(self, layers: Path) -> LayerTimes:
+    def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
         """Compute what every layer takes."""
         self.asked.append("layers")
+        self.limits.add(max_celsius)
         ms = {}
         for one in read_json(layers)["graphs"]:
             graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(base64.b64decode(one["graph"])))
             ms[one["name"]] = self._ms(graph)
         return LayerTimes(ms=ms, threads=4, invalid_reasons=self.invalid_reasons)
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Compute what both networks take."""
         self.asked.append("time_paired")
+        self.limits.add(max_celsius)
         first, second = (
             self.network_factor
             * self._ms(onnx.shape_inference.infer_shapes(onnx.load(self._folders[path] / "model.onnx")))

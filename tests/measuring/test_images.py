@@ -26,11 +26,11 @@ def _data(folder: Path, labels: dict[str, str]) -> Path:
     return path
 
 
-def test_unscored_classes(tmp_path: Path) -> None:
+def test_unlabelled_classes(tmp_path: Path) -> None:
     """Every class without a label in the scored images is told, whether another split labels it or none does."""
     red, both = "0 .5 .5 .2 .2\n", "0 .5 .5 .2 .2\n1 .3 .3 .2 .2\n"
     every = both + "2 .7 .7 .2 .2\n"
     for name, val, expected in [("one", red, [1, 2]), ("two", both, [2]), ("all", every, [])]:
         dataset = load_dataset(_data(tmp_path / name, {"train": both, "val": val}))
         images = scored_images(dataset, ValidateConfig(split="val"), tmp_path / f"out-{name}")
-        assert images.unscored_classes == expected
+        assert images.unlabelled(dataset.names) == tuple(expected)

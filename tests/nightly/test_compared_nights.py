@@ -28,6 +28,7 @@ from tests.helpers.nights import (
     write_matrix,
 )
 from yolo_slim.history.store import History
+from yolo_slim.nightly.webhook import post
 
 
 def test_against_a_branch(matrix: Path, device: NightDevice) -> None:
@@ -96,6 +97,25 @@ def test_bisect_of_a_bundle_and_a_device_that_both_moved(matrix: Path, device: N
     found = re.search(r"The device moved too, by \+(\d+)\.\d% of the reference's latency: python: 3.11 -> 3.12", out)
     assert found is not None, out
     assert 35 <= int(found[1]) <= 45
+
+
+@pytest.mark.parametrize(
+    ("here", "reasons"), [(1.03, ()), (1.4, ("throttled during the run",))], ids=["noise", "not counted"]
+)
+def test_bisect_of_a_device_that_moved_too_little(
+    here: float, reasons: tuple[str, ...], matrix: Path, device: NightDevice
+) -> None:
+    """A reference that moved less than the gate, or whose timing doesn't count, says nothing of the device."""
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    device.slower, device.here, device.facts_now["python"] = {"second weights": 1.1}, here, "3.12"
+    device.reasons = reasons
+    run_night(matrix, device)
+    device.reasons = ()
+    code, out, err = bisect(matrix, device)
+    assert code == 0, err
+    assert "the bundle moved, and differs now too: weights: " in out
+    assert "The device moved too" not in out
 
 
 def test_bisect_of_cells_with_other_images(tmp_path: Path, shapes: Path, device: NightDevice) -> None:
@@ -189,5 +209,19 @@ def test_webhook(tmp_path: Path, shapes: Path, device: NightDevice, monkeypatch:
     assert Hook.got[0]["headline"] == "Night 1: 2 first"
     code, _, err = run_night(matrix, device)
     assert code == 0
-    assert "the webhook was not told" in err
+    assert "the webhook was not told: Connection refused" in err
     assert "secret" not in err
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://bob:SECRET@example.org/x", "InvalidURL"), ("http://127.0.0.1:9/SECRET token", "InvalidURL"),
+        ("http://bob:SECRET@[::1", "ValueError"), ("ftp://SECRET", "http:// or https://"),
+    ],
+)  # fmt: skip
+def test_webhook_with_a_bad_address(address: str, reason: str) -> None:
+    """What is wrong with an address is said without the address."""
+    problem = post(address, {})
+    assert reason in problem
+    assert "SECRET" not in problem

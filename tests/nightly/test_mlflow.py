@@ -66,13 +66,31 @@ def test_a_night_is_logged_once(tmp_path: Path, shapes: Path, device: NightDevic
     assert len(logged(store)) == 2
 
 
-def test_store_that_cannot_be_used(tmp_path: Path, shapes: Path, device: NightDevice, store: str) -> None:
-    """It is a warning without the address, and the night is whole."""
-    (tmp_path / "file").write_text("no folder")
-    matrix = write_matrix(tmp_path, shapes, mlflow=f"{(tmp_path / 'file').as_uri()}/secret")
-    code, _, err = run_night(matrix, device)
+@pytest.mark.parametrize(
+    "address",
+    ["http://bob:PASSWORD@127.0.0.1:9", "http://bob:PASSWORD@[::1", "postgresql://bob:PASSWORD@127.0.0.1:9/x"],
+)
+def test_server_that_cannot_be_used(
+    address: str, tmp_path: Path, shapes: Path, device: NightDevice, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a warning without the address and its password, and the night is whole."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("TRACKING", address)
+    matrix = write_matrix(tmp_path, shapes, mlflow="$TRACKING")
+    code, out, err = run_night(matrix, device)
     assert (code, "not logged to MLflow" in err, "Traceback" in err) == (0, True, False), err
+    assert not [text for text in ("PASSWORD", "bob", "127.0.0.1") if text in out + err]
     assert statuses(matrix, 1) == ["first", "first"]
+
+
+def test_text_of_the_client_names_the_password(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exception that the warning is made of contains the whole address, so that not showing it is a choice."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(MlflowException, match="bob:PASSWORD"):
+        MlflowClient("http://bob:PASSWORD@127.0.0.1:9").get_experiment_by_name("any")
 
 
 def test_without_the_extra(tmp_path: Path, shapes: Path, device: NightDevice, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.results import SUSTAINED, changed, emulated_result, with_build
+from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
+from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
 from yolo_slim.reporting.facts import number, signed
 from yolo_slim.reporting.text import COLUMNS, summary, table
+from yolo_slim.verdict.control import classes_gate, control_gate
 from yolo_slim.verdict.estimates import estimate_builds
-from yolo_slim.verdict.result import Result
+from yolo_slim.verdict.result import Gate, Result
 
 GOLDEN = Path(__file__).with_name("summary.txt")
 
@@ -78,6 +81,42 @@ def test_summary_says_what_to_do_about_a_gate(failed: str, remedy: str, result: 
     lines = summary(changed(result, verdict=changed(result.verdict, status="fail", gates=gates))).splitlines()
     assert f"  fail {failed}: off by 1" in lines
     assert remedy in " ".join(lines).rpartition("Next: ")[2]
+
+
+@pytest.mark.parametrize(("failed", "remedy"), [("rung:recovered", "a lower"), ("min_fps", "a higher")])
+def test_summary_of_a_cut_to_a_frame_rate(failed: str, remedy: str, result: Result) -> None:
+    """There the last line speaks of --target-fps: --prune would be refused beside it."""
+    cut = LatencyCut(
+        budget_ms=20.0, build=BuildName("onnxruntime", "fp32"), device="board", unpruned_ms=30.0, overhead_ms=1.0,
+        table_error_median=0.01, table_error_worst=0.02, cuts=(TimedCut(predicted_ms=19.0, measured_ms=19.5),), kept=0,
+    )  # fmt: skip
+    gates = tuple(
+        changed(gate, status="fail", reason="off by 1") if gate.name == failed else gate
+        for gate in result.verdict.gates
+    )
+    found = changed(result, latency=cut, verdict=changed(result.verdict, status="fail", gates=gates))
+    text = " ".join(summary(found).split()).rpartition("Next: ")[2]
+    assert f"ask for {remedy} --target-fps" in text
+    assert "--prune" not in text
+
+
+@pytest.mark.parametrize(
+    ("gate", "remedy"),
+    [
+        (classes_gate({3: "vest"}), "label images of the classes that have none"),
+        (control_gate(0.01, 0.02), "take a better model or label more images"),
+    ],
+)
+def test_summary_of_what_measuring_again_does_not_prove(gate: Gate, remedy: str, result: Result) -> None:
+    """The last line says what proves the gate; the same command again would not, but a device may be missing too."""
+    verdict = changed(result.verdict, status="unproven", gates=(*result.verdict.gates, gate))
+    text = " ".join(summary(changed(result, verdict=verdict)).split()).rpartition("Next: ")[2]
+    assert text.startswith(remedy)
+    assert "same command" not in text
+    away = changed(result, verdict=verdict, target=changed(result.target, is_measured=False))
+    text = " ".join(summary(away).split()).rpartition("Next: ")[2]
+    assert text.startswith(remedy)
+    assert "give the same command with --host" in text
 
 
 def test_summary_ends_with_what_was_won(result: Result) -> None:

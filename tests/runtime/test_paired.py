@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.helpers.results import BUSY, QUIET
 from yolo_slim.backends import RuntimeFacts
 from yolo_slim.bundle import open_bundle
 from yolo_slim.errors import SlimError
+from yolo_slim.machine import read_state
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.load import Load, busy_reasons
 from yolo_slim.runtime.paired import WARMUP, Paired, pair_bundles, precision_of, time_paired
@@ -92,6 +94,38 @@ def test_a_busy_machines_gain_does_not_count(
     found = time_paired(session, session, [np.zeros(1, np.float32)], rounds=2, frames=4)
     assert found.invalid_reasons == reasons
     assert found.before == (1000.0, 1000.0)
+
+
+def test_hot_machines_gain_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine above the limit at either end spoils the timing; one below it, or without a limit, doesn't."""
+    state = replace(read_state(), celsius=81.0, throttled=None, over_current=None, throttle_alerts=())
+    monkeypatch.setattr(paired, "read_state", lambda: state)
+    monkeypatch.setattr(paired, "busy_reasons", lambda _: [])
+    session = _Named("a", [])
+
+    def reasons(max_celsius: float | None) -> tuple[str, ...]:
+        blobs = [np.zeros(1, np.float32)]
+        return time_paired(session, session, blobs, rounds=1, frames=1, max_celsius=max_celsius).invalid_reasons
+
+    assert reasons(80.0) == ("81.0 C before the run, above 80 C", "81.0 C after the run, above 80 C")
+    assert reasons(82.0) == reasons(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("round_ms", {"control": [1.0, 2.0], "cut": [1.0]}), ("round_ms", {"control": [], "cut": []}),
+        ("round_ms", {"control": [1.0], "cut": [math.nan]}), ("round_ms", {"control": ["1.0"], "cut": [1.0]}),
+        ("round_ms", {"control": "12", "cut": "12"}), ("round_ms", {"control": [0.0], "cut": [1.0]}),
+        ("round_ms", []), ("threads", "2"), ("threads", None), ("invalid_reasons", "busy"),
+    ],
+)  # fmt: skip
+def test_damaged_answer_is_refused(key: str, value: Any) -> None:
+    """A device's answer with texts, gaps or impossible numbers is one message; the whole answer is read."""
+    whole = Paired(before=(1.0, 2.0), after=(1.0, 1.5), threads=2, invalid_reasons=("busy",))
+    assert Paired.from_json(whole.to_json()) == whole
+    with pytest.raises(SlimError, match="paired timing is damaged"):
+        Paired.from_json(whole.to_json() | {key: value})
 
 
 def test_gain_ignores_a_machine_that_slows_down() -> None:

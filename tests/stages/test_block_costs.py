@@ -186,7 +186,9 @@ class CountingDevice(FakeDevice):
         self.interrupted, self.hot = interrupted, hot
         self.timed: list[str] = []
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Invent a gain, after the first call for a block has failed as it should."""
         name = after.spec.name
         self.timed.append(name)
@@ -195,9 +197,8 @@ class CountingDevice(FakeDevice):
             raise KeyboardInterrupt
         reasons = ("too hot",) if name == self.hot else ()
         self.hot = "" if reasons else self.hot
-        return replace(
-            super().time_paired(before, after, images, rounds=rounds, frames=frames), invalid_reasons=reasons
-        )
+        found = super().time_paired(before, after, images, rounds=rounds, frames=frames, max_celsius=max_celsius)
+        return replace(found, invalid_reasons=reasons)
 
 
 @pytest.fixture

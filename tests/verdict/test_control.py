@@ -42,7 +42,7 @@ def test_far_from_training() -> None:
 
 def test_classes_gate() -> None:
     """A class that no scored image has is no pass, and is named."""
-    gate = classes_gate([7, 3])
+    gate = classes_gate({7: "lamp", 3: "vest"})
     assert (gate.status, verdict([gate], proven=True).status) == ("unproven", "unproven")
-    assert "class 3, 7" in gate.reason
-    assert classes_gate([]).status == "pass"
+    assert "class 3 vest, 7 lamp:" in gate.reason
+    assert classes_gate({}).status == "pass"

@@ -7,8 +7,8 @@ loads it on the device. The weights aren't in the file, because time doesn't dep
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
 from yolo_slim.backends import backend
 
@@ -52,10 +52,6 @@ class LayerKind:
         stride = f" stride {self.stride[0]}" if self.stride != (1, 1) else ""
         kind = "depthwise " if self.depthwise else ""
         return f"{kind}{self.kernel[0]}x{self.kernel[1]}{stride}, {self.size[0]}x{self.size[1]}, {self.activation}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

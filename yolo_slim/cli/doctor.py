@@ -28,6 +28,7 @@ EXTRAS = {
     "tensorrt_rtx": ("jetson", "every Jetson graph parsed and built ahead of time"),
     "modelopt": ("qat", "quantization-aware training"),
     "ruptures": ("nightly", "the night on which a level changed"),
+    "mlflow": ("mlflow", "nights in MLflow"),
 }
 """Module to the extra that installs it, and what needs it."""
 

@@ -71,7 +71,7 @@ class Measurements:
         except (MachineError, StartFailed):
             raise
         except SlimError as error:
-            raise NotPossible(error.fact, culprits=error.culprits, remedy=error.remedy) from error
+            raise error.as_kind(NotPossible) from error
         return self.build_and_score(method, cell, start)
 
     def start(self, method: Method, cell: Cell) -> Start:

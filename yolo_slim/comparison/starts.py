@@ -162,7 +162,7 @@ def plain_l2(place: Place) -> Start:
             ratio = uniform_l2.run_apart(task)
         except MachineError as error:
             # A later call may have the time and memory, so this row has failed for now and nothing replaces it.
-            raise StartFailed(error.fact, remedy=error.remedy) from None
+            raise error.as_kind(StartFailed) from None
         except SlimError as error:
             own = _own_l2(place, error)
             out.write_bytes(own.weights.read_bytes())

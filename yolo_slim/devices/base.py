@@ -126,7 +126,9 @@ class Device(Protocol):
             SlimError: it can't run.
         """
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Time the inference of two bundles in turns, both in one process.
 
         Args:
@@ -135,16 +137,18 @@ class Device(Protocol):
             images: folder, or one image.
             rounds: how often both are timed.
             frames: timed frames of each bundle in a round.
+            max_celsius: a timing that starts or ends hotter doesn't count; None: no limit.
 
         Raises:
             SlimError: one of them can't run.
         """
 
-    def time_layers(self, layers: Path) -> LayerTimes:
+    def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
         """Time single layers, see :func:`yolo_slim.runtime.layers.time_layers`.
 
         Args:
             layers: file of :func:`yolo_slim.measuring.layer_graphs.write`.
+            max_celsius: as in :meth:`time_paired`.
 
         Raises:
             SlimError: they can't run.

@@ -109,24 +109,33 @@ class CommandDevice:
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
         """Time a bundle as it runs there: with the threads that were tuned, else its own, at most one a core."""
-        limit = [] if settings.max_celsius is None else ["--max-celsius", str(settings.max_celsius)]
         length = ["--seconds", str(settings.seconds), "--queries", str(settings.queries)]
         length += ["--repeat", str(settings.repeats)]
         length += ["--minutes", str(settings.minutes)] if settings.minutes else []
         length += ["--breakdown"] if settings.breakdown else []
         found = self.shell.ask(
-            "bench", placed.path, "--images", self.shell.images_path(images), *length, *limit, "--quiet"
+            "bench",
+            placed.path,
+            "--images",
+            self.shell.images_path(images),
+            *length,
+            *_limit(settings.max_celsius),
+            "--quiet",
         )
         return Bench.from_device(found)
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Time two bundles in turns."""
         given = ["--images", self.shell.images_path(images), "--rounds", str(rounds), "--frames", str(frames)]
+        given += _limit(max_celsius)
         return Paired.from_json(self.shell.ask("pair", before.path, after.path, *given, "--quiet"))
 
-    def time_layers(self, layers: Path) -> LayerTimes:
+    def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
         """Time single layers."""
-        return LayerTimes.from_json(self.shell.ask("layers", self.shell.file_path(layers), "--quiet"))
+        given = [self.shell.file_path(layers), *_limit(max_celsius)]
+        return LayerTimes.from_json(self.shell.ask("layers", *given, "--quiet"))
 
     def close(self) -> None:
         """End the connection and remove what was put there."""
@@ -140,6 +149,11 @@ class CommandDevice:
     @cached_property
     def _cores(self) -> int | None:
         return self.facts().cores
+
+
+def _limit(max_celsius: float | None) -> list[str]:
+    """The option for the temperature above which a timing doesn't count."""
+    return [] if max_celsius is None else ["--max-celsius", str(max_celsius)]
 
 
 def failed(shell: Shell, arguments: tuple[str, ...], status: int, errors: str) -> SlimError:

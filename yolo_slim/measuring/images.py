@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,13 +27,16 @@ class ScoredImages:
     """What the labels say, in the order of ``paths``."""
     notes: Sequence[str]
     """What the reader must know of the choice."""
-    unscored_classes: Sequence[int] = ()
-    """Classes without a label in these images: their accuracy can't be measured here."""
 
     @property
     def boxes(self) -> int:
         """Labelled objects in all images."""
         return sum(len(truth.class_ids) for truth in self.truths)
+
+    def unlabelled(self, classes: Iterable[int]) -> tuple[int, ...]:
+        """Those of some classes that have no label in these images: their accuracy can't be measured here."""
+        labelled = {int(class_id) for truth in self.truths for class_id in truth.class_ids}
+        return tuple(class_id for class_id in sorted(classes) if class_id not in labelled)
 
 
 def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> ScoredImages:
@@ -54,7 +57,6 @@ def scored_images(dataset: Dataset, config: ValidateConfig, out: Path) -> Scored
         folder=links.with_name("data_links") / "images" / split,
         truths=truths,
         notes=passed_over(dataset, split) if config.split == "auto" else [],
-        unscored_classes=sorted(set(dataset.names) - {int(one) for truth in truths for one in truth.class_ids}),
     )
 
 

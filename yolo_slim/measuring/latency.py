@@ -353,5 +353,5 @@ class LatencyOutputs:
     """``BUILD.json`` of every build."""
     page: Path
     """``latency.html``: errors and widths, opens offline."""
-    fingerprint: str
-    """Of the measurement: equal for equal inputs on the same device."""
+    request: str
+    """Digest of what was asked for: equal for equal settings and inputs on the same device, whatever the versions."""

@@ -14,7 +14,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.history.difference import Difference, differences
 from yolo_slim.history.judge import accuracy_rule, speed_rule
 from yolo_slim.history.rows import Answer, Compared, Run
-from yolo_slim.history.statistics import answers, compare_accuracy, compare_speed, is_decided
+from yolo_slim.history.statistics import answers, compare_accuracy, compare_speed, device_change, is_decided
 from yolo_slim.history.store import History
 from yolo_slim.nightly import devices
 from yolo_slim.nightly.bundles import KeptBundles
@@ -34,6 +34,8 @@ class Finding:
     accuracy: Compared
     invalid_reasons: tuple[str, ...] = ()
     """Why the timing doesn't count; empty: it does."""
+    device_change: float | None = None
+    """How much the device itself moved between both nights; None: not beyond noise, or not known."""
 
     @property
     def is_of_bundle(self) -> bool:
@@ -51,12 +53,10 @@ class Finding:
     @property
     def _device_too(self) -> str:
         """What moved on the device between both nights, where that is known of the reference that both timed."""
-        before, after = self.difference.before, self.difference.after
-        change = device_change_between(before, after)
-        if change is None or not self.difference.moved.environment:
+        if self.device_change is None or not self.difference.moved.environment:
             return ""
         what = "; ".join(self.difference.moved.environment)
-        return f". The device moved too, by {change:+.1%} of the reference's latency: {what}"
+        return f". The device moved too, by {self.device_change:+.1%} of the reference's latency: {what}"
 
     @property
     def conclusion(self) -> str:
@@ -82,16 +82,25 @@ class Finding:
         return "unknown: the noise is larger than the difference; give more timing.rounds"
 
 
-def device_change_between(before: Run, after: Run) -> float | None:
-    """How much the same reference's latency moved between two nights; None: they timed none, or not the same one."""
+def device_change_between(before: Run, after: Run, smallest: float) -> float | None:
+    """How much the same reference's latency moved between two nights, where that is a change of the device.
+
+    None: by less than the fraction ``smallest``, or a night timed no reference, another one, or while the timing
+    didn't count.
+    """
     if before.measurement is None or after.measurement is None:
         return None
     speeds = [before.measurement.speed, after.measurement.speed]
+    if any(speed.invalid_reasons for speed in speeds):
+        return None
     # The reference of the later night may be the earlier night's own run, as in a baseline's first night.
     is_own = after.reference == before.uid
     old, new = speeds[0].p50_ms if is_own else speeds[0].reference_p50_ms, speeds[1].reference_p50_ms
     is_same = is_own or (before.reference is not None and before.reference == after.reference)
-    return new / old - 1 if is_same and old and new else None
+    if not (is_same and old and new):
+        return None
+    change, changed = device_change([old], new, smallest)
+    return change if changed else None
 
 
 def bisect(
@@ -145,7 +154,10 @@ def _measured(matrix: Matrix, plan: Plan, difference: Difference, progress: Prog
         for one, answer in zip(found, answers(found, config.gates.false_alarms), strict=True)
     )
     reasons = dict.fromkeys((*timing.reference.invalid_reasons, *timing.candidate.invalid_reasons))
-    return Finding(difference=difference, speed=speed, accuracy=accuracy, invalid_reasons=tuple(reasons))
+    return Finding(
+        difference=difference, speed=speed, accuracy=accuracy, invalid_reasons=tuple(reasons),
+        device_change=device_change_between(difference.before, difference.after, config.gates.device_change),
+    )  # fmt: skip
 
 
 def _bundle(matrix: Matrix, run: Run) -> Path:

@@ -127,7 +127,7 @@ def attempt(work: Callable[[T], R], of: T, log: Path | None = None) -> R:
         return work(of)
     except SlimError as error:
         # A plain one: an executor takes a MachineError for the end of all cells.
-        raise SlimError(error.fact, culprits=error.culprits, remedy=error.remedy) from error
+        raise error.as_kind(SlimError) from error
     except Exception as error:
         if log is not None:
             write_text(log, traceback.format_exc())

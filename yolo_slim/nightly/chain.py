@@ -9,6 +9,7 @@ from pathlib import Path
 from yolo_slim import pipeline
 from yolo_slim.build_key import SLIM, BuildName
 from yolo_slim.bundle import BUNDLE_JSON, read_spec
+from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.files import fitted_name, flat, sha256, sha256_json
 from yolo_slim.history.moved import PROFILE
@@ -74,11 +75,18 @@ def make(plan: Plan, project: Path, *, data: str, command: str, progress: Progre
     Raises:
         SlimError: anything wrong with its inputs.
     """
-    outcome = pipeline.run(plan.config, project=project, name=_name(plan), command=command, progress=progress)
+    outcome = pipeline.run(_config(plan), project=project, name=_name(plan), command=command, progress=progress)
     facts = require_manifest(outcome.folder / "build" / SLIM, "build").facts
     return Chain(
         plan=plan, folder=outcome.folder, result=Result.load(outcome.result), skipped=facts["skipped"], data=data
     )
+
+
+def _config(plan: Plan) -> RunConfig:
+    """The chain's settings: only a cut to milliseconds needs the device before the cells are measured."""
+    if plan.config.prune.frame_ms is None:
+        return plan.config
+    return plan.config.model_copy(update={"device": plan.device})
 
 
 def _name(plan: Plan) -> str:

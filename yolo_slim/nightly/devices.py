@@ -24,7 +24,7 @@ def open_device(plan: Plan) -> Device:
     Raises:
         SlimError: it doesn't answer, or isn't known.
     """
-    return connect(plan.config.device.model_copy(update={"host": plan.host}), plan.profile)
+    return connect(plan.device, plan.profile)
 
 
 def measure_all(works: Sequence[Work], cells: Cells, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from yolo_slim.config import targets
 from yolo_slim.config.merge import merged
 from yolo_slim.config.nightly import QUICKSTART, NightlyConfig, NightlyTarget
 from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import RunConfig
+from yolo_slim.config.run import DeviceConfig, RunConfig
 from yolo_slim.config.strict import parse, read_yaml
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
@@ -39,6 +39,11 @@ class Plan:
     """Where the device is; None: this machine."""
     builds: tuple[BuildName, ...]
     """Builds of the profile that the matrix asks for."""
+
+    @property
+    def device(self) -> DeviceConfig:
+        """How its device is reached."""
+        return self.config.device.model_copy(update={"host": self.host})
 
     def cell(self, build: BuildName) -> Cell:
         """The cell of one build."""

@@ -52,7 +52,6 @@ def log_night(address: str, history: History, outcome: NightOutcome, summary: st
         summary: its summary as Markdown.
     """
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     try:
         client = MlflowClient(os.path.expandvars(address))
@@ -60,9 +59,11 @@ def log_night(address: str, history: History, outcome: NightOutcome, summary: st
         new = [run for run in outcome.runs if not _is_logged(client, experiment, run)]
         for run in new:
             _log(client, experiment, history, outcome, run, summary)
-    # A server that is away must not spoil the night. The address may contain a password, so it isn't repeated.
-    except (MlflowException, OSError) as error:
-        return f"nightly: not logged to MLflow: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    # A copy that fails must not spoil the night, whatever the client's libraries raise. Their texts quote the address,
+    # which may contain a password, so only what the server calls the error is shown.
+    except Exception as error:
+        code = getattr(error, "error_code", None)
+        return f"nightly: not logged to MLflow: {type(error).__name__}{f' ({code})' if code else ''}"
     return f"nightly: logged to MLflow: {len(new)} runs"
 
 

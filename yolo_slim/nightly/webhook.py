@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from yolo_slim.files import JsonObject
 
@@ -23,10 +24,17 @@ def post(address: str, value: JsonObject) -> str:
     # The address itself may contain a secret, so no message repeats it.
     if not url.startswith(("http://", "https://")):
         return "nightly: the webhook was not told: its address has to begin with http:// or https://"
-    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
     try:
+        request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=PATIENCE_S):
             return ""
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        return f"nightly: the webhook was not told: {reason}"
+    except (OSError, ValueError, HTTPException) as error:
+        return f"nightly: the webhook was not told: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without an exception's own text: those of bad addresses quote them."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code}"
+    cause = getattr(error, "reason", error)
+    return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__

@@ -62,7 +62,7 @@ class ScopedAllocation:
             self.keep(graph, decide_unscored(graph, terms), terms, self.task.steps - 1)
         except SlimError as error:
             kept = [f"{block} keeps channels: {why}" for block, why in graph.blocks_kept().items()]
-            raise type(error)(error.fact, culprits=[*kept, *error.culprits], remedy=error.remedy) from None
+            raise error.as_kind(type(error), culprits=[*kept, *error.culprits]) from None
         finally:
             # Equal scores must not price the blocks; the first step does, by its own scores.
             self.prices = before

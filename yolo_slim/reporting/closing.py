@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from yolo_slim.reporting.facts import number
+from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
 from yolo_slim.verdict.emulated import proof
 from yolo_slim.verdict.result import RECOVERED, Build, Gate, Result
 
 SPEED_GATES = ("min_fps", "max_p99_ms")
 ACCURACY_GATES = ("max_map50_95_drop", f"rung:{RECOVERED}")
+PROOFS = {
+    CONTROL_GATE: "take a better model or label more images: with this control no loss could be seen",
+    CLASSES_GATE: "label images of the classes that have none, score more images (validate.max_images: 0 is all), or "
+    "take these classes out of data and model",
+}
+"""Gates that stay unproven however often a run is measured, with what proves them."""
 
 
 def closing(result: Result) -> list[tuple[str, str]]:
@@ -57,22 +64,26 @@ def _next(result: Result) -> str:
     """What to type or to change."""
     failed = [gate for gate in result.verdict.gates if gate.status == "fail"]
     if failed:
-        return _repair(failed)
+        return _repair(failed, in_ms=result.latency is not None)
+    unproven = {gate.name for gate in result.verdict.gates if gate.status == "unproven"}
+    ways = [way for name, way in PROOFS.items() if name in unproven]
     if not result.target.is_measured:
-        return (
+        ways.append(
             "give the same command with --host [user@]ADDRESS (make: HOST=), or copy the bundle to the device and run "
-            "`python -m yolo_slim.runtime bench BUNDLE` there."
+            "`python -m yolo_slim.runtime bench BUNDLE` there"
         )
-    if result.verdict.status == "unproven":
-        return "see above what is not measured; then give the same command again."
-    return "copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`."
+    elif unproven - set(PROOFS):
+        ways.append("see above what is not measured; then give the same command again")
+    return f"{'; '.join(ways) or 'copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`'}."
 
 
-def _repair(failed: list[Gate]) -> str:
-    """What changes the gates that failed."""
+def _repair(failed: list[Gate], *, in_ms: bool) -> str:
+    """What changes the gates that failed; ``in_ms``: the cut was made to a frame rate, so that --prune is refused."""
     names = {gate.name for gate in failed}
     if names & set(ACCURACY_GATES):
-        return "train longer (EPOCHS=, --epochs) or remove less (PRUNE=, --prune)."
+        less = "ask for a lower --target-fps" if in_ms else "remove less (PRUNE=, --prune)"
+        return f"train longer (EPOCHS=, --epochs) or {less}."
     if names & set(SPEED_GATES):
-        return "remove more (PRUNE=, --prune) or make the input smaller (IMGSZ=, --imgsz)."
+        more = "ask for a higher --target-fps" if in_ms else "remove more (PRUNE=, --prune)"
+        return f"{more} or make the input smaller (IMGSZ=, --imgsz)."
     return f"look at {failed[0].name} in the report; docs/troubleshooting.md#gates has what changes each gate."

@@ -189,7 +189,8 @@ def pair(args: argparse.Namespace) -> int:
 
     before, after, skipped = open_bundle(args.bundle), open_bundle(args.other), Skipped()
     images = (image for _, image in frames(args.images, skipped, convert_channels=True))
-    found = pair_bundles(before, after, images, rounds=args.rounds, frames=args.frames)
+    limits = {"rounds": args.rounds, "frames": args.frames, "max_celsius": args.max_celsius}
+    found = pair_bundles(before, after, images, **limits)
     _warn(args, skipped)
     gains = sorted(found.gains.tolist())
     text = f"{median(gains):+.3f} ms saved per frame, {gains[0]:+.3f} to {gains[-1]:+.3f} in single rounds"
@@ -202,7 +203,7 @@ def layers(args: argparse.Namespace) -> int:
     from yolo_slim.runtime.bench_text import invalid_lines
     from yolo_slim.runtime.layers import time_layers
 
-    found = time_layers(args.file)
+    found = time_layers(args.file, max_celsius=args.max_celsius)
     lines = [f"{ms:8.3f} ms  {name}" for name, ms in found.ms.items()]
     _answer(args, found.to_json(), "\n".join([*lines, *invalid_lines(found.invalid_reasons)]))
     return EXIT_FAIL if found.invalid_reasons else EXIT_OK

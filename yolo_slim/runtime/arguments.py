@@ -55,6 +55,10 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the answer as JSON; -: to standard output")
 
 
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     _add_bundle(parser, is_optional=True)
     _add_json(parser)
@@ -105,7 +109,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)
     breakdown = "then run a few frames more to see where the time goes: convolutions, activations, copies, ..."
     parser.add_argument("--breakdown", action="store_true", help=breakdown)
-    parser.add_argument("--max-celsius", type=_positive, metavar="C", help="a timing that is hotter doesn't count")
+    _add_limit(parser)
 
 
 def _detect(parser: argparse.ArgumentParser) -> None:
@@ -135,11 +139,13 @@ def _pair(parser: argparse.ArgumentParser) -> None:
     rounds, frames = "rounds; each times both bundles (default: 25)", "timed frames per bundle and round (default: 6)"
     parser.add_argument("--rounds", type=_count, default=25, metavar="N", help=rounds)
     parser.add_argument("--frames", type=_count, default=6, metavar="N", help=frames)
+    _add_limit(parser)
 
 
 def _layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="JSON file of layers that `yolo-slim latency` wrote")
     _add_json(parser)
+    _add_limit(parser)
 
 
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {

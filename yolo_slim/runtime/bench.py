@@ -19,7 +19,7 @@ import numpy as np
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
-from yolo_slim.machine import MachineState, describe_machine, peak_memory_mb, throttle_reasons
+from yolo_slim.machine import MachineState, describe_machine, heat_reasons, peak_memory_mb, throttle_reasons
 from yolo_slim.runtime.arguments import MAX_BENCH_IMAGES
 from yolo_slim.runtime.breakdown import Breakdown
 from yolo_slim.runtime.cold_start import ColdStart
@@ -271,14 +271,7 @@ def _machine(spec: BundleSpec) -> dict[str, object]:
 
 
 def _heat_reasons(before: MachineState, after: MachineState, seen: Extremes, max_celsius: float | None) -> list[str]:
-    if max_celsius is None:
-        return []
-    moments = {"before": before.celsius, "after": after.celsius}
-    reasons = [
-        f"{celsius:.1f} C {moment} the run, above {max_celsius:g} C"
-        for moment, celsius in moments.items()
-        if celsius is not None and celsius > max_celsius
-    ]
-    if not reasons and seen.celsius and seen.celsius.highest > max_celsius:
-        reasons.append(f"{seen.celsius.highest:.1f} C during the run, above {max_celsius:g} C")
-    return reasons
+    reasons = heat_reasons(before, after, max_celsius)
+    if max_celsius is None or reasons or not seen.celsius or seen.celsius.highest <= max_celsius:
+        return reasons
+    return [f"{seen.celsius.highest:.1f} C during the run, above {max_celsius:g} C"]

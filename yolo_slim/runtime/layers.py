@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from yolo_slim.backends.layers import RunLayer, open_layer_of
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.machine import cores, read_state, throttle_reasons
+from yolo_slim.machine import cores, heat_reasons, read_state, throttle_reasons
+from yolo_slim.runtime import answer_values
 from yolo_slim.runtime.load import busy_reasons, load_since, start
 
 SCHEMA = 1
@@ -37,6 +38,15 @@ class LayerTimes:
     invalid_reasons: tuple[str, ...] = ()
     """Why the timing doesn't count: the machine was throttled or busy."""
 
+    def require(self, names: Iterable[str]) -> None:
+        """Refuse an answer that lacks graphs.
+
+        Raises:
+            SlimError: names them.
+        """
+        if lacking := [name for name in names if name not in self.ms]:
+            raise _damaged(f"it lacks {', '.join(lacking[:8])}{', ...' if len(lacking) > 8 else ''}")
+
     def to_json(self) -> dict[str, object]:
         """The answer of ``layers``."""
         return {
@@ -54,19 +64,23 @@ class LayerTimes:
             if value["schema"] != SCHEMA:
                 raise KeyError("schema")
             return cls(
-                ms={str(name): float(ms) for name, ms in value["ms"].items()},
-                threads=int(value["threads"]),
-                invalid_reasons=tuple(value["invalid_reasons"]),
+                ms={str(name): answer_values.milliseconds(ms) for name, ms in value["ms"].items()},
+                threads=answer_values.threads(value["threads"]),
+                invalid_reasons=answer_values.reasons(value["invalid_reasons"]),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise SlimError(
-                f"The device's timing of layers is damaged: {error}.",
-                remedy="Use the same yolo_slim on the device and here.",
-            ) from None
+            raise _damaged(str(error)) from None
 
 
-def time_layers(file: Path) -> LayerTimes:
+def _damaged(why: str) -> SlimError:
+    remedy = "Use the same yolo_slim on the device and here."
+    return SlimError(f"The device's timing of layers is damaged: {why}.", remedy=remedy)
+
+
+def time_layers(file: Path, *, max_celsius: float | None = None) -> LayerTimes:
     """Time the graphs of a file that :func:`yolo_slim.measuring.layer_graphs.write` wrote.
+
+    A timing that starts or ends hotter than ``max_celsius`` doesn't count; None: no limit.
 
     Raises:
         SlimError: no such file, another layout, or a runtime that is missing or can't time layers.
@@ -85,7 +99,8 @@ def time_layers(file: Path) -> LayerTimes:
             # Opened anew: the idle threads of another open session would wait busily beside it.
             one = graphs[name]
             rounds[name].append(_median_ms(load(one["graph"], threads), _input(one["input"])))
-    reasons = busy_reasons(load_since(begin, threads)) + throttle_reasons(state, read_state())
+    used, after = load_since(begin, threads), read_state()
+    reasons = busy_reasons(used) + throttle_reasons(state, after) + heat_reasons(state, after, max_celsius)
     return LayerTimes(
         ms={name: float(np.median(found)) for name, found in rounds.items()},
         threads=threads,

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from yolo_slim.backends import Session, backend, engine_builder
 from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
-from yolo_slim.machine import cores, read_state, throttle_reasons
+from yolo_slim.machine import cores, heat_reasons, read_state, throttle_reasons
+from yolo_slim.runtime import answer_values
 from yolo_slim.runtime.letterbox import letterbox
 from yolo_slim.runtime.load import busy_reasons, load_since, start, waiting_seconds
 
@@ -93,14 +94,16 @@ class Paired:
             SlimError: another layout.
         """
         try:
-            rounds, reasons = value["round_ms"], value["invalid_reasons"]
+            before, after = (answer_values.durations(value["round_ms"][key]) for key in ("control", "cut"))
+            if len(before) != len(after):
+                raise ValueError(f"{len(before)} rounds of one network, {len(after)} of the other")
             return cls(
-                before=tuple(rounds["control"]),
-                after=tuple(rounds["cut"]),
-                threads=value["threads"],
-                invalid_reasons=tuple(reasons),
+                before=before,
+                after=after,
+                threads=answer_values.threads(value["threads"]),
+                invalid_reasons=answer_values.reasons(value["invalid_reasons"]),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise SlimError(
                 f"The device's paired timing is damaged: {error}.",
                 remedy="Use the same yolo_slim on the device and here.",
@@ -123,9 +126,15 @@ def precision_of(runtime: str) -> str:
 
 
 def pair_bundles(
-    before: Bundle, after: Bundle, images: Iterable[NDArray[np.uint8]], *, rounds: int, frames: int
+    before: Bundle,
+    after: Bundle,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    rounds: int,
+    frames: int,
+    max_celsius: float | None = None,
 ) -> Paired:
-    """Time the inference of two bundles in the same rounds, on the first :data:`IMAGES` images.
+    """Time the inference of two bundles as :func:`time_paired`, on the first :data:`IMAGES` images.
 
     Raises:
         SlimError: inputs or threads that differ, no image, or a bundle that can't be loaded.
@@ -144,7 +153,7 @@ def pair_bundles(
     if not blobs:
         raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
     with closing(_opened(before)) as first, closing(_opened(after)) as second:
-        return time_paired(first, second, blobs, rounds=rounds, frames=frames)
+        return time_paired(first, second, blobs, rounds=rounds, frames=frames, max_celsius=max_celsius)
 
 
 def _opened(bundle: Bundle) -> Session:
@@ -153,7 +162,15 @@ def _opened(bundle: Bundle) -> Session:
     return backend(spec.runtime).open(bundle.folder, spec, min(spec.threads, cores()))
 
 
-def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, rounds: int, frames: int) -> Paired:
+def time_paired(
+    before: Session,
+    after: Session,
+    blobs: Sequence[Blob],
+    *,
+    rounds: int,
+    frames: int,
+    max_celsius: float | None = None,
+) -> Paired:
     """Time the inference of two networks in the same rounds; every other round begins with the second one.
 
     Args:
@@ -162,6 +179,7 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
         blobs: inputs, used one after the other; at least one.
         rounds: how often both are timed.
         frames: timed frames of one network in a round.
+        max_celsius: a timing that starts or ends hotter doesn't count; None: no limit.
     """
     state = read_state()
     # No reference kernel: a machine that slows down in between slows both networks of a round.
@@ -173,7 +191,8 @@ def time_paired(before: Session, after: Session, blobs: Sequence[Blob], *, round
             parts[which].append(_run_part((before, after)[which], blobs, frames))
     threads = after.describe().threads
     load = replace(load_since(begin, threads), waiting_share=_waiting_share([*parts[0], *parts[1]], threads))
-    reasons = busy_reasons(load) + throttle_reasons(state, read_state())
+    end = read_state()
+    reasons = busy_reasons(load) + throttle_reasons(state, end) + heat_reasons(state, end, max_celsius)
     return Paired(
         before=tuple(part.median_ms for part in parts[0]),
         after=tuple(part.median_ms for part in parts[1]),

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yolo_slim.backends import backend
+from yolo_slim import bundle
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.measuring.latency import LatencyOutputs, table_name
-from yolo_slim.measuring.layer_graphs import require_timed_layers
+from yolo_slim.measuring.layer_graphs import require_timed_layers, why_no_table
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -32,7 +32,7 @@ PAGE = "latency.html"
 REVISION = 1
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
-"""Packages that export; the versions of the runtimes are among the settings."""
+"""Packages that export; those of the runtimes decide too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,19 +51,14 @@ def timed_builds(context: Context) -> list[BuildName]:
     Raises:
         SlimError: the target has none.
     """
-    found = [build for build in context.profile.builds if _has_table(build)]
-    if not found:
-        require_timed_layers(context.profile.builds[0])
-    return found
-
-
-def _has_table(build: BuildName) -> bool:
-    """Whether a build's layers can be timed; int8 on x86 is computed in another way than on Arm, and left out."""
-    try:
-        require_timed_layers(build)
-    except SlimError:
-        return False
-    return build.precision != "int8"
+    reasons = {build: why_no_table(build) for build in context.profile.builds}
+    if found := [build for build, why in reasons.items() if not why]:
+        return found
+    raise SlimError(
+        f"No build of {context.profile.name} has a latency table.",
+        culprits=[f"{build}: {why}" for build, why in reasons.items()],
+        remedy="Use a target that has onnxruntime (fp32) or ncnn, or prune to MACs with --prune.",
+    )
 
 
 def job_of(
@@ -77,10 +72,11 @@ def job_of(
         "seed": context.seed, "end2end": context.end2end,
         "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
         "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
-        "runtimes": {name: backend(name).versions() for name in sorted({build.runtime for build in builds})},
     }  # fmt: skip
+    runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
     return Job(
-        stage="latency", folder=folder, settings=settings, revision=REVISION, packages=PACKAGES,
+        stage="latency", folder=folder, settings=settings, revision=REVISION,
+        packages=(*PACKAGES, *runtimes),
         inputs={"model": content(inputs.model), "data": context.dataset.digest},
     )  # fmt: skip
 
@@ -111,7 +107,7 @@ def run(
 
     run_once(job, _made, context, check=check)
     tables = {build: folder / table_name(build) for build in builds}
-    return LatencyOutputs(tables=tables, page=folder / PAGE, fingerprint=job.fingerprint)
+    return LatencyOutputs(tables=tables, page=folder / PAGE, request=job.request)
 
 
 def _made(meter: LatencyMeter) -> Made:

@@ -15,7 +15,7 @@ from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.record import Record
 from yolo_slim.config.run import LatencyConfig
-from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
 from yolo_slim.measuring.latency import LatencyTable, LayerGrid, TimedNetwork, fitted, grid_from, layers_of_grid
 from yolo_slim.measuring.layer_graphs import name_of, write
 from yolo_slim.measuring.measured_files import MeasuredFiles
@@ -132,6 +132,10 @@ class LatencyMeter:
         return table
 
     @property
+    def _limit(self) -> float | None:
+        return celsius_limit(self.context.device, self.context.profile)
+
+    @property
     def _files(self) -> MeasuredFiles:
         return MeasuredFiles(job=self.job, name="parts")
 
@@ -146,7 +150,9 @@ class LatencyMeter:
         name = f"{build}-control"
         found = self._files.read(ControlTime, name)
         if found is None or found.invalid_reasons:
-            settings = BenchSettings(seconds=self.config.control_seconds, queries=64, repeats=REPEATS)
+            settings = BenchSettings(
+                seconds=self.config.control_seconds, queries=64, repeats=REPEATS, max_celsius=self._limit
+            )
             bench = self.context.device.bench(placed, meter.images, settings)
             infer = bench.stages.infer.p50_ms
             found = ControlTime(
@@ -174,7 +180,8 @@ class LatencyMeter:
             return before
         layers = layers_of_grid(kind, *widths)
         write(file, layers, build, self.context.profile.threads)
-        times = until_it_counts(lambda: self.context.device.time_layers(file))
+        times = until_it_counts(lambda: self.context.device.time_layers(file, max_celsius=self._limit))
+        times.require(map(name_of, layers))
         ms = {(layer.inputs, layer.outputs): times.ms[name_of(layer)] for layer in layers}
         found = grid_from(kind, *widths, ms, times.invalid_reasons)
         self._files.write(file.stem, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from torch import nn
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import ExportConfig
-from yolo_slim.devices.base import Placed
+from yolo_slim.devices.base import Placed, celsius_limit
 from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
 from yolo_slim.models.exported import layout_of
 from yolo_slim.models.ultralytics import log_to
+from yolo_slim.runtime import bench
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages.context import Context
@@ -36,13 +38,17 @@ class Timed(Protocol):
 Timing = TypeVar("Timing", bound=Timed)
 
 
-def until_it_counts(time: Callable[[], Timing]) -> Timing:
-    """Time, and again up to :data:`REPEATS` times while the device is busy or hot; an emulated one never counts."""
-    found = time()
+def until_it_counts(time_once: Callable[[], Timing]) -> Timing:
+    """Time, and after a pause again, up to :data:`REPEATS` times, while the device is busy or hot.
+
+    An emulated one never counts.
+    """
+    found = time_once()
     for _ in range(REPEATS):
         if not found.invalid_reasons or NOT_ITS_SPEED in found.invalid_reasons:
             break
-        found = time()
+        time.sleep(bench.PAUSE_S)
+        found = time_once()
     return found
 
 
@@ -86,5 +92,5 @@ class NetworkMeter:
 
     def compare(self, unpruned: Placed, cut: Placed) -> Paired:
         """Time two networks in the same rounds."""
-        device = self.context.device
-        return device.time_paired(unpruned, cut, self.images, rounds=self.rounds, frames=self.frames)
+        device, limit = self.context.device, celsius_limit(self.context.device, self.context.profile)
+        return device.time_paired(unpruned, cut, self.images, rounds=self.rounds, frames=self.frames, max_celsius=limit)

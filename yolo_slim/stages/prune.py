@@ -47,8 +47,9 @@ def job_of(inputs: PruneInputs, config: PruneConfig, folder: Path, context: Cont
     if config.block_costs:
         digests["block_costs"] = content(Path(config.block_costs))
     if inputs.latency:
-        # Not the tables' content: a table that is measured again must not throw a finished training away.
-        digests["latency"] = inputs.latency.fingerprint
+        # Not the tables' content or versions: a table that an update lets measure again must not throw a finished
+        # training away.
+        digests["latency"] = inputs.latency.request
     if trains and training.teacher and training.distill > 0:
         digests["teacher"] = content(Path(training.teacher))
     # The table of block costs counts by its content, wherever it lies.
@@ -121,7 +122,7 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     work = PruneWork.of(source_of(loaded, config, job.folder, context), outputs, context.progress)
     pruner, graph = work.begun()
     tables = inputs.latency.tables if inputs.latency else None
-    to_ms = latency_pruning(work, pruner, graph, tables, inputs.timing, context) if tables else None
+    to_ms = None if tables is None else latency_pruning(work, pruner, graph, tables, inputs.timing, context)
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,

@@ -63,7 +63,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
     data = _data(about.data, images, measured.names)
     judged = judge(
         measured, profile, on_target=on_target, device_name=setup.device.name, bad_layer=about.bad_layer,
-        unscored=images.unscored_classes, emulated=about.emulated,
+        unlabelled={class_id: data.names[class_id] for class_id in data.unlabelled_classes}, emulated=about.emulated,
     )  # fmt: skip
     size = _sizes(networks, setup.imgsz)
     return Result(
@@ -101,10 +101,9 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
 
 
 def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
-    labelled = {int(class_id) for truth in images.truths for class_id in truth.class_ids}
     return DataFacts(
         yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names,
-        unlabelled_classes=tuple(class_id for class_id in names if class_id not in labelled),
+        unlabelled_classes=images.unlabelled(names),
     )  # fmt: skip
 
 

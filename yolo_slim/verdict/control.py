@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from yolo_slim.verdict.result import Gate
 
@@ -32,13 +32,18 @@ def control_gate(map50_95: float, largest_drop: float) -> Gate:
     )  # fmt: skip
 
 
-def classes_gate(unscored: Collection[int]) -> Gate:
-    """Judge whether every class was compared: one without a label in the scored images may have lost everything."""
-    listed = ", ".join(map(str, sorted(unscored)[:8])) + (", ..." if len(unscored) > 8 else "")
-    reason = f"the scored images have no label of class {listed}: it may have lost everything" if unscored else ""
+def classes_gate(unlabelled: Mapping[int, str]) -> Gate:
+    """Judge whether every class was compared: one without a label in the scored images may have lost everything.
+
+    Args:
+        unlabelled: id to name of the classes without one.
+    """
+    named = [f"{class_id} {name}" for class_id, name in sorted(unlabelled.items())]
+    listed = ", ".join(named[:8]) + (", ..." if len(named) > 8 else "")
+    reason = f"the scored images have no label of class {listed}: it may have lost everything" if named else ""
     return Gate(
-        name=CLASSES_GATE, rung=None, limit=0.0, value=float(len(unscored)), unit="classes",
-        status="unproven" if unscored else "pass", reason=reason,
+        name=CLASSES_GATE, rung=None, limit=0.0, value=float(len(named)), unit="classes",
+        status="unproven" if named else "pass", reason=reason,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from yolo_slim.build_key import CONTROL, BuildKey, BuildName
@@ -39,7 +39,7 @@ def judge(
     on_target: bool,
     device_name: str,
     bad_layer: str | None = None,
-    unscored: Collection[int] = (),
+    unlabelled: Mapping[int, str] | None = None,
     emulated: Emulated | None = None,
 ) -> Judgement:
     """Compare every rung and the best build with the profile's budgets.
@@ -50,7 +50,7 @@ def judge(
         on_target: the device that ran the bundles is the target.
         device_name: what people call that device.
         bad_layer: the layer of the int8 graph to look at first.
-        unscored: classes that the data set labels, but no scored image has.
+        unlabelled: classes, with their names, of which no scored image has a label.
         emulated: what the bundles did on an emulated processor of the target.
     """
     ladder = judged_ladder(measured.ladder, profile.rungs)
@@ -65,7 +65,8 @@ def judge(
     best = next((build for build in builds if build.key == winner), None)
     missing = "" if on_target else f"{device_name} is not a {profile.name}; run the bundle on one"
     largest = max([budget.max_map50_95_drop, *(rung.budget for rung in ladder if rung.budget is not None)])
-    found = [control_gate(control, largest), classes_gate(unscored), *gates.rung_gates(ladder, _others(builds, winner))]
+    found = [control_gate(control, largest), classes_gate(unlabelled or {})]
+    found += gates.rung_gates(ladder, _others(builds, winner))
     found += emulated_gates(emulated, _others(builds, winner))
     found += gates.device_gates(budget, best, _drop(builds, best, control), missing)
     unproven = f"speed on {profile.name} is unproven, so the profile's first choice is the winner"

@@ -105,6 +105,11 @@ class Job:
         """What must match for the job to be skipped."""
         return sha256_json({"stage": self.stage, **self.identity})
 
+    @property
+    def request(self) -> str:
+        """Digest of what the user asked for: the fingerprint without what an update changes."""
+        return sha256_json({"stage": self.stage, "settings": dict(self.settings), "inputs": dict(self.inputs)})
+
     def begin(self) -> None:
         """Make the folder and withdraw the manifest of an earlier job."""
         with os_errors_explained(self.folder):

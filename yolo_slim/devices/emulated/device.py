@@ -72,14 +72,16 @@ class EmulatedDevice(CommandDevice):
         found = super().bench(placed, images, few)
         return found.model_copy(update={"invalid_reasons": (NOT_ITS_SPEED, *found.invalid_reasons)})
 
-    def time_paired(self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int) -> Paired:
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
         """Time two bundles in turns; the timing never counts."""
-        found = super().time_paired(before, after, images, rounds=rounds, frames=frames)
+        found = super().time_paired(before, after, images, rounds=rounds, frames=frames, max_celsius=max_celsius)
         return replace(found, invalid_reasons=(NOT_ITS_SPEED, *found.invalid_reasons))
 
-    def time_layers(self, layers: Path) -> LayerTimes:
+    def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
         """Time single layers; the timing never counts."""
-        found = super().time_layers(layers)
+        found = super().time_layers(layers, max_celsius=max_celsius)
         return replace(found, invalid_reasons=(NOT_ITS_SPEED, *found.invalid_reasons))
 
 

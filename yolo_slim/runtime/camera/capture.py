@@ -216,7 +216,7 @@ class Capture:
             if self._bad_in_a_row >= self._settings.max_bad:
                 self._bad_in_a_row = 0
                 fact = f"{self._settings.max_bad} frames in a row are no images. {error.fact}"
-                raise SourceLost(fact, remedy=error.remedy) from None
+                raise error.as_kind(SourceLost, fact=fact) from None
             return False
         self._bad_in_a_row = 0
         return True

@@ -136,7 +136,7 @@ def load_layout(path: Path) -> Layout:
     except OSError as error:
         raise SlimError(f"{path} can't be read: {error.strerror}.", remedy="Give another file with --zones.") from error
     except SlimError as error:
-        raise SlimError(f"{path}: {error.fact}", culprits=error.culprits, remedy=error.remedy) from error
+        raise error.as_kind(SlimError, fact=f"{path}: {error.fact}") from error
 
 
 def save_layout(path: Path, layout: Layout) -> None:

@@ -1,0 +1,114 @@
+"""What surrounds the timings of a latency table: which builds have one, versions, heat, pauses, damaged answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.devices import ModelledDevice
+from yolo_slim.build_key import BuildName
+from yolo_slim.config import targets
+from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
+from yolo_slim.errors import SlimError
+from yolo_slim.measuring.latency import LatencyOutputs
+from yolo_slim.runtime import bench
+from yolo_slim.runtime.layers import LayerTimes
+from yolo_slim.stages import latency, network_meter, prune
+from yolo_slim.stages.context import Context
+from yolo_slim.workspace import job
+from yolo_slim.workspace.up_to_date import are_versions, changes
+
+BUILD = BuildName("onnxruntime", "fp32")
+QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
+
+
+def context_of(data: Path, device: ModelledDevice, target: str = "host") -> Context:
+    """Make the context of a call on a device."""
+    return Context.load(data, target, imgsz=96, device=device)
+
+
+def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
+    """Run the stage."""
+    inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8))
+    return latency.run(inputs, QUICK, [BUILD], folder, context)
+
+
+def jobs(model: Path, context: Context, config: LatencyConfig) -> tuple[job.Job, job.Job]:
+    """The job of a table, and of a cut that is made by it."""
+    inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8))
+    table = latency.job_of(inputs, config, [BUILD], Path(), context)
+    found = LatencyOutputs(tables={}, page=Path(), request=table.request)
+    given = prune.PruneInputs(model=model, latency=found, timing=QUICK)
+    return table, prune.job_of(given, PruneConfig(latency_ms=9.0, round_to=8), Path(), context)
+
+
+def test_update_of_a_package_keeps_a_finished_cut(trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other versions measure the table anew, but are no change of what the cut was asked for; a setting is one."""
+    context = context_of(signs, ModelledDevice())
+    before = [one.identity for one in jobs(trained, context, QUICK)]
+    monkeypatch.setattr(job, "version", lambda package: f"99 of {package}")
+    after = [one.identity for one in jobs(trained, context, QUICK)]
+    table, cut = (changes(*pair) for pair in zip(before, after, strict=True))
+    assert {"onnxruntime", "torch"} <= {change.key for change in table}
+    assert are_versions(table)
+    assert are_versions(cut)
+    _, other = jobs(trained, context, QUICK.model_copy(update={"rounds": 99}))
+    assert not are_versions(changes(before[1], other.identity))
+
+
+def with_runtimes(context: Context, **precisions: tuple[str, ...]) -> Context:
+    """A context whose target has these builds alone."""
+    runtimes = [{"runtime": name, "precisions": list(found)} for name, found in precisions.items()]
+    values = {**context.profile.model_dump(exclude_unset=True), "runtimes": runtimes}
+    return replace(context, profile=type(context.profile).model_validate(values))
+
+
+@pytest.mark.parametrize("others", [{}, {"tensorrt": ("fp16",)}])
+def test_target_without_a_build_that_can_be_timed(others: dict[str, tuple[str, ...]], signs: Path) -> None:
+    """A target that has only int8, alone or beside TensorRT, is refused with its builds; with a float one it is not."""
+    context = context_of(signs, ModelledDevice())
+    with pytest.raises(SlimError, match="No build of host has a latency table") as error:
+        latency.timed_builds(with_runtimes(context, onnxruntime=("int8",), **others))
+    named = [one.partition(":")[0] for one in error.value.culprits]
+    assert named == ["onnxruntime-int8", *(f"{name}-{one[0]}" for name, one in others.items())]
+    assert latency.timed_builds(with_runtimes(context, onnxruntime=("int8", "fp32"), **others)) == [BUILD]
+
+
+def test_limit_of_temperature_is_the_targets(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Every timing of a table has the limit of the target; on another machine there is none."""
+    limit = targets.load("rpi5").thermal.max_celsius
+    assert limit is not None
+    for is_target, limits in ((True, {limit}), (False, {None})):
+        device = ModelledDevice()
+        device.answer = is_target
+        context = context_of(signs, device, "rpi5")
+        measured(trained, context, tmp_path / str(is_target))
+        assert device.limits == limits
+        assert {"layers", "time_paired", "bench"} <= set(device.asked)
+
+
+def test_repeated_timing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy device gets a pause before it is timed again; a quiet and an emulated one are timed once."""
+    pauses: list[float] = []
+    monkeypatch.setattr(bench, "PAUSE_S", 5.0)
+    monkeypatch.setattr(network_meter.time, "sleep", pauses.append)
+    for reasons, expected in (("busy",), 2), ((), 0), ((NOT_ITS_SPEED,), 0):
+        pauses.clear()
+        network_meter.until_it_counts(lambda: LayerTimes(ms={}, threads=1, invalid_reasons=reasons))  # noqa: B023
+        assert pauses == [5.0] * expected
+
+
+def test_answer_that_lacks_a_layer(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A device that leaves a convolution out is told, with its name."""
+
+    class Forgets(ModelledDevice):
+        def time_layers(self, layers: Path, **limits: Any) -> LayerTimes:
+            found = super().time_layers(layers, **limits)
+            return replace(found, ms=dict(list(found.ms.items())[1:]))
+
+    with pytest.raises(SlimError, match=r"timing of layers is damaged: it lacks \d+-\d+\."):
+        measured(trained, context_of(signs, Forgets()), tmp_path / "tables")
