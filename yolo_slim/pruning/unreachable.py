@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from yolo_slim.pruning.slots import Slot, widths_of
 
 class Unreachable(SlimError):
     """No cut reaches the budget."""
+
+    def __init__(self, *args: Any, smallest_ms: float | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.smallest_ms = smallest_ms
+        """Predicted milliseconds of a frame of the smallest cut; None: the budget isn't in milliseconds."""
 
 
 def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) -> SlimError:

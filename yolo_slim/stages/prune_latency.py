@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import Placed
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency import LatencyTable, table_name
 from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models.checkpoint import Checkpoint
@@ -23,7 +23,8 @@ from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.latency_budget import LatencyGoal, unreachable_in_all
+from yolo_slim.pruning.latency_budget import LatencyGoal
+from yolo_slim.pruning.latency_limits import SmallestCut, unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.pruning.scope import PER_MS, REACH
@@ -49,9 +50,15 @@ class LatencyPruning:
 
     work: PruneWork
     graph: ChannelGraph
-    goal: LatencyGoal
+    smallest: SmallestCut
+    """The smallest cut in the build that was chosen, and its goal."""
     config: LatencyConfig
     context: Context
+
+    @property
+    def goal(self) -> LatencyGoal:
+        """What a frame may take in the build that was chosen."""
+        return self.smallest.goal
 
     def cut(self, base: Checkpoint) -> tuple[nn.Module, PrunePlan, LatencyCut]:
         """Cut until the device says that the budget is met, at most :data:`MOST_ROUNDS` times."""
@@ -61,7 +68,10 @@ class LatencyPruning:
             onnx = meter.export(base.model, scratch / "control.onnx")
             unpruned = meter.place(onnx, goal.build)
             for index in range(MOST_ROUNDS):
-                model, plan, predicted = self._cut_once(base, goal)
+                try:
+                    model, plan, predicted = self._cut_once(base, goal)
+                except Unreachable as refused:
+                    raise self._explained(refused, goal) from None
                 cut = self._timed(meter, model, unpruned, scratch / f"cut-{index}.onnx", goal.frame_of(predicted))
                 tried.append((model, plan))
                 timed.append(cut)
@@ -83,6 +93,13 @@ class LatencyPruning:
         )  # fmt: skip
         return *tried[kept], record
 
+    def _explained(self, refused: Unreachable, goal: LatencyGoal) -> Unreachable:
+        """The error of a cut that a corrected table no longer allows, in milliseconds."""
+        smallest = replace(self.smallest, goal=goal)
+        if smallest.is_enough:
+            return refused
+        return unreachable_in_all({goal.build: smallest}, {}, self.context.imgsz)
+
     def _require_near(self, timed: list[TimedCut], kept: int) -> None:
         """Refuse a cut that misses the budget."""
         budget, measured = self.goal.frame_ms, timed[kept].measured_ms
@@ -92,7 +109,9 @@ class LatencyPruning:
                 f"{measured:.2f} ms in {self.goal.build}.",
                 culprits=[f"cut {i}: predicted {one.predicted_ms:.2f} ms, measured {one.measured_ms:.2f} ms"
                           for i, one in enumerate(timed, 1)],
-                remedy="Run it again with nothing else on the device, or ask for less.",
+                remedy="Run it again with nothing else on the device, or ask for less: set "
+                f"{self.goal.setting} {self.goal.limit_of(measured)}.",
+                smallest_ms=measured,
             )  # fmt: skip
         if measured > budget:
             self.work.progress.say(f"prune: the cut takes {measured / budget - 1:.1%} more than the budget")
@@ -145,18 +164,30 @@ def goals_of(
     }
 
 
-def choose(goals: Mapping[BuildName, LatencyGoal], pruner: Pruner, model: nn.Module, context: Context) -> LatencyGoal:
+def choose(
+    goals: Mapping[BuildName, LatencyGoal],
+    left_out: Mapping[BuildName, LatencyGoal],
+    pruner: Pruner,
+    model: nn.Module,
+    context: Context,
+) -> SmallestCut:
     """The build that reaches the budget at the least loss of score, by one cut of each.
+
+    Args:
+        goals: the builds to choose from.
+        left_out: further builds, to name where none of them reaches the budget.
+        pruner: of the network.
+        model: the network.
+        context: of the call.
 
     Raises:
         SlimError: no build reaches it.
     """
     ranked = pruner.rank(model, 0)
-    losses, fastest = {}, {}
+    losses, cuts = {}, {}
     for build, goal in goals.items():
         cost = goal.model(ranked.graph, ranked.slots)
-        floors = np.array([float(slot.floor) for slot in ranked.slots])
-        fastest[build] = goal.frame_of(cost.total(floors))
+        cuts[build] = SmallestCut.of(goal, cost, ranked.slots)
         try:
             keep = allocate_global(
                 Problem(slots=ranked.slots, cost=cost, target=goal.infer_ms, round_to=ranked.terms.round_to),
@@ -166,18 +197,20 @@ def choose(goals: Mapping[BuildName, LatencyGoal], pruner: Pruner, model: nn.Mod
             continue
         losses[build] = _score_lost(ranked, keep)
     if not losses:
-        budget, value = pruner.task.config.budget
-        asked = f"{value:g} {'FPS' if budget == 'target_fps' else 'ms a frame'}"
-        raise unreachable_in_all(goals, fastest, context.imgsz, asked)
+        others = {
+            build: SmallestCut.of(goal, goal.model(ranked.graph, ranked.slots), ranked.slots)
+            for build, goal in left_out.items()
+        }
+        raise unreachable_in_all(cuts, others, context.imgsz)
     best = min(losses, key=lambda build: losses[build])
     if len(goals) > 1:
-        others = ", ".join(
+        beside = ", ".join(
             f"{build} {losses[build] / max(losses[best], 1e-30):.2f} times as much" if build in losses
             else f"{build} can't reach it"
             for build in goals if build != best
         )  # fmt: skip
-        context.progress.say(f"prune: {best} reaches the budget at the least loss of score ({others})")
-    return goals[best]
+        context.progress.say(f"prune: {best} reaches the budget at the least loss of score ({beside})")
+    return cuts[best]
 
 
 def _score_lost(ranked: Ranked, keep: np.ndarray) -> float:
@@ -206,5 +239,28 @@ def latency_pruning(
             f"The unpruned network reaches the budget in {', '.join(met)}: there is nothing to prune.",
             remedy="Ask for more, or use the unpruned model.",
         )
-    goal = choose(goals, pruner, loaded.model, context)
-    return LatencyPruning(work=work, graph=graph, goal=goal, config=config, context=context)
+    left_out = goals_of(loaded, work.source.config, other_tables(tables, context), context)
+    smallest = choose(goals, left_out, pruner, loaded.model, context)
+    return LatencyPruning(work=work, graph=graph, smallest=smallest, config=config, context=context)
+
+
+def other_tables(tables: Mapping[BuildName, Path], context: Context) -> dict[BuildName, Path]:
+    """Tables of the target's further builds that were measured before, beside the given ones and like them."""
+    given = next(iter(tables.values()))
+    beside = {build: given.with_name(table_name(build)) for build in context.profile.builds if build not in tables}
+    return {build: path for build, path in beside.items() if path.is_file() and _is_alike(path, given)}
+
+
+def _is_alike(one: Path, other: Path) -> bool:
+    """Whether two tables are of one network's layers at one side on one machine; an unreadable one isn't."""
+    try:
+        first, second = LatencyTable.load(one), LatencyTable.load(other)
+    except SlimError:
+        return False
+    keys = ("model_sha256", "imgsz", "target", "threads")
+    kinds = [{grid.kind for grid in table.grids} for table in (first, second)]
+    return (
+        kinds[0] == kinds[1]
+        and first.machine.model == second.machine.model
+        and all(getattr(first, key) == getattr(second, key) for key in keys)
+    )
