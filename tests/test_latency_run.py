@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,41 @@ def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDev
 
 
 def test_best_input_side(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
-    """Every side is tried, those behind after one epoch are stopped, and the run goes on at the winner's."""
-    result, listener = run(trained, signs, tmp_path, imgsz="auto", latency_ms=16.0, config=_starts_at(128, tmp_path))
+    """Every side is tried, those behind after one epoch are stopped, and the run goes on at the winner's.
+
+    Result and page have the figures of every side; a run at a given side has none (control).
+    """
+    start = _starts_at(128, tmp_path)
+    result, listener = run(trained, signs, tmp_path, imgsz="auto", latency_ms=16.0, config=start)
     assert "Input sides for 16.00 ms a frame" in listener.said
-    assert "stopped: others were better after one epoch" in listener.said
-    assert result.imgsz in sides_of(128)
-    assert f"sides: {result.imgsz} px has the highest mAP" in listener.said
+    sides = result.sides
+    assert sides is not None
+    assert [one.imgsz for one in sides.candidates] == sides_of(128)
+    assert result.imgsz == sides.winner
+    (best,) = [one for one in sides.candidates if one.imgsz == sides.winner]
+    (other,) = [one for one in sides.candidates if one.imgsz != sides.winner]
+    assert best.reason.startswith("won: ")
+    assert f"sides: {sides.winner} px: won: " in listener.said
+    assert other.reason == "stopped after one epoch: 1 was better"
+    assert best.map50_95_first >= other.map50_95_first
+    assert (best.map50_95 is None, other.map50_95 is None) == (False, True)
+    for one in sides.candidates:
+        assert one.measured_ms <= 16.0 * 1.01
+        assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
+    (page,) = tmp_path.rglob("report.html")
+    assert other.reason in page.read_text(encoding="utf-8")
+    alone, _ = run(trained, signs, tmp_path / "alone", imgsz=96, target_fps=2.0)
+    assert alone.sides is None
+
+
+def test_no_side_reaches_it(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """The message has the smallest cut of every side, predicted; nothing is trained."""
+    with pytest.raises(SlimError, match="No input side reaches 100000 FPS by pruning") as error:
+        run(trained, signs, tmp_path, imgsz="auto", target_fps=100_000.0, config=_starts_at(128, tmp_path))
+    predicted = r"px: the budget can't be reached: the smallest cut is predicted to take \d+\.\d\d ms"
+    assert len(re.findall(predicted, str(error.value))) == len(sides_of(128))
+    assert "Set prune.target_fps to at most" in error.value.remedy
+    assert not list(tmp_path.rglob("pruned.pt"))
 
 
 def _starts_at(side: int, folder: Path) -> Path:

@@ -51,8 +51,18 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     retrain: bool = False,
+    sides: Path | None = None,
 ) -> Outcome:
     """Prune, recover, export, quantize, build and validate.
+
+    Args:
+        config: what is run, and how.
+        project: folder of all runs.
+        name: folder of this one in it; absent: from the settings.
+        command: command line, for the record.
+        progress: listener.
+        retrain: train again what only an update of a package made stale.
+        sides: ``sides.json``, where the input side was chosen for a frame rate.
 
     Raises:
         SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
@@ -70,11 +80,13 @@ def run(
         require_calibration(this)
 
     with closing(this.context.device), claimed(folder, owner_of(config, command)), os_errors_explained(folder):
-        return check_then_make(this.context, lambda context: _chain(replace(this, context=context), project), check)
+        return check_then_make(
+            this.context, lambda context: _chain(replace(this, context=context), project, sides), check
+        )
 
 
-def _chain(this: Run, project: Path) -> Outcome:
-    """Run the stages in order; ``project`` is the folder of all runs."""
+def _chain(this: Run, project: Path, sides: Path | None) -> Outcome:
+    """Run the stages in order; ``project`` is the folder of all runs, ``sides`` says how the input side was chosen."""
     config, folder, context = this.config, this.folder, this.context
     control_check = control.run(this.model, config.validate_, folder / "control", context)
     slimmed = _slimmed(this, latency_tables.for_budget(this, project))
@@ -89,6 +101,7 @@ def _chain(this: Run, project: Path) -> Outcome:
             pruned=slimmed.pruned,
             recovered=slimmed.recovered,
             latency=slimmed.latency,
+            sides=sides,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
             bundles=bundles,

@@ -66,15 +66,16 @@ class LatencyGoal:
         return f"{1000 / self.frame_ms:g} FPS" if "fps" in self.setting else f"{self.frame_ms:g} ms a frame"
 
     def _limit(self, infer_ms: float) -> str:
-        return self.limit_of(self.frame_of(infer_ms))
-
-    def limit_of(self, frame_ms: float) -> str:
-        """Where the setting must be for a frame of so many milliseconds to be aimed at, for people."""
-        frame = frame_ms / AIM
-        if "fps" in self.setting:
-            return f"to at most {math.floor(10_000 / frame) / 10:g}"
-        return f"to at least {math.ceil(100 * frame) / 100:.2f}"
+        return limit_of(self.setting, self.frame_of(infer_ms))
 
     def corrected(self, predicted_ms: float, measured_ms: float) -> LatencyGoal:
         """The same goal after a cut whose inference was predicted and measured."""
         return replace(self, correction=measured_ms / predicted_ms)
+
+
+def limit_of(setting: str, frame_ms: float) -> str:
+    """Where a setting must be for a frame of so many milliseconds to be aimed at, for people."""
+    frame = frame_ms / AIM
+    if "fps" in setting:
+        return f"to at most {math.floor(10_000 / frame) / 10:g}"
+    return f"to at least {math.ceil(100 * frame) / 100:.2f}"

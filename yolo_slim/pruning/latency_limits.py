@@ -13,7 +13,7 @@ import numpy as np
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.pruning.latency import LatencyModel
-from yolo_slim.pruning.latency_budget import AIM, LatencyGoal
+from yolo_slim.pruning.latency_budget import AIM, LatencyGoal, limit_of
 from yolo_slim.pruning.slots import Slot
 from yolo_slim.pruning.unreachable import Unreachable
 
@@ -89,7 +89,7 @@ def unreachable_in_all(
             *[f"{best.goal.build} at {side} px: estimated {_speed(ms)}" for side, ms in estimates.items()],
         ],
         remedy=f"{_ways(best, others, estimates)}.",
-        smallest_ms=best.frame_ms,
+        predicted_ms=best.frame_ms,
     )
 
 
@@ -108,7 +108,7 @@ def _speed(frame_ms: float) -> str:
 
 def _ways(best: SmallestCut, others: Mapping[BuildName, SmallestCut], estimates: Mapping[int, float]) -> str:
     """What to change: the budget, or what else is expected to reach it."""
-    ways = [f"Set {best.goal.setting} {best.goal.limit_of(best.frame_ms)}"]
+    ways = [f"Set {best.goal.setting} {limit_of(best.goal.setting, best.frame_ms)}"]
     ways += [
         f"set latency.runtime to {build}, predicted {cut.frame_ms:.2f} ms"
         for build, cut in others.items() if cut.is_enough

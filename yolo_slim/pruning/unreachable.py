@@ -15,10 +15,14 @@ from yolo_slim.pruning.slots import Slot, widths_of
 class Unreachable(SlimError):
     """No cut reaches the budget."""
 
-    def __init__(self, *args: Any, smallest_ms: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, predicted_ms: float | None = None, measured_ms: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.smallest_ms = smallest_ms
-        """Predicted milliseconds of a frame of the smallest cut; None: the budget isn't in milliseconds."""
+        self.predicted_ms = predicted_ms
+        """Milliseconds of the smallest cut's frame by the latency table; None: the budget is of another kind."""
+        self.measured_ms = measured_ms
+        """The same of the fastest cut that was timed; None: none was."""
 
 
 def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) -> SlimError:

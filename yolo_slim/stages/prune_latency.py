@@ -23,7 +23,7 @@ from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.latency_budget import LatencyGoal
+from yolo_slim.pruning.latency_budget import LatencyGoal, limit_of
 from yolo_slim.pruning.latency_limits import SmallestCut, unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
@@ -110,8 +110,9 @@ class LatencyPruning:
                 culprits=[f"cut {i}: predicted {one.predicted_ms:.2f} ms, measured {one.measured_ms:.2f} ms"
                           for i, one in enumerate(timed, 1)],
                 remedy="Run it again with nothing else on the device, or ask for less: set "
-                f"{self.goal.setting} {self.goal.limit_of(measured)}.",
-                smallest_ms=measured,
+                f"{self.goal.setting} {limit_of(self.goal.setting, measured)}.",
+                predicted_ms=timed[kept].predicted_ms,
+                measured_ms=measured,
             )  # fmt: skip
         if measured > budget:
             self.work.progress.say(f"prune: the cut takes {measured / budget - 1:.1%} more than the budget")
