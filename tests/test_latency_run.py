@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import yolo_slim
 from tests.helpers.cli import run_cli
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
+from tests.helpers.results import make_bench
 from yolo_slim import preparation
+from yolo_slim.config.profile import RuntimeChoice
+from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
 from yolo_slim.exploration import sides_of
-from yolo_slim.latency_tables import measured
+from yolo_slim.latency_tables import for_budget, measured
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
@@ -77,6 +82,20 @@ def test_run_uses_the_table_of_the_other_command(
     assert device.asked == []
 
 
+@pytest.mark.parametrize("precisions", [["fp32"], ["int8", "fp32"]])
+def test_build_without_a_table_is_told(
+    precisions: list[str], trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path
+) -> None:
+    """Where the target has int8, the terminal says that no cut is made for it; without it nothing is said (control)."""
+    config = yolo_slim.api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=QUICK)
+    listener = Remembers()
+    this = preparation.prepared(config, tmp_path / "run", runs_bundles=True, progress=listener)
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": precisions})
+    profile = this.context.profile.model_copy(update={"runtimes": [choice]})
+    for_budget(replace(this, context=replace(this.context, profile=profile)), tmp_path)
+    assert ("latency: no cut is made for onnxruntime-int8: what int8" in listener.said) == ("int8" in precisions)
+
+
 def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
     """Where the unpruned network reaches the frame rate, it is built as it is, and the run says so.
 
@@ -93,6 +112,42 @@ def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDev
     assert result.latency is None
     assert result.size.slim.macs == result.size.control.macs
     assert "recovered" not in {rung.rung for rung in result.ladder}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_unpruned_in_int8(
+    share: float, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the unpruned network is fast enough in int8, nothing is cut; else it is cut (control)."""
+
+    class Integer(ModelledDevice):
+        """It computes int8 in a share of the time."""
+
+        def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+            is_int8 = placed.build.precision == "int8"
+            return make_bench(50.0 * share if is_int8 else 50.0, 1)
+
+    monkeypatch.setattr(preparation, "connect", lambda *_: Integer())
+    profile = tmp_path / "integer.yaml"
+    host = Path(yolo_slim.__file__).parents[1] / "targets/host.yaml"
+    text = host.read_text(encoding="utf-8").replace("name: host", "name: integer")
+    profile.write_text(
+        text.replace("[fp32]", "[fp32, int8]").replace("  - runtime: ncnn\n    precisions: [fp16]\n", "")
+    )
+    settings = {key: value for key, value in QUICK.items() if key != "latency.runtime"}
+    settings |= {"quantize.images": 32, "quantize.check_images": 8, "quantize.max_drop": 1.0}
+    listener = Remembers()
+    outcome = yolo_slim.run(
+        trained, signs, project=tmp_path, epochs=1, settings=settings, progress=listener, target=str(profile),
+        imgsz=IMGSZ, latency_ms=40.0,
+    )  # fmt: skip
+    result = Result.load(outcome.result)
+    is_enough = share * 50 < 40
+    end = "nothing is cut" if is_enough else "it is cut, because the budget is 40.00 ms"
+    assert f"ms a frame in onnxruntime-int8; {end}" in listener.said
+    assert (result.size.slim.macs == result.size.control.macs) == is_enough
+    assert (result.latency is None) == is_enough
 
 
 def test_best_input_side(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:

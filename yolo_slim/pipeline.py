@@ -21,7 +21,7 @@ from yolo_slim.input_check import check_then_make, require_calibration, require_
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
-from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
+from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, unpruned, validate
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -90,9 +90,9 @@ def _chain(this: Run, project: Path, sides: Path | None) -> Outcome:
     config, folder, context = this.config, this.folder, this.context
     control_check = control.run(this.model, config.validate_, folder / "control", context)
     slimmed = _slimmed(this, latency_tables.for_budget(this, project))
-    unpruned = _built(this, "control", this.model, None)
-    slim = _built(this, "slim", slimmed.weights, unpruned.calibration)
-    bundles = _by_model(unpruned.bundles, slim.bundles)
+    control_built = _built_control(this)
+    slim = _built(this, "slim", slimmed.weights, control_built.calibration)
+    bundles = _by_model(control_built.bundles, slim.bundles)
     emulated = emulate.run(bundles, config.emulate, config.validate_, folder / "emulate", context)
     outputs = validate.run(
         validate.ValidateInputs(
@@ -105,7 +105,7 @@ def _chain(this: Run, project: Path, sides: Path | None) -> Outcome:
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
             bundles=bundles,
-            skipped=_by_model(unpruned.skipped, slim.skipped),
+            skipped=_by_model(control_built.skipped, slim.skipped),
             preflight=slim.preflight,
             emulated=emulated,
         ),
@@ -141,6 +141,8 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     if reached := latency_tables.reached_unpruned(this, tables):
         context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
         return Slimmed(weights=this.model)
+    if tables and _reaches_in_int8(this):
+        return Slimmed(weights=this.model)
     pruned = prune.run(
         prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
         config.prune,
@@ -158,6 +160,24 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
         weights=recovered.weights, pruned=pruned.weights, recovered=recovered.weights,
         latency=pruned.latency if tables else None,
     )  # fmt: skip
+
+
+def _reaches_in_int8(this: Run) -> bool:
+    """Whether the unpruned network reaches the budget in int8, unless the settings name the build to prune for."""
+    config, context = this.config, this.context
+    budget = config.prune.frame_ms
+    if budget is None or config.latency.runtime is not None or unpruned.BUILD not in context.profile.builds:
+        return False
+    control = _built_control(this)
+    bundle = control.bundles.get(unpruned.BUILD)
+    if bundle is None or control.layer_errors is None:
+        return False
+    inputs = unpruned.UnprunedInputs(bundle=bundle, layer_errors=control.layer_errors)
+    found = unpruned.run(inputs, config.latency, this.folder / "unpruned", context)
+    why_not = found.why_not(budget, config.quantize.max_drop)
+    end = f"; it is cut, because {why_not}" if why_not else "; nothing is cut"
+    context.progress.say(f"prune: the unpruned network takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}{end}")
+    return not why_not
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:
@@ -188,6 +208,11 @@ def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) ->
         inputs = recover.RecoverInputs(weights=start, teacher=this.model)
         weights = recover.run(inputs, this.config.recover, this.folder / "recover", context).weights
     return _built(this, kind, weights, None)
+
+
+def _built_control(this: Run) -> Built:
+    """The unpruned network's bundles."""
+    return _built(this, "control", this.model, None)
 
 
 def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Built:

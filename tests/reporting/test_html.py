@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.charts import charts
-from tests.helpers.results import COOL, SUSTAINED, changed, sides, with_build
+from tests.helpers.results import COOL, SUSTAINED, changed, latency_cut, sides, with_build
 from yolo_slim.config import targets
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
@@ -319,3 +319,12 @@ def test_input_sides(result: Result, examples: Sequence[Example]) -> None:
     assert chart.points("after 1 epoch")["x"] == [320, 256]
     assert chart.points("after 3 epochs")["y"] == pytest.approx([0.52])
     assert chart.points("winner")["x"] == [256]
+
+
+def test_builds_that_a_cut_could_be_made_for(result: Result, examples: Sequence[Example]) -> None:
+    """Each has its smallest cut and its loss, or why it has none; with one build there is no such table (control)."""
+    found = part(render(changed(result, latency=latency_cut()), examples), "Budget in milliseconds")
+    for text in ("chosen: it loses least", "can&#39;t reach it", "9.20", "int8 is not timed", "7.88"):
+        assert text in found
+    alone = latency_cut(choices=latency_cut().choices[:1], without_table={})
+    assert "smallest cut" not in part(render(changed(result, latency=alone), examples), "Budget in milliseconds")

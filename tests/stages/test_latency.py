@@ -14,6 +14,7 @@ from tests.helpers.charts import charts, loads_nothing
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
+from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
@@ -30,6 +31,7 @@ from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.unpruned import Unpruned
 from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
@@ -282,6 +284,52 @@ def test_table_of_another_runtime_is_named(trained: Path, signs: Path, tables: L
     assert "ncnn" not in str(error)
 
 
+def test_choice_of_the_build_is_recorded(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """Of two builds the one that loses least is pruned for, and both are recorded; a build without a table is named.
+
+    Control: with one table there is one choice, which loses as much as itself.
+    """
+    table = LatencyTable.load(tables.tables[BUILD])
+    other = BuildName("ncnn", "fp16")
+    slower = {"per_layer_ms": 1.3 * table.fit.per_layer_ms, "per_mb": table.fit.per_mb, "constant_ms": 0.0}
+    changed = {"build": other, "fit": Fit(**slower), "control_ms": 1.3 * table.control_ms}
+    table.model_copy(update=changed).save(tmp_path / "ncnn-fp16.json")
+    both = replace(tables, tables={**tables.tables, other: tmp_path / "ncnn-fp16.json"})
+    context = with_int8(context_of(signs, ModelledDevice(), progress=Remembers()))
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    found = cut(trained, context, both, tmp_path / "both", latency_ms=budget)
+    first, second = found.choices
+    assert (first.build, first.loss, second.build) == (BUILD, 1.0, other)
+    assert second.loss > 1.05
+    assert second.smallest_ms > first.smallest_ms
+    assert f"(ncnn-fp16 {second.loss:.2f} times as much)" in context.progress.said
+    assert list(found.without_table) == ["onnxruntime-int8"]
+    alone = cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "alone", latency_ms=budget)
+    assert [choice.loss for choice in alone.choices] == [1.0]
+    assert alone.without_table == {}
+    error = refusal(trained, context, both, tmp_path / "none", target_fps=100_000.0)
+    assert "onnxruntime-int8: not predicted; what int8 itself loses" in str(error)
+
+
+def with_int8(context: Context) -> Context:
+    """The same call for a target that also has int8."""
+    profile = context.profile
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": ["fp32", "int8"]})
+    runtimes = [choice, *[one for one in profile.runtimes if one.runtime != "onnxruntime"]]
+    return replace(context, profile=profile.model_copy(update={"runtimes": runtimes}))
+
+
+def test_target_without_any_table(signs: Path) -> None:
+    """A target that has only int8 can't be pruned to milliseconds: the message has the reason of every build."""
+    context = context_of(signs, ModelledDevice())
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": ["int8"]})
+    only = replace(context, profile=context.profile.model_copy(update={"runtimes": [choice]}))
+    with pytest.raises(SlimError, match="No build of host has a latency table") as error:
+        latency.timed_builds(only)
+    assert error.value.culprits[0].startswith("onnxruntime-int8: what int8 itself loses")
+    assert latency.timed_builds(with_int8(context)) == [BUILD, BuildName("ncnn", "fp16")]
+
+
 def test_cut_that_a_corrected_table_refuses(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where the first cut takes far longer than predicted, the message has the milliseconds by the corrected table."""
 
@@ -303,3 +351,19 @@ def test_budget_that_is_reached_already(trained: Path, signs: Path, tables: Late
     """There is nothing to prune, and the message says so."""
     with pytest.raises(SlimError, match="reaches the budget in onnxruntime-fp32: there is nothing to prune"):
         cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path, target_fps=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"frame_ms": 9.0}, "the budget is 8.00 ms"),
+        ({"map50_95_drop": None}, "what int8 loses wasn't measured"),
+        ({"map50_95_drop": 0.01}, "int8 loses 0.0100 mAP50-95, quantize.max_drop is 0.003"),
+        ({"invalid_reasons": ("busy",)}, "the timing doesn't count: busy"),
+    ],
+)
+def test_unpruned_int8_that_is_cut_all_the_same(changes: dict[str, Any], reason: str) -> None:
+    """It needn't be cut only where a timing that counts is inside the budget and int8 loses little."""
+    found = Unpruned(**{"frame_ms": 7.0, "map50_95_drop": 0.003} | changes)
+    assert found.why_not(8.0, 0.003) == reason

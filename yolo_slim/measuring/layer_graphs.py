@@ -12,6 +12,15 @@ from yolo_slim.files import write_json
 from yolo_slim.runtime.layers import SCHEMA
 
 
+def why_no_table(build: BuildName) -> str:
+    """Why a build has no latency table; empty: it has one."""
+    if layer_graph_of(build.runtime) is None:
+        return f"single layers can't be timed in {build.runtime}"
+    if build.precision == "int8":
+        return "what int8 itself loses can't be weighed against a cut before the training"
+    return ""
+
+
 def require_timed_layers(build: BuildName) -> None:
     """Refuse a runtime that can't time single layers."""
     if layer_graph_of(build.runtime) is None:

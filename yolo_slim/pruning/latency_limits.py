@@ -70,13 +70,17 @@ def smaller_sides(imgsz: int) -> list[int]:
 
 
 def unreachable_in_all(
-    cuts: Mapping[BuildName, SmallestCut], others: Mapping[BuildName, SmallestCut], imgsz: int
+    cuts: Mapping[BuildName, SmallestCut],
+    others: Mapping[BuildName, SmallestCut],
+    without_table: Mapping[BuildName, str],
+    imgsz: int,
 ) -> Unreachable:
     """The error of a budget that no build reaches.
 
     Args:
         cuts: the smallest cut in every build that was asked for.
         others: the same in further builds of the target that have a table.
+        without_table: builds of the target of which nothing is known, with the reason.
         imgsz: input side of the run.
     """
     best = min(cuts.values(), key=lambda cut: cut.frame_ms)
@@ -87,6 +91,7 @@ def unreachable_in_all(
             *[_smallest(build, cuts[build]) for build in sorted(cuts, key=str)],
             *[f"{_smallest(build, others[build])}; left out by latency.runtime" for build in sorted(others, key=str)],
             *[f"{best.goal.build} at {side} px: estimated {_speed(ms)}" for side, ms in estimates.items()],
+            *[f"{build}: not predicted; {why}" for build, why in without_table.items()],
         ],
         remedy=f"{_ways(best, others, estimates)}.",
         predicted_ms=best.frame_ms,

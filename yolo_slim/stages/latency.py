@@ -18,7 +18,7 @@ from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import write_text
 from yolo_slim.measuring.latency import LatencyOutputs, table_name
-from yolo_slim.measuring.layer_graphs import require_timed_layers
+from yolo_slim.measuring.layer_graphs import require_timed_layers, why_no_table
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -51,19 +51,14 @@ def timed_builds(context: Context) -> list[BuildName]:
     Raises:
         SlimError: the target has none.
     """
-    found = [build for build in context.profile.builds if _has_table(build)]
-    if not found:
-        require_timed_layers(context.profile.builds[0])
-    return found
-
-
-def _has_table(build: BuildName) -> bool:
-    """Whether a build's layers can be timed; int8 on x86 is computed in another way than on Arm, and left out."""
-    try:
-        require_timed_layers(build)
-    except SlimError:
-        return False
-    return build.precision != "int8"
+    reasons = {build: why_no_table(build) for build in context.profile.builds}
+    if found := [build for build, why in reasons.items() if not why]:
+        return found
+    raise SlimError(
+        f"No build of {context.profile.name} has a latency table.",
+        culprits=[f"{build}: {why}" for build, why in reasons.items()],
+        remedy="Use a target that has onnxruntime (fp32) or ncnn, or prune to MACs with --prune.",
+    )
 
 
 def job_of(
