@@ -100,14 +100,15 @@ def compare(
     See docs/compare.md.
     """
     from yolo_slim.comparison import run as comparison
-    from yolo_slim.comparison.methods import DEFAULT_METHODS
+    from yolo_slim.comparison.methods import DEFAULT_METHODS, TO_MACS
     from yolo_slim.comparison.request import CompareRequest
 
     chosen, asked = run_config(model, data, "compare", options, target_of), own_options(CompareConfig, options)
+    in_ms = chosen.prune.frame_ms is not None
     request = CompareRequest(
         config=chosen,
-        methods=DEFAULT_METHODS if asked.methods is None else asked.methods,
-        removed=[chosen.prune.macs_removed or 0.5] if asked.prune is None else asked.prune,
+        methods=((TO_MACS,) if in_ms else DEFAULT_METHODS) if asked.methods is None else asked.methods,
+        removed=([] if in_ms else [chosen.prune.macs_removed or 0.5]) if asked.prune is None else asked.prune,
         seeds=list(range(asked.seeds)) if isinstance(asked.seeds, int) else asked.seeds,
         runtimes=asked.runtimes,
         project=Path(project),

@@ -82,6 +82,8 @@ class About:
     """Builds that are compared; the first one decides the verdict."""
     machine: Mapping[str, Any]
     """The device that scored and timed the bundles."""
+    budget_ms: float | None = None
+    """Milliseconds of a frame that ours was cut to; None: all were cut to shares of the MACs."""
 
 
 @dataclass(frozen=True, kw_only=True)
