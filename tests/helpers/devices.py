@@ -140,8 +140,8 @@ class ModelledDevice(FakeDevice):
         self._folders: dict[str, Path] = {}
 
     def put(self, bundle: Path) -> Placed:
-        """Remember where the bundle is."""
-        placed = super().put(bundle)
+        """Remember where the bundle is; networks of a comparison have bundles of one name."""
+        placed = replace(super().put(bundle), path=f"/far/away{bundle.absolute()}")
         self._folders[placed.path] = bundle
         return placed
 
