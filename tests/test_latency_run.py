@@ -16,6 +16,7 @@ from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from tests.helpers.results import make_bench
 from yolo_slim import preparation
+from yolo_slim.api import make_config
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Placed
@@ -76,7 +77,7 @@ def test_run_uses_the_table_of_the_other_command(
     folder = tmp_path / "tables"
     yolo_slim.latency(trained, signs, folder, imgsz=IMGSZ, target="host", settings=settings)
     device.asked.clear()
-    config = yolo_slim.api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=settings)
+    config = make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=settings)
     this = preparation.prepared(config, tmp_path / "run", runs_bundles=True)
     measured(this, folder)
     assert device.asked == []
@@ -87,7 +88,7 @@ def test_build_without_a_table_is_told(
     precisions: list[str], trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path
 ) -> None:
     """Where the target has int8, the terminal says that no cut is made for it; without it nothing is said (control)."""
-    config = yolo_slim.api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=QUICK)
+    config = make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=QUICK)
     listener = Remembers()
     this = preparation.prepared(config, tmp_path / "run", runs_bundles=True, progress=listener)
     choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": precisions})

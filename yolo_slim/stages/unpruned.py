@@ -94,7 +94,7 @@ def _timed(inputs: UnprunedInputs, config: LatencyConfig, context: Context) -> U
     """Time it as the latency table times the float one."""
     settings = BenchSettings(seconds=config.control_seconds, queries=QUERIES, repeats=REPEATS)
     with tempfile.TemporaryDirectory(prefix="yolo-slim-unpruned-") as folder:
-        images = ValidationImages.of(context.dataset, IMAGES).link_timed(Path(folder))
+        images = ValidationImages.of(context.dataset, IMAGES).link_timed(Path(folder) / "images")
         bench = context.device.bench(context.device.put(inputs.bundle), images, settings)
     return Unpruned(
         frame_ms=bench.stages.total.p50_ms,
