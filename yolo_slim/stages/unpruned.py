@@ -13,7 +13,7 @@ from pathlib import Path
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import LatencyConfig
-from yolo_slim.devices.base import BenchSettings, identity
+from yolo_slim.devices.base import BenchSettings, celsius_limit, identity
 from yolo_slim.files import read_json, write_json
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.runtime.arguments import REPEATS
@@ -92,7 +92,10 @@ def run(inputs: UnprunedInputs, config: LatencyConfig, folder: Path, context: Co
 
 def _timed(inputs: UnprunedInputs, config: LatencyConfig, context: Context) -> Unpruned:
     """Time it as the latency table times the float one."""
-    settings = BenchSettings(seconds=config.control_seconds, queries=QUERIES, repeats=REPEATS)
+    limit = celsius_limit(context.device, context.profile)
+    settings = BenchSettings(
+        seconds=config.control_seconds, queries=QUERIES, repeats=REPEATS, max_celsius=limit
+    )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="yolo-slim-unpruned-") as folder:
         images = ValidationImages.of(context.dataset, IMAGES).link_timed(Path(folder) / "images")
         bench = context.device.bench(context.device.put(inputs.bundle), images, settings)
