@@ -25,7 +25,7 @@ from yolo_slim.machine import describe_machine
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.outputs import outputs_in
 from yolo_slim.pruning.work import PruneWork, load_prunable
-from yolo_slim.stages.prune_latency import goals_of
+from yolo_slim.stages.latency_choice import goals_of
 from yolo_slim.stages.prune_source import source_of
 from yolo_slim.workspace.job import versions
 

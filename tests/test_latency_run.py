@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,15 @@ import yolo_slim
 from tests.helpers.cli import run_cli
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
+from tests.helpers.results import make_bench
 from yolo_slim import preparation
+from yolo_slim.api import make_config
+from yolo_slim.config.profile import RuntimeChoice
+from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
 from yolo_slim.exploration import sides_of
-from yolo_slim.latency_tables import measured
+from yolo_slim.latency_tables import for_budget, measured
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
@@ -70,10 +77,24 @@ def test_run_uses_the_table_of_the_other_command(
     folder = tmp_path / "tables"
     yolo_slim.latency(trained, signs, folder, imgsz=IMGSZ, target="host", settings=settings)
     device.asked.clear()
-    config = yolo_slim.api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=settings)
+    config = make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=settings)
     this = preparation.prepared(config, tmp_path / "run", runs_bundles=True)
     measured(this, folder)
     assert device.asked == []
+
+
+@pytest.mark.parametrize("precisions", [["fp32"], ["int8", "fp32"]])
+def test_build_without_a_table_is_told(
+    precisions: list[str], trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path
+) -> None:
+    """Where the target has int8, the terminal says that no cut is made for it; without it nothing is said (control)."""
+    config = make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=QUICK)
+    listener = Remembers()
+    this = preparation.prepared(config, tmp_path / "run", runs_bundles=True, progress=listener)
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": precisions})
+    profile = this.context.profile.model_copy(update={"runtimes": [choice]})
+    for_budget(replace(this, context=replace(this.context, profile=profile)), tmp_path)
+    assert ("latency: no cut is made for onnxruntime-int8: what int8" in listener.said) == ("int8" in precisions)
 
 
 def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
@@ -94,13 +115,78 @@ def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDev
     assert "recovered" not in {rung.rung for rung in result.ladder}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_unpruned_in_int8(
+    share: float, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the unpruned network is fast enough in int8, nothing is cut; else it is cut (control)."""
+
+    class Integer(ModelledDevice):
+        """It computes int8 in a share of the time."""
+
+        def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+            is_int8 = placed.build.precision == "int8"
+            return make_bench(50.0 * share if is_int8 else 50.0, 1)
+
+    monkeypatch.setattr(preparation, "connect", lambda *_: Integer())
+    profile = tmp_path / "integer.yaml"
+    host = Path(yolo_slim.__file__).parents[1] / "targets/host.yaml"
+    text = host.read_text(encoding="utf-8").replace("name: host", "name: integer")
+    profile.write_text(
+        text.replace("[fp32]", "[fp32, int8]").replace("  - runtime: ncnn\n    precisions: [fp16]\n", "")
+    )
+    settings = {key: value for key, value in QUICK.items() if key != "latency.runtime"}
+    settings |= {"quantize.images": 32, "quantize.check_images": 8, "quantize.max_drop": 1.0}
+    listener = Remembers()
+    outcome = yolo_slim.run(
+        trained, signs, project=tmp_path, epochs=1, settings=settings, progress=listener, target=str(profile),
+        imgsz=IMGSZ, latency_ms=40.0,
+    )  # fmt: skip
+    result = Result.load(outcome.result)
+    is_enough = share * 50 < 40
+    end = "nothing is cut" if is_enough else "it is cut, because the budget is 40.00 ms"
+    assert f"ms a frame in onnxruntime-int8; {end}" in listener.said
+    assert (result.size.slim.macs == result.size.control.macs) == is_enough
+    assert (result.latency is None) == is_enough
+
+
 def test_best_input_side(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
-    """Every side is tried, those behind after one epoch are stopped, and the run goes on at the winner's."""
-    result, listener = run(trained, signs, tmp_path, imgsz="auto", latency_ms=16.0, config=_starts_at(128, tmp_path))
+    """Every side is tried, those behind after one epoch are stopped, and the run goes on at the winner's.
+
+    Result and page have the figures of every side; a run at a given side has none (control).
+    """
+    start = _starts_at(128, tmp_path)
+    result, listener = run(trained, signs, tmp_path, imgsz="auto", latency_ms=16.0, config=start)
     assert "Input sides for 16.00 ms a frame" in listener.said
-    assert "stopped: others were better after one epoch" in listener.said
-    assert result.imgsz in sides_of(128)
-    assert f"sides: {result.imgsz} px has the highest mAP" in listener.said
+    sides = result.sides
+    assert sides is not None
+    assert [one.imgsz for one in sides.candidates] == sides_of(128)
+    assert result.imgsz == sides.winner
+    (best,) = [one for one in sides.candidates if one.imgsz == sides.winner]
+    (other,) = [one for one in sides.candidates if one.imgsz != sides.winner]
+    assert best.reason.startswith("won: ")
+    assert f"sides: {sides.winner} px: won: " in listener.said
+    assert other.reason == "stopped after one epoch: 1 was better"
+    assert best.map50_95_first >= other.map50_95_first
+    assert (best.map50_95 is None, other.map50_95 is None) == (False, True)
+    for one in sides.candidates:
+        assert one.measured_ms <= 16.0 * 1.01
+        assert one.predicted_ms == pytest.approx(one.measured_ms, rel=0.05)
+    (page,) = tmp_path.rglob("report.html")
+    assert other.reason in page.read_text(encoding="utf-8")
+    alone, _ = run(trained, signs, tmp_path / "alone", imgsz=96, target_fps=2.0)
+    assert alone.sides is None
+
+
+def test_no_side_reaches_it(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """The message has the smallest cut of every side, predicted; nothing is trained."""
+    with pytest.raises(SlimError, match="No input side reaches 100000 FPS by pruning") as error:
+        run(trained, signs, tmp_path, imgsz="auto", target_fps=100_000.0, config=_starts_at(128, tmp_path))
+    predicted = r"px: the budget can't be reached: the smallest cut is predicted to take \d+\.\d\d ms"
+    assert len(re.findall(predicted, str(error.value))) == len(sides_of(128))
+    assert "Set prune.target_fps to at most" in error.value.remedy
+    assert not list(tmp_path.rglob("pruned.pt"))
 
 
 def _starts_at(side: int, folder: Path) -> Path:

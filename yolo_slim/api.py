@@ -74,19 +74,15 @@ def run(
     side = own_options(RunChoices, options).imgsz
     given = {} if side in (None, "auto") else {"imgsz": side}
     chosen = run_config(model, data, "run", options, target_of, **given)
+    sides = None
     if side == "auto":
-        chosen = _with_best_side(chosen, Path(project), command, progress, retrain=retrain)
-    return pipeline.run(chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain)
+        from yolo_slim.exploration import choose_side
 
-
-def _with_best_side(
-    config: RunConfig, project: Path, command: str, progress: Progress | None, *, retrain: bool
-) -> RunConfig:
-    """The same run at the input side that reaches its frame rate with the highest mAP."""
-    from yolo_slim.exploration import choose_side
-
-    side, _ = choose_side(config, project=project, command=command, progress=progress, retrain=retrain)
-    return config.model_copy(update={"imgsz": side})
+        best, sides = choose_side(chosen, project=Path(project), command=command, progress=progress, retrain=retrain)
+        chosen = chosen.model_copy(update={"imgsz": best})
+    return pipeline.run(
+        chosen, project=Path(project), name=name, command=command, progress=progress, retrain=retrain, sides=sides
+    )
 
 
 def compare(
@@ -104,14 +100,15 @@ def compare(
     See docs/compare.md.
     """
     from yolo_slim.comparison import run as comparison
-    from yolo_slim.comparison.methods import DEFAULT_METHODS
+    from yolo_slim.comparison.methods import DEFAULT_METHODS, TO_MACS
     from yolo_slim.comparison.request import CompareRequest
 
     chosen, asked = run_config(model, data, "compare", options, target_of), own_options(CompareConfig, options)
+    in_ms = chosen.prune.frame_ms is not None
     request = CompareRequest(
         config=chosen,
-        methods=DEFAULT_METHODS if asked.methods is None else asked.methods,
-        removed=[chosen.prune.macs_removed or 0.5] if asked.prune is None else asked.prune,
+        methods=((TO_MACS,) if in_ms else DEFAULT_METHODS) if asked.methods is None else asked.methods,
+        removed=([] if in_ms else [chosen.prune.macs_removed or 0.5]) if asked.prune is None else asked.prune,
         seeds=list(range(asked.seeds)) if isinstance(asked.seeds, int) else asked.seeds,
         runtimes=asked.runtimes,
         project=Path(project),

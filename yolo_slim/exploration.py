@@ -7,22 +7,25 @@ better half is trained for a few more. The side with the highest validation mAP 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_slim import latency_tables
-from yolo_slim.config.record import Record
 from yolo_slim.config.run import ExportConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fitted_name, read_json, write_json
 from yolo_slim.input_check import require_good_inputs
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.measuring.sides import Candidate, Sides
 from yolo_slim.preparation import Run, amount_of, prepared
 from yolo_slim.progress import Progress, Silent
+from yolo_slim.pruning.latency_budget import limit_of
+from yolo_slim.pruning.latency_limits import LEAST_SIDE, STRIDE
 from yolo_slim.pruning.unreachable import Unreachable
-from yolo_slim.reporting.text import table
+from yolo_slim.reporting.sides import text
 from yolo_slim.stages import prune, recover
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import stage_claimed
@@ -30,57 +33,8 @@ from yolo_slim.workspace.job import content
 
 SHARES = (1.0, 0.8, 0.65, 0.5)
 """Sides that are tried, in units of the largest."""
-LEAST_SIDE = 96
-MULTIPLE = 32
-"""Stride of the detectors' coarsest level."""
 FIRST_EPOCHS = 1
 STAGE = "sides"
-
-
-class Candidate(Record):
-    """One input side."""
-
-    imgsz: int
-    """Input side, pixels."""
-    build: str = ""
-    """Runtime and precision that was pruned for."""
-    unpruned_ms: float | None = None
-    """Milliseconds of the unpruned network's frame."""
-    measured_ms: float | None = None
-    """Milliseconds of the cut network's frame."""
-    macs_removed: float | None = None
-    """Fraction of the MACs that went; 0: the unpruned network is fast enough."""
-    map50_95_first: float | None = None
-    """Validation mAP50-95 after the first epoch."""
-    map50_95: float | None = None
-    """Validation mAP50-95 after the short training; null: it was stopped before."""
-    reason: str = ""
-    """Why it can't win, where it can't."""
-
-
-class Sides(Record):
-    """All of them: ``sides.json``."""
-
-    asked_ms: float
-    """Milliseconds that a frame may take."""
-    epochs: int
-    """Epochs of the short training."""
-    candidates: tuple[Candidate, ...]
-    """Largest side first."""
-    winner: int
-    """Input side that won."""
-
-    def text(self) -> str:
-        """A table for the terminal."""
-        head = ["side", "unpruned", "cut", "MACs gone", "1 epoch", f"{self.epochs} epochs", ""]
-        rows = [
-            [
-                f"{one.imgsz} px", _ms(one.unpruned_ms), _ms(one.measured_ms), _percent(one.macs_removed),
-                _map(one.map50_95_first), _map(one.map50_95), "winner" if one.imgsz == self.winner else one.reason,
-            ]
-            for one in self.candidates
-        ]  # fmt: skip
-        return f"Input sides for {self.asked_ms:.2f} ms a frame, mAP50-95 on val\n{table(head, rows)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +54,7 @@ class _Tried:
 
 def choose_side(
     config: RunConfig, *, project: Path, command: str = "", progress: Progress | None = None, retrain: bool = False
-) -> tuple[int, Sides]:
+) -> tuple[int, Path]:
     """Find the best input side for a budget in milliseconds.
 
     Args:
@@ -109,6 +63,9 @@ def choose_side(
         command: command line, for the record.
         progress: listener.
         retrain: train again what only an update of a package made stale.
+
+    Returns:
+        The side, and ``sides.json``, which has the figures of all.
 
     Raises:
         SlimError: the budget isn't in milliseconds, or no side reaches it.
@@ -128,25 +85,46 @@ def choose_side(
         )
         kept = -(-len(first) // 2)
         epochs = config.latency.explore_epochs
-        final = [_scored(one, epochs, first=False) for one in first[:kept]]
-        stopped = [
-            one.candidate.model_copy(update={"reason": "stopped: others were better after one epoch"})
-            for one in first[kept:]
-        ]
-        best = max(final, key=lambda one: one.candidate.map50_95 or 0).candidate
-        done = [one.candidate for one in final] + stopped + lost
+        final = [_scored(one, epochs, first=False).candidate for one in first[:kept]]
+        candidates = [*judged(final, epochs), *stopped([one.candidate for one in first[kept:]], kept), *lost]
+        winner = max(final, key=lambda one: one.map50_95 or 0).imgsz
         sides = Sides(
-            asked_ms=budget, epochs=epochs, winner=best.imgsz,
-            candidates=tuple(sorted(done, key=lambda one: -one.imgsz)),
+            asked_ms=budget, first_epochs=FIRST_EPOCHS, epochs=epochs, winner=winner,
+            candidates=tuple(sorted(candidates, key=lambda one: -one.imgsz)),
         )  # fmt: skip
-        write_json(folder / "sides.json", sides.to_json())
-    listener.say(f"{sides.text()}\nsides: {best.imgsz} px has the highest mAP; {folder / 'sides.json'}")
-    return best.imgsz, sides
+        path = folder / "sides.json"
+        write_json(path, sides.to_json())
+    listener.say(f"{text(sides)}\nsides: {sides.why}; {path}")
+    return winner, path
+
+
+def judged(final: Sequence[Candidate], epochs: int) -> list[Candidate]:
+    """Say of the sides that were trained to the end why one won and the others didn't."""
+    ranked = sorted(final, key=lambda one: -(one.map50_95 or 0))
+    best, others = ranked[0], ranked[1:]
+    score = f"mAP50-95 {best.map50_95 or 0:.4f} after {epochs} epoch{'s' * (epochs > 1)}"
+    if others:
+        lead = (best.map50_95 or 0) - (others[0].map50_95 or 0)
+        why = f"won: the highest mAP, {score}, {lead:.4f} above {others[0].imgsz} px"
+    else:
+        why = f"won: the only one that was trained to the end, {score}"
+    beaten = [
+        one.model_copy(update={"reason": f"lost {(best.map50_95 or 0) - (one.map50_95 or 0):.4f} to {best.imgsz} px"})
+        for one in others
+    ]
+    return [best.model_copy(update={"reason": why}), *beaten]
+
+
+def stopped(behind: Sequence[Candidate], kept: int) -> list[Candidate]:
+    """Say of the others why their training ended early."""
+    better = f"{kept} {'was' if kept == 1 else 'were'} better"
+    epochs = "one epoch" if FIRST_EPOCHS == 1 else f"{FIRST_EPOCHS} epochs"
+    return [one.model_copy(update={"reason": f"stopped after {epochs}: {better}"}) for one in behind]
 
 
 def sides_of(largest: int) -> list[int]:
     """The sides that are tried, the largest first."""
-    found = [round(largest * share / MULTIPLE) * MULTIPLE for share in SHARES]
+    found = [round(largest * share / STRIDE) * STRIDE for share in SHARES]
     return sorted({side for side in found if side >= LEAST_SIDE} | {largest}, reverse=True)
 
 
@@ -164,8 +142,8 @@ def _all_cut(
     Raises:
         SlimError: none can.
     """
-    tried, lost = [], []
-    errors: list[SlimError] = []
+    tried: list[_Tried] = []
+    lost: list[Candidate] = []
     for side in sides_of(config.imgsz):
         listener.say(f"sides: {side} px")
         one = config.model_copy(update={"imgsz": side})
@@ -178,18 +156,48 @@ def _all_cut(
             try:
                 tried.append(_cut(this, tables))
             except Unreachable as error:
-                errors.append(error)
-                lost.append(Candidate(imgsz=side, reason="the budget can't be reached"))
+                lost.append(_unreached(side, error, tables))
     if not tried:
-        raise errors[-1]
+        raise _unreached_by_all(lost, config)
     return tried, lost
+
+
+def _unreached(side: int, error: Unreachable, tables: LatencyOutputs) -> Candidate:
+    """A side at which no cut reaches the budget."""
+    if error.measured_ms is not None:
+        why = f": the fastest cut took {error.measured_ms:.2f} ms"
+    elif error.predicted_ms is not None:
+        why = f": the smallest cut is predicted to take {error.predicted_ms:.2f} ms"
+    else:
+        why = ""
+    return Candidate(
+        imgsz=side, unpruned_ms=_fastest_unpruned(tables).control_frame_ms, predicted_ms=error.predicted_ms,
+        measured_ms=error.measured_ms, reason=f"the budget can't be reached{why}",
+    )  # fmt: skip
+
+
+def _unreached_by_all(lost: Sequence[Candidate], config: RunConfig) -> SlimError:
+    """The error of a budget that no cut at any side reaches."""
+    name, value = config.prune.budget
+    smallest = [ms for one in lost if (ms := one.measured_ms or one.predicted_ms) is not None]
+    remedy = f"Set prune.{name} {limit_of(name, min(smallest))}." if smallest else "Ask for less."
+    return Unreachable(
+        f"No input side reaches {value:g} {'FPS' if name == 'target_fps' else 'ms a frame'} by pruning.",
+        culprits=[f"{one.imgsz} px: {one.reason}" for one in lost],
+        remedy=remedy,
+    )
+
+
+def _fastest_unpruned(tables: LatencyOutputs) -> LatencyTable:
+    """The table of the build in which the unpruned network is fastest."""
+    return min((LatencyTable.load(path) for path in tables.tables.values()), key=lambda one: one.control_frame_ms)
 
 
 def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     """Prune one side to the budget, where there is anything to prune."""
     side = this.context.imgsz
     if latency_tables.reached_unpruned(this, tables):
-        best = min((LatencyTable.load(path) for path in tables.tables.values()), key=lambda one: one.control_frame_ms)
+        best = _fastest_unpruned(tables)
         candidate = Candidate(
             imgsz=side, build=str(best.build), unpruned_ms=best.control_frame_ms, measured_ms=best.control_frame_ms,
             macs_removed=0.0,
@@ -203,7 +211,7 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     macs = read_json(outputs.widths)
     candidate = Candidate(
         imgsz=side, build=str(cut.build), unpruned_ms=cut.unpruned_ms, measured_ms=cut.measured_ms,
-        macs_removed=1 - macs["slim"]["macs"] / macs["control"]["macs"],
+        predicted_ms=cut.cuts[cut.kept].predicted_ms, macs_removed=1 - macs["slim"]["macs"] / macs["control"]["macs"],
     )  # fmt: skip
     return _Tried(this=this, candidate=candidate, weights=outputs.weights)
 
@@ -232,15 +240,3 @@ def _map_on_val(weights: Path, this: Run) -> float:
         with log_to(Path(folder) / "export.log"):
             export_onnx(weights, ExportConfig(end2end=this.context.end2end), this.context.imgsz, onnx)
         return ValidationImages.of(this.context.dataset, 0).map50_95(onnx)
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} ms"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
-
-
-def _map(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -21,7 +21,7 @@ from yolo_slim.input_check import check_then_make, require_calibration, require_
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
-from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, validate
+from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, unpruned, validate
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -51,8 +51,18 @@ def run(
     command: str = "",
     progress: Progress | None = None,
     retrain: bool = False,
+    sides: Path | None = None,
 ) -> Outcome:
     """Prune, recover, export, quantize, build and validate.
+
+    Args:
+        config: what is run, and how.
+        project: folder of all runs.
+        name: folder of this one in it; absent: from the settings.
+        command: command line, for the record.
+        progress: listener.
+        retrain: train again what only an update of a package made stale.
+        sides: ``sides.json``, where the input side was chosen for a frame rate.
 
     Raises:
         SlimError: anything wrong with the inputs, found before the first stage; or with the folder.
@@ -70,17 +80,19 @@ def run(
         require_calibration(this)
 
     with closing(this.context.device), claimed(folder, owner_of(config, command)), os_errors_explained(folder):
-        return check_then_make(this.context, lambda context: _chain(replace(this, context=context), project), check)
+        return check_then_make(
+            this.context, lambda context: _chain(replace(this, context=context), project, sides), check
+        )
 
 
-def _chain(this: Run, project: Path) -> Outcome:
-    """Run the stages in order; ``project`` is the folder of all runs."""
+def _chain(this: Run, project: Path, sides: Path | None) -> Outcome:
+    """Run the stages in order; ``project`` is the folder of all runs, ``sides`` says how the input side was chosen."""
     config, folder, context = this.config, this.folder, this.context
     control_check = control.run(this.model, config.validate_, folder / "control", context)
     slimmed = _slimmed(this, latency_tables.for_budget(this, project))
-    unpruned = _built(this, "control", this.model, None)
-    slim = _built(this, "slim", slimmed.weights, unpruned.calibration)
-    bundles = _by_model(unpruned.bundles, slim.bundles)
+    control_built = _built_control(this)
+    slim = _built(this, "slim", slimmed.weights, control_built.calibration)
+    bundles = _by_model(control_built.bundles, slim.bundles)
     emulated = emulate.run(bundles, config.emulate, config.validate_, folder / "emulate", context)
     outputs = validate.run(
         validate.ValidateInputs(
@@ -89,10 +101,11 @@ def _chain(this: Run, project: Path) -> Outcome:
             pruned=slimmed.pruned,
             recovered=slimmed.recovered,
             latency=slimmed.latency,
+            sides=sides,
             onnx=slim.onnx,
             layer_errors=slim.layer_errors,
             bundles=bundles,
-            skipped=_by_model(unpruned.skipped, slim.skipped),
+            skipped=_by_model(control_built.skipped, slim.skipped),
             preflight=slim.preflight,
             emulated=emulated,
         ),
@@ -128,6 +141,8 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     if reached := latency_tables.reached_unpruned(this, tables):
         context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
         return _uncut(this)
+    if tables and _reaches_in_int8(this):
+        return _uncut(this)
     pruned = prune.run(
         prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
         config.prune,
@@ -154,6 +169,24 @@ def _recovered(this: Run, start: Path) -> Path:
     """Train weights."""
     inputs = recover.RecoverInputs(weights=start, teacher=teacher_of(this.config.recover, this.model))
     return recover.run(inputs, this.config.recover, this.folder / "recover", this.context).weights
+
+
+def _reaches_in_int8(this: Run) -> bool:
+    """Whether the unpruned network reaches the budget in int8, unless the settings name the build to prune for."""
+    config, context = this.config, this.context
+    budget = config.prune.frame_ms
+    if budget is None or config.latency.runtime is not None or unpruned.BUILD not in context.profile.builds:
+        return False
+    control = _built_control(this)
+    bundle = control.bundles.get(unpruned.BUILD)
+    if bundle is None or control.layer_errors is None:
+        return False
+    inputs = unpruned.UnprunedInputs(bundle=bundle, layer_errors=control.layer_errors)
+    found = unpruned.run(inputs, config.latency, this.folder / "unpruned", context)
+    why_not = found.why_not(budget, config.quantize.max_drop)
+    end = f"; it is cut, because {why_not}" if why_not else "; nothing is cut"
+    context.progress.say(f"prune: the unpruned network takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}{end}")
+    return not why_not
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:
@@ -184,6 +217,11 @@ def trained_and_built(this: Run, start: Path, kind: str, *, seed: int | None) ->
         inputs = recover.RecoverInputs(weights=start, teacher=this.model)
         weights = recover.run(inputs, this.config.recover, this.folder / "recover", context).weights
     return _built(this, kind, weights, None)
+
+
+def _built_control(this: Run) -> Built:
+    """The unpruned network's bundles."""
+    return _built(this, "control", this.model, None)
 
 
 def _built(this: Run, kind: str, weights: Path, calibration: Path | None) -> Built:

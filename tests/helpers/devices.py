@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from tests.helpers.results import SUSTAINED, make_bench
+from tests.helpers.results import SUSTAINED, bench_of, make_bench
 from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.datasets.labels import LabelFormat
@@ -137,17 +137,30 @@ class ModelledDevice(FakeDevice):
     BLOCK = 32
     """A layer of one channel more than a multiple of this takes as long as the next multiple."""
 
-    def __init__(self, *, network_factor: float = 1.0, invalid_reasons: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, network_factor: float = 1.0, invalid_reasons: tuple[str, ...] = (), scale: float | None = None
+    ) -> None:
         super().__init__(model="Modelled Board", invalid_reasons=invalid_reasons)
         self.network_factor = network_factor
         """What a network takes in units of its layers."""
+        self.scale = scale
+        """Milliseconds of a benched network's inference in units of the formula; None: every bench takes 50 ms."""
         self._folders: dict[str, Path] = {}
 
     def put(self, bundle: Path) -> Placed:
-        """Remember where the bundle is."""
-        placed = super().put(bundle)
+        """Remember where the bundle is; networks of a comparison have bundles of one name."""
+        placed = replace(super().put(bundle), path=f"/far/away{bundle.absolute()}")
         self._folders[placed.path] = bundle
         return placed
+
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Compute what a network takes, and 2 ms of pre- and post-processing."""
+        found = super().bench(placed, images, settings)
+        if self.scale is None:
+            return found
+        stages = {"pre": 1.0, "infer": self.scale * self._network_ms(placed), "post": 1.0}
+        samples = {stage: np.full(20, ms) for stage, ms in {**stages, "total": sum(stages.values())}.items()}
+        return bench_of(samples, invalid_reasons=self.invalid_reasons, load=self.load)
 
     def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
         """Compute what every layer takes."""
@@ -165,14 +178,15 @@ class ModelledDevice(FakeDevice):
         """Compute what both networks take."""
         self.asked.append("time_paired")
         self.limits.add(max_celsius)
-        first, second = (
-            self.network_factor
-            * self._ms(onnx.shape_inference.infer_shapes(onnx.load(self._folders[path] / "model.onnx")))
-            for path in (before.path, after.path)
-        )
+        first, second = self._network_ms(before), self._network_ms(after)
         return Paired(
             before=(first,) * rounds, after=(second,) * rounds, threads=4, invalid_reasons=self.invalid_reasons
         )
+
+    def _network_ms(self, placed: Placed) -> float:
+        """What a bundle's network takes."""
+        graph = onnx.load(self._folders[placed.path] / "model.onnx")
+        return self.network_factor * self._ms(onnx.shape_inference.infer_shapes(graph))
 
     def _ms(self, graph: onnx.ModelProto) -> float:
         """Add up the convolutions of a graph."""

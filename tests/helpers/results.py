@@ -12,6 +12,8 @@ from yolo_slim.build_key import BuildKey, BuildName, Model
 from yolo_slim.devices.answers import Bench, DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.machine import MachineState
 from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
+from yolo_slim.measuring.latency_cut import BuildChoice, LatencyCut, TimedCut
+from yolo_slim.measuring.sides import Candidate, Sides
 from yolo_slim.runtime.cold_start import ColdStart
 from yolo_slim.runtime.load import Load
 from yolo_slim.runtime.readings import Extremes, Range
@@ -258,3 +260,36 @@ def emulated_result() -> Result:
     )  # fmt: skip
     target = changed(result.target, is_measured=False)
     return changed(result, emulated=emulated, target=target, verdict=changed(result.verdict, status="unproven"))
+
+
+def sides() -> Sides:
+    """Return three input sides: one that can't reach the budget, one that was stopped, and the winner."""
+    return Sides(
+        asked_ms=8.0, first_epochs=1, epochs=3, winner=256,
+        candidates=(
+            Candidate(imgsz=640, unpruned_ms=50.0, predicted_ms=9.1, reason="the budget can't be reached"),
+            Candidate(
+                imgsz=320, build="ncnn-fp16", unpruned_ms=14.0, predicted_ms=7.8, measured_ms=7.9, macs_removed=0.55,
+                map50_95_first=0.41, reason="stopped after one epoch: 1 was better",
+            ),
+            Candidate(
+                imgsz=256, build="ncnn-fp16", unpruned_ms=10.0, predicted_ms=7.7, measured_ms=7.95, macs_removed=0.25,
+                map50_95_first=0.45, map50_95=0.52, reason="won: the highest mAP",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def latency_cut(**changes: Any) -> LatencyCut:
+    """Return a cut to 8 ms a frame that was made twice, for the one of three builds that loses least."""
+    values: dict[str, Any] = {
+        "budget_ms": 8.0, "build": WINNER.build, "device": "board", "unpruned_ms": 14.0, "overhead_ms": 1.0,
+        "table_error_median": 0.02, "table_error_worst": 0.05, "kept": 1,
+        "cuts": (TimedCut(predicted_ms=7.9, measured_ms=8.4), TimedCut(predicted_ms=7.9, measured_ms=7.88)),
+        "choices": (
+            BuildChoice(build=WINNER.build, smallest_ms=3.1, loss=1.0),
+            BuildChoice(build=BuildName("onnxruntime", "fp32"), smallest_ms=9.2, loss=None),
+        ),
+        "without_table": {"onnxruntime-int8": "int8 is not timed"},
+    }  # fmt: skip
+    return LatencyCut(**{**values, **changes})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.charts import charts
-from tests.helpers.results import COOL, SUSTAINED, changed, with_build
+from tests.helpers.results import COOL, SUSTAINED, changed, latency_cut, sides, with_build
 from yolo_slim.config import targets
 from yolo_slim.devices.answers import DeviceFacts, RuntimeRecord, StageSamples
 from yolo_slim.errors import SlimError
@@ -307,3 +307,24 @@ def test_where_the_time_goes(result: Result) -> None:
     ]
     assert rows[1].count('<td class="edge"></td><td></td>') == rows[2].count('<td class="edge"></td><td></td>') == 1
     assert "control/onnxruntime-fp32 96%" in Page(render(found, [])).text
+
+
+def test_input_sides(result: Result, examples: Sequence[Example]) -> None:
+    """Table and chart have every side that was tried, the winner with a ring; without any there is no section."""
+    assert "<h2>Input sides</h2>" not in render(result, examples)
+    found = part(render(changed(result, sides=sides()), examples), "Input sides")
+    for text in ("9.10", "stopped after one epoch: 1 was better", "won: the highest mAP", "0.5200", "55%"):
+        assert text in found
+    (chart,) = charts(found)
+    assert chart.points("after 1 epoch")["x"] == [320, 256]
+    assert chart.points("after 3 epochs")["y"] == pytest.approx([0.52])
+    assert chart.points("winner")["x"] == [256]
+
+
+def test_builds_that_a_cut_could_be_made_for(result: Result, examples: Sequence[Example]) -> None:
+    """Each has its smallest cut and its loss, or why it has none; with one build there is no such table (control)."""
+    found = part(render(changed(result, latency=latency_cut()), examples), "Budget in milliseconds")
+    for text in ("chosen: it loses least", "can&#39;t reach it", "9.20", "int8 is not timed", "7.88"):
+        assert text in found
+    alone = latency_cut(choices=latency_cut().choices[:1], without_table={})
+    assert "smallest cut" not in part(render(changed(result, latency=alone), examples), "Budget in milliseconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from tests.helpers.charts import charts, loads_nothing
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
+from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, grid_from, layers_of_grid
+from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable, grid_from, layers_of_grid
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
@@ -29,6 +31,7 @@ from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.unpruned import Unpruned
 from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
@@ -38,7 +41,7 @@ QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=
 
 def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
     """Make the context of a call on a device."""
-    return Context.load(data, "host", imgsz=IMGSZ, device=device, **others)
+    return Context.load(data, "host", **{"imgsz": IMGSZ, "device": device} | others)
 
 
 def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
@@ -212,18 +215,156 @@ def test_another_data_set_is_measured_anew(trained: Path, signs: Path, tables: L
     assert second.fingerprint != first.fingerprint
 
 
+def refusal(model: Path, context: Context, tables: LatencyOutputs, folder: Path, **budget: Any) -> SlimError:
+    """Ask for a budget that no cut reaches."""
+    with pytest.raises(SlimError, match="can't be reached by pruning") as error:
+        cut(model, context, tables, folder, **budget)
+    assert not (folder / "pruned.pt").exists()
+    return error.value
+
+
+def figure(pattern: str, error: SlimError) -> float:
+    """Read a figure out of a message."""
+    found = re.search(pattern.replace("#", r"(\d+\.\d+)"), str(error))
+    assert found, f"{pattern} isn't in: {error}"
+    return float(found[1])
+
+
+SMALLEST = "onnxruntime-fp32: the smallest cut is predicted to take # ms"
+
+
 def test_unreachable_budget_says_how_far_it_goes(
     trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
 ) -> None:
-    """The message has the fastest that can be, and what would help; nothing is written."""
-    with pytest.raises(SlimError, match="100000 FPS can't be reached by pruning") as error:
-        cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "prune", target_fps=100_000.0)
-    assert "onnxruntime-fp32: at most" in str(error.value)
-    assert "smaller model" in str(error.value)
-    assert not (tmp_path / "prune" / "pruned.pt").exists()
+    """The smallest cut's milliseconds are those that a budget right above them is predicted to reach."""
+    device = ModelledDevice()
+    error = refusal(trained, context_of(signs, device), tables, tmp_path / "prune", target_fps=100_000.0)
+    assert str(error).startswith("100000 FPS can't be reached by pruning at 96 px.")
+    assert "smaller model" not in str(error)
+    smallest = figure(SMALLEST, error)
+    reached = cut(trained, context_of(signs, device), tables, tmp_path / "cut", latency_ms=smallest / 0.97)
+    assert reached.cuts[0].predicted_ms == pytest.approx(smallest, rel=0.02)
+
+
+def test_smaller_sides_are_estimated(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What is estimated for half the side is what a table of that side predicts; a side that reaches it is suggested.
+
+    Control: at the side of the run the smallest cut's inference takes more than three times as long.
+    """
+    device = ModelledDevice(scale=1.0)
+    large, small = (context_of(signs, device, imgsz=side) for side in (2 * IMGSZ, IMGSZ))
+    of_large, of_small = measured(trained, large, tmp_path / "192"), measured(trained, small, tmp_path / "96")
+    error = refusal(trained, large, of_large, tmp_path / "large", target_fps=100_000.0)
+    here = refusal(trained, small, of_small, tmp_path / "small", target_fps=100_000.0)
+    estimated = figure("onnxruntime-fp32 at 96 px: estimated # ms", error)
+    assert estimated - 2.0 == pytest.approx(figure(SMALLEST, here) - 2.0, rel=0.05)
+    assert figure(SMALLEST, error) - 2.0 > 3 * (estimated - 2.0)
+    assert "by these figures nothing else reaches it" in error.remedy
+    enough = refusal(trained, large, of_large, tmp_path / "enough", latency_ms=1.1 * estimated)
+    assert f"try --imgsz 96, estimated {estimated:.2f} ms" in enough.remedy
+
+
+def test_table_of_another_runtime_is_named(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """A build that latency.runtime left out is named with its figure, if its table is of this network and machine."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    (tmp_path / "tables").mkdir()
+    table.save(tmp_path / "tables" / f"{BUILD}.json")
+    alone = replace(tables, tables={BUILD: tmp_path / "tables" / f"{BUILD}.json"})
+    faster = {"per_layer_ms": table.fit.per_layer_ms / 4, "per_mb": table.fit.per_mb / 4, "constant_ms": 0.0}
+    changed = {"build": BuildName("ncnn", "fp16"), "fit": Fit(**faster)}
+    beside = tmp_path / "tables" / "ncnn-fp16.json"
+    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "none", target_fps=100_000.0)
+    budget = 0.9 * figure(SMALLEST, error)
+    assert "ncnn" not in str(error)
+    table.model_copy(update=changed).save(beside)
+    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "two", latency_ms=budget)
+    ms = figure("ncnn-fp16: the smallest cut is predicted to take # ms", error)
+    assert f"set latency.runtime to ncnn-fp16, predicted {ms:.2f} ms" in error.remedy
+    table.model_copy(update={**changed, "model_sha256": "0" * 64}).save(beside)
+    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "other", latency_ms=budget)
+    assert "ncnn" not in str(error)
+
+
+def test_choice_of_the_build_is_recorded(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """Of two builds the one that loses least is pruned for, and both are recorded; a build without a table is named.
+
+    Control: with one table there is one choice, which loses as much as itself.
+    """
+    table = LatencyTable.load(tables.tables[BUILD])
+    other = BuildName("ncnn", "fp16")
+    slower = {"per_layer_ms": 1.3 * table.fit.per_layer_ms, "per_mb": table.fit.per_mb, "constant_ms": 0.0}
+    changed = {"build": other, "fit": Fit(**slower), "control_ms": 1.3 * table.control_ms}
+    table.model_copy(update=changed).save(tmp_path / "ncnn-fp16.json")
+    both = replace(tables, tables={**tables.tables, other: tmp_path / "ncnn-fp16.json"})
+    context = with_int8(context_of(signs, ModelledDevice(), progress=Remembers()))
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    found = cut(trained, context, both, tmp_path / "both", latency_ms=budget)
+    first, second = found.choices
+    assert (first.build, first.loss, second.build) == (BUILD, 1.0, other)
+    assert second.loss > 1.05
+    assert second.smallest_ms > first.smallest_ms
+    assert f"(ncnn-fp16 {second.loss:.2f} times as much)" in context.progress.said
+    assert list(found.without_table) == ["onnxruntime-int8"]
+    alone = cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "alone", latency_ms=budget)
+    assert [choice.loss for choice in alone.choices] == [1.0]
+    assert alone.without_table == {}
+    error = refusal(trained, context, both, tmp_path / "none", target_fps=100_000.0)
+    assert "onnxruntime-int8: not predicted; what int8 itself loses" in str(error)
+
+
+def with_int8(context: Context) -> Context:
+    """The same call for a target that also has int8."""
+    profile = context.profile
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": ["fp32", "int8"]})
+    runtimes = [choice, *[one for one in profile.runtimes if one.runtime != "onnxruntime"]]
+    return replace(context, profile=profile.model_copy(update={"runtimes": runtimes}))
+
+
+def test_target_without_any_table(signs: Path) -> None:
+    """A target that has only int8 can't be pruned to milliseconds: the message has the reason of every build."""
+    context = context_of(signs, ModelledDevice())
+    choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": ["int8"]})
+    only = replace(context, profile=context.profile.model_copy(update={"runtimes": [choice]}))
+    with pytest.raises(SlimError, match="No build of host has a latency table") as error:
+        latency.timed_builds(only)
+    assert error.value.culprits[0].startswith("onnxruntime-int8: what int8 itself loses")
+    assert latency.timed_builds(with_int8(context)) == [BUILD, BuildName("ncnn", "fp16")]
+
+
+def test_cut_that_a_corrected_table_refuses(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """Where the first cut takes far longer than predicted, the message has the milliseconds by the corrected table."""
+
+    class Slower(ModelledDevice):
+        """Pruned networks take twice as long as the table says."""
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            return replace(found, after=tuple(2 * ms for ms in found.after))
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    first = refusal(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "first", target_fps=100_000.0)
+    smallest = figure(SMALLEST, first)
+    error = refusal(trained, context_of(signs, Slower()), tables, tmp_path / "prune", latency_ms=1.2 * smallest)
+    assert figure(SMALLEST, error) - table.overhead_ms == pytest.approx(2 * (smallest - table.overhead_ms), rel=0.02)
 
 
 def test_budget_that_is_reached_already(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """There is nothing to prune, and the message says so."""
     with pytest.raises(SlimError, match="reaches the budget in onnxruntime-fp32: there is nothing to prune"):
         cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path, target_fps=1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"frame_ms": 9.0}, "the budget is 8.00 ms"),
+        ({"map50_95_drop": None}, "what int8 loses wasn't measured"),
+        ({"map50_95_drop": 0.01}, "int8 loses 0.0100 mAP50-95, quantize.max_drop is 0.003"),
+        ({"invalid_reasons": ("busy",)}, "the timing doesn't count: busy"),
+    ],
+)
+def test_unpruned_int8_that_is_cut_all_the_same(changes: dict[str, Any], reason: str) -> None:
+    """It needn't be cut only where a timing that counts is inside the budget and int8 loses little."""
+    found = Unpruned(**{"frame_ms": 7.0, "map50_95_drop": 0.003} | changes)
+    assert found.why_not(8.0, 0.003) == reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from yolo_slim.comparison.device import Meter
+from yolo_slim.comparison.equal_latency import AtBudget
 from yolo_slim.comparison.result import About, ModelFile, Scored, SharedTraining, Target
 from yolo_slim.config.run import RunConfig
 from yolo_slim.files import JsonObject, flat, sha256
@@ -29,7 +30,9 @@ def settings_of(config: RunConfig, data_digest: str) -> JsonObject:
     return {"model_sha256": sha256(Path(config.model)), "data_digest": data_digest, **flat(settings)}
 
 
-def about(run: Run, settings: JsonObject, runtimes: tuple[str, ...], meter: Meter) -> About:
+def about(
+    run: Run, settings: JsonObject, runtimes: tuple[str, ...], meter: Meter, at_budget: AtBudget | None = None
+) -> About:
     """Describe a comparison."""
     images, profile = meter.images, run.context.profile
     return About(
@@ -42,6 +45,7 @@ def about(run: Run, settings: JsonObject, runtimes: tuple[str, ...], meter: Mete
         imgsz=run.config.imgsz,
         training=_training(run, len(run.context.dataset.splits["train"])),
         runtimes=runtimes,
+        budget_ms=at_budget.cut.budget_ms if at_budget else None,
         machine=run.context.device.facts().to_json(),
     )
 

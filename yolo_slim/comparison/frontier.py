@@ -259,19 +259,19 @@ def overall(judgements: Sequence[Judgement]) -> str:
     return WON if rivals and set(rivals) == {WON} else UNDECIDED
 
 
-def verdict_text(status: str, judgements: Sequence[Judgement]) -> str:
-    """Say the verdict in plain words."""
+def verdict_text(status: str, judgements: Sequence[Judgement], subject: str = "Pruning") -> str:
+    """Say the verdict in plain words; ``subject`` is what ours is."""
     names = {wanted: [j.name for j in judgements if j.status == wanted] for wanted in (WON, LOST, UNDECIDED)}
     if status == LOST:
         verb = "is" if len(names[LOST]) == 1 else "are"
         how = "by more than the spread of the seeds"
-        text = f"Pruning lost: {_and(names[LOST])} {verb} more accurate and no slower, {how}."
+        text = f"{subject} lost: {_and(names[LOST])} {verb} more accurate and no slower, {how}."
     elif status == WON:
         how = "by more than the spread of the seeds"
-        text = f"Pruning won: it is more accurate than {_and(names[WON])} and no slower, {how}."
+        text = f"{subject} won: it is more accurate than {_and(names[WON])} and no slower, {how}."
     else:
-        text = "Undecided: the measurements don't show that pruning is better than every other method, nor that it is "
-        text += "worse."
+        better = f"{subject[0].lower()}{subject[1:]} is better than every other method"
+        text = f"Undecided: the measurements don't show that {better}, nor that it is worse."
     if status != WON and names[WON]:
         text += f" It won against {_and(names[WON])}."
     if names[UNDECIDED]:

@@ -10,6 +10,7 @@ from yolo_slim import pipeline
 from yolo_slim.build_key import BuildName
 from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison.device import Meter
+from yolo_slim.comparison.equal_latency import AtBudget
 from yolo_slim.comparison.frontier import OURS
 from yolo_slim.comparison.imported import Imported
 from yolo_slim.comparison.methods import CONTROL, METHODS, Method
@@ -32,9 +33,16 @@ class NotPossible(SlimError):
 class Measurements:
     """The measurements of one call, in the comparison's folder."""
 
-    def __init__(self, run: Run, runtimes: tuple[str, ...], imported: Mapping[Cell, Imported], meter: Meter) -> None:
+    def __init__(
+        self,
+        run: Run,
+        runtimes: tuple[str, ...],
+        imported: Mapping[Cell, Imported],
+        meter: Meter,
+        at_budget: AtBudget | None = None,
+    ) -> None:
         self.run, self.runtimes, self.imported, self.meter = run, runtimes, imported, meter
-        self.setting = Setting(run)
+        self.setting = Setting(run, at_budget)
 
     def require_sizes(self, cells: Sequence[Cell]) -> None:
         """Prune ours to every size, so that one which can't be reached is found before the first training."""

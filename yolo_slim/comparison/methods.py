@@ -13,6 +13,8 @@ from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.sweep.grid import product
 
 CONTROL = "control"
+TO_MACS = "macs"
+"""The rival of a cut to milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,11 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method(name=OURS, about="yolo_slim's pruning, by the settings given", make=starts.ours),
+        Method(
+            name=TO_MACS,
+            about="our cut to the share of the MACs that takes as long as our cut to milliseconds",
+            make=starts.to_macs,
+        ),
         Method(
             name="uniform-l2",
             about="the common recipe: torch-pruning, L2 magnitude, the same fraction of every layer, one shot",
@@ -85,11 +92,15 @@ METHODS: dict[str, Method] = {
     )
 }
 """Every method by name, in the order of the tables."""
-DEFAULT_METHODS = tuple(name for name in METHODS if name != "control-trained")
+DEFAULT_METHODS = tuple(name for name in METHODS if name not in ("control-trained", TO_MACS))
 
 
-def require_methods(names: Sequence[str]) -> list[str]:
+def require_methods(names: Sequence[str], *, in_ms: bool = False) -> list[str]:
     """Check the methods that are asked for; ours and the control always take part.
+
+    Args:
+        names: the methods.
+        in_ms: ours is cut to milliseconds; then its rival takes part too.
 
     Returns:
         Their names in the order of the tables.
@@ -100,7 +111,13 @@ def require_methods(names: Sequence[str]) -> list[str]:
     unknown = [f"{name}: no such method.{did_you_mean(name, list(METHODS))}" for name in names if name not in METHODS]
     if unknown:
         raise SlimError("Some methods don't exist.", culprits=unknown, remedy=f"Methods: {', '.join(METHODS)}.")
-    return [name for name in METHODS if name in {*names, OURS, CONTROL}]
+    if TO_MACS in names and not in_ms:
+        raise SlimError(
+            f"The method {TO_MACS} takes as long as a cut to milliseconds, but no such budget is given.",
+            remedy="Give --target-fps or --latency-ms, or leave it out of --methods.",
+        )
+    always = {OURS, CONTROL, TO_MACS} if in_ms else {OURS, CONTROL}
+    return [name for name in METHODS if name in {*names, *always}]
 
 
 def cells_of(methods: Iterable[str], removed: Sequence[float], seeds: Sequence[int]) -> Iterator[Cell]:

@@ -32,6 +32,11 @@ def _on_equality(about: About, entries: Sequence[Entry]) -> Iterator[str]:
     alone = dict.fromkeys(entry.method for entry in entries if entry.trained and not entry.distilled)
     if training.distill and alone:
         yield f"Trained without distillation, because they begin as the control: {', '.join(alone)}."
+    if about.budget_ms is not None:
+        yield (
+            f"Ours was cut to {about.budget_ms:.2f} ms a frame in {about.runtimes[0]}. The others have as few MACs as "
+            "the cut to MACs that takes as long as ours."
+        )
     if not target.is_this_machine:
         yield f"Speed was measured on this machine; on {target.name} it is unproven."
 

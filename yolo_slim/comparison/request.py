@@ -23,7 +23,7 @@ class CompareRequest:
     methods: Sequence[str] = DEFAULT_METHODS
     """Names of :data:`~yolo_slim.comparison.methods.METHODS`; ours and the control always take part."""
     removed: Sequence[float] = (0.5,)
-    """Shares of the control's MACs to remove."""
+    """Shares of the control's MACs to remove; none where the budget is in milliseconds."""
     seeds: Sequence[int] = (0, 1, 2)
     """Seeds of the training, the random criterion and random weights."""
     runtimes: Sequence[str] = RUNTIMES[:1]
@@ -51,14 +51,18 @@ def checked(request: CompareRequest) -> CompareRequest:
     Raises:
         SlimError: methods, sizes, seeds, builds or settings that can't be compared.
     """
-    methods, seeds, removed = require_methods(request.methods), request.seeds, request.removed
+    in_ms = request.config.prune.frame_ms is not None
+    methods = require_methods(request.methods, in_ms=in_ms)
+    seeds, removed = request.seeds, request.removed
     if not seeds or min(seeds) < 0:
         raise SlimError(
             f"No training can be made with the seeds {list(seeds)}.",
             remedy="Give how many (--seeds 3), or the seeds themselves, 0 or more (--seeds 0,1,2).",
         )
+    if in_ms:
+        _require_alone(request)
     wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
-    if wrong or not removed:
+    if wrong or (not removed and not in_ms):
         raise SlimError(
             "Some sizes aren't a fraction of the MACs.",
             culprits=wrong,
@@ -70,6 +74,23 @@ def checked(request: CompareRequest) -> CompareRequest:
         # Read only to refuse a table of another model before the first training.
         load_block_costs(Path(config.prune.block_costs), sha256(Path(config.model)), config.imgsz)
     return replace(request, methods=methods, config=config)
+
+
+def _require_alone(request: CompareRequest) -> None:
+    """Refuse what has no meaning beside a budget in milliseconds.
+
+    Raises:
+        SlimError: sizes, or networks of other comparisons.
+    """
+    budget = request.config.prune.budget[0]
+    problems = [f"--prune: {budget} decides the share of the MACs"] if request.removed else []
+    problems += ["--measured: another comparison's share takes other milliseconds"] if request.measured else []
+    if problems:
+        raise SlimError(
+            f"A comparison at equal latency ({budget}) can't have these options.",
+            culprits=problems,
+            remedy="Leave them out.",
+        )
 
 
 def fair(config: RunConfig) -> RunConfig:
@@ -95,8 +116,8 @@ def _unfair_pruning(config: RunConfig) -> Iterator[str]:
     for key in ("sparse_epochs", "recover_epochs_between"):
         if value := getattr(config.prune, key):
             yield f"prune.{key}: {value}; only ours would train longer"
-    if config.prune.budget[0] != "macs_removed":
-        yield f"prune.{config.prune.budget[0]}: the methods are compared at equal MACs"
+    if config.prune.budget[0] != "macs_removed" and config.prune.frame_ms is None:
+        yield f"prune.{config.prune.budget[0]}: the methods are compared at equal MACs or milliseconds"
 
 
 def _unfair_training(config: RunConfig) -> Iterator[str]:

@@ -82,6 +82,8 @@ class About:
     """Builds that are compared; the first one decides the verdict."""
     machine: Mapping[str, Any]
     """The device that scored and timed the bundles."""
+    budget_ms: float | None = None
+    """Milliseconds of a frame that ours was cut to; None: all were cut to shares of the MACs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,8 +286,9 @@ class CompareResult(About):
     notes: tuple[str, ...]
 
     def to_json(self) -> JsonObject:
-        """Give the value of ``compare.json``."""
-        return {"schema": SCHEMA, "kind": KIND, **_results().dump_python(self, mode="json")}
+        """Give the value of ``compare.json``; without ``budget_ms``, where all were cut to shares of the MACs."""
+        value = {"schema": SCHEMA, "kind": KIND, **_results().dump_python(self, mode="json")}
+        return {key: item for key, item in value.items() if key != "budget_ms" or item is not None}
 
     @classmethod
     def from_json(cls, value: Any) -> CompareResult:

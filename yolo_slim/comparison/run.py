@@ -9,12 +9,14 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
-from yolo_slim import preparation
+from yolo_slim import latency_tables, preparation
+from yolo_slim.build_key import BuildName
 from yolo_slim.comparison import folder as folders
 from yolo_slim.comparison import imported
 from yolo_slim.comparison.about import about, settings_of
 from yolo_slim.comparison.builds import choices
 from yolo_slim.comparison.device import Meter
+from yolo_slim.comparison.equal_latency import AtBudget, at_budget
 from yolo_slim.comparison.measure import Measurements
 from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
@@ -43,21 +45,38 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
 def _compared(asked: CompareRequest, this: Run) -> Outcome:
     """Make and measure every method's networks."""
     require_good_inputs(this)
+    if asked.config.prune.frame_ms is not None:
+        latency_tables.require_measurable(this)
     folder = asked.folder
-    wanted = cells_of(asked.methods, asked.removed, asked.seeds)
     settings = settings_of(this.config, this.context.dataset.digest)
     with folders.owned(folder, settings) as known:
         networks = [one for path in asked.measured for one in imported.read(path, settings)]
         joined = imported.join(folder, networks)
-        cells = merged(known.cells, [*wanted, *joined], table_order)
         # Known ones first: the first runtime of the first call decides the verdict.
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))
+        at_budget = _at_budget(asked, this, BuildName.parse(runtimes[0]))
+        removed = [at_budget.removed] if at_budget else asked.removed
+        # Another share that an earlier search found belongs to another cut to milliseconds.
+        before = [cell for cell in known.cells if not at_budget or cell.removed in (0.0, *removed)]
+        wanted = cells_of(asked.methods, removed, asked.seeds)
+        cells = merged(before, [*wanted, *joined], table_order)
         control.run(this.model, this.config.validate_, folder / "control", this.context)
         meter = Meter.of(this)
-        measurements = Measurements(this, runtimes, joined, meter)
+        measurements = Measurements(this, runtimes, joined, meter, at_budget)
         measurements.require_sizes(cells)
         found = measurements.measure_all(cells)
-        result = summarize(about(this, settings, runtimes, meter), found, meter.time_all(found))
+        result = summarize(about(this, settings, runtimes, meter, at_budget), found, meter.time_all(found))
         return write(folder, result)
+
+
+def _at_budget(asked: CompareRequest, this: Run, build: BuildName) -> AtBudget | None:
+    """Make both cuts of a comparison at equal latency; None: the budget is a share of the MACs."""
+    given = asked.config.prune
+    if given.frame_ms is None:
+        return None
+    # What `yolo-slim run --prune` would do with the same settings: only the budget differs.
+    round_to = given.round_to or this.context.profile.channel_multiple
+    to_macs = given.model_copy(update={"target_fps": None, "latency_ms": None, "round_to": round_to})
+    return at_budget(this, build, to_macs)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from yolo_slim.comparison import narrow, uniform_l2
+from yolo_slim.comparison.equal_latency import AtBudget
 from yolo_slim.comparison.folder import Work, once
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError
@@ -51,6 +52,8 @@ class Setting:
 
     run: Run
     """The checked configuration; its input side is the control's."""
+    at_budget: AtBudget | None = None
+    """Of a comparison whose budget is in milliseconds."""
 
     @cached_property
     def control(self) -> checkpoint.Checkpoint:
@@ -97,7 +100,8 @@ def _trained_on(start: Path) -> Path | None:
 def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | None = None) -> Start:
     """Run our own prune stage on the control with changed settings."""
     run = place.setting.run
-    config = run.config.prune.model_copy(update={"macs_removed": place.removed, **changes})
+    to_share = {"macs_removed": place.removed, "target_fps": None, "latency_ms": None}
+    config = run.config.prune.model_copy(update={**to_share, **changes})
     outputs = prune.run(
         prune.PruneInputs(model=run.model, training=run.config.recover),
         config,
@@ -106,6 +110,15 @@ def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | 
         recovery=_trained_on(folder or place.folder),
     )
     return Start(weights=outputs.weights, imgsz=run.config.imgsz, implementation=_described(config))
+
+
+def to_macs(place: Place) -> Start:
+    """Prune by the user's settings to the share of the MACs that takes as long as the cut to milliseconds."""
+    at_budget = place.setting.at_budget
+    assert at_budget is not None  # The request refuses this method without a budget in milliseconds.
+    seed = place.setting.run.config.seed
+    start = _pruned(place, at_budget.to_macs.model_dump(exclude={"macs_removed"}), seed=seed)
+    return replace(start, implementation=f"{start.implementation}; {at_budget.of_macs}")
 
 
 def _described(config: PruneConfig) -> str:
@@ -117,7 +130,11 @@ def _described(config: PruneConfig) -> str:
 
 
 def ours(place: Place) -> Start:
-    """Prune by the user's settings."""
+    """Prune by the user's settings; a cut to milliseconds was made before its share of the MACs was known."""
+    run, at_budget = place.setting.run, place.setting.at_budget
+    if at_budget is not None:
+        made = f"{_described(run.config.prune)}, {at_budget.of_ours}"
+        return Start(weights=at_budget.weights, imgsz=run.config.imgsz, implementation=made)
     return _pruned(place, {}, seed=place.setting.run.config.seed)
 
 

@@ -81,9 +81,13 @@ def summarize(about: About, networks: Sequence[Network], timings: Mapping[str, T
     measured = Measured(networks=networks, timings=timings)
     distills = about.training.distill > 0
     entries = [_entry(group, measured, distills=distills) for group in measured.groups()]
+    if about.budget_ms is not None:
+        # Ours was asked for milliseconds, whatever MACs that takes.
+        entries = [replace(entry, at_size=True) if entry.method == OURS else entry for entry in entries]
     for key in about.runtimes:
         entries = _with_frontier(entries, key)
-    judgements = {key: _judge(entries, key) for key in about.runtimes}
+    subject = "Pruning" if about.budget_ms is None else "Pruning to milliseconds"
+    judgements = {key: _judge(entries, key, subject) for key in about.runtimes}
     first = about.runtimes[0]
     return CompareResult(
         **vars(about),
@@ -199,11 +203,11 @@ def _replaced(entry: Entry, key: str, **changes: Any) -> Entry:
     return replace(entry, runtimes={**entry.runtimes, key: replace(entry.runtimes[key], **changes)})
 
 
-def _judge(entries: Sequence[Entry], key: str) -> RuntimeJudgement:
-    """Judge all methods in one runtime."""
+def _judge(entries: Sequence[Entry], key: str, subject: str) -> RuntimeJudgement:
+    """Judge all methods in one runtime; ``subject`` is what ours is, for people."""
     judgements = judge_all(list(_points(entries, key).values()), _unmeasured(entries, key))
     status = overall(judgements)
-    return RuntimeJudgement(status=status, text=verdict_text(status, judgements), methods=tuple(judgements))
+    return RuntimeJudgement(status=status, text=verdict_text(status, judgements, subject), methods=tuple(judgements))
 
 
 def _accuracy(entry: Entry, key: str) -> Accuracy | None:

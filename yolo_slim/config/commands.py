@@ -32,7 +32,7 @@ class CompareConfig(Frozen):
     renamed: ClassVar[dict[str, str]] = {"arms": "methods"}
 
     methods: Annotated[list[str] | None, Option("methods")] = None
-    """Methods to compare with ours; the control is always included. None: all but ``control-trained``."""
+    """Methods to compare with ours and the control. None: all but ``control-trained``; with a frame rate ``macs``."""
     prune: Annotated[list[float] | None, Option("prune")] = None
     """Fractions of the multiply-accumulates (MACs) to remove; none: ``prune.macs_removed``."""
     seeds: Annotated[int | list[int], Option("seeds")] = 3
@@ -91,7 +91,9 @@ AMOUNTS = ("prune", "target_fps", "latency_ms")
 
 TAKES = {
     "run": Takes(("target", *DEVICE, *AMOUNTS, "epochs", "device", "train", "teacher"), RunChoices),
-    "compare": Takes(("target", *DEVICE, "imgsz", "epochs", "device", "train"), CompareConfig),
+    "compare": Takes(
+        ("target", *DEVICE, "target_fps", "latency_ms", "imgsz", "epochs", "device", "train"), CompareConfig
+    ),
     "prune": Takes(("target", *DEVICE, "imgsz", *AMOUNTS)),
     "latency": Takes(("target", *DEVICE, "imgsz")),
     "block_costs": Takes(("target", *DEVICE, "imgsz", "removed", "runtime", "images")),

@@ -99,6 +99,10 @@ class CompareOptions(TypedDict, total=False):
     """The device has no network: this machine collects the wheels that it needs and sends them."""
     wait: bool | None
     """Wait for a device that another run uses; off: that is an error."""
+    target_fps: float | None
+    """Budget in place of `macs_removed`: frames per second that the device must reach, end to end."""
+    latency_ms: float | None
+    """Budget in place of `macs_removed`: milliseconds that a frame may take on the device, end to end."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     epochs: int | None
@@ -108,7 +112,7 @@ class CompareOptions(TypedDict, total=False):
     train: Mapping[str, object] | None
     """Any Ultralytics training argument, such as `lr0=0.002`."""
     methods: str | Sequence[str] | None
-    """Methods to compare with ours; the control is always included. None: all but `control-trained`."""
+    """Methods to compare with ours and the control. None: all but `control-trained`; with a frame rate `macs`."""
     prune: float | Sequence[float] | None
     """Fractions of the multiply-accumulates (MACs) to remove; none: `prune.macs_removed`."""
     seeds: int | Sequence[int] | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from yolo_slim.config.record import BuildNameText, Record
 
 
@@ -19,6 +21,21 @@ class TimedCut(Record):
     def error(self) -> float:
         """How far the prediction was off, as a fraction of what was measured."""
         return self.predicted_ms / self.measured_ms - 1
+
+
+class BuildChoice(Record):
+    """One build that the cut could have been made for."""
+
+    build: BuildNameText
+    """Runtime and precision."""
+    smallest_ms: float
+    """Milliseconds of the smallest cut's frame by the build's latency table."""
+    loss: float | None
+    """Score that a cut to the budget loses, in units of the chosen build's; null: no cut reaches the budget."""
+
+    def __str__(self) -> str:
+        """For people: ``ncnn-fp16 1.20 times as much``."""
+        return f"{self.build} can't reach it" if self.loss is None else f"{self.build} {self.loss:.2f} times as much"
 
 
 class LatencyCut(Record):
@@ -42,6 +59,10 @@ class LatencyCut(Record):
     """Every cut that was timed, in order."""
     kept: int
     """Which of them was kept, counted from 0."""
+    choices: tuple[BuildChoice, ...] = ()
+    """The builds that the cut could have been made for, the chosen one among them."""
+    without_table: dict[str, str] = Field(default_factory=dict)
+    """The target's builds that have no latency table, with the reason: no cut was made for them."""
 
     @property
     def measured_ms(self) -> float:

@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
-from yolo_slim.errors import SlimError
 from yolo_slim.measuring.latency import LatencyTable
 from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.latency import MILLISECONDS, LatencyModel, make_latency_model
 from yolo_slim.pruning.slots import Slot, widths_of
-from yolo_slim.pruning.unreachable import Unreachable
 
 AIM = 0.985
 """Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
@@ -62,36 +60,22 @@ class LatencyGoal:
         """The frame of a network whose inference takes so many of the table's milliseconds."""
         return infer_ms * self.correction + self.table.overhead_ms
 
+    @property
+    def asked(self) -> str:
+        """The budget for people, as it was asked for."""
+        return f"{1000 / self.frame_ms:g} FPS" if "fps" in self.setting else f"{self.frame_ms:g} ms a frame"
+
     def _limit(self, infer_ms: float) -> str:
-        frame = self.frame_of(infer_ms)
-        frame /= AIM
-        if "fps" in self.setting:
-            return f"to at most {math.floor(10_000 / frame) / 10:g}"
-        return f"to at least {math.ceil(100 * frame) / 100:.2f}"
+        return limit_of(self.setting, self.frame_of(infer_ms))
 
     def corrected(self, predicted_ms: float, measured_ms: float) -> LatencyGoal:
         """The same goal after a cut whose inference was predicted and measured."""
         return replace(self, correction=measured_ms / predicted_ms)
 
 
-def unreachable_in_all(
-    goals: Mapping[BuildName, LatencyGoal], fastest: Mapping[BuildName, float], imgsz: int, asked: str
-) -> SlimError:
-    """The error of a budget that no build reaches; ``fastest``: the frame at the narrowest widths, milliseconds."""
-    best = min(fastest, key=lambda build: fastest[build])
-    goal, ms = goals[best], fastest[best]
-    # Inference takes about as long as there are pixels; what surrounds it too.
-    share = goal.frame_ms / ms
-    side = int(imgsz * share**0.5 // 32 * 32)
-    smaller = f"a smaller input (about {side} px, if time goes with the pixels), " if side >= 96 else ""
-    return Unreachable(
-        f"{asked} can't be reached by pruning.",
-        culprits=[
-            f"{build}: at most {1000 / fastest[build]:.1f} FPS ({fastest[build]:.2f} ms a frame), of which pre- and "
-            f"post-processing take {goals[build].table.overhead_ms:.2f} ms; unpruned "
-            f"{1000 / goals[build].table.control_frame_ms:.1f} FPS"
-            for build in sorted(fastest, key=str)
-        ],
-        remedy=f"Set {goal.setting} {goal._limit((ms - goal.table.overhead_ms) / goal.correction)}, or try {smaller}"
-        "a smaller model of the family, or another runtime.",
-    )
+def limit_of(setting: str, frame_ms: float) -> str:
+    """Where a setting must be for a frame of so many milliseconds to be aimed at, for people."""
+    frame = frame_ms / AIM
+    if "fps" in setting:
+        return f"to at most {math.floor(10_000 / frame) / 10:g}"
+    return f"to at least {math.ceil(100 * frame) / 100:.2f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,15 @@ from yolo_slim.pruning.slots import Slot, widths_of
 
 class Unreachable(SlimError):
     """No cut reaches the budget."""
+
+    def __init__(
+        self, *args: Any, predicted_ms: float | None = None, measured_ms: float | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.predicted_ms = predicted_ms
+        """Milliseconds of the smallest cut's frame by the latency table; None: the budget is of another kind."""
+        self.measured_ms = measured_ms
+        """The same of the fastest cut that was timed; None: none was."""
 
 
 def unreachable(slots: list[Slot], cost: Cost, keep: np.ndarray, target: float) -> SlimError:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from yolo_slim.devices.answers import Bench
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import write_text
-from yolo_slim.reporting import changes, estimates, facts, timings
+from yolo_slim.reporting import changes, estimates, facts, sides, timings
 from yolo_slim.reporting.closing import closing
 from yolo_slim.reporting.examples import Example
 from yolo_slim.reporting.pages import data_uri, environment
@@ -68,6 +68,8 @@ def render(result: Result, examples: Sequence[Example]) -> str:
         speed_machine=speed_machine(result),
         scatter=_scatter(result),
         estimates=estimates,
+        sides=sides,
+        sides_chart=sides.chart(result.sides) if result.sides else None,
         stages=STAGES,
         remark=facts.timing_remark,
         histogram=_histogram(result),

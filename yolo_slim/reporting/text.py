@@ -46,6 +46,7 @@ def _speed(result: Result) -> list[str]:
         table(head, [_build(build, result) for build in result.builds]),
         *_explained((str(build.key), timing_remark(build)) for build in result.builds),
         *(wrapped(result.latency.text(), "  cut before the training: ") if result.latency else []),
+        *(wrapped(result.sides.why, "  input side: ") if result.sides else []),
         *_winner(result),
     ]
 

@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import Placed
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency import LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models.checkpoint import Checkpoint
-from yolo_slim.models.layer_kinds import layer_kinds
-from yolo_slim.models.macs import exported_layers
-from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.latency_budget import LatencyGoal, unreachable_in_all
+from yolo_slim.pruning.latency_budget import LatencyGoal, limit_of
+from yolo_slim.pruning.latency_limits import unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
-from yolo_slim.pruning.scope import PER_MS, REACH
-from yolo_slim.pruning.scoring import Ranked
 from yolo_slim.pruning.slots import widths_of
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.latency_choice import Chosen, choose, goals_of, other_tables
 from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
 
 MOST_ROUNDS = 3
@@ -49,9 +45,15 @@ class LatencyPruning:
 
     work: PruneWork
     graph: ChannelGraph
-    goal: LatencyGoal
+    chosen: Chosen
+    """The build that is pruned for."""
     config: LatencyConfig
     context: Context
+
+    @property
+    def goal(self) -> LatencyGoal:
+        """What a frame may take in the build that was chosen."""
+        return self.chosen.smallest.goal
 
     def cut(self, base: Checkpoint) -> tuple[nn.Module, PrunePlan, LatencyCut]:
         """Cut until the device says that the budget is met, at most :data:`MOST_ROUNDS` times."""
@@ -61,7 +63,10 @@ class LatencyPruning:
             onnx = meter.export(base.model, scratch / "control.onnx")
             unpruned = meter.place(onnx, goal.build)
             for index in range(MOST_ROUNDS):
-                model, plan, predicted = self._cut_once(base, goal)
+                try:
+                    model, plan, predicted = self._cut_once(base, goal)
+                except Unreachable as refused:
+                    raise self._explained(refused, goal) from None
                 cut = self._timed(meter, model, unpruned, scratch / f"cut-{index}.onnx", goal.frame_of(predicted))
                 tried.append((model, plan))
                 timed.append(cut)
@@ -80,8 +85,16 @@ class LatencyPruning:
             budget_ms=goal.frame_ms, build=goal.build, device=self.context.device.name,
             unpruned_ms=goal.table.control_frame_ms, overhead_ms=goal.table.overhead_ms,
             table_error_median=error.median, table_error_worst=error.worst, cuts=tuple(timed), kept=kept,
+            choices=self.chosen.choices, without_table=self.chosen.without_table,
         )  # fmt: skip
         return *tried[kept], record
+
+    def _explained(self, refused: Unreachable, goal: LatencyGoal) -> Unreachable:
+        """The error of a cut that a corrected table no longer allows, in milliseconds."""
+        smallest = replace(self.chosen.smallest, goal=goal)
+        if smallest.is_enough:
+            return refused
+        return unreachable_in_all({goal.build: smallest}, {}, {}, self.context.imgsz)
 
     def _require_near(self, timed: list[TimedCut], kept: int) -> None:
         """Refuse a cut that misses the budget."""
@@ -92,7 +105,10 @@ class LatencyPruning:
                 f"{measured:.2f} ms in {self.goal.build}.",
                 culprits=[f"cut {i}: predicted {one.predicted_ms:.2f} ms, measured {one.measured_ms:.2f} ms"
                           for i, one in enumerate(timed, 1)],
-                remedy="Run it again with nothing else on the device, or ask for less.",
+                remedy="Run it again with nothing else on the device, or ask for less: set "
+                f"{self.goal.setting} {limit_of(self.goal.setting, measured)}.",
+                predicted_ms=timed[kept].predicted_ms,
+                measured_ms=measured,
             )  # fmt: skip
         if measured > budget:
             self.work.progress.say(f"prune: the cut takes {measured / budget - 1:.1%} more than the budget")
@@ -130,62 +146,6 @@ def _best(measured: list[float], budget: float) -> int:
     return max(inside, key=lambda i: measured[i]) if inside else int(np.argmin(measured))
 
 
-def goals_of(
-    loaded: Checkpoint, config: PruneConfig, tables: Mapping[BuildName, Path], context: Context
-) -> dict[BuildName, LatencyGoal]:
-    """What a frame may take in every build that has a table."""
-    frame_ms = config.frame_ms
-    assert frame_ms is not None
-    exported = exported_layers(loaded.model, end2end=context.end2end)
-    kinds = layer_kinds(loaded.model, context.imgsz, exported)
-    setting = f"prune.{config.budget[0]}"
-    return {
-        build: LatencyGoal(table=LatencyTable.load(path), kinds=kinds, frame_ms=frame_ms, setting=setting)
-        for build, path in tables.items()
-    }
-
-
-def choose(goals: Mapping[BuildName, LatencyGoal], pruner: Pruner, model: nn.Module, context: Context) -> LatencyGoal:
-    """The build that reaches the budget at the least loss of score, by one cut of each.
-
-    Raises:
-        SlimError: no build reaches it.
-    """
-    ranked = pruner.rank(model, 0)
-    losses, fastest = {}, {}
-    for build, goal in goals.items():
-        cost = goal.model(ranked.graph, ranked.slots)
-        floors = np.array([float(slot.floor) for slot in ranked.slots])
-        fastest[build] = goal.frame_of(cost.total(floors))
-        try:
-            keep = allocate_global(
-                Problem(slots=ranked.slots, cost=cost, target=goal.infer_ms, round_to=ranked.terms.round_to),
-                per_mac=PER_MS, reach=REACH,
-            )  # fmt: skip
-        except SlimError:
-            continue
-        losses[build] = _score_lost(ranked, keep)
-    if not losses:
-        budget, value = pruner.task.config.budget
-        asked = f"{value:g} {'FPS' if budget == 'target_fps' else 'ms a frame'}"
-        raise unreachable_in_all(goals, fastest, context.imgsz, asked)
-    best = min(losses, key=lambda build: losses[build])
-    if len(goals) > 1:
-        others = ", ".join(
-            f"{build} {losses[build] / max(losses[best], 1e-30):.2f} times as much" if build in losses
-            else f"{build} can't reach it"
-            for build in goals if build != best
-        )  # fmt: skip
-        context.progress.say(f"prune: {best} reaches the budget at the least loss of score ({others})")
-    return goals[best]
-
-
-def _score_lost(ranked: Ranked, keep: np.ndarray) -> float:
-    """The score of the channels that go."""
-    gone = [slot.unit_scores[: slot.width - int(k)].sum() for slot, k in zip(ranked.slots, keep, strict=True)]
-    return float(np.sum(gone))
-
-
 def latency_pruning(
     work: PruneWork,
     pruner: Pruner,
@@ -206,5 +166,6 @@ def latency_pruning(
             f"The unpruned network reaches the budget in {', '.join(met)}: there is nothing to prune.",
             remedy="Ask for more, or use the unpruned model.",
         )
-    goal = choose(goals, pruner, loaded.model, context)
-    return LatencyPruning(work=work, graph=graph, goal=goal, config=config, context=context)
+    left_out = goals_of(loaded, work.source.config, other_tables(tables, context), context)
+    chosen = choose(goals, left_out, pruner.rank(loaded.model, 0), context)
+    return LatencyPruning(work=work, graph=graph, chosen=chosen, config=config, context=context)

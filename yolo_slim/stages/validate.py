@@ -19,6 +19,7 @@ from yolo_slim.measuring.images import scored_images
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.measure import measure
 from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.measuring.sides import Sides
 from yolo_slim.measuring.timer import is_kept, run_on
 from yolo_slim.stages.context import Context
 from yolo_slim.verdict.assemble import About, assemble
@@ -39,6 +40,8 @@ class ValidateInputs(Networks):
     """``layer_errors.json`` of the slim int8 graph, to name the layer to look at when int8 fails."""
     latency: Path | None = None
     """``latency.json`` of the prune stage."""
+    sides: Path | None = None
+    """``sides.json``, where the input side was chosen for a frame rate."""
     skipped: Mapping[BuildKey, str] = field(default_factory=dict)
     """Builds that weren't possible, with the reason."""
     preflight: Mapping[BuildName, object] = field(default_factory=dict)
@@ -98,7 +101,7 @@ def _job(inputs: ValidateInputs, config: ValidateConfig, folder: Path, context: 
     here = {**identity(device), "is_target": device.is_target(profile)}
     files = {"control": inputs.control, "pruned": inputs.pruned, "recovered": inputs.recovered, "onnx": inputs.onnx}
     files |= {"control_check": inputs.control_check, "layer_errors": inputs.layer_errors, "emulated": inputs.emulated}
-    files |= {"latency": inputs.latency} if inputs.latency else {}
+    files |= {"latency": inputs.latency, "sides": inputs.sides}
     digests = {key: content(path) for key, path in files.items() if path}
     digests |= {str(key): content(bundle / "bundle.json") for key, bundle in inputs.bundles.items()}
     return Job(
@@ -133,6 +136,7 @@ def _measured(inputs: ValidateInputs, config: ValidateConfig, report: Path, cont
         name=name, command=context.command, data=context.dataset.yaml.name,
         skipped=inputs.skipped, preflight=inputs.preflight, control_check=_read(ControlCheck, inputs.control_check),
         emulated=_read(Emulated, inputs.emulated), latency=_read(LatencyCut, inputs.latency),
+        sides=_read(Sides, inputs.sides),
         bad_layer=first_bad_layer(inputs.layer_errors) if inputs.layer_errors else None,
     )  # fmt: skip
     measured = measure(inputs, config, setup)

@@ -16,6 +16,7 @@ from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.measuring.networks import Networks, Setup
+from yolo_slim.measuring.sides import Sides
 from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.judge import judge
 from yolo_slim.verdict.remarks import not_built
@@ -52,6 +53,8 @@ class About:
     """What the bundles did on an emulated processor of the target; None: they weren't emulated."""
     latency: LatencyCut | None = None
     """How a budget in milliseconds was reached; None: the budget was of another kind."""
+    sides: Sides | None = None
+    """How the input side was chosen; None: it was given."""
     bad_layer: str | None
     """The layer of the int8 graph to look at first."""
 
@@ -76,6 +79,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         control_check=about.control_check,
         emulated=about.emulated,
         latency=about.latency,
+        sides=about.sides,
         verdict=judged.verdict,
         winner=judged.winner,
         size=size,

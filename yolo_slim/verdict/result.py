@@ -17,6 +17,7 @@ from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.emulated import Emulated
 from yolo_slim.measuring.estimate import Estimate
 from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.measuring.sides import Sides
 from yolo_slim.runtime.sustained import Sustained
 
 RESULT_SCHEMA = 3
@@ -253,6 +254,8 @@ class Result(Record):
     """What the bundles did on an emulated processor of the target; null: they weren't emulated."""
     latency: LatencyCut | None = None
     """How a budget in milliseconds was reached when the network was cut; null: the budget was of another kind."""
+    sides: Sides | None = None
+    """The input sides that ``--imgsz auto`` tried, and which one won; null: the side was given."""
     verdict: Verdict
     """The judgement."""
     winner: BuildKeyText | None

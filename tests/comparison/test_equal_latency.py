@@ -1,0 +1,126 @@
+"""A comparison at equal latency: the search of the share of the MACs, and a whole comparison on a modelled device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import yolo_slim
+from tests.helpers.cli import run_cli
+from tests.helpers.comparisons import KEY, command, entries
+from tests.helpers.devices import ModelledDevice
+from tests.helpers.listeners import Remembers
+from yolo_slim import preparation
+from yolo_slim.comparison.equal_latency import EQUAL, MOST_TRIES, searched
+from yolo_slim.comparison.result import load
+from yolo_slim.files import read_json
+
+QUICK = {
+    "latency.networks": 4, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
+    "latency.control_seconds": 0.1, "prune.images": 8, "prune.bn_images": 8, "prune.steps": 1,
+    "validate.min_seconds": 0.1, "validate.min_queries": 8, "validate.rounds": 5, "export.parity_images": 2,
+}  # fmt: skip
+
+
+def straight(removed: float) -> float:
+    """Milliseconds that fall evenly from 20."""
+    return 20 * (1 - removed)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        straight,
+        lambda removed: 1.3 * straight(removed),
+        lambda removed: 4 + 0.8 * straight(removed),
+        lambda removed: 20 * (1 - removed) ** 0.5,
+    ],
+)
+def test_search_finds_the_share(device: Callable[[float], float]) -> None:
+    """Whether the table is right or far off, the cut that is found takes as long, and few are timed."""
+    found = searched(straight, device, 11.0)
+    assert found.is_equal
+    assert device(found.best.removed) == pytest.approx(11.0, rel=EQUAL)
+    assert len(found.tries) <= 4
+
+
+def test_search_on_steps() -> None:
+    """Where no share takes as long, because time falls in steps, the nearest one is taken and told apart."""
+    stairs = lambda removed: 20.0 if removed < 0.5 else 10.0  # noqa: E731
+    found = searched(straight, stairs, 11.0)
+    assert not found.is_equal
+    assert found.best.ms == 10.0
+    assert len(found.tries) <= MOST_TRIES
+
+
+def test_search_of_a_table_that_is_right_times_one_cut() -> None:
+    """One timing is enough then; a table that is far off needs more (control)."""
+    assert len(searched(straight, straight, 11.0).tries) == 1
+    assert len(searched(straight, lambda removed: 1.3 * straight(removed), 11.0).tries) > 1
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> ModelledDevice:
+    """Let every call find the modelled board, whose networks all take what their layers say."""
+    found = ModelledDevice(scale=1.0)
+    monkeypatch.setattr(preparation, "connect", lambda *_: found)
+    return found
+
+
+@pytest.mark.slow
+def test_comparison_at_equal_latency(trained: Path, signs: Path, device: ModelledDevice, tmp_path: Path) -> None:
+    """Ours is cut to milliseconds, its rival to the MACs that take as long; both are judged as equally fast.
+
+    The board computes 32 channels at once, so equal milliseconds aren't equal MACs.
+    """
+    listener = Remembers()
+
+    def compare() -> Path:
+        outcome = yolo_slim.compare(
+            trained, signs, project=tmp_path, name="small", imgsz=96, target="host", epochs=1, seeds=[0],
+            train={"workers": 0}, device="cpu", settings=QUICK, progress=listener, latency_ms=45.0,
+        )  # fmt: skip
+        return outcome.folder
+
+    folder = compare()
+    result, methods = load(folder / "compare.json"), entries(folder)
+    assert list(methods) == ["ours", "macs", "control"]
+    assert result.budget_ms == 45.0
+    ours, macs = methods["ours"], methods["macs"]
+    assert "cut to 45.00 ms a frame in onnxruntime-fp32" in ours.implementation
+    assert "of the MACs removed" in macs.implementation
+    share = read_json(folder / "latency/macs/share.json")
+    assert macs.macs_removed == pytest.approx(ours.removed, abs=0.03)
+    assert ours.runtimes[KEY].bench.p50_ms == pytest.approx(45.0, rel=0.05)
+    assert macs.runtimes[KEY].bench.p50_ms == pytest.approx(ours.runtimes[KEY].bench.p50_ms, rel=EQUAL)
+    assert share["ours_ms"] <= 45.0 * 1.01
+    assert abs(macs.macs_removed - ours.macs_removed) > 0.02
+    (judged,) = [one for one in result.judgements[KEY].methods if one.method == "macs"]
+    assert "as fast as ours" in judged.reason
+    assert "pruning to milliseconds" in result.verdict.text
+    assert any("Ours was cut to 45.00 ms a frame in onnxruntime-fp32" in note for note in result.notes)
+    device.asked.clear()
+    assert compare() == folder
+    assert "layers" not in device.asked
+    assert "time_paired" not in device.asked
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--latency-ms", "5", "--prune", "0.4"], "--prune: latency_ms decides the share of the MACs"),
+        (["--target-fps", "5", "--measured", "compare.json"], "--measured: another comparison's share"),
+        (["--target-fps", "5", "--latency-ms", "5"], "conflicts with target_fps"),
+        (["--methods", "macs"], "Give --target-fps or --latency-ms"),
+        (["--target", "rpi5", "--target-fps", "5"], "rpi5 isn't here"),
+    ],
+)
+def test_bad_options(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    """What has no meaning beside a budget in milliseconds, or without one, is refused before any work."""
+    call = command(trained, signs, tmp_path)
+    at = call.index("--prune")
+    code, _, err = run_cli(*call[:at], *call[at + 2 :], *options)
+    assert (code, message in err) == (2, True), err
+    assert not list(tmp_path.rglob("*.pt"))

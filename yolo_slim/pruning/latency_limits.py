@@ -1,0 +1,125 @@
+"""What a budget in milliseconds that no cut reaches could be instead: how far cuts go, and what would help.
+
+"Predicted" is what a latency table says of its own input side. "Estimated" is what it says of another side, for which
+nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from yolo_slim.build_key import BuildName
+from yolo_slim.pruning.latency import LatencyModel
+from yolo_slim.pruning.latency_budget import AIM, LatencyGoal, limit_of
+from yolo_slim.pruning.slots import Slot
+from yolo_slim.pruning.unreachable import Unreachable
+
+SMALLER_SIDES = (0.75, 0.5)
+"""Sides that are estimated, in units of the run's."""
+LEAST_SIDE = 96
+"""Smallest input side that is suggested or tried, pixels."""
+STRIDE = 32
+"""Stride of the detectors' coarsest level: sides are multiples of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallestCut:
+    """A network at its narrowest widths in one build."""
+
+    goal: LatencyGoal
+    layers_ms: float
+    """Sum of its convolutions in the table, milliseconds."""
+    moved_mb: float
+    """What they read and write, megabytes."""
+
+    @classmethod
+    def of(cls, goal: LatencyGoal, cost: LatencyModel, slots: list[Slot]) -> SmallestCut:
+        """Look it up in a table."""
+        layers_ms, moved_mb = cost.features(np.array([float(slot.floor) for slot in slots]))
+        return cls(goal=goal, layers_ms=layers_ms, moved_mb=moved_mb)
+
+    @property
+    def frame_ms(self) -> float:
+        """Predicted milliseconds of a frame at the table's own side."""
+        return self.goal.frame_of(self.goal.table.fit.ms(self.layers_ms, self.moved_mb))
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether it reaches the budget."""
+        return self.frame_ms <= AIM * self.goal.frame_ms
+
+    def estimated_ms(self, imgsz: int) -> float:
+        """Milliseconds of a frame at another input side, in proportion to its pixels.
+
+        What a network takes whatever its size stays, as do pre- and post-processing: both make the estimate rather too
+        long than too short.
+        """
+        fit, pixels = self.goal.table.fit, (imgsz / self.goal.table.imgsz) ** 2
+        constant = fit.constant_ms * (1.0 if fit.constant_ms > 0 else pixels)
+        of_layers = fit.per_layer_ms * self.layers_ms + fit.per_mb * self.moved_mb
+        return self.goal.frame_of(pixels * of_layers + constant)
+
+
+def smaller_sides(imgsz: int) -> list[int]:
+    """The input sides that a message estimates, the largest first."""
+    found = {round(imgsz * share / STRIDE) * STRIDE for share in SMALLER_SIDES}
+    return sorted((side for side in found if LEAST_SIDE <= side < imgsz), reverse=True)
+
+
+def unreachable_in_all(
+    cuts: Mapping[BuildName, SmallestCut],
+    others: Mapping[BuildName, SmallestCut],
+    without_table: Mapping[BuildName, str],
+    imgsz: int,
+) -> Unreachable:
+    """The error of a budget that no build reaches.
+
+    Args:
+        cuts: the smallest cut in every build that was asked for.
+        others: the same in further builds of the target that have a table.
+        without_table: builds of the target of which nothing is known, with the reason.
+        imgsz: input side of the run.
+    """
+    best = min(cuts.values(), key=lambda cut: cut.frame_ms)
+    estimates = {side: best.estimated_ms(side) for side in smaller_sides(imgsz)}
+    return Unreachable(
+        f"{best.goal.asked} can't be reached by pruning at {imgsz} px.",
+        culprits=[
+            *[_smallest(build, cuts[build]) for build in sorted(cuts, key=str)],
+            *[f"{_smallest(build, others[build])}; left out by latency.runtime" for build in sorted(others, key=str)],
+            *[f"{best.goal.build} at {side} px: estimated {_speed(ms)}" for side, ms in estimates.items()],
+            *[f"{build}: not predicted; {why}" for build, why in without_table.items()],
+        ],
+        remedy=f"{_ways(best, others, estimates)}.",
+        predicted_ms=best.frame_ms,
+    )
+
+
+def _smallest(build: BuildName, cut: SmallestCut) -> str:
+    """How far cuts go in a build."""
+    table = cut.goal.table
+    return (
+        f"{build}: the smallest cut is predicted to take {_speed(cut.frame_ms)}, {table.overhead_ms:.2f} ms of them "
+        f"before and after inference; unpruned {_speed(table.control_frame_ms)}"
+    )
+
+
+def _speed(frame_ms: float) -> str:
+    return f"{frame_ms:.2f} ms a frame ({1000 / frame_ms:.1f} FPS)"
+
+
+def _ways(best: SmallestCut, others: Mapping[BuildName, SmallestCut], estimates: Mapping[int, float]) -> str:
+    """What to change: the budget, or what else is expected to reach it."""
+    ways = [f"Set {best.goal.setting} {limit_of(best.goal.setting, best.frame_ms)}"]
+    ways += [
+        f"set latency.runtime to {build}, predicted {cut.frame_ms:.2f} ms"
+        for build, cut in others.items() if cut.is_enough
+    ]  # fmt: skip
+    enough = [side for side, ms in estimates.items() if ms <= AIM * best.goal.frame_ms]
+    ways += [f"try --imgsz {side}, estimated {estimates[side]:.2f} ms" for side in enough[:1]]
+    if len(ways) > 1:
+        return f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    return f"{ways[0]}; by these figures nothing else reaches it" if estimates or others else ways[0]

@@ -1,0 +1,135 @@
+"""Which of a target's builds is pruned for: the one that reaches the budget in milliseconds at the least loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from yolo_slim.build_key import BuildName
+from yolo_slim.config.run import PruneConfig
+from yolo_slim.errors import SlimError
+from yolo_slim.measuring.latency import LatencyTable, table_name
+from yolo_slim.measuring.latency_cut import BuildChoice
+from yolo_slim.measuring.layer_graphs import why_no_table
+from yolo_slim.models.checkpoint import Checkpoint
+from yolo_slim.models.layer_kinds import layer_kinds
+from yolo_slim.models.macs import exported_layers
+from yolo_slim.pruning.allocation import Problem, allocate_global
+from yolo_slim.pruning.latency_budget import LatencyGoal
+from yolo_slim.pruning.latency_limits import SmallestCut, unreachable_in_all
+from yolo_slim.pruning.scope import PER_MS, REACH
+from yolo_slim.pruning.scoring import Ranked
+from yolo_slim.stages.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The build that is pruned for, and those that it was chosen from."""
+
+    smallest: SmallestCut
+    """Its smallest cut, and its goal."""
+    choices: tuple[BuildChoice, ...]
+    without_table: dict[str, str]
+    """The target's further builds, with the reason."""
+
+
+def goals_of(
+    loaded: Checkpoint, config: PruneConfig, tables: Mapping[BuildName, Path], context: Context
+) -> dict[BuildName, LatencyGoal]:
+    """What a frame may take in every build that has a table."""
+    frame_ms = config.frame_ms
+    assert frame_ms is not None
+    exported = exported_layers(loaded.model, end2end=context.end2end)
+    kinds = layer_kinds(loaded.model, context.imgsz, exported)
+    setting = f"prune.{config.budget[0]}"
+    return {
+        build: LatencyGoal(table=LatencyTable.load(path), kinds=kinds, frame_ms=frame_ms, setting=setting)
+        for build, path in tables.items()
+    }
+
+
+def choose(
+    goals: Mapping[BuildName, LatencyGoal], left_out: Mapping[BuildName, LatencyGoal], ranked: Ranked, context: Context
+) -> Chosen:
+    """The build that reaches the budget at the least loss of score, by one cut of each.
+
+    Args:
+        goals: the builds to choose from.
+        left_out: further builds, to name where none of them reaches the budget.
+        ranked: the network's channels and their scores.
+        context: of the call.
+
+    Raises:
+        SlimError: no build reaches it.
+    """
+    cuts = {build: _smallest(goal, ranked) for build, goal in goals.items()}
+    losses = {build: loss for build, goal in goals.items() if (loss := _loss(goal, ranked)) is not None}
+    unknown = without_table(context)
+    if not losses:
+        others = {build: _smallest(goal, ranked) for build, goal in left_out.items()}
+        raise unreachable_in_all(cuts, others, unknown, context.imgsz)
+    best = min(losses, key=lambda build: losses[build])
+    choices = tuple(
+        BuildChoice(build=build, smallest_ms=cuts[build].frame_ms, loss=_relative(losses.get(build), losses[best]))
+        for build in goals
+    )
+    if len(goals) > 1:
+        beside = ", ".join(str(choice) for choice in choices if choice.build != best)
+        context.progress.say(f"prune: {best} reaches the budget at the least loss of score ({beside})")
+    return Chosen(
+        smallest=cuts[best], choices=choices, without_table={str(build): why for build, why in unknown.items()}
+    )
+
+
+def without_table(context: Context) -> dict[BuildName, str]:
+    """The builds of the target that a cut isn't made for, because they have no latency table, with the reason."""
+    return {build: why for build in context.profile.builds if (why := why_no_table(build))}
+
+
+def _smallest(goal: LatencyGoal, ranked: Ranked) -> SmallestCut:
+    return SmallestCut.of(goal, goal.model(ranked.graph, ranked.slots), ranked.slots)
+
+
+def _loss(goal: LatencyGoal, ranked: Ranked) -> float | None:
+    """The score that a cut to the budget loses; None: no cut reaches it."""
+    cost = goal.model(ranked.graph, ranked.slots)
+    problem = Problem(slots=ranked.slots, cost=cost, target=goal.infer_ms, round_to=ranked.terms.round_to)
+    try:
+        return _score_lost(ranked, allocate_global(problem, per_mac=PER_MS, reach=REACH))
+    except SlimError:
+        return None
+
+
+def _relative(loss: float | None, least: float) -> float | None:
+    return None if loss is None else loss / max(least, 1e-30)
+
+
+def _score_lost(ranked: Ranked, keep: np.ndarray) -> float:
+    """The score of the channels that go."""
+    gone = [slot.unit_scores[: slot.width - int(k)].sum() for slot, k in zip(ranked.slots, keep, strict=True)]
+    return float(np.sum(gone))
+
+
+def other_tables(tables: Mapping[BuildName, Path], context: Context) -> dict[BuildName, Path]:
+    """Tables of the target's further builds that were measured before, beside the given ones and like them."""
+    given = next(iter(tables.values()))
+    beside = {build: given.with_name(table_name(build)) for build in context.profile.builds if build not in tables}
+    return {build: path for build, path in beside.items() if path.is_file() and _is_alike(path, given)}
+
+
+def _is_alike(one: Path, other: Path) -> bool:
+    """Whether two tables are of one network's layers at one side on one machine; an unreadable one isn't."""
+    try:
+        first, second = LatencyTable.load(one), LatencyTable.load(other)
+    except SlimError:
+        return False
+    keys = ("model_sha256", "imgsz", "target", "threads")
+    kinds = [{grid.kind for grid in table.grids} for table in (first, second)]
+    return (
+        kinds[0] == kinds[1]
+        and first.machine.model == second.machine.model
+        and all(getattr(first, key) == getattr(second, key) for key in keys)
+    )
