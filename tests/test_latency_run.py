@@ -18,6 +18,7 @@ from tests.helpers.results import make_bench
 from yolo_slim import preparation
 from yolo_slim.api import make_config
 from yolo_slim.config.profile import RuntimeChoice
+from yolo_slim.datasets import quickstart
 from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
@@ -117,9 +118,7 @@ def test_run_that_is_fast_enough(trained: Path, signs: Path, device: ModelledDev
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.9])
-def test_unpruned_in_int8(
-    share: float, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unpruned_in_int8(share: float, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the unpruned network is fast enough in int8, nothing is cut; else it is cut (control)."""
 
     class Integer(ModelledDevice):
@@ -139,8 +138,10 @@ def test_unpruned_in_int8(
     settings = {key: value for key, value in QUICK.items() if key != "latency.runtime"}
     settings |= {"quantize.images": 32, "quantize.check_images": 8, "quantize.max_drop": 1.0}
     listener = Remembers()
+    # Calibration takes 32 images; what int8 loses is measured on others.
+    data = quickstart.generate(tmp_path / "data", counts={"train": 48, "val": 16, "test": 8}, imgsz=IMGSZ)
     outcome = yolo_slim.run(
-        trained, signs, project=tmp_path, epochs=1, settings=settings, progress=listener, target=str(profile),
+        trained, data, project=tmp_path, epochs=1, settings=settings, progress=listener, target=str(profile),
         imgsz=IMGSZ, latency_ms=40.0,
     )  # fmt: skip
     result = Result.load(outcome.result)
