@@ -50,7 +50,8 @@ def pinned(constraints: str) -> dict[str, str]:
 
 def offered(name: str, options: Sequence[str] = ()) -> set[str]:
     """Versions of a package for this Python in pip's index; none where it can't be asked."""
-    command = [sys.executable, "-m", "pip", "index", "versions", *options, name]
+    quick = ["--retries", "1", "--timeout", "10", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "index", "versions", *quick, *options, name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     listed = re.search(r"^Available versions: (.*)$", done.stdout, re.M)
     return set(listed[1].split(", ")) if listed else set()
@@ -64,7 +65,7 @@ def choose(pins: dict[str, str], versions: Versions) -> tuple[list[str], str]:
         return [f"{name}=={wanted[name]}" for name in have], "No NVIDIA GPU here: torch is installed without CUDA."
     lacking = " and ".join(f"{name} {wanted[name]}" for name in wanted if name not in have)
     reason = (
-        f"No NVIDIA GPU here, but the package index lacks {lacking}: torch is installed with CUDA, {CUDA_GB} GB more. "
+        f"No NVIDIA GPU here, but the package index has no {lacking}: torch is installed with CUDA, {CUDA_GB} GB more. "
         "With an index that has torch without CUDA: make TORCH_INDEX=URL and the goal."
     )
     # `==` would also take the one build without CUDA, which breaks beside the other package.

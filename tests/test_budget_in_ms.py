@@ -20,6 +20,7 @@ from yolo_slim.config.run import DeviceConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.latency_tables import require_measurable
 from yolo_slim.models import checkpoint
+from yolo_slim.nightly import devices
 from yolo_slim.stages.recover import RecoverInputs, RecoverOutputs
 from yolo_slim.verdict.result import Result
 
@@ -126,11 +127,31 @@ def test_night_cuts_on_its_device(
         raise SlimError("No device in this test.")
 
     monkeypatch.setattr(preparation, "connect", connect)
-    matrix = write_matrix(
-        tmp_path, signs, models={"m": str(trained)}, targets={"pi": {"profile": "rpi5", "host": "pi"}},
-        settings={"s": {"imgsz": IMGSZ, "prune": budget}},
-    )  # fmt: skip
+    monkeypatch.setattr(devices, "connect", lambda *_: ModelledDevice())
+    matrix = night_on_a_pi(trained, signs, tmp_path, budget)
     run_cli("nightly", str(matrix))
     assert asked == [host]
     assert {run.state for run in runs_of(matrix, 1)} == {"failed"}
     assert len(runs_of(matrix, 1)) == len(targets.load("rpi5").builds)
+
+
+def night_on_a_pi(model: Path, data: Path, folder: Path, budget: dict[str, float]) -> Path:
+    """Write the matrix of a night on a remote device."""
+    return write_matrix(
+        folder, data, models={"m": str(model)}, targets={"pi": {"profile": "rpi5", "host": "pi"}},
+        settings={"s": {"imgsz": IMGSZ, "prune": budget}},
+    )  # fmt: skip
+
+
+def test_night_without_its_device(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is off is missing, also where the cut is timed on it: no alarm, and nothing is made."""
+
+    def connect(*_: object) -> None:
+        raise SlimError("pi doesn't answer.")
+
+    monkeypatch.setattr(devices, "connect", connect)
+    matrix = night_on_a_pi(trained, signs, tmp_path, {"target_fps": 30.0})
+    code, _, _ = run_cli("nightly", str(matrix))
+    assert code == 3
+    assert {run.state for run in runs_of(matrix, 1)} == {"missing"}
+    assert not list(tmp_path.rglob("pruned.pt"))

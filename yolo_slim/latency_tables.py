@@ -52,9 +52,16 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
 
 def require_measurable(this: Run) -> None:
     """Refuse a budget in milliseconds that can't be measured, before any work."""
-    if this.config.prune.frame_ms is not None:
-        require_device(this)
-        builds_of(this.config.latency, this.context)
+    if (budget := this.config.prune.frame_ms) is None:
+        return
+    require_device(this)
+    builds_of(this.config.latency, this.context)
+    gate = this.context.profile.budget.min_fps
+    if gate is not None and gate > 1000 / budget * (1 + 1e-9):
+        this.context.progress.say(
+            f"latency: WARNING: {1000 / budget:.4g} FPS are asked for, but {this.context.profile.name} has min_fps "
+            f"{gate:g}: a cut that only reaches the budget fails that gate"
+        )
 
 
 def reached_unpruned(this: Run, tables: LatencyOutputs | None) -> list[str]:

@@ -132,6 +132,15 @@ def test_wrong_truth(
     assert told(recorded if record else trained, data / signs.name)
 
 
+def test_lost_label_files(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Images whose label files are gone are looked at too."""
+    data = tmp_path / "data"
+    shutil.copytree(signs.parent, data)
+    for path in sorted((data / "labels" / "val").glob("*.txt"))[::2]:
+        path.unlink()
+    assert "have no label at their place" in told(trained, data / signs.name)
+
+
 def test_zeroed_layer(recorded: Path, signs: Path, tmp_path: Path) -> None:
     """One layer of zeros is told by the training's record, or ends the run."""
     content = torch.load(recorded, weights_only=False)

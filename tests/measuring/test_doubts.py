@@ -49,9 +49,22 @@ def with_classes(change: dict[int, int]) -> list[Truth]:
     ]
 
 
-@pytest.mark.parametrize("truths", [RIGHT, part(5 / 6), with_boxes(lambda boxes: boxes + np.array([1, 1, 1, 1]))])
+def twice(class_id: int) -> list[Truth]:
+    """Labels with every object in a second class too."""
+    return [
+        Truth(
+            boxes=np.concatenate([truth.boxes, truth.boxes]),
+            class_ids=np.concatenate([np.full(OBJECTS, class_id), truth.class_ids]),
+        )
+        for truth in RIGHT
+    ]
+
+
+@pytest.mark.parametrize(
+    "truths", [RIGHT, twice(1), part(5 / 6), with_boxes(lambda boxes: boxes + np.array([1, 1, 1, 1]))]
+)
 def test_nothing_to_tell(truths: list[Truth]) -> None:
-    """All labels, a sixth missing, and a pixel beside: as people label."""
+    """All labels, each object in two classes, a sixth missing, and a pixel beside: as people label."""
     assert doubts(truths, [found(truth) for truth in RIGHT], NAMES) == []
 
 
@@ -64,8 +77,8 @@ def test_nothing_to_tell(truths: list[Truth]) -> None:
             with_boxes(lambda boxes: boxes + np.array([0, 8, 0, 8])),
             "labels lie +0.00 widths and +0.40 heights from the objects",
         ),
-        (with_classes({0: 1, 1: 0}), "16 of 16 objects found as class 0 head are labelled 1 helmet"),
-        (with_classes({2: 0}), "16 of 16 objects found as class 2 vest are labelled 0 head"),
+        (with_classes({0: 1, 1: 0}), "16 of 16 objects found as class 0 head are labelled otherwise, mostly 1 helmet"),
+        (with_classes({2: 0}), "16 of 16 objects found as class 2 vest are labelled otherwise, mostly 0 head"),
         ([Truth(boxes=np.zeros((0, 4)), class_ids=np.zeros(0, np.int64))] * IMAGES, "48 of 48 sure detections"),
     ],
 )

@@ -100,6 +100,20 @@ def test_summary_of_a_cut_to_a_frame_rate(failed: str, remedy: str, result: Resu
     assert "--prune" not in text
 
 
+@pytest.mark.parametrize(("failed", "remedy"), [("rung:recovered", "nothing was cut"), ("min_fps", "--target-fps")])
+def test_summary_of_an_uncut_network(failed: str, remedy: str, result: Result) -> None:
+    """Only a budget in milliseconds leaves a network uncut, so the last line doesn't speak of --prune either."""
+    gates = tuple(
+        changed(gate, status="fail", reason="off by 1") if gate.name == failed else gate
+        for gate in result.verdict.gates
+    )
+    size = changed(result.size, slim=result.size.control)
+    found = changed(result, size=size, verdict=changed(result.verdict, status="fail", gates=gates))
+    text = " ".join(summary(found).split()).rpartition("Next: ")[2]
+    assert remedy in text
+    assert "--prune" not in text
+
+
 @pytest.mark.parametrize(
     ("gate", "remedy"),
     [

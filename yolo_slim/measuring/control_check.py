@@ -7,6 +7,7 @@ read in another way than Ultralytics reads them make every figure wrong alike. B
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from yolo_slim.datasets.labels import has_labels
 from yolo_slim.datasets.links import write_absolute_yaml
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.doubts import doubts
-from yolo_slim.measuring.images import ScoredImages, choose_split, scored_images, spread
+from yolo_slim.measuring.images import choose_split, scored_images, spread
+from yolo_slim.measuring.truth import read_truths
 from yolo_slim.progress import Progress
 
 if TYPE_CHECKING:
@@ -106,32 +108,43 @@ class ControlChecker:
             split = choose_split(self.dataset, self.config)
             chosen = self._sample(split, most)
             images = scored_images(chosen, ValidateConfig(split="val"), Path(name))
-            found = self._detected(images)
+            found = self._detected(images.paths)
             return ControlCheck(
                 split=split,
                 images=len(images.paths),
                 map50_95=score(images.truths, found, self.dataset.names).map50_95,
                 ultralytics_map50_95=self._ultralytics(chosen, Path(name)),
                 trained_map50_95=self.control.trained_map50_95,
-                doubts=tuple(doubts(images.truths, found, self.dataset.names)),
+                doubts=tuple(self._doubts(split, most, dict(zip(images.paths, found, strict=True)))),
             )
+
+    def _doubts(self, split: str, most: int, found: dict[Path, Detections]) -> list[str]:
+        """What contradicts the labels of images spread over the split, those without labels too."""
+        paths = spread(self._scored_paths(split), most)
+        new = [path for path in dict.fromkeys(paths) if path not in found]
+        found |= zip(new, self._detected(new), strict=True)
+        truths = read_truths(paths, self.dataset.label_format())
+        return doubts(truths, [found[path] for path in paths], self.dataset.names)
+
+    def _scored_paths(self, split: str) -> list[Path]:
+        """The images that every rung is scored on."""
+        return list(self.dataset.splits[split][: self.config.max_images or None])
 
     def _sample(self, split: str, most: int) -> Dataset:
         """A data set of labelled images, spread over a split: its first ones may be of one scene."""
-        scored = self.dataset.splits[split][: self.config.max_images or None]
-        labelled = [path for path in scored if has_labels(path)]
+        labelled = [path for path in self._scored_paths(split) if has_labels(path)]
         images = spread(labelled, most)
         # Ultralytics' validator asks for a training split too.
         return replace(self.dataset, splits={"train": images, "val": images}, problems={})
 
-    def _detected(self, images: ScoredImages) -> list[Detections]:
+    def _detected(self, images: Sequence[Path]) -> list[Detections]:
         """Detect with the pre- and post-processing that every rung is scored with."""
         from yolo_slim.measuring.predict import detect_all, torch_infer
         from yolo_slim.models.ultralytics import use_all_cores
 
         use_all_cores()
         return detect_all(
-            images.paths,
+            images,
             torch_infer(self.control.model, end2end=self.end2end),
             layout="end2end" if self.end2end else "one2many",
             imgsz=self.imgsz,

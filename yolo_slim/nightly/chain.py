@@ -82,9 +82,14 @@ def make(plan: Plan, project: Path, *, data: str, command: str, progress: Progre
     )
 
 
+def needs_device(plan: Plan) -> bool:
+    """Whether the device answers before the cells are measured: a cut to milliseconds is timed on it."""
+    return plan.host is not None and plan.config.prune.frame_ms is not None
+
+
 def _config(plan: Plan) -> RunConfig:
-    """The chain's settings: only a cut to milliseconds needs the device before the cells are measured."""
-    if plan.config.prune.frame_ms is None:
+    """The chain's settings: without a cut to milliseconds it needs no device."""
+    if not needs_device(plan):
         return plan.config
     return plan.config.model_copy(update={"device": plan.device})
 

@@ -129,8 +129,19 @@ def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
         made.extend(finished.result or [])
 
     left = [plan for plan in request.matrix.plans if cells.missing(plan)]
+    left = [plan for plan in left if not chain.needs_device(plan) or _answers(plan, cells)]
     run_here(left, lambda plan: attempt(make, plan), done=done)
     devices.measure_all([one for one in made if not cells.is_recorded(one.cell)], cells, progress)
+
+
+def _answers(plan: Plan, cells: Cells) -> bool:
+    """Whether the device of a plan can be reached; its cells are recorded as missing where it can't."""
+    try:
+        attempt(devices.open_device, plan).close()
+    except SlimError as error:
+        cells.fail([plan.cell(build) for build in plan.builds], error, "missing")
+        return False
+    return True
 
 
 def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:

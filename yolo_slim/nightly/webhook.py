@@ -37,4 +37,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code}"
     cause = getattr(error, "reason", error)
+    cause = cause if isinstance(cause, Exception) else error
     return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__

@@ -64,7 +64,7 @@ def _next(result: Result) -> str:
     """What to type or to change."""
     failed = [gate for gate in result.verdict.gates if gate.status == "fail"]
     if failed:
-        return _repair(failed, in_ms=result.latency is not None)
+        return _repair(failed, result)
     unproven = {gate.name for gate in result.verdict.gates if gate.status == "unproven"}
     ways = [way for name, way in PROOFS.items() if name in unproven]
     if not result.target.is_measured:
@@ -77,13 +77,18 @@ def _next(result: Result) -> str:
     return f"{'; '.join(ways) or 'copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`'}."
 
 
-def _repair(failed: list[Gate], *, in_ms: bool) -> str:
-    """What changes the gates that failed; ``in_ms``: the cut was made to a frame rate, so that --prune is refused."""
+def _repair(failed: list[Gate], result: Result) -> str:
+    """What changes the gates that failed; --prune is refused beside a budget in milliseconds."""
     names = {gate.name for gate in failed}
+    is_cut = _removed(result) > 0
+    # Only a budget in milliseconds leaves a network uncut.
+    in_ms = result.latency is not None or not is_cut
     if names & set(ACCURACY_GATES):
-        less = "ask for a lower --target-fps" if in_ms else "remove less (PRUNE=, --prune)"
+        if not is_cut:
+            return "nothing was cut, so the build lost it: leave its precision out of the target's runtimes."
+        less = "ask for a lower --target-fps (a longer --latency-ms)" if in_ms else "remove less (PRUNE=, --prune)"
         return f"train longer (EPOCHS=, --epochs) or {less}."
     if names & set(SPEED_GATES):
-        more = "ask for a higher --target-fps" if in_ms else "remove more (PRUNE=, --prune)"
+        more = "ask for a higher --target-fps (a shorter --latency-ms)" if in_ms else "remove more (PRUNE=, --prune)"
         return f"{more} or make the input smaller (IMGSZ=, --imgsz)."
     return f"look at {failed[0].name} in the report; docs/troubleshooting.md#gates has what changes each gate."

@@ -16,7 +16,7 @@ from yolo_slim.workspace.up_to_date import run_once
 if TYPE_CHECKING:
     from yolo_slim.quantization.make import Checked
 
-REVISION = 3
+REVISION = 4
 """Raised when equal graphs are quantized otherwise; 3: ReLU is part of the integer convolutions."""
 PACKAGES = ("onnx", "onnxruntime", "numpy", "opencv-python", "ultralytics")
 """Packages that compute ranges and graphs; Ultralytics counts the mAP that decides what stays float."""
