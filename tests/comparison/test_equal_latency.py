@@ -13,7 +13,7 @@ from tests.helpers.comparisons import KEY, command, entries
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim import preparation
-from yolo_slim.comparison.equal_latency import EQUAL, MOST_TRIES, searched
+from yolo_slim.comparison.equal_latency import EQUAL, MOST_TRIES, Try, searched
 from yolo_slim.comparison.result import load
 from yolo_slim.files import read_json
 
@@ -29,6 +29,11 @@ def straight(removed: float) -> float:
     return 20 * (1 - removed)
 
 
+def timed_by(device: Callable[[float], float]) -> Callable[[float], Try]:
+    """Cuts that take what a formula says."""
+    return lambda removed: Try(removed=removed, ms=device(removed))
+
+
 @pytest.mark.parametrize(
     "device",
     [
@@ -40,7 +45,7 @@ def straight(removed: float) -> float:
 )
 def test_search_finds_the_share(device: Callable[[float], float]) -> None:
     """Whether the table is right or far off, the cut that is found takes as long, and few are timed."""
-    found = searched(straight, device, 11.0)
+    found = searched(straight, timed_by(device), 11.0)
     assert found.is_equal
     assert device(found.best.removed) == pytest.approx(11.0, rel=EQUAL)
     assert len(found.tries) <= 4
@@ -49,7 +54,7 @@ def test_search_finds_the_share(device: Callable[[float], float]) -> None:
 def test_search_on_steps() -> None:
     """Where no share takes as long, because time falls in steps, the nearest one is taken and told apart."""
     stairs = lambda removed: 20.0 if removed < 0.5 else 10.0  # noqa: E731
-    found = searched(straight, stairs, 11.0)
+    found = searched(straight, timed_by(stairs), 11.0)
     assert not found.is_equal
     assert found.best.ms == 10.0
     assert len(found.tries) <= MOST_TRIES
@@ -57,8 +62,15 @@ def test_search_on_steps() -> None:
 
 def test_search_of_a_table_that_is_right_times_one_cut() -> None:
     """One timing is enough then; a table that is far off needs more (control)."""
-    assert len(searched(straight, straight, 11.0).tries) == 1
-    assert len(searched(straight, lambda removed: 1.3 * straight(removed), 11.0).tries) > 1
+    assert len(searched(straight, timed_by(straight), 11.0).tries) == 1
+    assert len(searched(straight, timed_by(lambda removed: 1.3 * straight(removed)), 11.0).tries) > 1
+
+
+def test_search_stops_where_no_cut_reaches() -> None:
+    """A share that is larger than the largest possible one is never asked for."""
+    found = searched(straight, timed_by(straight), 1.0, most=0.8)
+    assert not found.is_equal
+    assert max(one.removed for one in found.tries) <= 0.8
 
 
 @pytest.fixture

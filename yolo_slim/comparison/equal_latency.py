@@ -62,6 +62,8 @@ class Try(Record):
     """Share of the MACs that was to go."""
     ms: float
     """Milliseconds of its frame."""
+    invalid_reasons: tuple[str, ...] = ()
+    """Why the timing doesn't count; empty: it does."""
 
 
 class EqualShare(Record):
@@ -110,23 +112,28 @@ class AtBudget:
         """What made the cut to MACs, for people."""
         best, ours = self.share.best, self.share.ours_ms
         nearest = "" if self.share.is_equal else f"; the nearest of {len(self.share.tries)} cuts"
-        return f"{best.removed:.1%} of the MACs removed: {best.ms:.2f} ms a frame, {best.ms / ours - 1:+.1%}{nearest}"
+        doubt = f"; the timing doesn't count: {', '.join(best.invalid_reasons)}" if best.invalid_reasons else ""
+        text = f"{best.removed:.1%} of the MACs removed: {best.ms:.2f} ms a frame, {best.ms / ours - 1:+.1%}"
+        return f"{text}{nearest}{doubt}"
 
 
-def searched(predicted: Callable[[float], float], timed: Callable[[float], float], ours_ms: float) -> EqualShare:
+def searched(
+    predicted: Callable[[float], float], timed: Callable[[float], Try], ours_ms: float, most: float = MOST
+) -> EqualShare:
     """Search the share of the MACs whose cut takes ``ours_ms``.
 
     Args:
         predicted: from a share to milliseconds by the table; it falls as the share grows.
-        timed: from a share to the milliseconds that its cut takes.
+        timed: cuts to a share and times the cut.
         ours_ms: milliseconds of our cut's frame.
+        most: the largest share that a cut reaches.
     """
     found: list[Try] = []
     for _ in range(MOST_TRIES):
-        removed = _share_of(predicted, _wanted(predicted, found, ours_ms), found, ours_ms)
+        removed = _share_of(predicted, _wanted(predicted, found, ours_ms), found, ours_ms, most)
         if any(abs(one.removed - removed) < STEP for one in found):
             break
-        found.append(Try(removed=removed, ms=timed(removed)))
+        found.append(timed(removed))
         if abs(found[-1].ms / ours_ms - 1) <= EQUAL:
             break
     return EqualShare(ours_ms=ours_ms, tries=tuple(found))
@@ -144,13 +151,15 @@ def _wanted(predicted: Callable[[float], float], found: Sequence[Try], ours_ms: 
     return tables[0] * ours_ms / first
 
 
-def _share_of(predicted: Callable[[float], float], wanted: float, found: Sequence[Try], ours_ms: float) -> float:
+def _share_of(
+    predicted: Callable[[float], float], wanted: float, found: Sequence[Try], ours_ms: float, most: float
+) -> float:
     """The share that is predicted to take ``wanted``, between the nearest ones that were too slow and too fast."""
     low = max([one.removed for one in found if one.ms > ours_ms], default=FEWEST)
-    high = min([one.removed for one in found if one.ms < ours_ms], default=MOST)
+    high = min([one.removed for one in found if one.ms < ours_ms], default=most)
     # A cut with more MACs gone that took longer, by noise or by the runtime's steps, leaves nothing between them.
     if low >= high:
-        low, high = FEWEST, MOST
+        low, high = FEWEST, most
     middle = round((low + high) / 2, 4)
     while high - low > STEP:
         half = (low + high) / 2
@@ -196,9 +205,11 @@ def _share(
             search = _Search.of(this, to_macs, goal_of(this, tables, build), scratch)
             found = search.run(ours.weights, cut)
         write_json(folder / SHARE, found.to_json())
-        return True
+        return not found.best.invalid_reasons
 
+    timing = this.config.latency
     decides = {"prune": to_macs.recorded(), "imgsz": this.context.imgsz, "build": str(build)}
+    decides |= {"rounds": timing.rounds, "frames": timing.frames}
     decides |= identity(this.context.device)
     inputs = {"ours": sha256(ours.weights), "latency": tables.request, "data": this.context.dataset.digest}
     work = Work(stage="compare-share", folder=folder, decides=decides, inputs=inputs, is_trained_on=True)
@@ -243,16 +254,17 @@ class _Search:
         onnx = self.meter.export(checkpoint.load(ours).model, self.scratch / "ours.onnx")
         placed = self.meter.place(onnx, build)
 
-        def timed(removed: float) -> float:
+        def timed(removed: float) -> Try:
             onnx = self.meter.export(self._cut(removed), self.scratch / f"macs-{removed * 1e4:.0f}.onnx")
             pair = until_it_counts(lambda: self.meter.compare(placed, self.meter.place(onnx, build)))
             ms = (cut.measured_ms - overhead) * pair.ratio + overhead
             self.this.context.progress.say(
                 f"compare: {removed:.1%} of the MACs removed: {ms:.2f} ms a frame; ours takes {cut.measured_ms:.2f}"
             )
-            return ms
+            return Try(removed=removed, ms=ms, invalid_reasons=pair.invalid_reasons)
 
-        return searched(self._predicted(), timed, cut.measured_ms)
+        predicted, most = self._prediction()
+        return searched(predicted, timed, cut.measured_ms, most)
 
     def _cut(self, removed: float) -> nn.Module:
         """Cut a copy of the network to a share of its MACs, as the prune stage does."""
@@ -267,15 +279,15 @@ class _Search:
         work = replace(work, source=replace(work.source, config=config), goal=Goal(removed=removed))
         return work.begun()[0]
 
-    def _predicted(self) -> Callable[[float], float]:
-        """What the table says of a share, by one cut of the channels as they are scored first."""
+    def _prediction(self) -> tuple[Callable[[float], float], float]:
+        """What the table says of a share, by the channels as they are scored first; and the largest share of a cut."""
         pruner, model = self._pruner(FEWEST), self.work.source.loaded.model
         ranked = pruner.rank(model, 0)
         cost = self.goal.model(ranked.graph, ranked.slots)
         macs = make_cost_model(
             ranked.graph, ranked.slots, pruner.allocation.exported.__contains__, Goal(removed=FEWEST)
         )  # fmt: skip
-        full = macs.total(widths_of(ranked.slots))
+        full, floors = macs.total(widths_of(ranked.slots)), np.array([float(slot.floor) for slot in ranked.slots])
 
         @cache
         def predicted(removed: float) -> float:
@@ -285,7 +297,8 @@ class _Search:
             try:
                 keep = allocate_global(problem, per_mac=PER_MAC)
             except Unreachable:
-                keep = np.array([float(slot.floor) for slot in ranked.slots])
+                keep = floors
             return self.goal.frame_of(cost.total(keep))
 
-        return predicted
+        # A step less, for what rounding leaves.
+        return predicted, min(MOST, 1 - macs.total(floors) / full - STEP)
