@@ -10,10 +10,10 @@ from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fitted_name
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
+from yolo_slim.measuring.layer_graphs import without_table
 from yolo_slim.preparation import Run
 from yolo_slim.stages import latency
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.latency_choice import without_table
 from yolo_slim.workspace.folder import stage_claimed
 from yolo_slim.workspace.job import content
 
@@ -42,7 +42,7 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds."""
     if this.config.prune.frame_ms is None:
         return None
-    if left := without_table(this.context):
+    if left := without_table(this.context.profile.builds):
         named = "; ".join(f"{build}: {why}" for build, why in left.items())
         this.context.progress.say(
             f"latency: no cut is made for {named}. The cut for another build is built for it too, and timed at the end"

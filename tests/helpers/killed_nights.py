@@ -16,18 +16,21 @@ import importlib
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from tests.helpers import tiny_data
 from tests.helpers.nights import NightDevice, run_night, write_matrix
-from yolo_slim.errors import EXIT_BAD_INPUT
+from yolo_slim.errors import EXIT_BAD_INPUT, SlimError
 from yolo_slim.files import write_json
 from yolo_slim.history.store import History
 from yolo_slim.machine import cores, device_model
@@ -92,6 +95,16 @@ def _recorded(matrix: Path, counts: Counts) -> set[str]:
         return {run.uid for run in runs}
 
 
+def _wait_for_a_cell(matrix: Path, child: BaseProcess, runs: int) -> None:
+    """Wait until the history has so many runs, or the night ends."""
+    path = matrix.parent / HISTORY
+    while child.is_alive():
+        with suppress(sqlite3.Error, SlimError), History.open(path) as history:
+            if len(history.runs()) >= runs:
+                return
+        child.join(0.002)
+
+
 def kill_nights(folder: Path, kills: int, seed: int = 0) -> Counts:
     """Run nights, kill ``kills`` of them at random moments, let the last one end."""
     # Imported before the forks: each child would take seconds for it.
@@ -111,7 +124,12 @@ def kill_nights(folder: Path, kills: int, seed: int = 0) -> Counts:
     while counts.kills < kills:
         child = fork.Process(target=_night, args=(matrix,))
         child.start()
-        child.join(rng.uniform(0, seconds))
+        if counts.kills % 2:
+            # Most of a night passes before its first cell: every other kill waits for some of them.
+            _wait_for_a_cell(matrix, child, len(known) + rng.randint(1, CELLS))
+            child.join(rng.uniform(0, seconds / 100))
+        else:
+            child.join(rng.uniform(0, seconds))
         if child.is_alive():
             os.kill(child.pid or 0, signal.SIGKILL)
             child.join()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from yolo_slim.runtime.boxes import box_iou
 from yolo_slim.runtime.decode import VAL, Detections
+from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.selfcheck import MIN_IOU, max_score_difference
 
 SAME_OBJECT = 0.5
@@ -47,6 +50,13 @@ def threshold(answers: Sequence[Detections], usual: float) -> float:
     """The score from which on detections are compared: the bundle's, or less where a weak model has none above it."""
     best = max((float(one.scores.max()) for one in answers if len(one)), default=0.0)
     return usual if best > usual else max(best / 2, VAL.conf)
+
+
+def shown(image: ImageDetections) -> Detections:
+    """What a user sees of an image's detections: those that mAP is computed from may reach over the border."""
+    height, width = image.image_hw
+    boxes = np.clip(image.detections.boxes, 0, np.array([width, height, width, height], np.float32))
+    return replace(image.detections, boxes=boxes)
 
 
 def agreement(expected: Sequence[Detections], found: Sequence[Detections], conf: float) -> Agreement:

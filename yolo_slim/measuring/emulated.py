@@ -17,10 +17,10 @@ from yolo_slim.devices.base import Device
 from yolo_slim.devices.emulated.device import EmulatedDevice, Inferred, open_emulated
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import MachineError, SlimError
-from yolo_slim.measuring.agreement import agreement, allowed_map_difference, threshold
+from yolo_slim.measuring.agreement import agreement, allowed_map_difference, shown, threshold
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.progress import Progress
-from yolo_slim.runtime.decode import Detections
+from yolo_slim.runtime.infer import ImageDetections
 
 NOTHING_FOUND = "neither side finds anything in these images"
 
@@ -152,19 +152,22 @@ class Emulation:
         seconds = round(time.monotonic() - started, 1)
         here = self.workstation.infer(self.workstation.put(bundle), self.images.folder)
         conf = read_spec(bundle).conf
-        return self._compared(key, passed, [one.detections for one in here], there, conf, seconds)
+        return self._compared(key, passed, here, there, conf, seconds)
 
     def _compared(
-        self, key: BuildKey, passed: bool, here: Sequence[Detections], there: Inferred, conf: float, seconds: float
+        self, key: BuildKey, passed: bool, here: Sequence[ImageDetections], there: Inferred, conf: float, seconds: float
     ) -> EmulatedBuild:
         from yolo_slim.measuring.accuracy import score
 
-        answers = [one.detections for one in there.images]
-        own, other = (score(self.images.truths, side, self.names).map50_95 for side in (here, answers))
-        found = agreement(here, answers, threshold(here, conf))
+        own, other = (
+            score(self.images.truths, [one.detections for one in side], self.names).map50_95
+            for side in (here, there.images)
+        )
+        seen_here, seen_there = ([shown(one) for one in side] for side in (here, there.images))
+        found = agreement(seen_here, seen_there, threshold(seen_here, conf))
         problems = [] if passed else ["the bundle's self-check failed"]
         problems += found.problems(key.build.precision)
-        most = allowed_map_difference(len(answers))
+        most = allowed_map_difference(len(there.images))
         if not abs(own - other) <= most:
             problems.append(f"mAP50-95 is {other:.4f} there and {own:.4f} here, at most {most:.4f} apart allowed")
         nothing = not problems and not found.matched

@@ -13,7 +13,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.latency import LatencyTable, table_name
 from yolo_slim.measuring.latency_cut import BuildChoice
-from yolo_slim.measuring.layer_graphs import why_no_table
+from yolo_slim.measuring.layer_graphs import without_table
 from yolo_slim.models.checkpoint import Checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
@@ -67,7 +67,7 @@ def choose(
     """
     cuts = {build: _smallest(goal, ranked) for build, goal in goals.items()}
     losses = {build: loss for build, goal in goals.items() if (loss := _loss(goal, ranked)) is not None}
-    unknown = without_table(context)
+    unknown = without_table(context.profile.builds)
     if not losses:
         others = {build: _smallest(goal, ranked) for build, goal in left_out.items()}
         raise unreachable_in_all(cuts, others, unknown, context.imgsz)
@@ -82,11 +82,6 @@ def choose(
     return Chosen(
         smallest=cuts[best], choices=choices, without_table={str(build): why for build, why in unknown.items()}
     )
-
-
-def without_table(context: Context) -> dict[BuildName, str]:
-    """The builds of the target that a cut isn't made for, because they have no latency table, with the reason."""
-    return {build: why for build in context.profile.builds if (why := why_no_table(build))}
 
 
 def _smallest(goal: LatencyGoal, ranked: Ranked) -> SmallestCut:

@@ -19,7 +19,7 @@ from yolo_slim.devices.emulated.shell import EmulatedShell
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.agreement import agreement, threshold
+from yolo_slim.measuring.agreement import agreement, shown, threshold
 from yolo_slim.measuring.emulated import Emulation
 from yolo_slim.measuring.images import sample, scored_images
 from yolo_slim.stages import build, emulate, export, quantize
@@ -76,8 +76,8 @@ def test_finds_what_this_machine_finds(family: str, name: str, processor: str, b
     bundle, device, here = bundles(family)[name], open_emulated(processor), LocalDevice()
     there = device.infer_measured(device.put(bundle), images)
     device.close()
-    own = [one.detections for one in here.infer(here.put(bundle), images)]
-    found = agreement(own, [one.detections for one in there.images], threshold(own, 0.25))
+    own = [shown(one) for one in here.infer(here.put(bundle), images)]
+    found = agreement(own, [shown(one) for one in there.images], threshold(own, 0.25))
     assert found.problems(name.partition("-")[2]) == []
     assert found.matched > 0
     assert there.runtime.runtime == name.partition("-")[0]
