@@ -15,7 +15,6 @@ from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import BenchSettings, celsius_limit, identity
 from yolo_slim.files import read_json, write_json
-from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
@@ -92,6 +91,9 @@ def run(inputs: UnprunedInputs, config: LatencyConfig, folder: Path, context: Co
 
 def _timed(inputs: UnprunedInputs, config: LatencyConfig, context: Context) -> Unpruned:
     """Time it as the latency table times the float one."""
+    # It loads torch, which a call without work must not.
+    from yolo_slim.measuring.validation_images import ValidationImages
+
     limit = celsius_limit(context.device, context.profile)
     settings = BenchSettings(
         seconds=config.control_seconds, queries=QUERIES, repeats=REPEATS, max_celsius=limit
