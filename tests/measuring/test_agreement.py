@@ -29,7 +29,7 @@ def moved(pixels: float) -> tuple[float, float, float, float]:
 def test_equal_answers_agree() -> None:
     """Every detection has a partner that differs in nothing; those below the threshold aren't compared."""
     side = found((0.9, 0, BOX), (0.8, 1, BOX), (0.1, 0, moved(200)))
-    compared = agreement([side, found()], [side, found()], 0.25)
+    compared = agreement([side, found()], [side, found()], 0.25, [1.0, 1.0])
     assert (compared.matched, compared.unmatched) == (2, ())
     assert (compared.largest_score_difference, compared.lowest_iou) == (0.0, 1.0)
     assert compared.problems("fp32") == []
@@ -39,7 +39,7 @@ def test_equal_answers_agree() -> None:
     ("other", "problem"),
     [
         (found((0.84, 0, BOX)), "a score differs by 0.0600"),
-        (found((0.9, 0, moved(3))), "a box has IoU 0.860"),
+        (found((0.9, 0, moved(3))), "IoU 0.860, sides 3.0 px of the input apart"),
         (found((0.9, 1, BOX)), "only one side has"),
         (found((0.9, 0, moved(30))), "only one side has"),
         (found(), "only one side has"),
@@ -50,25 +50,33 @@ def test_differences_are_found(other: Detections, problem: str) -> None:
     """Score, box, class, a missing and an additional detection: each is a problem, whichever side it is on."""
     side = found((0.9, 0, BOX))
     for one, two in ((side, other), (other, side)):
-        assert any(problem in text for text in agreement([one], [two], 0.25).problems("fp32"))
+        assert any(problem in text for text in agreement([one], [two], 0.25, [1.0]).problems("fp32"))
+
+
+def test_small_boxes_may_move_as_far_as_large_ones() -> None:
+    """Two pixels of the input are allowed whatever the box's size; more of the image's where it is larger."""
+    small, beside = (10.0, 10.0, 20.0, 20.0), (11.9, 10.0, 21.9, 20.0)
+    pair = [found((0.9, 0, small))], [found((0.9, 0, beside))]
+    assert agreement(*pair, 0.25, [1.0]).problems("fp16") == []
+    assert agreement(*pair, 0.25, [0.5]).problems("fp16")
 
 
 def test_a_threshold_between_two_scores_is_no_difference() -> None:
     """A detection just above the threshold has its partner just below it."""
-    compared = agreement([found((0.26, 0, BOX))], [found((0.24, 0, BOX))], 0.25)
+    compared = agreement([found((0.26, 0, BOX))], [found((0.24, 0, BOX))], 0.25, [1.0])
     assert (compared.matched, compared.unmatched) == (1, ())
 
 
 def test_int8_may_differ_more() -> None:
     """Integers on one side and floats on the other move a score further; fp16 has no such excuse."""
-    compared = agreement([found((0.9, 0, BOX))], [found((0.83, 0, BOX))], 0.25)
+    compared = agreement([found((0.9, 0, BOX))], [found((0.83, 0, BOX))], 0.25, [1.0])
     assert compared.problems("int8") == []
     assert compared.problems("fp16")
 
 
 def test_nan_never_agrees() -> None:
     """A score that is no number is a problem."""
-    compared = agreement([found((0.9, 0, BOX))], [found((float("nan"), 0, BOX))], 0.25)
+    compared = agreement([found((0.9, 0, BOX))], [found((float("nan"), 0, BOX))], 0.25, [1.0])
     assert compared.problems("fp32")
 
 

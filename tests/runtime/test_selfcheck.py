@@ -16,7 +16,15 @@ from yolo_slim.errors import SlimError
 from yolo_slim.runtime import selfcheck
 from yolo_slim.runtime.decode import Detections
 from yolo_slim.runtime.detector import Detector
-from yolo_slim.runtime.selfcheck import EXPECTED, FOLDER, check, compare, make_selfcheck, max_score_difference
+from yolo_slim.runtime.selfcheck import (
+    EXPECTED,
+    FOLDER,
+    check,
+    compare,
+    input_pixel,
+    make_selfcheck,
+    max_score_difference,
+)
 from yolo_slim.runtime.sources import read_image
 
 
@@ -156,6 +164,14 @@ def test_no_selfcheck(own_bundle: Path) -> None:
 def test_compare(found: Detections, problems: int) -> None:
     """A detection pairs only with one of its class, place and score; both sides of a mismatch are listed."""
     assert len(compare("1.png", SEEN, found, conf=0.25).problems) == problems
+
+
+def test_small_boxes_may_move_as_far_as_large_ones() -> None:
+    """Two pixels of the network's input are allowed, whatever that is in the image."""
+    small, beside = detections((10, 10, 20, 20, 0.9, 0)), detections((11.9, 10, 21.9, 20, 0.9, 0))
+    assert not compare("1.png", small, beside, conf=0.25, pixel=1.0).problems
+    assert compare("1.png", small, beside, conf=0.25, pixel=0.5).problems
+    assert input_pixel((960, 1280), (320, 320)) == 4.0
 
 
 def test_detections_near_the_threshold_may_come_and_go() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from yolo_slim.runtime.boxes import box_iou
 from yolo_slim.runtime.decode import VAL, Detections
 from yolo_slim.runtime.infer import ImageDetections
-from yolo_slim.runtime.selfcheck import MIN_IOU, max_score_difference
+from yolo_slim.runtime.selfcheck import MAX_SHIFT, MIN_IOU, max_score_difference, same_box
 
 SAME_OBJECT = 0.5
 """IoU from which on two boxes of a class are of one object."""
@@ -28,16 +28,17 @@ class Agreement:
     """Of all pairs; None: there is no pair."""
     lowest_iou: float | None
     """Of all pairs; None: there is no pair."""
+    moved: tuple[str, ...] = ()
+    """Pairs whose boxes are further apart than the tolerances."""
 
     def problems(self, precision: str) -> list[str]:
         """What is outside the tolerances of a precision; empty: the machines agree."""
         most = max_score_difference(precision)
         found = [f"only one side has: {text}" for text in self.unmatched]
-        # Not `>` and `<`: NaN must not agree.
+        # Not `>`: NaN must not agree.
         if self.largest_score_difference is not None and not self.largest_score_difference <= most:
             found.append(f"a score differs by {self.largest_score_difference:.4f}, at most {most:g} allowed")
-        if self.lowest_iou is not None and not self.lowest_iou >= MIN_IOU:
-            found.append(f"a box has IoU {self.lowest_iou:.3f}, at least {MIN_IOU:g} needed")
+        found += [f"a box moved: {text}; IoU {MIN_IOU:g} or {MAX_SHIFT:g} px needed" for text in self.moved]
         return found
 
 
@@ -59,7 +60,9 @@ def shown(image: ImageDetections) -> Detections:
     return replace(image.detections, boxes=boxes)
 
 
-def agreement(expected: Sequence[Detections], found: Sequence[Detections], conf: float) -> Agreement:
+def agreement(
+    expected: Sequence[Detections], found: Sequence[Detections], conf: float, pixels: Sequence[float]
+) -> Agreement:
     """Pair the detections of two machines in the same images.
 
     Args:
@@ -67,19 +70,28 @@ def agreement(expected: Sequence[Detections], found: Sequence[Detections], conf:
         found: the other's.
         conf: every detection from this score on, of either machine, must have a partner on the other, however low the
             partner's score is.
+        pixels: how many pixels of each image one pixel of the network's input is.
     """
     unmatched: list[str] = []
+    moved: list[str] = []
     pairs: list[tuple[float, float]] = []
-    for number, (one, other) in enumerate(zip(expected, found, strict=True)):
+    for number, (one, other, pixel) in enumerate(zip(expected, found, pixels, strict=True)):
         joined = _pairs(one, other, conf)
         pairs += [
             (abs(float(one.scores[i] - other.scores[j])), box_iou(one.boxes[i], other.boxes[j])) for i, j in joined
+        ]
+        moved += [
+            f"image {number + 1}, class {one.class_ids[i]}, IoU {box_iou(one.boxes[i], other.boxes[j]):.3f}, sides "
+            f"{np.abs(one.boxes[i] - other.boxes[j]).max() / pixel:.1f} px of the input apart"
+            for i, j in joined
+            if not same_box(one.boxes[i], other.boxes[j], pixel)
         ]
         for side, taken in ((one, {i for i, _ in joined}), (other, {j for _, j in joined})):
             unmatched += [f"image {number + 1}, {_text(side, i)}" for i in _sure(side, conf) if i not in taken]
     return Agreement(
         matched=len(pairs),
         unmatched=tuple(unmatched),
+        moved=tuple(moved),
         largest_score_difference=max((score for score, _ in pairs), default=None),
         lowest_iou=min((iou for _, iou in pairs), default=None),
     )

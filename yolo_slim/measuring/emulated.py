@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from yolo_slim.build_key import BuildKey
-from yolo_slim.bundle import read_spec
+from yolo_slim.bundle import BundleSpec, read_spec
 from yolo_slim.config.record import BuildKeyText, Record
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import Dataset
@@ -21,6 +21,7 @@ from yolo_slim.measuring.agreement import agreement, allowed_map_difference, sho
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.progress import Progress
 from yolo_slim.runtime.infer import ImageDetections
+from yolo_slim.runtime.selfcheck import input_pixel
 
 NOTHING_FOUND = "neither side finds anything in these images"
 
@@ -151,11 +152,16 @@ class Emulation:
             return EmulatedBuild(key=key, status="fail", problems=(error.fact, *error.culprits[-2:]), seconds=seconds)
         seconds = round(time.monotonic() - started, 1)
         here = self.workstation.infer(self.workstation.put(bundle), self.images.folder)
-        conf = read_spec(bundle).conf
-        return self._compared(key, passed, here, there, conf, seconds)
+        return self._compared(key, read_spec(bundle), passed, here, there, seconds)
 
     def _compared(
-        self, key: BuildKey, passed: bool, here: Sequence[ImageDetections], there: Inferred, conf: float, seconds: float
+        self,
+        key: BuildKey,
+        spec: BundleSpec,
+        passed: bool,
+        here: Sequence[ImageDetections],
+        there: Inferred,
+        seconds: float,
     ) -> EmulatedBuild:
         from yolo_slim.measuring.accuracy import score
 
@@ -164,7 +170,8 @@ class Emulation:
             for side in (here, there.images)
         )
         seen_here, seen_there = ([shown(one) for one in side] for side in (here, there.images))
-        found = agreement(seen_here, seen_there, threshold(seen_here, conf))
+        pixels = [input_pixel(one.image_hw, spec.imgsz) for one in here]
+        found = agreement(seen_here, seen_there, threshold(seen_here, spec.conf), pixels)
         problems = [] if passed else ["the bundle's self-check failed"]
         problems += found.problems(key.build.precision)
         most = allowed_map_difference(len(there.images))
