@@ -85,8 +85,15 @@ def test_old_names_are_refused_with_the_new(tmp_path: Path, trained: Path, signs
 def test_settings_that_exclude_each_other(trained: Path, signs: Path, tmp_path: Path) -> None:
     """A conflict names both settings and what to do; with it come all other problems."""
     message = refused(trained, signs, tmp_path, "--prune", "0.3", "--set", "prune.params_removed=0.4", "--epochs", "0")
-    assert "prune.params_removed: conflicts with macs_removed; set only one budget" in message
+    assert "prune.params_removed: conflicts with macs_removed (--prune); set only one budget" in message
     assert "recover.epochs (--epochs): got 0" in message
+
+
+def test_options_that_exclude_each_other(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """Options are named as they are typed, and a percentage is told from a fraction."""
+    message = refused(trained, signs, tmp_path, "--prune", "0.3", "--target-fps", "30")
+    assert "prune.target_fps (--target-fps): conflicts with macs_removed (--prune); set only one budget" in message
+    assert "(a fraction: 50 % is 0.5)" in refused(trained, signs, tmp_path, "--prune", "50")
 
 
 def test_settings_under_a_value_are_named(tmp_path: Path) -> None:

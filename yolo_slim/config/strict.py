@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -103,17 +104,28 @@ def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, st
     location = [str(part) for part in problem["loc"]]
     key, last = ".".join(location), "".join(location[-1:])
     owner = _kind_at(kind, location[:-1])
-    key += f" (--{options[key]})" if key in options else ""
+    others = {known.rpartition(".")[2]: option for known, option in options.items() if known != key}
+    key += f" ({_flag(options[key])})" if key in options else ""
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed)}"
     if problem["type"] == "missing":
         return f"{key}: missing; expected a value"
     if problem["type"] == "conflict":
+        for name in others:
+            problem["msg"] = re.sub(rf"\b{name}\b", f"{name} ({_flag(others[name])})", problem["msg"])
         return f"{key}: {problem['msg']}"
     given = problem["input"]
     renamed = owner.renamed.get(f"{last}={given}")
     now = f". It is now called '{renamed.partition('=')[2]}'." if renamed else ""
+    limit = {"less_than": "lt", "less_than_equal": "le"}.get(problem["type"], "")
+    if limit and problem["ctx"][limit] == 1 and 1 < given <= 100:
+        now += f" (a fraction: {given:g} % is {given / 100:g})"
     return f"{key}: got {given!r}; expected: {problem['msg'].removeprefix('Input should be ')}{now}"
+
+
+def _flag(option: str) -> str:
+    """How an option is typed."""
+    return f"--{option.replace('_', '-')}"
 
 
 def keys_of(kind: type[Frozen]) -> list[str]:
