@@ -75,6 +75,7 @@ def test_old_names_are_refused_with_the_new(tmp_path: Path, trained: Path, signs
         ):
             assert f"  - {line}\n" in message
     assert "No such command 'sensitivity'. It is now called 'block-costs'." in run_cli("sensitivity", "--help")[2]
+    assert "`python -m yolo_slim.runtime camera BUNDLE`" in run_cli("camera")[2]
     code, _, err = run_cli("compare", "--model", "m.pt", "--data", "d.yaml", "--arms", "narrow")
     assert (code, "No such option '--arms'. It is now called '--methods'." in err) == (2, True)
     with pytest.raises(SlimError, match="doesn't take these arguments") as caught:

@@ -56,12 +56,19 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            meant = hint(args[0], self.list_commands(ctx), self.renamed)
+            meant = _on_the_device(args[0]) or hint(args[0], self.list_commands(ctx), self.renamed)
             raise click.UsageError(f"No such command '{args[0]}'.{meant}", ctx) from None
 
     def get_short_help_str(self, limit: int = WHOLE) -> str:
         """The whole first sentence of the help; see click."""
         return super().get_short_help_str(max(limit, WHOLE))
+
+
+def _on_the_device(command: str) -> str:
+    """How a command of the device half is given; empty: it is none."""
+    from yolo_slim.runtime.arguments import PROG, has_command
+
+    return f" It takes a bundle, on any machine: `{PROG} {command} BUNDLE`." if has_command(command) else ""
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

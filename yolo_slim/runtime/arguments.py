@@ -42,6 +42,11 @@ def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
     return parser
 
 
+def has_command(name: str) -> bool:
+    """Whether the device has a command of this name."""
+    return name in _OPTIONS
+
+
 def _add_bundle(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     count = "?" if is_optional else None
     parser.add_argument("bundle", metavar="BUNDLE", type=Path, nargs=count, help="a bundle folder or its .tar.gz")
