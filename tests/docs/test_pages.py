@@ -126,8 +126,9 @@ PYTHON = [one for one in BLOCKS if re.match(r"(import|from) \w+", one[1])]
 SETTINGS = [one for one in BLOCKS if one[1].startswith("# slim.yaml")]
 
 
-def check_python(block: str) -> None:
-    """Run the imports; names must be known, attributes of modules exist, and arguments fit their functions."""
+def check_python(block: str) -> list[str]:
+    """Run the imports; names must be known, attributes of modules exist, arguments fit. What was looked at."""
+    looked_at = []
     tree = ast.parse(block)
     imports = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
     names: dict[str, Any] = {}
@@ -136,10 +137,12 @@ def check_python(block: str) -> None:
     for one in ast.walk(tree):
         if isinstance(one, ast.Name):
             assert one.id in {*names, *dir(builtins), *stored}, one.id
+            looked_at.append(one.id)
         if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id in names:
             assert hasattr(names[one.value.id], one.attr), one.attr
         if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and isinstance(one.func.value, ast.Name):
             check_call(names.get(one.func.value.id), one.func.attr, one)
+    return [*looked_at, *names.keys() - {"__builtins__"}]
 
 
 def check_call(owner: Any, name: str, call: ast.Call) -> None:
@@ -159,14 +162,17 @@ def check_call(owner: Any, name: str, call: ast.Call) -> None:
 def test_python_of_the_pages(page: str, block: str) -> None:
     """Its imports work; names, attributes and arguments exist."""
     del page  # names the case
-    check_python(block)
+    assert check_python(block)
 
 
 @pytest.mark.parametrize(("page", "block"), SETTINGS)
 def test_settings_of_the_pages(page: str, block: str) -> None:
     """Every key is known."""
     del page  # names the case
-    RunConfig.model_validate({"model": "best.pt", "data": "data.yaml", **yaml.safe_load(block)})
+    given = yaml.safe_load(block)
+    found = RunConfig.model_validate({"model": "best.pt", "data": "data.yaml", **given})
+    # `validate` is the alias of `validate_`.
+    assert given.keys() <= {name.rstrip("_") for name in found.model_fields_set}
 
 
 @pytest.mark.parametrize(

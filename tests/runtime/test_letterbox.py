@@ -75,5 +75,8 @@ def test_refuses_other_arrays(image: object, remedy: str) -> None:
 
 def test_advice_for_one_channel_works() -> None:
     """The conversion that the message advises gives an accepted image."""
-    letterbox(cv2.cvtColor(np.zeros((8, 8, 1), np.uint8)[..., 0], cv2.COLOR_GRAY2BGR), (64, 64))
-    letterbox(cv2.cvtColor(np.zeros((8, 8, 1), np.uint8), cv2.COLOR_GRAY2BGR), (64, 64))
+    image = np.full((8, 8, 1), 51, np.uint8)
+    for one in (image[..., 0], image):
+        blob, _ = letterbox(cv2.cvtColor(one, cv2.COLOR_GRAY2BGR), (64, 64))
+        assert blob.shape == (1, 3, 64, 64)
+        assert blob == pytest.approx(0.2)

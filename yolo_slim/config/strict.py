@@ -111,9 +111,10 @@ def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, st
     if problem["type"] == "missing":
         return f"{key}: missing; expected a value"
     if problem["type"] == "conflict":
-        for name in others:
-            problem["msg"] = re.sub(rf"\b{name}\b", f"{name} ({_flag(others[name])})", problem["msg"])
-        return f"{key}: {problem['msg']}"
+        message = problem["msg"]
+        for name, option in others.items():
+            message = re.sub(rf"\b{name}\b", f"{name} ({_flag(option)})", message)
+        return f"{key}: {message}"
     given = problem["input"]
     renamed = owner.renamed.get(f"{last}={given}")
     now = f". It is now called '{renamed.partition('=')[2]}'." if renamed else ""

@@ -30,9 +30,8 @@ _TURN_BACK = bytes.fromhex("ffe10022 457869660000 4d4d002a00000008 0001 0112 000
 MIN_IOU = 0.9
 """A detection is the expected one from this IoU on: fp16 moves a box by a few pixels at most."""
 MAX_SHIFT = 2.0
-"""Or where no side is further away, in pixels of the network's input. A box of 40 pixels that moves so far still has
-:data:`MIN_IOU`; one of 15 hasn't, though nothing else is wrong with it. On an emulated Cortex-A76 the sides of small
-boxes were up to 1.0 pixel (NCNN in fp16) and 1.5 pixels (int8) from x86's."""
+"""Or where no side is further away, in pixels of the network's input: a box of 40 pixels that moves so far along one
+side still has :data:`MIN_IOU` (38 / 42), and a smaller one may move no further."""
 MAX_SCORE_DIFFERENCE = 0.05
 """Largest difference of score. Detections this close to the score threshold may be missing or new."""
 MAX_INT8_SCORE_DIFFERENCE = 0.1

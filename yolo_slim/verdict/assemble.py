@@ -19,7 +19,7 @@ from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.measuring.sides import Sides
 from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.judge import judge
-from yolo_slim.verdict.remarks import not_built
+from yolo_slim.verdict.remarks import contradicted_labels, not_built
 from yolo_slim.verdict.result import (
     MEASURE_AGAIN,
     DataFacts,
@@ -97,7 +97,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
         notes=(
             *not_built(about.skipped),
             *images.notes,
-            *_doubts(about.control_check),
+            *contradicted_labels(about.control_check),
             *_unlabelled_note(data),
             *judged.notes,
         ),
@@ -109,13 +109,6 @@ def _data(yaml: str, images: ScoredImages, names: dict[int, str]) -> DataFacts:
         yaml=yaml, split=images.split, images=len(images.paths), boxes=images.boxes, names=names,
         unlabelled_classes=images.unlabelled(names),
     )  # fmt: skip
-
-
-def _doubts(check: ControlCheck | None) -> list[str]:
-    """Say where the labels contradict the control."""
-    if check is None:
-        return []
-    return [f"on {check.images} {check.split} images the control contradicts the labels: {one}" for one in check.doubts]
 
 
 def _unlabelled_note(data: DataFacts) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from yolo_slim.build_key import BuildKey, BuildName
+from yolo_slim.measuring.control_check import ControlCheck
 from yolo_slim.measuring.measure import Measured
 from yolo_slim.verdict.control import far_from_training
 from yolo_slim.verdict.result import PRUNED, RECOVERED, Rung
@@ -48,6 +49,11 @@ def lost_by_recovery(pruned: float | None, recovered: float | None) -> list[str]
         return []
     fact = f"recovery lowered mAP50-95 from {pruned:.4f} to {recovered:.4f}"
     return [f"{fact}; train more epochs (EPOCHS, --epochs), or at a lower lr0"]
+
+
+def contradicted_labels(check: ControlCheck | None) -> list[str]:
+    """Say where the control contradicts the labels; None: it wasn't checked."""
+    return [] if check is None else [f"the control contradicts labels of {check.split}: {one}" for one in check.doubts]
 
 
 def not_built(skipped: Mapping[BuildKey, str]) -> list[str]:
