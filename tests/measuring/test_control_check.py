@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.listeners import Remembers
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.datasets.labels import LabelFormat
@@ -24,6 +25,8 @@ from yolo_slim.measuring.control_check import (
 from yolo_slim.measuring.truth import Truth
 from yolo_slim.models import checkpoint
 from yolo_slim.progress import Silent
+from yolo_slim.stages import control
+from yolo_slim.stages.context import Context
 from yolo_slim.verdict.control import control_gate, far_from_training
 
 IMGSZ = 320
@@ -66,6 +69,13 @@ def test_right_data_and_weights(recorded: Path, signs: Path) -> None:
     assert found.trained_map50_95 == pytest.approx(found.map50_95)
     assert abs(found.map50_95 - found.ultralytics_map50_95) < MOST_DIFFERENCE
     assert told(recorded, signs) == ""
+
+
+def test_difference_on_purpose_is_said() -> None:
+    """The line says why the two figures differ, and nothing where they don't."""
+    same = ControlCheck(split="val", images=48, map50_95=0.5, ultralytics_map50_95=0.5, trained_map50_95=None)
+    assert "rounds" not in same.as_text()
+    assert "0.5020 (it rounds scaled sides up)" in same.model_copy(update={"ultralytics_map50_95": 0.502}).as_text()
 
 
 def test_without_a_record(trained: Path, signs: Path) -> None:
@@ -138,7 +148,11 @@ def test_lost_label_files(trained: Path, signs: Path, tmp_path: Path) -> None:
     shutil.copytree(signs.parent, data)
     for path in sorted((data / "labels" / "val").glob("*.txt"))[::2]:
         path.unlink()
-    assert "have no label at their place" in told(trained, data / signs.name)
+    listener = Remembers()
+    context = Context.load(data / signs.name, imgsz=IMGSZ, progress=listener)
+    control.run(trained, ValidateConfig(split="val"), tmp_path / "control", context)
+    assert "control: WARNING: " in listener.said
+    assert "have no label at their place" in listener.said
 
 
 def test_zeroed_layer(recorded: Path, signs: Path, tmp_path: Path) -> None:
