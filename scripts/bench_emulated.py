@@ -1,14 +1,14 @@
-"""Try the bundles of finished runs on the emulated Raspberry Pis, against this machine, and print a Markdown table.
+"""Try the bundles of finished runs on the emulated Raspberry Pis, against this machine: docs/benchmarks/emulated.md.
 
-    python scripts/bench_emulated.py runs/slim/quickstart-rpi5 runs/slim/yolov8n-rpi5-320-50 --images 8
+    python -m scripts.bench_emulated runs/slim/yolov8n runs/slim/yolo11n --images 8 --out record.json
 
 Of every run there is the control's fp32 bundle, and every bundle of the slim model. The images are those of the run.
+Prints a Markdown table; the record is written after every run and processor.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import date
@@ -20,35 +20,36 @@ from yolo_slim.config.record import read_record
 from yolo_slim.config.run import EmulateConfig, ValidateConfig
 from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.devices.emulated.root import Root, require_root
-from yolo_slim.files import read_json
+from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.machine import cores, device_model
 from yolo_slim.measuring.emulated import Emulated, EmulatedBuild
 from yolo_slim.stages import emulate
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
-HEAD = (
-    "| run | build | processor | both find | one finds | score differs by | lowest IoU | mAP50-95 there | here | "
-    "memory MB | seconds |"
-)
+COLUMNS = (
+    "model", "build", "processor", "both find", "one finds", "score differs by", "lowest IoU", "sides apart, px",
+    "mAP50-95 there", "here", "memory MB", "seconds", "status",
+)  # fmt: skip
 
 
 def main() -> None:
-    """Emulate and print."""
+    """Emulate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--targets", nargs="+", default=["rpi5", "rpi4"])
+    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    root = require_root(next(iter(PROCESSORS)))
-    print(HEAD)
-    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    record = {"images": options.images, **about(require_root(next(iter(PROCESSORS)))), "rows": []}
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     for run in options.runs:
         for target in options.targets:
             with tempfile.TemporaryDirectory() as folder:
                 for row in emulated(run, Path(folder), options.images, target):
+                    record["rows"].append({"model": run.name, "target": target, **row.to_json()})
                     print(as_row(run.name, target, row), flush=True)
-    print(f"\n{about(root, options.images)}")
+            write_json(options.out, record)
 
 
 def emulated(run: Path, folder: Path, images: int, target: str) -> Sequence[EmulatedBuild]:
@@ -66,34 +67,29 @@ def emulated(run: Path, folder: Path, images: int, target: str) -> Sequence[Emul
 
 
 def as_row(run: str, target: str, found: EmulatedBuild) -> str:
-    """One bundle as a row; a problem takes the place of its figures."""
-    start = f"| {run} | {found.key} | {PROCESSORS[f'{target}-emulated'].label} |"
-    if found.problems:
-        return f"{start} {found.status}: {'; '.join(found.problems)} |"
-    score, iou = found.largest_score_difference, found.lowest_iou
-    figures = [
-        str(found.matched),
-        str(found.unmatched),
-        "-" if score is None else f"{score:.4f}",
-        "-" if iou is None else f"{iou:.4f}",
-        f"{found.map50_95:.4f}",
-        f"{found.workstation_map50_95:.4f}",
-        "-" if found.peak_memory_mb is None else f"{found.peak_memory_mb:.0f}",
-        f"{found.seconds:.0f}",
-    ]
-    return f"{start} {' | '.join(figures)} |"
+    """One bundle as a row."""
+    figures = (
+        (found.largest_score_difference, ".4f"), (found.lowest_iou, ".4f"), (found.largest_shift_px, ".1f"),
+        (found.map50_95, ".4f"), (found.workstation_map50_95, ".4f"), (found.peak_memory_mb, ".0f"),
+        (found.seconds, ".0f"),
+    )  # fmt: skip
+    cells = [
+        run, str(found.key), PROCESSORS[f"{target}-emulated"].label, str(found.matched), str(found.unmatched),
+        *("-" if value is None else format(value, spec) for value, spec in figures),
+        "; ".join((found.status, *found.problems)),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
-def about(root: Root, images: int) -> str:
-    """Say how the table was made."""
+def about(root: Root) -> JsonObject:
+    """How the table was made."""
     facts = root.facts
-    made = ", ".join(f"{package} {version}" for package, version in versions().items())
-    return (
-        f"`python {' '.join(sys.argv)}`: {images} images, {date.today().isoformat()}, {device_model()}, "
-        f"{cores()} cores; QEMU {facts.qemu_version}, {facts.source}, Python {facts.python}, "
-        f"{', '.join(facts.wheels)}; "
-        f"the system takes {facts.size_mb:.0f} MB and was prepared in {facts.seconds:.0f} s; {made}"
-    )
+    system = {
+        "qemu": facts.qemu_version, "source": facts.source, "python": facts.python, "wheels": list(facts.wheels),
+        "size_mb": facts.size_mb, "prepared_in_seconds": facts.seconds,
+    }  # fmt: skip
+    machine = {"model": device_model(), "cores": cores()}
+    return {"date": str(date.today()), "machine": machine, "versions": versions(), "emulated": system}
 
 
 if __name__ == "__main__":

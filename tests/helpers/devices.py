@@ -91,8 +91,9 @@ class FakeDevice:
         self.asked.append("check")
         return SelfCheck(images=(), unmet_requirements=(), passed=True)
 
-    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+    def infer(self, placed: Placed, images: Path, *, candidates: bool = False) -> list[ImageDetections]:
         """Read the labels beside the images."""
+        del candidates  # labels have none
         self.asked.append("infer")
         return [_seen(path) for path in sorted(images.iterdir())]
 

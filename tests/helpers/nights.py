@@ -76,11 +76,11 @@ class NightDevice(FakeDevice):
         """Say what the machine is now."""
         return DeviceFacts.model_validate(self.facts_now)
 
-    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+    def infer(self, placed: Placed, images: Path, *, candidates: bool = False) -> list[ImageDetections]:
         """See everything but in the images that these weights are blind for."""
         if str(placed.build) == self.broken:
             raise SlimError("The bundle failed on the board.")
-        found = super().infer(placed, images)
+        found = super().infer(placed, images, candidates=candidates)
         blind = self.blind.get(_weights(placed.spec), 0)
         nothing = replace(found[0].detections, boxes=np.zeros((0, 4), np.float32), scores=np.zeros(0, np.float32),
                           class_ids=np.zeros(0, np.int64))  # fmt: skip

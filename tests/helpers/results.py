@@ -245,7 +245,8 @@ def emulated_build(**changes: Any) -> EmulatedBuild:
     """Return a bundle that an emulated processor runs as the workstation does."""
     values: dict[str, Any] = {
         "key": WINNER, "status": "pass", "self_check": True, "matched": 31, "largest_score_difference": 0.0084,
-        "lowest_iou": 0.985, "map50_95": 0.611, "workstation_map50_95": 0.612, "peak_memory_mb": 190.2, "seconds": 61.0,
+        "lowest_iou": 0.985, "largest_shift_px": 0.4, "map50_95": 0.611, "workstation_map50_95": 0.612,
+        "peak_memory_mb": 190.2, "seconds": 61.0,
     }  # fmt: skip
     return EmulatedBuild(**{**values, **changes})
 

@@ -21,17 +21,24 @@ from yolo_slim.runtime.selfcheck import (
     FOLDER,
     check,
     compare,
-    input_pixel,
     make_selfcheck,
-    max_score_difference,
 )
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.runtime.tolerances import Answer, Tolerances, input_pixel, max_score_difference
 
 
 def detections(*rows: tuple[float, float, float, float, float, int]) -> Detections:
     """Return detections for rows of x1, y1, x2, y2, score, class."""
     table = np.array(rows, np.float32).reshape(-1, 6)
     return Detections(boxes=table[:, :4], scores=table[:, 4], class_ids=table[:, 5].astype(np.int64))
+
+
+def problems_of(
+    expected: Detections, found: Detections, *, conf: float = 0.25, score: float = 0.05, pixel: float = 1.0
+) -> tuple[str, ...]:
+    """Compare two answers whose candidates aren't known."""
+    limits = Tolerances(score=score, nms_iou=0.7, pixel=pixel)
+    return compare("1.png", Answer(detections=expected), Answer(detections=found), conf, limits).problems
 
 
 def remake(bundle: Path, images: list[np.ndarray], count: int = 3) -> int:
@@ -163,14 +170,14 @@ def test_no_selfcheck(own_bundle: Path) -> None:
 )
 def test_compare(found: Detections, problems: int) -> None:
     """A detection pairs only with one of its class, place and score; both sides of a mismatch are listed."""
-    assert len(compare("1.png", SEEN, found, conf=0.25).problems) == problems
+    assert len(problems_of(SEEN, found)) == problems
 
 
 def test_small_boxes_may_move_as_far_as_large_ones() -> None:
     """Two pixels of the network's input are allowed, whatever that is in the image."""
     small, beside = detections((10, 10, 20, 20, 0.9, 0)), detections((11.9, 10, 21.9, 20, 0.9, 0))
-    assert not compare("1.png", small, beside, conf=0.25, pixel=1.0).problems
-    assert compare("1.png", small, beside, conf=0.25, pixel=0.5).problems
+    assert not problems_of(small, beside, pixel=1.0)
+    assert problems_of(small, beside, pixel=0.5)
     assert input_pixel((960, 1280), (320, 320)) == 4.0
 
 
@@ -178,9 +185,9 @@ def test_detections_near_the_threshold_may_come_and_go() -> None:
     """A score just above the threshold may fall below it on another device."""
     faint = detections((0, 0, 10, 10, 0.26, 0))
     nothing = detections()
-    assert not compare("1.png", faint, nothing, conf=0.25).problems
-    assert not compare("1.png", nothing, faint, conf=0.25).problems
-    assert compare("1.png", faint, nothing, conf=0.1).problems
+    assert not problems_of(faint, nothing)
+    assert not problems_of(nothing, faint)
+    assert problems_of(faint, nothing, conf=0.1)
 
 
 @pytest.mark.parametrize(
@@ -189,5 +196,22 @@ def test_detections_near_the_threshold_may_come_and_go() -> None:
 def test_int8_scores_may_differ_more(precision: str, difference: float, differs: bool) -> None:
     """Processors round an int8 graph in different ways."""
     found = replace(SEEN, scores=SEEN.scores - np.float32(difference))
-    most = max_score_difference(precision)
-    assert bool(compare("1.png", SEEN, found, conf=0.25, most=most).problems) is differs
+    assert bool(problems_of(SEEN, found, score=max_score_difference(precision))) is differs
+
+
+def test_candidates_are_kept(tiny_bundle: Path) -> None:
+    """A self-check knows what NMS chose from, so that a device may choose otherwise; without it, it still passes."""
+    entry = json.loads((tiny_bundle / FOLDER / EXPECTED).read_text())["images"][0]
+    assert entry["candidates"]["scores"][: len(entry["scores"])] == entry["scores"]
+    assert min(entry["candidates"]["scores"]) >= 0.25 - 0.05
+
+
+def test_bundle_of_an_earlier_version_passes(own_bundle: Path) -> None:
+    """A self-check without candidates is compared by what is shown."""
+    path = own_bundle / FOLDER / EXPECTED
+    expected = json.loads(path.read_text())
+    for entry in expected["images"]:
+        del entry["candidates"]
+    path.write_text(json.dumps(expected))
+    write_bundle_json(own_bundle, read_spec(own_bundle))
+    assert check(open_bundle(own_bundle)).is_passed

@@ -112,8 +112,13 @@ class Device(Protocol):
             SlimError: it can't run.
         """
 
-    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+    def infer(self, placed: Placed, images: Path, *, candidates: bool = False) -> list[ImageDetections]:
         """Detect in every image of a folder, with every score above .001; the answers are sorted by file name.
+
+        Args:
+            placed: the bundle.
+            images: the folder.
+            candidates: add what NMS chose from.
 
         Raises:
             SlimError: it can't run.

@@ -17,6 +17,7 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck, tuning_from_json
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.runtime.infer import ImageDetections, detections_from_json
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
@@ -102,10 +103,15 @@ class CommandDevice:
         """Run the bundle's self-check."""
         return SelfCheck.from_device(self.shell.ask("check", placed.path, "--quiet"))
 
-    def infer(self, placed: Placed, images: Path) -> list[ImageDetections]:
+    def infer(self, placed: Placed, images: Path, *, candidates: bool = False) -> list[ImageDetections]:
         """Detect in a folder of images with all cores: accuracy doesn't depend on their number."""
+        value = self._inferred(placed, images, candidates=candidates)
+        return detections_from_json(value, f"The answer of {self.name}")
+
+    def _inferred(self, placed: Placed, images: Path, *, candidates: bool) -> JsonObject:
         given = [placed.path, self.shell.images_path(images), "--quiet", *self._threads(None)]
-        return detections_from_json(self.shell.ask("infer", *given, option="--out"), f"The answer of {self.name}")
+        given += ["--candidates"] if candidates else []
+        return self.shell.ask("infer", *given, option="--out")
 
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
         """Time a bundle as it runs there: with the threads that were tuned, else its own, at most one a core."""

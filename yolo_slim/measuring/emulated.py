@@ -20,8 +20,9 @@ from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.measuring.agreement import agreement, allowed_map_difference, shown, threshold
 from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.progress import Progress
+from yolo_slim.runtime.decode import VAL
 from yolo_slim.runtime.infer import ImageDetections
-from yolo_slim.runtime.selfcheck import input_pixel
+from yolo_slim.runtime.tolerances import Tolerances, input_pixel, max_score_difference
 
 NOTHING_FOUND = "neither side finds anything in these images"
 
@@ -41,10 +42,14 @@ class EmulatedBuild(Record):
     """Detections that both sides have."""
     unmatched: int = 0
     """Detections that only one side has."""
+    suppressed: int = 0
+    """Detections that one side computed but doesn't show: its suppression (NMS) kept another box of the object."""
     largest_score_difference: float | None = None
     """Of the matched ones; null: there is none."""
     lowest_iou: float | None = None
     """Of the matched ones; null: there is none."""
+    largest_shift_px: float | None = None
+    """How far sides of matched boxes are apart at most, in pixels of the network's input; null: there is none."""
     map50_95: float | None = None
     """On the emulated device, on these images."""
     workstation_map50_95: float | None = None
@@ -151,7 +156,7 @@ class Emulation:
             seconds = round(time.monotonic() - started, 1)
             return EmulatedBuild(key=key, status="fail", problems=(error.fact, *error.culprits[-2:]), seconds=seconds)
         seconds = round(time.monotonic() - started, 1)
-        here = self.workstation.infer(self.workstation.put(bundle), self.images.folder)
+        here = self.workstation.infer(self.workstation.put(bundle), self.images.folder, candidates=True)
         return self._compared(key, read_spec(bundle), passed, here, there, seconds)
 
     def _compared(
@@ -170,10 +175,15 @@ class Emulation:
             for side in (here, there.images)
         )
         seen_here, seen_there = ([shown(one) for one in side] for side in (here, there.images))
-        pixels = [input_pixel(one.image_hw, spec.imgsz) for one in here]
-        found = agreement(seen_here, seen_there, threshold(seen_here, spec.conf), pixels)
+        score_limit = max_score_difference(key.build.precision)
+        tolerances = [
+            # The images were detected as for mAP.
+            Tolerances(score=score_limit, nms_iou=VAL.iou, pixel=input_pixel(one.image_hw, spec.imgsz))
+            for one in here
+        ]
+        found = agreement(seen_here, seen_there, threshold(seen_here, spec.conf), tolerances)
         problems = [] if passed else ["the bundle's self-check failed"]
-        problems += found.problems(key.build.precision)
+        problems += found.problems(score_limit)
         most = allowed_map_difference(len(there.images))
         if not abs(own - other) <= most:
             problems.append(f"mAP50-95 is {other:.4f} there and {own:.4f} here, at most {most:.4f} apart allowed")
@@ -185,8 +195,10 @@ class Emulation:
             self_check=passed,
             matched=found.matched,
             unmatched=len(found.unmatched),
+            suppressed=found.suppressed,
             largest_score_difference=found.largest_score_difference,
             lowest_iou=found.lowest_iou,
+            largest_shift_px=found.largest_shift_px,
             map50_95=other,
             workstation_map50_95=own,
             peak_memory_mb=there.peak_memory_mb,

@@ -22,7 +22,7 @@ from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.slots import Slot, widths_of
 from yolo_slim.pruning.task import Task
 
-PER_MS = 1.0
+PER_MS = 0.75
 """Exponent of the saved milliseconds in the ranking; .5, .75 and 1 are compared in docs/benchmarks/latency.md."""
 REACH = 4
 """Most multiples of ``round_to`` that go from a layer at once under a budget in milliseconds, whose steps are wide."""

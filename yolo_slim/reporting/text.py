@@ -78,7 +78,7 @@ def _emulated(emulated: Emulated | None) -> list[str]:
     if emulated is None:
         return []
     images = f"{len(emulated.images)} {emulated.split} images"
-    head = ["build", "agree", "differ", "score", "IoU", "mAP there", "here", "MB", ""]
+    head = ["build", "agree", "differ", "score", "IoU", "px", "mAP there", "here", "MB", ""]
     return [
         *wrapped(f"Bundles on an {emulated.model}, {images}; detections compared with this machine's"),
         table(head, [_emulated_build(build) for build in emulated.builds if build.key.is_slim or build.problems]),
@@ -174,6 +174,7 @@ def _emulated_build(build: EmulatedBuild) -> list[str]:
         str(build.unmatched),
         number(build.largest_score_difference, ".4f", "-"),
         number(build.lowest_iou, ".3f", "-"),
+        number(build.largest_shift_px, ".1f", "-"),
         number(build.map50_95, ".4f", UNPROVEN),
         number(build.workstation_map50_95, ".4f", UNPROVEN),
         number(build.peak_memory_mb, ".0f", "-"),

@@ -173,7 +173,7 @@ def infer(args: argparse.Namespace) -> int:
     found = find_images(args.source)
     _warn(args, Skipped(left_out=list(found.left_out)))
     with Detector(args.bundle, args.threads) as detector:
-        images = infer_folder(detector, found.images, args.mode, root)
+        images = infer_folder(detector, found.images, args.mode, root, candidates=args.candidates)
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_detections(args.out, images, detector, args.mode)
     _say(args, f"{sum(len(image.detections) for image in images)} detections in {len(images)} images: {args.out}")

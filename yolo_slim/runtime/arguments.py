@@ -134,6 +134,8 @@ def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="JSON file to write")
     mode = "val: every class of a box with a score above .001, as mAP needs it (default); predict: as detect"
     parser.add_argument("--mode", choices=("val", "predict"), default="val", help=mode)
+    candidates = "add what non-maximum suppression chose from, at most 3000 boxes an image"
+    parser.add_argument("--candidates", action="store_true", help=candidates)
 
 
 def _pair(parser: argparse.ArgumentParser) -> None:

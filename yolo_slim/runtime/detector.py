@@ -11,13 +11,17 @@ from yolo_slim.backends import Options, backend, require_options
 from yolo_slim.bundle import Bundle, open_bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.runtime import tuned
-from yolo_slim.runtime.decode import VAL, Detections, Thresholds, decode
+from yolo_slim.runtime.decode import CANDIDATES, VAL, Detections, Thresholds, decode
 from yolo_slim.runtime.letterbox import Letterbox
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from yolo_slim.backends import RuntimeFacts
+    from yolo_slim.runtime.letterbox import Geometry
 
 __all__ = ["MODES", "Detections", "Detector", "StageTimes"]
 
@@ -58,6 +62,7 @@ class Detector:
             raise SlimError(f"threads must be at least 1, got {self.threads}.", remedy="Give the number of cores.")
         self._session = backend(spec.runtime).open(self.bundle.folder, spec, self.threads, **self.options)
         self._letterbox = Letterbox(spec.imgsz)
+        self._last: tuple[NDArray[np.float32], Geometry] | None = None
 
     def detect(
         self, image_bgr: Any, conf: float | None = None, iou: float | None = None, mode: str = "predict"
@@ -88,12 +93,24 @@ class Detector:
         inferred = time.perf_counter_ns()
         detections = decode(raw, self.bundle.spec.layout, geometry, thresholds)
         done = time.perf_counter_ns()
+        self._last = raw, geometry
         return detections, StageTimes(
             pre_ms=(ready - start) / 1e6,
             infer_ms=(inferred - ready) / 1e6,
             post_ms=(done - inferred) / 1e6,
             total_ms=(done - start) / 1e6,
         )
+
+    def candidates(self) -> Detections:
+        """What NMS chose from in the image that was detected last: every class of a box with a score above .001.
+
+        Raises:
+            SlimError: nothing was detected yet.
+        """
+        if self._last is None:
+            raise SlimError("Nothing was detected yet.", remedy="Detect in an image first.")
+        raw, geometry = self._last
+        return decode(raw, self.bundle.spec.layout, geometry, CANDIDATES)
 
     def thresholds(self, conf: float | None = None, iou: float | None = None, mode: str = "predict") -> Thresholds:
         """The thresholds of a mode, those that are given instead of the mode's own."""

@@ -31,10 +31,17 @@ class ImageDetections:
     """What was found."""
     times: StageTimes
     """How long it took."""
+    candidates: Detections | None = None
+    """What NMS chose from; None: not asked for."""
 
 
 def infer_folder(
-    bundle: Bundle | Detector, image_paths: Sequence[Path], mode: str = "val", root: Path | None = None
+    bundle: Bundle | Detector,
+    image_paths: Sequence[Path],
+    mode: str = "val",
+    root: Path | None = None,
+    *,
+    candidates: bool = False,
 ) -> list[ImageDetections]:
     """Detect in image files, in their order.
 
@@ -45,12 +52,13 @@ def infer_folder(
         image_paths: the files.
         mode: ``val`` (conf .001, every class) or ``predict``.
         root: names are relative to it; None keeps the paths as given.
+        candidates: add what NMS chose from.
     """
     # A detector that is given stays open: it is the caller's.
     if isinstance(bundle, Detector):
-        return [_infer(bundle, path, mode, root) for path in image_paths]
+        return [_infer(bundle, path, mode, root, candidates) for path in image_paths]
     with Detector(bundle) as detector:
-        return [_infer(detector, path, mode, root) for path in image_paths]
+        return [_infer(detector, path, mode, root, candidates) for path in image_paths]
 
 
 def save_detections(path: Path, images: Sequence[ImageDetections], detector: Detector, mode: str) -> None:
@@ -114,14 +122,21 @@ def _incomplete(source: str, error: Exception) -> SlimError:
 
 def image_to_json(image: ImageDetections) -> dict[str, object]:
     """One image's answer; all digits of its float32 numbers, so that mAP can't differ."""
-    found = image.detections
+    before_nms = {} if image.candidates is None else {"candidates": _to_json(image.candidates)}
     return {
         "file": image.file,
         "image_hw": list(image.image_hw),
+        **_to_json(image.detections),
+        **before_nms,
+        "times_ms": {key.removesuffix("_ms"): value for key, value in asdict(image.times).items()},
+    }
+
+
+def _to_json(found: Detections) -> JsonObject:
+    return {
         "boxes": [_exact(box) for box in found.boxes.tolist()],
         "scores": _exact(found.scores.tolist()),
         "class_ids": found.class_ids.tolist(),
-        "times_ms": {key.removesuffix("_ms"): value for key, value in asdict(image.times).items()},
     }
 
 
@@ -130,19 +145,30 @@ def _exact(values: list[float]) -> list[float]:
     return [float(f"{value:.9g}") for value in values]
 
 
-def _infer(detector: Detector, path: Path, mode: str, root: Path | None) -> ImageDetections:
+def _infer(detector: Detector, path: Path, mode: str, root: Path | None, candidates: bool) -> ImageDetections:
     image = read_image(path, convert_channels=True)
     detections, times = detector.timed(image, mode=mode)
     name = (path if root is None else path.relative_to(root)).as_posix()
-    return ImageDetections(file=name, image_hw=(image.shape[0], image.shape[1]), detections=detections, times=times)
+    before_nms = detector.candidates() if candidates else None
+    size = (image.shape[0], image.shape[1])
+    return ImageDetections(file=name, image_hw=size, detections=detections, times=times, candidates=before_nms)
 
 
 def _from_json(item: JsonObject) -> ImageDetections:
-    detections = Detections(
+    times = StageTimes(**{f"{key}_ms": value for key, value in item["times_ms"].items()})
+    height, width = item["image_hw"]
+    return ImageDetections(
+        file=item["file"],
+        image_hw=(height, width),
+        detections=_read(item),
+        times=times,
+        candidates=_read(item["candidates"]) if "candidates" in item else None,
+    )
+
+
+def _read(item: JsonObject) -> Detections:
+    return Detections(
         boxes=np.array(item["boxes"], np.float32).reshape(-1, 4),
         scores=np.array(item["scores"], np.float32),
         class_ids=np.array(item["class_ids"], np.int64),
     )
-    times = StageTimes(**{f"{key}_ms": value for key, value in item["times_ms"].items()})
-    height, width = item["image_hw"]
-    return ImageDetections(file=item["file"], image_hw=(height, width), detections=detections, times=times)

@@ -19,6 +19,17 @@ from yolo_slim.runtime.decode import VAL, Detections
 from yolo_slim.runtime.detector import Detector
 from yolo_slim.runtime.machine_check import unmet
 from yolo_slim.runtime.sources import read_image
+from yolo_slim.runtime.tolerances import (
+    MAX_SCORE_DIFFERENCE,
+    MAX_SHIFT,
+    MIN_IOU,
+    Answer,
+    Tolerances,
+    input_pixel,
+    is_suppressed,
+    max_score_difference,
+    same_box,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,16 +38,6 @@ FOLDER = "selfcheck"
 EXPECTED = "expected.json"
 _TURN_BACK = bytes.fromhex("ffe10022 457869660000 4d4d002a00000008 0001 0112 0003 00000001 00060000 00000000")
 """JPEG segment APP1 with EXIF data that has one tag: orientation 6, to be turned by 90 degrees clockwise."""
-MIN_IOU = 0.9
-"""A detection is the expected one from this IoU on: fp16 moves a box by a few pixels at most."""
-MAX_SHIFT = 2.0
-"""Or where no side is further away, in pixels of the network's input: a box of 40 pixels that moves so far along one
-side still has :data:`MIN_IOU` (38 / 42), and a smaller one may move no further."""
-MAX_SCORE_DIFFERENCE = 0.05
-"""Largest difference of score. Detections this close to the score threshold may be missing or new."""
-MAX_INT8_SCORE_DIFFERENCE = 0.1
-"""The same for int8: ONNX Runtime computes its graph in integers on Arm, and partly in floats on x86. On an emulated
-Cortex-A76 scores of good bundles differed by more than half of the other precisions' limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +99,6 @@ class CheckReport:
         return "\n".join([*lines, f"self-check {'passed' if self.is_passed else 'FAILED'} ({tolerance})"])
 
 
-def max_score_difference(precision: str) -> float:
-    """The tolerance of a precision's scores."""
-    return MAX_INT8_SCORE_DIFFERENCE if precision == "int8" else MAX_SCORE_DIFFERENCE
-
-
 def make_selfcheck(folder: Path, candidates: Sequence[Path], detector: Detector, count: int = 3) -> int:
     """Write ``selfcheck/`` into a bundle folder: pictures, and what ``detector`` finds in them.
 
@@ -139,7 +135,16 @@ def _entry(source: Path, file: Path, detector: Detector, conf: float) -> JsonObj
     # PNG is lossless. Decoders of JPEG may differ by a grey level, which moves a score by .005 (yolo11n), a tenth of
     # MAX_SCORE_DIFFERENCE. What the encoder lost is lost on both sides, because the written file is read here.
     found = detector.detect(read_image(file), conf=conf)
-    return {"file": file.name, "image_hw": list(image.shape[:2]), **_to_json(found)}
+    near = _near(detector.candidates(), conf, max_score_difference(detector.bundle.spec.precision))
+    return {"file": file.name, "image_hw": list(image.shape[:2]), **_to_json(found), "candidates": _to_json(near)}
+
+
+def _near(candidates: Detections, conf: float, most: float) -> Detections:
+    """The candidates that a detection of another machine may be; the others would only make the file larger."""
+    enough = candidates.scores >= conf - most
+    return Detections(
+        boxes=candidates.boxes[enough], scores=candidates.scores[enough], class_ids=candidates.class_ids[enough]
+    )
 
 
 def _choose(candidates: Sequence[Path], detector: Detector, count: int) -> tuple[list[Path], float]:
@@ -203,74 +208,68 @@ def _check_image(detector: Detector, folder: Path, entry: JsonObject, conf: floa
     image, file, wanted = read_image(folder / entry["file"]), entry["file"], _from_json(entry)
     found = detector.detect(image, conf=conf)
     size = list(image.shape[:2])
-    if size == entry.get("image_hw", size):  # bundles of earlier versions have no size
-        spec = detector.bundle.spec
+    # Bundles of earlier versions have neither sizes nor candidates.
+    if size == entry.get("image_hw", size):
+        spec, candidates = detector.bundle.spec, entry.get("candidates")
+        expected = Answer(detections=wanted, candidates=candidates and _from_json(candidates))
+        answer = Answer(detections=found, candidates=detector.candidates())
         pixel = input_pixel(image.shape[:2], spec.imgsz)
-        return compare(file, wanted, found, conf, max_score_difference(spec.precision), pixel)
+        tolerances = Tolerances(score=max_score_difference(spec.precision), nms_iou=spec.iou, pixel=pixel)
+        return compare(file, expected, answer, conf, tolerances)
     turned = f"read as {size[1]}x{size[0]} px: OpenCV {cv2.__version__} of this device turns images in another way"
     return ImageCheck(file=file, expected=len(wanted), found=len(found), matched=0, problems=(turned,))
 
 
-def input_pixel(image_hw: Sequence[int], imgsz: Sequence[int]) -> float:
-    """How many pixels of an image one pixel of the network's input is; both as height and width."""
-    return max(image_hw[0] / imgsz[0], image_hw[1] / imgsz[1])
-
-
-def same_box(a: NDArray[np.float32], b: NDArray[np.float32], pixel: float) -> bool:
-    """Whether two xyxy boxes are one, within the tolerances; ``pixel`` as of :func:`input_pixel`."""
-    return box_iou(a, b) >= MIN_IOU or float(np.abs(a - b).max()) <= MAX_SHIFT * pixel
-
-
-def compare(
-    file: str,
-    expected: Detections,
-    found: Detections,
-    conf: float,
-    most: float = MAX_SCORE_DIFFERENCE,
-    pixel: float = 1.0,
-) -> ImageCheck:
+def compare(file: str, expected: Answer, found: Answer, conf: float, tolerances: Tolerances) -> ImageCheck:
     """Pair detections greedily, best expected score first, and list what has no partner.
+
+    What NMS suppressed on one side, because it kept another box of the object, is no problem.
 
     Args:
         file: name of the image.
         expected: what the workstation found.
         found: what this machine found.
         conf: score threshold of both.
-        most: largest difference of score.
-        pixel: pixels of the image in one of the network's input.
+        tolerances: how far equal detections may be apart.
     """
+    wanted, seen = expected.detections, found.detections
     # Best score first, so that a faint detection can't take the partner of a sure one.
-    free = list(range(len(found)))
+    free = list(range(len(seen)))
     missing = []
-    for index in range(len(expected)):
-        partner = _partner(expected, index, found, free, most, pixel)
+    for index in range(len(wanted)):
+        partner = _partner(wanted, index, seen, free, tolerances)
         if partner is None:
             missing.append(index)
         else:
             free.remove(partner)
     # Closer to the threshold, a detection may be on either side of it within the tolerance.
-    certain = conf + most
-    problems = [f"missing: {_line(expected, index)}" for index in missing if expected.scores[index] > certain]
-    problems += [f"unexpected: {_line(found, index)}" for index in free if found.scores[index] > certain]
-    matched = len(expected) - len(missing)
-    return ImageCheck(file=file, expected=len(expected), found=len(found), matched=matched, problems=tuple(problems))
+    certain = conf + tolerances.score
+    problems = []
+    for word, one, indices, other in (("missing", wanted, missing, found), ("unexpected", seen, free, expected)):
+        problems += [
+            f"{word}: {_line(one, index)}"
+            for index in indices
+            if one.scores[index] > certain and not is_suppressed(one, index, other, tolerances)
+        ]
+    matched = len(wanted) - len(missing)
+    return ImageCheck(file=file, expected=len(wanted), found=len(seen), matched=matched, problems=tuple(problems))
 
 
 def _partner(
-    expected: Detections, index: int, found: Detections, free: list[int], most: float, pixel: float
+    expected: Detections, index: int, found: Detections, free: list[int], tolerances: Tolerances
 ) -> int | None:
     """The unpaired detection of the same class that overlaps most, if it is within the tolerances."""
     candidates = [
         other
         for other in free
         if found.class_ids[other] == expected.class_ids[index]
-        and abs(float(found.scores[other] - expected.scores[index])) <= most
+        and abs(float(found.scores[other] - expected.scores[index])) <= tolerances.score
     ]
     if not candidates:
         return None
     ious = [box_iou(expected.boxes[index], found.boxes[other]) for other in candidates]
     best = candidates[int(np.argmax(ious))]
-    return best if same_box(expected.boxes[index], found.boxes[best], pixel) else None
+    return best if same_box(expected.boxes[index], found.boxes[best], tolerances.pixel) else None
 
 
 def _line(detections: Detections, index: int) -> str:

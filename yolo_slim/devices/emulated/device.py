@@ -56,9 +56,8 @@ class EmulatedDevice(CommandDevice):
         return f"not tuned: {NOT_ITS_SPEED}"
 
     def infer_measured(self, placed: Placed, images: Path) -> Inferred:
-        """Detect in a folder of images, and say what ran and how much memory it took."""
-        given = [placed.path, self.shell.images_path(images), "--quiet", *self._threads(None)]
-        value = self.shell.ask("infer", *given, option="--out")
+        """Detect in a folder of images, candidates included, and say what ran and how much memory it took."""
+        value = self._inferred(placed, images, candidates=True)
         return Inferred(
             images=detections_from_json(value, f"The answer of {self.name}"),
             runtime=read_record(RuntimeRecord, value["runtime"], self.name, ""),

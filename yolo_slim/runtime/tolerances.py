@@ -1,0 +1,97 @@
+"""When the detections of two machines count as equal. Self-check and emulation compare by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from yolo_slim.runtime.boxes import box_iou
+from yolo_slim.runtime.decode import Detections
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_IOU = 0.9
+"""A detection is the expected one from this IoU on: fp16 moves a box by a few pixels at most."""
+MAX_SHIFT = 2.0
+"""Or where no side is further away, in pixels of the network's input: a box of 40 pixels that moves so far along one
+side still has :data:`MIN_IOU` (38 / 42), and a smaller one may move no further."""
+MAX_SCORE_DIFFERENCE = 0.05
+"""Largest difference of score. Detections this close to the score threshold may be missing or new."""
+MAX_INT8_SCORE_DIFFERENCE = 0.1
+"""The same for int8: ONNX Runtime computes its graph in integers on Arm, and partly in floats on x86. On an emulated
+Cortex-A76 scores of good bundles differed by more than half of the other precisions' limit."""
+NMS_MARGIN = 0.1
+"""How far below NMS's threshold an IoU may be on one machine that is above it on the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one machine found in one image."""
+
+    detections: Detections
+    """What is left after non-maximum suppression (NMS)."""
+    candidates: Detections | None = None
+    """What NMS chose from; None: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerances:
+    """How far equal detections of one image may be apart."""
+
+    score: float
+    """Largest difference of score."""
+    nms_iou: float
+    """NMS's threshold."""
+    pixel: float
+    """Pixels of the image in one of the network's input, see :func:`input_pixel`."""
+
+
+def max_score_difference(precision: str) -> float:
+    """The tolerance of a precision's scores."""
+    return MAX_INT8_SCORE_DIFFERENCE if precision == "int8" else MAX_SCORE_DIFFERENCE
+
+
+def input_pixel(image_hw: Sequence[int], imgsz: Sequence[int]) -> float:
+    """How many pixels of an image one pixel of the network's input is; both as height and width."""
+    return max(image_hw[0] / imgsz[0], image_hw[1] / imgsz[1])
+
+
+def largest_shift(a: NDArray[np.float32], b: NDArray[np.float32], pixel: float) -> float:
+    """How far apart the sides of two xyxy boxes are at most, in pixels of the network's input.
+
+    Args:
+        a: (4,), pixels of the image.
+        b: the same.
+        pixel: as of :func:`input_pixel`.
+    """
+    return float(np.abs(a - b).max()) / pixel
+
+
+def same_box(a: NDArray[np.float32], b: NDArray[np.float32], pixel: float) -> bool:
+    """Whether two xyxy boxes are one, within the tolerances; ``pixel`` as of :func:`input_pixel`."""
+    return box_iou(a, b) >= MIN_IOU or largest_shift(a, b, pixel) <= MAX_SHIFT
+
+
+def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tolerances) -> bool:
+    """Whether another machine computed a detection too, but its NMS kept another box of the object.
+
+    Two boxes of an object may score the same, or overlap as much as NMS allows. Then the last digit decides which one
+    is shown. The detection must be a candidate there, and a box that is shown there must overlap it.
+    """
+    if other.candidates is None:
+        return False
+    box, shown = found.boxes[index], _of_class(other.detections, found.class_ids[index])
+    overlap = max((box_iou(box, one) for one in other.detections.boxes[shown]), default=0.0)
+    if overlap < tolerances.nms_iou - NMS_MARGIN:
+        return False
+    near = _of_class(other.candidates, found.class_ids[index])
+    near = near[np.abs(other.candidates.scores[near] - found.scores[index]) <= tolerances.score]
+    return any(same_box(box, one, tolerances.pixel) for one in other.candidates.boxes[near])
+
+
+def _of_class(found: Detections, class_id: np.int64) -> NDArray[np.intp]:
+    return np.flatnonzero(found.class_ids == class_id)
