@@ -28,8 +28,8 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import versions
 
 COLUMNS = (
-    "model", "build", "processor", "both find", "one finds", "score differs by", "lowest IoU", "sides apart, px",
-    "mAP50-95 there", "here", "memory MB", "seconds", "status",
+    "model", "build", "processor", "both find", "one finds", "suppressed", "score differs by", "lowest IoU",
+    "sides apart, px", "mAP50-95 there", "here", "memory MB", "seconds", "status",
 )  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def as_row(run: str, target: str, found: EmulatedBuild) -> str:
         (found.seconds, ".0f"),
     )  # fmt: skip
     cells = [
-        run, str(found.key), PROCESSORS[f"{target}-emulated"].label, str(found.matched), str(found.unmatched),
+        run, str(found.key), PROCESSORS[f"{target}-emulated"].label,
+        str(found.matched), str(found.unmatched), str(found.suppressed),
         *("-" if value is None else format(value, spec) for value, spec in figures),
         "; ".join((found.status, *found.problems)),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
-REVISION = 5
+REVISION = 6
 """Raised when bundles of equal inputs come out otherwise; 5: NCNN computes Hardswish with the convolution."""
 PACKAGES = ("onnx", "onnxruntime", "ncnn", "pnnx", "MNN", "numpy", "opencv-python", "tensorrt-rtx")
 """Packages that convert the graphs, check them, and compute the self-check."""

@@ -19,7 +19,7 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
-REVISION = 3
+REVISION = 4
 """Raised when equal inputs are emulated or compared otherwise."""
 PACKAGES = ("onnxruntime", "ncnn", "numpy", "opencv-python", "ultralytics")
 """Packages that detect on the workstation, and compute mAP."""
