@@ -159,7 +159,7 @@ def latency(
     progress: Progress | None = None,
     **options: Unpack[LatencyOptions],
 ) -> LatencyOutputs:
-    """Measure on the device what the cuts of a model take: the tables that ``target_fps`` and ``latency_ms`` need."""
+    """Measure on the device how long a model's layers take: the tables that ``target_fps`` and ``latency_ms`` need."""
     chosen = run_config(model, data, "latency", options, target_of)
     return single_stage.run_latency(_call(chosen, out, progress, command=command))
 

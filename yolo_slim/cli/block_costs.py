@@ -27,7 +27,7 @@ def block_costs(
 ) -> None:
     """Measure what each block costs in mAP and saves in ms.
 
-    One block after another is narrowed, it alone.
+    Each block is narrowed alone.
 
     \b
     Prune by what was measured:
@@ -35,8 +35,8 @@ def block_costs(
       yolo-slim prune best.pt --data data.yaml --imgsz 320 \\
         --set prune.scope=block_costs --set prune.block_costs=out/costs/block_costs.json
 
-    Validation images measure mAP. This machine measures milliseconds: each cut network and the unpruned one in the same
-    rounds. To resume an interrupted measurement, give the same command again.
+    mAP is measured on validation images, milliseconds on the device: every round times the cut network and the unpruned
+    one. To resume an interrupted measurement, give the same command again.
     """  # noqa: D301
     from yolo_slim import api
     from yolo_slim.measuring.block_costs import BlockCostTable

@@ -58,12 +58,12 @@ def compare(
 ) -> None:
     """Compare pruning with every simpler method; say which won.
 
-    All reach as few MACs, and all train equally long. With --target-fps or --latency-ms ours is cut to milliseconds,
-    and compared with a cut to MACs that takes as long.
+    All have about as few MACs, and all train equally long. With --target-fps or --latency-ms, ours is cut to
+    milliseconds and compared with an equally fast cut to MACs.
 
     \b
     ours             yolo_slim's pruning, by the settings given.
-    macs             Ours to the MACs that take as long; only with --target-fps or --latency-ms.
+    macs             Our cut to MACs that is as fast as ours; only with --target-fps or --latency-ms.
     uniform-l2       torch-pruning's L2 magnitude, the same fraction of every layer.
     random           Random channels, about the same fraction of every layer.
     narrow           A narrower stock network, from the trained weights.
@@ -72,8 +72,8 @@ def compare(
     control-trained  The unpruned network, trained further. A reference: it can't win.
     control          The unpruned network as given. A reference, always included.
 
-    Writes compare.json, compare.html and compare.md to runs/compare/NAME. Give the same command again to resume, or
-    with more methods, sizes or seeds to add them. The exit code is 0 whichever method won; the verdict is printed.
+    Writes compare.json, compare.html and compare.md to runs/compare/NAME. To resume, give the same command again. To
+    add methods, sizes or seeds, name them in it. The exit code is 0 whichever method won; the verdict is printed.
     """  # noqa: D301  (click reads the character \b)
     from yolo_slim import api
     from yolo_slim.comparison.result import load

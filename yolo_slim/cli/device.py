@@ -17,14 +17,14 @@ def device() -> None:
 
 
 @device.command()
-@click.option("--fresh", is_flag=True, help="Make the emulated system again, also where it is prepared.")
-@click.option("--mirror", metavar="URL", help="A Debian mirror, where this machine's own sources have no arm64.")
+@click.option("--fresh", is_flag=True, help="Make the emulated system again even if it is prepared.")
+@click.option("--mirror", metavar="URL", help="A Debian mirror, if this machine's own sources have no arm64.")
 @click.option("--release", metavar="NAME", help="The mirror's release, such as bookworm.")
 @answering
 def prepare(fresh: bool, mirror: str | None, release: str | None, quiet: bool, as_json: bool) -> None:
     """Prepare the emulated Raspberry Pi 4 and 5, once.
 
-    Debian's Python for arm64 and the wheels of this machine's versions are put in the user's cache. It needs apt and
+    It downloads Debian's Python for arm64, and wheels of this machine's versions, to the user's cache. It needs apt and
     pip, not root.
     """
     from yolo_slim.devices.emulated.debian import Mirror

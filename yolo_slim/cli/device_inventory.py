@@ -22,11 +22,11 @@ def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[s
 @click.argument("name")
 @click.argument("host")
 @click.option("--target", required=True, shell_complete=complete_target, help="Profile of the device.")
-@click.option("--user", help="User there. [default: the ssh configuration's]")
+@click.option("--user", help="User on the device. [default: the ssh configuration's]")
 @click.option("--port", type=int, help="Port of SSH. [default: the ssh configuration's]")
 @click.option("--identity", type=PATH, help="File of the private key. [default: the ssh configuration's]")
-@click.option("--folder", help="Folder there for everything of yolo_slim. [default: ~/.cache/yolo_slim/device]")
-@click.option("--python", help="Python there that has the packages already. [default: an environment is made]")
+@click.option("--folder", help="Folder on the device for all files. [default: ~/.cache/yolo_slim/device]")
+@click.option("--python", help="Python on the device that already has the packages. [default: a new environment]")
 @click.option("--replace", is_flag=True, help="Replace the device of that name.")
 def add(
     name: str,
@@ -41,7 +41,7 @@ def add(
 ) -> None:
     """Give a device a name.
 
-    HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent there.
+    HOST is [user@]host[:port], or a Host of your ssh configuration. Nothing is sent to it.
     """
     from yolo_slim.config import targets
     from yolo_slim.config.strict import parse
@@ -107,7 +107,7 @@ def show(name: str, as_json: bool) -> None:
 @device.command()
 @click.argument("name", shell_complete=complete_device)
 def remove(name: str) -> None:
-    """Forget a device. What yolo_slim keeps there stays: clean it before."""
+    """Forget a device. Its files stay: give `device clean` before."""
     from yolo_slim.devices import inventory
 
     inventory.remove(name)
@@ -116,7 +116,7 @@ def remove(name: str) -> None:
 
 @device.command()
 @click.argument("name", shell_complete=complete_device)
-@click.option("--all", "everything", is_flag=True, help="Remove everything of yolo_slim there.")
+@click.option("--all", "everything", is_flag=True, help="Remove everything that yolo_slim keeps there.")
 def clean(name: str, everything: bool) -> None:
     """Remove from a device what it doesn't need now.
 

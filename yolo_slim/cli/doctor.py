@@ -41,7 +41,7 @@ def doctor(host: str | None, as_json: bool) -> None:
 
     It looks at packages, system libraries and the GPU.
 
-    With --host, say it of a device: what can run a bundle there.
+    With --host it looks at a device: what runs bundles there, and what is missing.
     """
     if host:
         _device_doctor(host, as_json=as_json)

@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 def latency(
     model: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[LatencyOptions]
 ) -> None:
-    """Measure on the device what the cuts of a model take.
+    """Measure on the device how long a model's layers take.
 
-    --target-fps and --latency-ms of `run` and `prune` need it.
+    --target-fps and --latency-ms of `run` and `prune` need this table.
 
     \b
-    Then prune to a frame rate; `run` measures the table by itself where it is missing:
+    Prune to a frame rate; `run` measures a missing table by itself:
       yolo-slim run --model best.pt --data data.yaml --target-fps 30
 
-    Single convolutions and whole networks are timed, the latter on a few validation images. To resume an interrupted
-    measurement, give the same command again.
+    It times single convolutions, and whole networks on a few validation images. To resume an interrupted measurement,
+    give the same command again.
     """  # noqa: D301
     from yolo_slim import api
     from yolo_slim.measuring.latency import LatencyTable

@@ -103,9 +103,10 @@ def write_example(out: Path) -> None:
 def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """Find out whether the bundle or the device changed.
 
-    The bundles of the nights BEFORE and AFTER are measured again, in turns.
+    It measures the bundles of the nights BEFORE and AFTER again, in the same rounds.
 
-    The answer names what moved with it: weights, settings and code with the bundle, SDKs and system with the device.
+    If they still differ, the cause is in the bundle: weights, settings or code. If not, it is in the device: SDKs or
+    system.
     """
     from yolo_slim.history.judge import sentence
     from yolo_slim.nightly import matrix as matrices

@@ -27,7 +27,7 @@ DEFAULT = Path("runs/nightly/dashboard")
 def dashboard(history: Path, out: Path, as_json: bool) -> None:
     """Write the history as static pages.
 
-    A page a cell and a device, trends, differences of any two runs.
+    Each cell and each device has a page with its trends. Any two runs can be compared.
 
     The folder opens from a disk (index.html) and from any web server; nothing is fetched from elsewhere.
     """

@@ -93,7 +93,7 @@ def _as_json(found: Difference) -> dict[str, object]:
 def bless(cells: tuple[str, ...], night: int | None, reason: str, history: Path) -> None:
     """Make a night's runs the baselines of their cells.
 
-    All measured ones, or those that match CELL.
+    Without CELL all measured runs, otherwise those that match it.
     """
     from yolo_slim.errors import SlimError
     from yolo_slim.history.difference import chosen, night_of
@@ -133,7 +133,7 @@ def export(out: Path, history: Path) -> None:
 def import_(source: Path, history: Path) -> None:
     """Add an exported history (JSON lines) to this one.
 
-    What is there already isn't added twice.
+    Nothing is added twice.
     """
     from yolo_slim.errors import SlimError
     from yolo_slim.history import exchange

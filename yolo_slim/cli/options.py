@@ -51,7 +51,7 @@ def as_json(function: Decorated) -> Decorated:
 
 def retrain(function: Decorated) -> Decorated:
     """The option --retrain."""
-    text = "Train again also where a finished training is stale only because package versions changed."
+    text = "Train again even if a finished training is stale only because package versions changed."
     return click.option("--retrain", is_flag=True, help=text)(function)
 
 

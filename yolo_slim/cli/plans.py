@@ -24,7 +24,7 @@ def plan() -> None:
 
     \b
     A plan says which channels of which layers a pruning keeps. To edit plan.json by hand, add "keep": 48 to a layer or
-    change its "outputs". `plan apply` narrows coupled layers along, and checks the result against the model.
+    change its "outputs". `plan apply` narrows the coupled layers too, and checks the result against the model.
     """  # noqa: D301  (click reads the character \b)
 
 
@@ -112,7 +112,7 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 @out()
 @answering
 def apply(path: Path, model: Path, data: Path, out: Path, quiet: bool, as_json: bool) -> None:
-    """Check PLAN against MODEL, and prune by it. From the plan of a `prune`, pruned.pt has the same bytes."""
+    """Check PLAN against MODEL, and prune by it. A plan of `prune` gives the same pruned.pt, byte for byte."""
     from yolo_slim import api
 
     with listening(quiet=quiet) as listener:

@@ -170,7 +170,7 @@ def _share_of(
 
 
 def at_budget(this: Run, build: BuildName, to_macs: PruneConfig) -> AtBudget:
-    """Cut to the budget, and search the share of the MACs that takes as long.
+    """Cut to the budget, and search the share of the MACs whose cut is as fast.
 
     Args:
         this: the comparison's run, whose budget is in milliseconds.

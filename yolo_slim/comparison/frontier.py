@@ -1,12 +1,15 @@
 """Who is better at equal latency, and is the difference larger than the spread? Pure functions on numbers.
 
-Latency is compared round by round: every bundle was timed once in every round, so the ratio of two bundles within a
-round isn't disturbed by a machine that is slower in one minute than in the next. Two bundles are equally fast where the
-median ratio is within :data:`SAME_SPEED` of 1, and one is faster where the middle half of the rounds says so: among
-:data:`FEWEST_ROUNDS` or more, one disturbed round decides nothing. Where that middle half contains 1 though the median
-is farther off, or is wider than :data:`MOST_SCATTER`, their order of speed is unknown. Accuracies are compared by the
-ranges over the seeds: better means that the worst seed of one beats the best seed of the other, of
-:data:`FEWEST_SEEDS` each at least.
+Speed is the ratio of two latencies within a round. Every round times each bundle once, so a machine that is slower for
+a minute doesn't disturb the ratio. With fewer than :data:`FEWEST_ROUNDS` nothing is claimed: one disturbed round could
+decide.
+
+- Equally fast: the median is within :data:`SAME_SPEED` of 1.
+- Faster: the median is farther off, and the middle half of the rounds is on one side of 1.
+- Unknown: the middle half contains 1, and the median is farther off or the half is wider than :data:`MOST_SCATTER`.
+
+Accuracy is compared by the ranges over the seeds. Better means that the worst seed of one beats the best seed of the
+other, each of at least :data:`FEWEST_SEEDS`.
 """
 
 from __future__ import annotations
@@ -148,13 +151,15 @@ def interpolated(fast: Point, slow: Point, latency_ms: float) -> tuple[float, ..
 
 
 def judge(ours: Sequence[Point], other: Point) -> Judgement:
-    """Decide whether ours beats one point of a rival at equal latency.
+    """Decide whether ours beats one point of another method at equal latency.
 
-    A size of ours that is no slower and better by every seed has won, whatever the other sizes are; one that is no
-    slower and not beaten by every seed hasn't lost. Otherwise, where no size of ours is as fast, the line between two
-    of our sizes is used; outside of our sizes, a win counts only against a slower or equally fast rival, and a loss
-    only against a faster or equally fast one. Where a cut before training was timed, post-processing is left out of
-    all: how many objects an untrained cut finds depends on the method that cut it.
+    One size of ours that is no slower and better by every seed has won, whatever the other sizes are. One that is no
+    slower and not beaten by every seed hasn't lost. If no size of ours is as fast, the line between two of our sizes
+    is used. Outside of our sizes, a win counts only against a method that is slower or equally fast, a loss only
+    against one that is faster or equally fast.
+
+    If a cut was timed before training, post-processing is left out of all latencies: how many objects an untrained cut
+    finds depends on the method that cut it.
     """
     timed = [point for point in ours if point.rounds_ms]
     if not timed or not other.rounds_ms:

@@ -1,8 +1,8 @@
 """Plain torch-pruning, as most tutorials use it: group L2 magnitude, one ratio for every layer, one shot.
 
-torch-pruning can't trace stock YOLO blocks (``chunk``, attention), so for the length of the cut every splitting block
-writes its halves with two convolutions, and attention, whose channels then stay, is out of the graph. Afterwards the
-halves are merged again and every class is Ultralytics' own. Batch-normalisation statistics stay what they were.
+torch-pruning can't trace stock YOLO blocks (``chunk``, attention). For the cut, every block that splits channels writes
+its halves with two convolutions, and attention is out of the graph, so its channels stay. After the cut the halves are
+merged, and every class is Ultralytics' own again. Batch-normalisation statistics stay what they were.
 
 The search runs in a process of its own (``python -m yolo_slim.comparison.uniform_l2``) with a limit of time and memory,
 because tracing can hang or use up the machine's memory.

@@ -32,7 +32,8 @@ class CompareConfig(Frozen):
     renamed: ClassVar[dict[str, str]] = {"arms": "methods"}
 
     methods: Annotated[list[str] | None, Option("methods")] = None
-    """Methods to compare with ours and the control. None: all but ``control-trained``; with a frame rate ``macs``."""
+    """Methods to compare with ours and the control. None: all but ``control-trained``; with a frame rate ``macs``
+    alone."""
     prune: Annotated[list[float] | None, Option("prune")] = None
     """Fractions of the multiply-accumulates (MACs) to remove; none: ``prune.macs_removed``."""
     seeds: Annotated[int | list[int], Option("seeds")] = 3

@@ -14,7 +14,7 @@ class AnyOptions(TypedDict, total=False):
     """Keyword arguments of any command that makes a configuration."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     imgsz: int | Literal["auto"] | None
     """Input side in pixels, a multiple of the model's stride; `auto`: the best one for `--target-fps`."""
     host: str | None
@@ -22,9 +22,9 @@ class AnyOptions(TypedDict, total=False):
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
@@ -55,15 +55,15 @@ class RunOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.run`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     prune: float | None
     """Fraction of the multiply-accumulates (MACs) to remove from the fused network."""
     target_fps: float | None
@@ -90,15 +90,15 @@ class CompareOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.compare`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     target_fps: float | None
     """Budget in place of `macs_removed`: frames per second that the device must reach, end to end."""
     latency_ms: float | None
@@ -112,7 +112,7 @@ class CompareOptions(TypedDict, total=False):
     train: Mapping[str, object] | None
     """Any Ultralytics training argument, such as `lr0=0.002`."""
     methods: str | Sequence[str] | None
-    """Methods to compare with ours and the control. None: all but `control-trained`; with a frame rate `macs`."""
+    """Methods to compare with ours and the control. None: all but `control-trained`; with a frame rate `macs` alone."""
     prune: float | Sequence[float] | None
     """Fractions of the multiply-accumulates (MACs) to remove; none: `prune.macs_removed`."""
     seeds: int | Sequence[int] | None
@@ -131,15 +131,15 @@ class PruneOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.prune`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     prune: float | None
@@ -158,15 +158,15 @@ class LatencyOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.latency`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     settings: Mapping[str, object] | None
@@ -179,15 +179,15 @@ class BlockCostsOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.block_costs`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     removed: float | None
@@ -206,7 +206,7 @@ class RecoverOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.recover`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     epochs: int | None
@@ -225,7 +225,7 @@ class ExportOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.export`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     settings: Mapping[str, object] | None
@@ -253,15 +253,15 @@ class ValidateOptions(TypedDict, total=False):
     """Keyword arguments of :func:`yolo_slim.validate`."""
 
     target: str | None
-    """Target: of `yolo-slim targets`, or your own profile (`mine.yaml`); not given: that of `--host`, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (`mine.yaml`). Not given: that of `--host`, if any."""
     host: str | None
     """Device that runs bundles: a name of `yolo-slim device list`, or `[user@]host[:port]`; none: this machine."""
     any_device: bool | None
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: bool | None
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: bool | None
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
     imgsz: int | None
     """Input side in pixels, a multiple of the model's stride."""
     pruned: str | Path | None

@@ -290,9 +290,9 @@ class DeviceConfig(Frozen):
     any_device: Annotated[bool, Option("any_device", flag="--any-device")] = False
     """Use a device that isn't the target; its figures prove nothing about the target."""
     offline: Annotated[bool, Option("offline")] = False
-    """The device has no network: this machine collects the wheels that it needs and sends them."""
+    """The device has no network: this machine collects the wheels and sends them."""
     wait: Annotated[bool, Option("wait")] = False
-    """Wait for a device that another run uses; off: that is an error."""
+    """Wait while another run uses the device; off: that is an error."""
 
 
 class RunConfig(Frozen):
@@ -305,7 +305,8 @@ class RunConfig(Frozen):
     data: Annotated[str, Option("data", path=True)]
     """Ultralytics data set description (``data.yaml``)."""
     target: Annotated[str, Option("target")] = "host"
-    """Target: of `yolo-slim targets`, or your own profile (``mine.yaml``); not given: that of ``--host``, if any."""
+    """Target: a name of `yolo-slim targets`, or your own profile (``mine.yaml``). Not given: that of ``--host``, if
+    any."""
     imgsz: Annotated[Positive, Option("imgsz", default="the target's")] = 640
     """Input side in pixels, a multiple of the model's stride."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -69,7 +69,7 @@ def check_dataset(
         need: splits that must have images.
         model_names: the class names of the model; None skips the comparison.
         task: Ultralytics' name of the task, which decides the format of labels.
-        deep: also read every image, which finds other content than its name says, damage, and orientations that
+        deep: also read every image: finds damage, content that isn't what the name says, and orientations that
             programs apply differently.
         progress: is told of every image, and in the end what the splits contain.
 

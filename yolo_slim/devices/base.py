@@ -134,7 +134,7 @@ class Device(Protocol):
     def time_paired(
         self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
     ) -> Paired:
-        """Time the inference of two bundles in turns, both in one process.
+        """Time the inference of two bundles in the same rounds, both in one process.
 
         Args:
             before: the bundle that the other is compared with.

@@ -1,8 +1,8 @@
 """A history as JSON lines: one object a line, nothing left out, readable without yolo_slim.
 
 Nights come first, then runs with their large parts, then baselines, and at last a line that says how many there were.
-What a history has already is recognised by its ``uid`` and left alone, so a file may be imported again, and two
-machines' histories may be joined. Only a night that hadn't ended is completed.
+An entry that a history already has is known by its ``uid`` and left alone. So a file may be imported again, and the
+histories of two machines may be joined. Only a night that hadn't ended is completed.
 """
 
 from __future__ import annotations

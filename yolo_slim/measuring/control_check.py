@@ -1,7 +1,7 @@
 """Whether the control is worth comparing with, before anything is made of it.
 
-A control that finds nothing has nothing to lose: every drop would be zero and every gate would pass. Labels that are
-read in another way than Ultralytics reads them make every figure wrong alike. Both are found here, on a few images.
+A control that finds nothing has nothing to lose: every drop would be zero and every gate would pass. Labels that
+aren't read as Ultralytics reads them make every figure wrong. Both are found here, on a few images.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ def estimate(
 ) -> Estimate | None:
     """Estimate the latency of a build on a profile's device; None: :func:`why_none` says why.
 
-    The measured ratio widens the band where it says something else than the MACs. It doesn't move the estimate: on
-    held-out rows it wasn't better (docs/benchmarks/estimate.md).
+    If the measured ratio and the MACs disagree, the ratio widens the band. It doesn't move the estimate: on held-out
+    rows it wasn't better (docs/benchmarks/estimate.md).
 
     Args:
         profile: the device.

@@ -1,7 +1,7 @@
 """Timings that can be compared: builds timed in turns, rounds put together, ratios round by round. Pure functions.
 
-A shared machine is slower in one minute than in the next. Control and slim build of a runtime are therefore timed in
-several short rounds, one right after the other, and their speed-up is the median of the rounds' ratios.
+A shared machine is slower in one minute than in the next. So several short rounds time the control and the slim build,
+one right after the other. Their speed-up is the median of the rounds' ratios.
 """
 
 from __future__ import annotations

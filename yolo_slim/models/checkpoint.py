@@ -208,10 +208,10 @@ def save(
 ) -> None:
     """Write a model as a plain Ultralytics checkpoint in float32, with the original's metadata.
 
-    ``trained`` is the checkpoint that training left of these weights: its quantization and its metrics belong to them.
-    Without it nothing is said of their accuracy, because the original's figures are of other weights. ``imgsz`` is the
-    input side that they were made for, which is ``YOLO(path)``'s default; None: the original's. The bytes depend on
-    these and the original alone: not on the date or the output's path.
+    ``trained`` is the checkpoint that training wrote of these weights: its quantization and metrics are taken over.
+    Without it the file has no metrics, because the original's are of other weights. ``imgsz`` is the input side that
+    the weights were made for, and the default of ``YOLO(path)``; None: the original's. Equal arguments give equal
+    bytes: neither the date nor the output's path is in them.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     # A criterion has a copy of the training's settings, and after distillation the teacher.

@@ -101,7 +101,7 @@ def _next_steps(slots: list[Slot], keep: np.ndarray, round_to: int, reach: int) 
 def undo_needless_steps(problem: Problem, keep: np.ndarray, taken: list[tuple[int, float]]) -> np.ndarray:
     """Undo steps that the target doesn't need, from the last, which cost the most score, to the first.
 
-    The last step of a search removes more than was left to remove, so that an earlier one may be needless.
+    The last step of a search often removes more than was still needed. Then an earlier one may be needless.
 
     Args:
         problem: what must still be reached.

@@ -1,8 +1,8 @@
 """Scores that need no data: what the weights alone say about a channel.
 
 Coupled channels (equal labels) are scored as one: the sum over every layer that writes or reads them, as torch-pruning
-does with ``group_reduction="sum"``. Its importance classes walk its own dependency groups, to which stock YOLO blocks
-don't trace, so the sums are made here over labels; its normalisation works on plain tensors and is used as it is.
+does with ``group_reduction="sum"``. torch-pruning's importance classes need its dependency groups, which it can't trace
+in stock YOLO blocks, so the sums are made here over labels. Its normalisation takes plain tensors, and is used as is.
 
 ``l1``, ``l2``: Li et al. 2017. ``bn``: Liu et al. 2017, Network Slimming. ``lamp``: Lee et al. 2021. ``fpgm``: He et
 al. 2019, on the weights themselves; torch-pruning squares them first, which makes w and -w the same filter.

@@ -26,8 +26,8 @@ def choose_float_layers(
 ) -> tuple[list[str], list[Trial]]:
     """Keep 0, 1, 2, 4, ... layers in float until the drop is inside the budget; return their nodes and the trials.
 
-    When even ``most`` layers don't get there, that many stay float: mAP on few images is too noisy to say which of two
-    failures is the better one.
+    If even ``most`` layers in float aren't enough, that many stay float: mAP on few images is too noisy to say which
+    failure is the better one.
 
     Args:
         layers: every layer's error.

@@ -72,7 +72,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 def _build(parser: argparse.ArgumentParser) -> None:
     _add_bundle(parser)
     _add_json(parser)
-    parser.add_argument("--force", action="store_true", help="build again even when the engine is up to date")
+    parser.add_argument("--force", action="store_true", help="build again even if the engine is up to date")
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +108,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="SRC", type=_source, help=images)
     parser.add_argument("--seconds", type=_positive, default=10.0, help="shortest duration in seconds (default: 10)")
     parser.add_argument("--queries", type=_count, default=64, help="smallest number of timed frames (default: 64)")
-    minutes = "then run for M minutes: FPS over time, and what is left of them at the end (default: 0, don't)"
+    minutes = "then run for M minutes without a pause: FPS over time, and what is left at the end (default: 0)"
     parser.add_argument("--minutes", type=_not_negative, default=0.0, metavar="M", help=minutes)
     repeat = f"time a busy device again, up to N times (default: {REPEATS})"
     parser.add_argument("--repeat", type=_count_or_none, default=REPEATS, metavar="N", help=repeat)

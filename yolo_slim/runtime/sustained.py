@@ -1,7 +1,7 @@
 """A bundle run for minutes: frames per second over time, and what is left of them at the end.
 
-Memory stays flat, however long the run is: single frames are kept of the first and the last half minute alone; in
-between, frames become one point of the curve, and the points are at most :data:`MAX_POINTS`.
+Memory stays flat, however long the run is. Single frames are kept only of the first and the last half minute. The
+others become points of the curve, at most :data:`MAX_POINTS`.
 """
 
 from __future__ import annotations

@@ -73,9 +73,10 @@ def settings_in(plan: Path) -> tuple[int, int, bool]:
 
 
 def apply(plan_path: Path, model: Path, folder: Path, context: Context) -> PruneOutputs:
-    """Prune a checkpoint by a plan, edited by hand or not: the weights that the prune stage made by it, byte for byte.
+    """Prune a checkpoint by a plan, edited by hand or not.
 
-    A plan with trainings between its steps gives its widths, but not what those trainings did to the weights.
+    A plan of the prune stage gives that stage's weights, byte for byte. If the stage trained between its steps, the
+    plan gives the same widths, but the weights lack those trainings.
 
     Args:
         plan_path: ``plan.json``.

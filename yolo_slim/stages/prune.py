@@ -73,9 +73,9 @@ def run(
         config: what to remove.
         folder: folder of the stage.
         context: data, input side and seed.
-        recovery: folder of the training that starts from the result. Where it contains one, an update of a package
-            doesn't replace the pruning, because the training would become stale with it. A changed setting doesn't
-            either while the training is unfinished.
+        recovery: folder of the training that starts from the result. If there is one, an update of a package doesn't
+            replace the pruning, because the training would become stale with it. While the training is unfinished, a
+            changed setting doesn't replace it either.
 
     Raises:
         SlimError: an unusable checkpoint, too few images, or a budget that can't be reached.

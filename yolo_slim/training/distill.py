@@ -1,12 +1,15 @@
 """Distillation from the outputs of the unpruned network.
 
-A pruned network has the teacher's anchors, classes and box bins, so its raw head outputs can be compared one to one;
-Ultralytics' own ``distill_model`` compares neck features through trained projectors instead. The class term is binary
-cross-entropy against the teacher's class probabilities. The box term is for DFL heads the Kullback-Leibler divergence
-of the bin distributions (Zheng et al. 2022, Localization Distillation), for heads without bins the absolute difference
-of the four distances in grid units; both weighted by the teacher's confidence. The heads of segmentation, pose and
-rotated boxes have these two outputs as well; mask coefficients, prototypes, keypoints and angles are not distilled.
-Classifiers: the Kullback-Leibler divergence of the class distributions (Hinton et al. 2015, at temperature 1).
+A pruned network has the teacher's anchors, classes and box bins, so its raw head outputs can be compared one to one.
+(Ultralytics' own ``distill_model`` compares neck features through trained projectors instead.) The terms:
+
+- classes of a detector: binary cross-entropy against the teacher's class probabilities
+- boxes with DFL: Kullback-Leibler divergence of the bin distributions (Zheng et al. 2022, Localization Distillation)
+- boxes without bins: absolute difference of the four distances in grid units
+- a classifier: Kullback-Leibler divergence of the class distributions (Hinton et al. 2015, at temperature 1)
+
+The teacher's confidence weights the terms of boxes. Heads for segmentation, pose and rotated boxes have classes and
+boxes too. Their mask coefficients, prototypes, keypoints and angles are not distilled.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def resumable(job: Job, progress: Progress) -> Path | None:
     """Find the last checkpoint of the same, interrupted training; without one, clear the folder for a new training.
 
     An update of a package in between doesn't throw the epochs away: the training resumes, and says so.
-    Call it before the job's manifest is withdrawn, which says that a training is finished.
+    Call it before the job's manifest is withdrawn: that says whether a training is finished.
 
     Raises:
         SlimError: an unfinished training of other settings, with complete epochs; nothing is changed.

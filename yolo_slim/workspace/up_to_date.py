@@ -54,17 +54,16 @@ def run_once(
     can_retrain: bool = True,
     otherwise: str = "--retrain trains again",
 ) -> Manifest:
-    """Skip what is up to date, make the rest, and say in one line which of the two and why.
+    """Skip a job that is up to date, or make it; say in one line which of the two, and why.
 
     Args:
         job: what decides the result.
         make: makes it from what ``check`` returned.
         options: the context of the call.
         check: refuses what can't work, while an earlier result is still in place.
-        is_training: the result took so long that a new version alone doesn't throw it away: it is kept and named, and
-            ``--retrain`` makes it again.
-        can_retrain: False: ``--retrain`` doesn't make it again.
-        otherwise: what the line about a kept result ends with: why it is kept, or how it is made again.
+        is_training: if only package versions changed, keep the result and name it; ``--retrain`` makes it again.
+        can_retrain: whether ``--retrain`` makes it again.
+        otherwise: end of the line about a kept result: why it is kept, or how it is made again.
 
     Raises:
         NotUpToDate: something would have to be made, and ``options.only_check`` is set.

@@ -2,7 +2,7 @@
 
 NCNN's wheel times no layers. Its extractor computes only what an output still needs and keeps what it has computed, so
 asking one extractor for every layer's output in the order of the file runs each layer once, as in an inference. The
-outputs stay in NCNN's own layout (type 1), and none is kept: layers that work in place still do.
+outputs stay in NCNN's own layout (type 1). None is kept, so layers still work in place.
 """
 
 from __future__ import annotations

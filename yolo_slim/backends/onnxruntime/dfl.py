@@ -13,7 +13,7 @@ import numpy as np
 
 
 def speed_up_dfl(model: Any) -> int:
-    """Move the box bins to the last axis, in place; the answer is how many heads were rewritten.
+    """Move the box bins to the last axis, in place; return how many heads were rewritten.
 
     Ultralytics' DFL moves the bins (1, 4, bins, anchors) to axis 1, takes the softmax over that axis and a 1x1
     convolution. Over the last axis ONNX Runtime's softmax reads memory in order, and a matrix product replaces the

@@ -40,7 +40,9 @@ def _add_detection(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--conf", type=float, help="score threshold (default: the bundle's)")
     group.add_argument("--classes", metavar="A,B", help="names or numbers of the classes to show (default: all)")
     group.add_argument("--track", action="store_true", help="follow objects; lines need it")
-    group.add_argument("--zones", type=Path, metavar="FILE", help="lines and zones; the page's drawing is saved there")
+    group.add_argument(
+        "--zones", type=Path, metavar="FILE", help="file of lines and zones; the page saves drawings there"
+    )
 
 
 def _add_page(group: argparse._ArgumentGroup) -> None:
@@ -55,12 +57,12 @@ def _add_page(group: argparse._ArgumentGroup) -> None:
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--jsonl", metavar="FILE", help="a JSON line for every frame; -: to standard output")
     group.add_argument(
-        "--rotate-mb", type=float, default=100.0, metavar="MB", help="size of such a file (default: 100)"
+        "--rotate-mb", type=float, default=100.0, metavar="MB", help="begin a new file at this size (default: 100)"
     )
     group.add_argument("--mqtt", metavar="URL", help=f"publish to mqtt://user@host/topic; its password: ${BROKER}")
     group.add_argument("--clips", type=Path, metavar="DIR", help="folder for clips of the last seconds")
     group.add_argument("--clip-on", metavar="A,B", help="classes that start a clip")
-    group.add_argument("--clip-zone", metavar="NAME", help="zone in which they start one")
+    group.add_argument("--clip-zone", metavar="NAME", help="zone that they must be in to start a clip")
     group.add_argument("--clip-seconds", type=float, default=10.0, metavar="S", help="length of a clip (default: 10)")
     budget = "megabytes of clips to keep (default: 500)"
     group.add_argument("--clip-budget-mb", type=float, default=500.0, metavar="MB", help=budget)
@@ -69,10 +71,10 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
 def _add_end(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--duration", type=float, metavar="S", help="end after so many seconds")
     group.add_argument("--max-frames", type=int, metavar="N", help="end after so many frames")
-    stall = f"end with an error when the model takes longer for a frame: it hangs (default: {MAX_STALL_S:g})"
+    stall = f"end with an error if the model takes more than S seconds for a frame (default: {MAX_STALL_S:g})"
     group.add_argument("--max-stall", type=float, default=MAX_STALL_S, metavar="S", help=stall)
     group.add_argument("--print-service", action="store_true", help="print a systemd unit of this command, and end")
-    install = "write that unit for your user with --user; otherwise say how to install it"
+    install = "with --user, write that unit for your user; without, say how to install it"
     group.add_argument("--install-service", action="store_true", help=install)
     group.add_argument("--user", action="store_true", help="the unit is for your user alone")
 
