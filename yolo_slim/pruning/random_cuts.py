@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
+from yolo_slim.pruning.allocation import Problem, allocate_global
+from yolo_slim.pruning.goal import Cost
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.magnitude import label_count
 from yolo_slim.pruning.plan import kept_labels, make_plan
+from yolo_slim.pruning.scope import PER_MS, REACH
 from yolo_slim.pruning.slots import Slot, round_up, widths_of
 from yolo_slim.pruning.surgery import apply_plan
+from yolo_slim.pruning.unreachable import Unreachable
 
 LEAST, MOST = 0.1, 0.7
 """Share of its channels that a layer of the mildest and of the hardest network loses on average."""
@@ -20,6 +24,8 @@ SPREAD = 0.25
 """How far a single layer may be from its network's share."""
 MOST_OF_A_LAYER = 0.9
 """Largest share that a single layer loses."""
+LEAST_MS, MOST_MS = 0.1, 0.6
+"""Share of its milliseconds that the mildest and the hardest searched network loses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,30 @@ class RandomCuts:
             wanted = round_up(max(int(slot.width * (1 - share)), 1), slot.multiple(self.round_to))
             keep[i] = max(min(wanted, slot.width), slot.floor)
         return keep
+
+    def searched(self, index: int, cost: Cost, *, hardness: float) -> np.ndarray:
+        """Widths as a search for milliseconds finds them, for channels of random worth; shape (slots,).
+
+        Such a search prefers widths that the runtime is fast at, so its networks are faster than random ones whose
+        convolutions take as long alone.
+
+        Args:
+            index: another one gives other widths.
+            cost: milliseconds of the convolutions.
+            hardness: from 0, the mildest, to 1, the hardest cut.
+        """
+        rng = np.random.default_rng([self.seed, index])
+        slots = [
+            # Layers differ in worth by more than the channels of one layer.
+            replace(slot, unit_scores=rng.lognormal() * np.sort(rng.lognormal(size=slot.width)))
+            for slot in self.slots
+        ]
+        target = cost.total(widths_of(slots)) * (1 - LEAST_MS - (MOST_MS - LEAST_MS) * hardness)
+        problem = Problem(slots=slots, cost=cost, target=target, round_to=self.round_to)
+        try:
+            return allocate_global(problem, per_mac=PER_MS, reach=REACH)
+        except Unreachable:
+            return self.widths(index, hardness=hardness)
 
     def cut(self, model: nn.Module, keep: np.ndarray) -> nn.Module:
         """Cut a copy of the network to these widths."""

@@ -25,7 +25,7 @@ from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.latency import largest_widths, make_latency_model
+from yolo_slim.pruning.latency import LatencyModel, largest_widths, make_latency_model
 from yolo_slim.pruning.random_cuts import RandomCuts
 from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.arguments import REPEATS
@@ -188,7 +188,7 @@ class LatencyMeter:
         return found
 
     def _time_networks(self, meter: NetworkMeter, found: Mapping[BuildName, Measured], scratch: Path) -> None:
-        """Time networks that were cut at random; the unpruned one is the first that the line is fitted to."""
+        """Time cut networks; the unpruned one is the first that the line is fitted to."""
         for measured in found.values():
             full = widths_of(self.cuts.slots)
             control = NetworkTime(ratio=1.0, invalid_reasons=measured.control.invalid_reasons)
@@ -199,11 +199,22 @@ class LatencyMeter:
         plan = [(role, place / (count - 1)) for role, count in groups for place in range(count)]
         for index, (role, hardness) in enumerate(plan):
             self.context.progress.step("latency: networks", index, total)
-            keep = self.cuts.widths(index, hardness=hardness)
+            keep = self._widths(index, hardness, list(found.values()))
             times = self._times(meter, found, keep, scratch / f"network-{index:02d}.onnx")
             for build, measured in found.items():
-                measured.networks.append(self._network(f"random {index}", role, measured, keep, times[build]))
+                measured.networks.append(self._network(f"cut {index}", role, measured, keep, times[build]))
         self.context.progress.step("latency: networks", total, total)
+
+    def _widths(self, index: int, hardness: float, found: Sequence[Measured]) -> np.ndarray:
+        """Widths of one network: random ones and searched ones, for one build after the other, in turns."""
+        place, searched = divmod(index, 2)
+        if not searched:
+            return self.cuts.widths(index, hardness=hardness)
+        return self.cuts.searched(index, self._alone(found[place % len(found)]), hardness=hardness)
+
+    def _alone(self, measured: Measured) -> LatencyModel:
+        """What the convolutions of a build take alone."""
+        return make_latency_model(self.cuts.graph, self.cuts.slots, self.kinds, measured.grids)
 
     def _times(
         self, meter: NetworkMeter, found: Mapping[BuildName, Measured], keep: np.ndarray, onnx: Path
@@ -223,8 +234,7 @@ class LatencyMeter:
 
     def _network(self, name: str, role: str, measured: Measured, keep: np.ndarray, timed: NetworkTime) -> TimedNetwork:
         """Describe a network by what its convolutions take alone, beside what it took."""
-        alone = make_latency_model(self.cuts.graph, self.cuts.slots, self.kinds, measured.grids)
-        layers_ms, moved = alone.features(keep)
+        layers_ms, moved = self._alone(measured).features(keep)
         return TimedNetwork(
             name=name, role=role, layers_ms=layers_ms, moved_mb=moved, ms=measured.control.control_ms * timed.ratio,
             invalid_reasons=timed.invalid_reasons,
