@@ -76,7 +76,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
 def _errors(table: LatencyTable) -> JsonObject:
     """The table's errors on networks that it wasn't fitted to."""
     found = [one for one in table.networks if one.role == "check"]
-    predicted = [table.fit.ms(one.layers_ms, one.moved_mb) for one in found]
+    predicted = [table.fit.ms(one.load) for one in found]
     measured = [one.ms for one in found]
     return {
         "control_ms": table.control_ms, "overhead_ms": table.overhead_ms, "fit": table.fit.to_json(),

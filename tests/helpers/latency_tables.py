@@ -25,9 +25,9 @@ def grid(ms: Any, kind: LayerKind = KIND, inputs: int = 128, outputs: int = 128)
     return grid_from(kind, inputs, outputs, {(one.inputs, one.outputs): ms(one.inputs, one.outputs) for one in layers})
 
 
-def network(layers_ms: float, mb: float, ms: float, role: str = "fit") -> TimedNetwork:
+def network(layers_ms: float, mb: float, ms: float, role: str = "fit", weights_mb: float = 0.0) -> TimedNetwork:
     """Make a timed network."""
-    return TimedNetwork(name="random", layers_ms=layers_ms, moved_mb=mb, ms=ms, role=role)
+    return TimedNetwork(name="random", layers_ms=layers_ms, moved_mb=mb, weights_mb=weights_mb, ms=ms, role=role)
 
 
 def table(**changes: Any) -> LatencyTable:
@@ -38,6 +38,6 @@ def table(**changes: Any) -> LatencyTable:
         "is_measured_on_target": True, "measured_at": "2026-11-29T00:00:00+00:00", "command": "", "versions": {},
         "control_ms": 8.0, "overhead_ms": 2.0, "grids": (grid(lambda i, o: i * o * 1e-4),),
         "networks": (network(1, 1, 2), network(2, 1, 3, "check"), network(2, 2, 4, "check")),
-        "fit": Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=1.0), "layer_seconds": 1.0, "seconds": 2.0,
+        "fit": Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=1.0), "layer_seconds": 1.0, "seconds": 2.0,
     }  # fmt: skip
     return LatencyTable(**fields | changes)

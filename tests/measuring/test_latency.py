@@ -19,6 +19,7 @@ from yolo_slim.measuring.latency import (
     grid_of,
     layers_of_grid,
     moved_mb,
+    weights_mb,
 )
 
 
@@ -61,15 +62,23 @@ def test_depthwise_depends_on_one_width() -> None:
     found = grid(lambda _, o: o * 1e-3, kind)
     assert found.ms_at(np.array([1.0]), np.array([48.0]))[0] == pytest.approx(0.048)
     assert moved_mb(kind, 1, 48) == pytest.approx(2 * 48 * 400 * 4 / 1e6)
+    assert weights_mb(kind, 1, 48) == pytest.approx(9 * 48 * 4 / 1e6)
+
+
+def test_weights_need_both_widths() -> None:
+    """A dense convolution has a weight for every pair of channels and place of the kernel."""
+    assert weights_mb(KIND, 16, 48) == pytest.approx(9 * 16 * 48 * 4 / 1e6)
 
 
 def test_fit_finds_the_line() -> None:
     """Networks that follow a line give its coefficients, and none is negative."""
     rng = np.random.default_rng(0)
-    pairs = rng.uniform(1, 10, (8, 2))
-    found = fitted([network(a, b, 1.2 * a + 0.3 * b + 0.7) for a, b in pairs])
-    assert (found.per_layer_ms, found.per_mb, found.constant_ms) == pytest.approx((1.2, 0.3, 0.7))
-    assert fitted([network(a, b, a - 0.05 * b) for a, b in pairs]).per_mb == pytest.approx(0, abs=1e-6)
+    rows = rng.uniform(1, 10, (9, 3))
+    found = fitted([network(a, b, 1.2 * a + 0.3 * b + 0.2 * c + 0.7, weights_mb=c) for a, b, c in rows])
+    coefficients = found.per_layer_ms, found.per_mb, found.per_weight_mb, found.constant_ms
+    assert coefficients == pytest.approx((1.2, 0.3, 0.2, 0.7))
+    without = fitted([network(a, b, a - 0.05 * b, weights_mb=c) for a, b, c in rows])
+    assert (without.per_mb, without.per_weight_mb) == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_error_is_of_networks_that_were_not_seen() -> None:

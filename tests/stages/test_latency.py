@@ -270,7 +270,12 @@ def test_table_of_another_runtime_is_named(trained: Path, signs: Path, tables: L
     (tmp_path / "tables").mkdir()
     table.save(tmp_path / "tables" / f"{BUILD}.json")
     alone = replace(tables, tables={BUILD: tmp_path / "tables" / f"{BUILD}.json"})
-    faster = {"per_layer_ms": table.fit.per_layer_ms / 4, "per_mb": table.fit.per_mb / 4, "constant_ms": 0.0}
+    faster = {
+        "per_layer_ms": table.fit.per_layer_ms / 4,
+        "per_mb": table.fit.per_mb / 4,
+        "per_weight_mb": 0.0,
+        "constant_ms": 0.0,
+    }
     changed = {"build": BuildName("ncnn", "fp16"), "fit": Fit(**faster)}
     beside = tmp_path / "tables" / "ncnn-fp16.json"
     error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "none", target_fps=100_000.0)
@@ -292,7 +297,12 @@ def test_choice_of_the_build_is_recorded(trained: Path, signs: Path, tables: Lat
     """
     table = LatencyTable.load(tables.tables[BUILD])
     other = BuildName("ncnn", "fp16")
-    slower = {"per_layer_ms": 1.3 * table.fit.per_layer_ms, "per_mb": table.fit.per_mb, "constant_ms": 0.0}
+    slower = {
+        "per_layer_ms": 1.3 * table.fit.per_layer_ms,
+        "per_mb": table.fit.per_mb,
+        "per_weight_mb": table.fit.per_weight_mb,
+        "constant_ms": 0.0,
+    }
     changed = {"build": other, "fit": Fit(**slower), "control_ms": 1.3 * table.control_ms}
     table.model_copy(update=changed).save(tmp_path / "ncnn-fp16.json")
     both = replace(tables, tables={**tables.tables, other: tmp_path / "ncnn-fp16.json"})

@@ -4,7 +4,7 @@ Single convolutions are timed over a grid of widths. Their sum isn't a network's
 joined between them, and a cache is warm or cold. A line is therefore fitted to whole networks, cut at random, that were
 timed on the same device; other networks, which the fit didn't see, say how far it is off.
 
-Schema 1 of ``latency.json`` is :class:`LatencyTable`. Imports no torch.
+Schema 2 of ``latency.json`` is :class:`LatencyTable`. Imports no torch.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "latency"
 MEASURE_AGAIN = "Measure the table again with `yolo-slim latency`."
 OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
 BYTES = 4
-"""Bytes of one value of a tensor: what a convolution reads and writes is counted as fp32 in every runtime."""
+"""Bytes of one value of a tensor or weight: what a convolution reads and writes is counted as fp32 in every runtime."""
 Floats = NDArray[np.float64]
 
 
@@ -151,6 +151,27 @@ def _place(x: Floats, at: Floats) -> tuple[NDArray[np.int64], Floats]:
     return index, np.clip((x - at[index]) / (at[index + 1] - at[index]), 0.0, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What the time of convolutions is predicted from; of one network, or arrays of one shape."""
+
+    layers_ms: Any
+    """What they take alone, milliseconds."""
+    moved_mb: Any
+    """What they read and write, megabytes."""
+    weights_mb: Any
+    """Their weights, megabytes. Alone a layer finds them in the cache; in a network it mostly doesn't."""
+
+    @property
+    def total(self) -> Load:
+        """The sum over all convolutions."""
+        return Load(
+            layers_ms=float(self.layers_ms.sum()),
+            moved_mb=float(self.moved_mb.sum()),
+            weights_mb=float(self.weights_mb.sum()),
+        )
+
+
 class TimedNetwork(Record):
     """A whole network that was timed."""
 
@@ -160,12 +181,19 @@ class TimedNetwork(Record):
     """Sum of its convolutions in the grid, milliseconds."""
     moved_mb: float
     """What its convolutions read and write, megabytes."""
+    weights_mb: float
+    """Weights of its convolutions, megabytes."""
     ms: float
     """Median inference, milliseconds: the unpruned network's times the median ratio of the rounds."""
     role: str
     """``fit``: the line was fitted to it; ``check``: it says how far the line is off."""
     invalid_reasons: tuple[str, ...] = ()
     """Why its timing doesn't count."""
+
+    @property
+    def load(self) -> Load:
+        """What its time is predicted from."""
+        return Load(layers_ms=self.layers_ms, moved_mb=self.moved_mb, weights_mb=self.weights_mb)
 
 
 class Fit(Record):
@@ -175,15 +203,21 @@ class Fit(Record):
     """Milliseconds of a network for one of its convolutions' sum."""
     per_mb: float
     """Milliseconds for a megabyte that they read and write."""
+    per_weight_mb: float
+    """Milliseconds for a megabyte of their weights."""
     constant_ms: float
     """Milliseconds of everything else."""
 
-    def ms(self, layers_ms: float, moved_mb: float) -> float:
+    def layers(self, load: Load) -> Any:
+        """The time of convolutions, milliseconds."""
+        return self.per_layer_ms * load.layers_ms + self.per_mb * load.moved_mb + self.per_weight_mb * load.weights_mb
+
+    def ms(self, load: Load) -> float:
         """The time of a network, milliseconds."""
-        return self.per_layer_ms * layers_ms + self.per_mb * moved_mb + self.constant_ms
+        return float(self.layers(load) + self.constant_ms)
 
 
-LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=0.0)
+LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=0.0)
 """The sum of the convolutions, before anything is fitted."""
 
 
@@ -195,15 +229,15 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """
     from scipy.optimize import least_squares
 
-    rows = np.array([[one.layers_ms, one.moved_mb, 1.0] for one in networks])
+    rows = np.array([[one.layers_ms, one.moved_mb, one.weights_mb, 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
     relative = rows / ms[:, None]
-    bounds = ([0.0, 0.0, -np.inf], [np.inf] * 3)
+    bounds = ([0.0, 0.0, 0.0, -np.inf], [np.inf] * 4)
     found = least_squares(
-        lambda x: relative @ x - 1, [1.0, 0.01, 0.0], bounds=bounds, loss="soft_l1", f_scale=OUTLIER
+        lambda x: relative @ x - 1, [1.0, 0.01, 0.01, 0.0], bounds=bounds, loss="soft_l1", f_scale=OUTLIER
     )  # fmt: skip
-    per_layer_ms, per_mb, constant_ms = (float(value) for value in found.x)
-    return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, constant_ms=constant_ms)
+    per_layer_ms, per_mb, per_weight_mb, constant_ms = (float(value) for value in found.x)
+    return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,6 +339,12 @@ def moved_mb(kind: LayerKind, inputs: Any, outputs: Any) -> Any:
     read = kind.size[0] * kind.size[1] * (outputs if kind.depthwise else inputs)
     written = kind.output_size[0] * kind.output_size[1] * outputs
     return (read + written) * BYTES / 1e6
+
+
+def weights_mb(kind: LayerKind, inputs: Any, outputs: Any) -> Any:
+    """Megabytes of the weights of convolutions of these widths."""
+    area = kind.kernel[0] * kind.kernel[1]
+    return area * (outputs if kind.depthwise else inputs * outputs) * BYTES / 1e6
 
 
 def layers_of_grid(kind: LayerKind, inputs: int, outputs: int) -> list[Layer]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yolo_slim.backends.layers import LayerKind
-from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, LayerGrid, grid_of, moved_mb
+from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, LayerGrid, Load, grid_of, moved_mb, weights_mb
 from yolo_slim.pruning.goal import Goal, channel_counts
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.slots import Slot, widths_of
@@ -62,24 +62,23 @@ class LatencyModel:
         kinds = [replace(kind, rows=kind.rows[rows[kind.rows]]) for kind in self.kinds]
         return replace(self, kinds=kinds, of_all=False)
 
-    def features(self, keep: np.ndarray) -> tuple[float, float]:
-        """The sum of the convolutions in the table, milliseconds, and the megabytes that they read and write."""
-        layers, moved = self._features(self.reads @ keep + self.reads_fixed, self.writes @ keep)
-        return float(layers.sum()), float(moved.sum())
+    def load(self, keep: np.ndarray) -> Load:
+        """What the time of a network is predicted from."""
+        return self._load(self.reads @ keep + self.reads_fixed, self.writes @ keep).total
 
     def _ms(self, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
         """Milliseconds of every convolution, its share of everything else included; the constant aside."""
-        layers, moved = self._features(inputs, outputs)
-        return np.asarray(self.fit.per_layer_ms * layers + self.fit.per_mb * moved)
+        return np.asarray(self.fit.layers(self._load(inputs, outputs)))
 
-    def _features(self, inputs: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Milliseconds in the table, and megabytes, of convolutions of shape (convs, ...)."""
-        layers, moved = np.zeros_like(outputs), np.zeros_like(outputs)
+    def _load(self, inputs: np.ndarray, outputs: np.ndarray) -> Load:
+        """What the time of convolutions is predicted from, shape (convs, ...)."""
+        layers, moved, weights = (np.zeros_like(outputs) for _ in range(3))
         for kind in self.kinds:
             given = inputs[kind.rows], outputs[kind.rows]
             layers[kind.rows] = kind.grid.ms_at(*given)
             moved[kind.rows] = moved_mb(kind.grid.kind, *given)
-        return layers, moved
+            weights[kind.rows] = weights_mb(kind.grid.kind, *given)
+        return Load(layers_ms=layers, moved_mb=moved, weights_mb=weights)
 
 
 def make_latency_model(

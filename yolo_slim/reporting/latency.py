@@ -77,7 +77,7 @@ def _networks_chart(one: LatencyTable) -> Markup:
     chart.line(Series(name="equal", ink="soft", symbol="line"), edge, edge, dash="dotted")
     for role, name, ink in (("fit", "fitted to", "control"), ("check", "not seen", "slim")):
         found = [network for network in one.networks if network.role == role]
-        predicted = [one.fit.ms(network.layers_ms, network.moved_mb) for network in found]
+        predicted = [one.fit.ms(network.load) for network in found]
         tips = [
             f"{network.name}\nmeasured {network.ms:.2f} ms\npredicted {ms:.2f} ms ({ms / network.ms - 1:+.1%})"
             for network, ms in zip(found, predicted, strict=True)

@@ -234,9 +234,10 @@ class LatencyMeter:
 
     def _network(self, name: str, role: str, measured: Measured, keep: np.ndarray, timed: NetworkTime) -> TimedNetwork:
         """Describe a network by what its convolutions take alone, beside what it took."""
-        layers_ms, moved = self._alone(measured).features(keep)
+        load = self._alone(measured).load(keep)
         return TimedNetwork(
-            name=name, role=role, layers_ms=layers_ms, moved_mb=moved, ms=measured.control.control_ms * timed.ratio,
+            name=name, role=role, layers_ms=load.layers_ms, moved_mb=load.moved_mb, weights_mb=load.weights_mb,
+            ms=measured.control.control_ms * timed.ratio,
             invalid_reasons=timed.invalid_reasons,
         )  # fmt: skip
 
