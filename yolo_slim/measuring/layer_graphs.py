@@ -50,7 +50,7 @@ def write(file: Path, layers: Sequence[Layer], build: BuildName, threads: int) -
     graph = layer_graph_of(build.runtime)
     assert graph is not None
     graphs = [
-        {"name": name_of(layer), "input": list(layer.input_shape), "graph": graph(layer, build.precision)}
+        {"name": name_of(layer), "input": list(layer.input_shape), "graph": graph(layer)}
         for layer in layers
     ]
     write_json(file, {"schema": SCHEMA, "runtime": build.runtime, "threads": threads, "graphs": graphs})
