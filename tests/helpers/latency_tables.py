@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from yolo_slim.backends.layers import LayerKind
@@ -9,11 +10,13 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.measuring.latency import (
     Fit,
+    LatencyOutputs,
     LatencyTable,
     LayerGrid,
     TimedNetwork,
     grid_from,
     layers_of_grid,
+    table_name,
 )
 
 KIND = LayerKind(kernel=(3, 3), stride=(2, 2), padding=(1, 1), depthwise=False, size=(40, 40), activation="silu")
@@ -41,3 +44,11 @@ def table(**changes: Any) -> LatencyTable:
         "fit": Fit(per_layer_ms=1.0, per_mb=0.0, constant_ms=1.0), "layer_seconds": 1.0, "seconds": 2.0,
     }  # fmt: skip
     return LatencyTable(**fields | changes)
+
+
+def outputs_of(one: LatencyTable, folder: Path) -> LatencyOutputs:
+    """Write a table as the stage does; whatever it says, the same was asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / table_name(one.build)
+    one.save(path)
+    return LatencyOutputs(tables={one.build: path}, page=folder / "latency.html", request="0" * 64)
