@@ -20,15 +20,8 @@ from yolo_slim.datasets import quickstart
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable, grid_from, layers_of_grid
+from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
-from yolo_slim.models import checkpoint
-from yolo_slim.models.layer_kinds import layer_kinds
-from yolo_slim.models.macs import exported_layers
-from yolo_slim.pruning.decisions import decide_unscored, make_terms
-from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.latency import largest_widths, make_latency_model
-from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
@@ -124,30 +117,6 @@ def test_busy_device_is_told(small: Path, signs: Path, tmp_path: Path) -> None:
     found = measured(small, context_of(signs, again), tmp_path / "tables")
     assert not LatencyTable.load(found.tables[BUILD]).invalid_reasons
     assert again.asked.count("layers") == len(table.grids)
-
-
-@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
-def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Any) -> None:
-    """What a step of one slot saves is what the total falls by, for every slot of a real network."""
-    loaded = checkpoint.load(untrained(family))
-    graph = trace_channels(loaded.model, IMGSZ)
-    exported = exported_layers(loaded.model, end2end=False)
-    slots = decide_unscored(graph, make_terms(loaded.model, graph, PruneConfig(), exported, {}))
-    kinds = layer_kinds(loaded.model, IMGSZ, exported)
-    grids = []
-    for kind, widths in largest_widths(graph, slots, kinds).items():
-        ms = {
-            (one.inputs, one.outputs): one.inputs * -(-one.outputs // 16) * 1e-4
-            for one in layers_of_grid(kind, *widths)
-        }
-        grids.append(grid_from(kind, *widths, ms))
-    cost = make_latency_model(graph, slots, kinds, grids)
-    keep, step = widths_of(slots), np.array([min(8.0, slot.width - 1) for slot in slots])
-    saved = cost.saved(keep, step)
-    for i in range(len(slots)):
-        less = keep.copy()
-        less[i] -= step[i]
-        assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
 
 
 def test_cut_meets_the_budget(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
