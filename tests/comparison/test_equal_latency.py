@@ -148,10 +148,6 @@ def test_comparison_at_equal_latency(
         (["--latency-ms", "5", "--prune", "0.4"], "--prune: latency_ms decides the share of the MACs"),
         (["--target-fps", "5", "--measured", "compare.json"], "--measured: another comparison's share"),
         (["--target-fps", "5", "--latency-ms", "5"], "conflicts with target_fps"),
-        (
-            ["--latency-ms", "5", "--runtimes", "onnxruntime-int8"],
-            "No network is cut to milliseconds for onnxruntime-int8",
-        ),
         (["--methods", "macs"], "Give --target-fps or --latency-ms"),
         (["--target", "rpi5", "--target-fps", "5"], "rpi5 isn't here"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -201,10 +202,10 @@ def refusal(model: Path, context: Context, tables: LatencyOutputs, folder: Path,
     return error.value
 
 
-def figure(pattern: str, error: SlimError) -> float:
-    """Read a figure out of a message."""
-    found = re.search(pattern.replace("#", r"(\d+\.\d+)"), str(error))
-    assert found, f"{pattern} isn't in: {error}"
+def figure(pattern: str, message: object) -> float:
+    """Read the first such figure out of a message."""
+    found = re.search(pattern.replace("#", r"(\d+\.\d+)"), str(message))
+    assert found, f"{pattern} isn't in: {message}"
     return float(found[1])
 
 
@@ -220,8 +221,12 @@ def test_unreachable_budget_says_how_far_it_goes(
     assert str(error).startswith("100000 FPS can't be reached by pruning at 96 px.")
     assert "smaller model" not in str(error)
     smallest = figure(SMALLEST, error)
-    reached = cut(small, context_of(signs, device), tables, tmp_path / "cut", latency_ms=smallest / 0.97)
-    assert reached.cuts[0].predicted_ms == pytest.approx(smallest, rel=0.02)
+    listener = Remembers()
+    context = context_of(signs, device, progress=listener)
+    # The first cut is predicted; whether the device agrees there is another test's.
+    with contextlib.suppress(SlimError):
+        cut(small, context, tables, tmp_path / "cut", latency_ms=smallest / 0.97)
+    assert figure("predicted # ms a frame, measured", listener.said) == pytest.approx(smallest, rel=0.02)
 
 
 def test_smaller_sides_are_estimated(small: Path, signs: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.devices.base import identity
-from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.measuring.latency_cut import LatencyCut
@@ -41,7 +40,7 @@ from yolo_slim.pruning.slots import widths_of
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
-from yolo_slim.stages import latency, prune
+from yolo_slim.stages import prune
 from yolo_slim.stages.latency_choice import goals_of
 from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
 from yolo_slim.stages.prune_source import source_of
@@ -187,14 +186,8 @@ def at_budget(this: Run, build: BuildName, to_macs: PruneConfig) -> AtBudget:
         to_macs: settings of the cut to MACs.
 
     Raises:
-        SlimError: a build without a latency table, or a budget that can't be reached or measured, or that the unpruned
-            network reaches.
+        SlimError: a budget that can't be reached or measured, or that the unpruned network reaches.
     """
-    if why := latency.without_table(this.context).get(build):
-        raise SlimError(
-            f"No network is cut to milliseconds for {build}, the first of --runtimes: {why}.",
-            remedy="Name a build of onnxruntime (fp32) or ncnn first, or compare at equal MACs (--prune).",
-        )
     timing = this.config.latency.model_copy(update={"runtime": str(build)})
     this = replace(this, config=this.config.model_copy(update={"latency": timing}))
     tables = latency_tables.measured(this, this.folder / "latency" / "tables")
