@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.helpers.constants import ROOT
 from yolo_slim.datasets.quickstart.signs import NAMES
@@ -64,12 +65,34 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return make
 
 
-def _save_untrained(config: str, path: Path) -> None:
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a detector of few layers with random weights, which is exported in a moment."""
+    path = tmp_path_factory.mktemp("small") / "small.pt"
+    _save_untrained(SMALL, path)
+    return path
+
+
+SMALL = {
+    "depth_multiple": 1.0,
+    "width_multiple": 1.0,
+    "backbone": [
+        [-1, 1, "Conv", [32, 3, 2]], [-1, 1, "Conv", [64, 3, 2]], [-1, 1, "C2f", [64, True]],
+        [-1, 1, "Conv", [96, 3, 2]], [-1, 2, "C2f", [96, True]], [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 1, "Conv", [128, 3, 2]], [-1, 1, "C2f", [128, True]],
+    ],
+    "head": [[[5, 7], 1, "Detect", ["nc"]]],
+}  # fmt: skip
+"""Layers as in Ultralytics' yaml files: a detector of strides 16 and 32."""
+
+
+def _save_untrained(config: str | dict[str, Any], path: Path) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
-    model = DetectionModel(f"{config}.yaml", nc=len(NAMES), verbose=False)
+    described = f"{config}.yaml" if isinstance(config, str) else {**config, "nc": len(NAMES)}
+    model = DetectionModel(described, nc=len(NAMES), verbose=False)
     model.names = dict(enumerate(NAMES))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

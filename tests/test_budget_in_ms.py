@@ -14,14 +14,13 @@ from tests.helpers.cli import run_cli
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from tests.helpers.nights import runs_of, write_matrix
-from yolo_slim import api, exploration, preparation
+from yolo_slim import api, preparation
 from yolo_slim.config import targets
 from yolo_slim.config.run import DeviceConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.latency_tables import require_measurable
+from yolo_slim.latency_tables import require_measurable, tables_folder
 from yolo_slim.models import checkpoint
 from yolo_slim.nightly import devices
-from yolo_slim.stages.recover import RecoverInputs, RecoverOutputs
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
@@ -89,27 +88,6 @@ def test_activation_is_trained_where_nothing_is_cut(
     assert nn.SiLU not in found
 
 
-@pytest.mark.parametrize("activation", ["none", "relu"])
-def test_side_is_chosen_with_the_activation(
-    activation: str, trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sides that need no cut are compared with the activation that they will have; without one nothing is trained."""
-    trainings: list[str] = []
-
-    def run(inputs: RecoverInputs, config: Any, folder: Path, context: Any) -> RecoverOutputs:
-        trainings.append(f"{context.imgsz} {config.activation}")
-        return RecoverOutputs(weights=inputs.weights, results=folder / "results.csv")
-
-    monkeypatch.setattr(preparation, "connect", lambda *_: ModelledDevice())
-    monkeypatch.setattr(exploration.recover, "run", run)
-    config = api.make_config(
-        trained, signs, imgsz=IMGSZ, target="host", target_fps=2.0, settings={**QUICK, "recover.activation": activation}
-    )
-    side, _ = exploration.choose_side(config, project=tmp_path)
-    assert side == IMGSZ
-    assert trainings == ([f"{IMGSZ} relu"] * 2 if activation == "relu" else [])
-
-
 @pytest.mark.parametrize(("budget", "host"), [({"target_fps": 30.0}, "pi"), ({"macs_removed": 0.5}, None)])
 def test_night_cuts_on_its_device(
     budget: dict[str, float],
@@ -133,6 +111,35 @@ def test_night_cuts_on_its_device(
     assert asked == [host]
     assert {run.state for run in runs_of(matrix, 1)} == {"failed"}
     assert len(runs_of(matrix, 1)) == len(targets.load("rpi5").builds)
+
+
+def at(name: str, *, is_here: bool = False) -> ModelledDevice:
+    """A board of one model at an address."""
+    found = ModelledDevice()
+    found.name, found.is_here = name, is_here
+    return found
+
+
+def test_two_devices_have_two_tables(
+    trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boards of one profile don't overwrite each other's tables; the same board finds its own again (control).
+
+    The longest name is a folder of one part that file systems take.
+    """
+
+    def folder(device: ModelledDevice) -> Path:
+        monkeypatch.setattr(preparation, "connect", lambda *_: device)
+        return tables_folder(prepared(trained, signs, tmp_path, target="rpi5", target_fps=30.0), tmp_path)
+
+    boards = [at("pi@10.0.0.7"), at("pi@10.0.0.8"), at("pi@a:22"), at("pi@a-22"), at("this machine", is_here=True)]
+    found = [folder(device) for device in boards]
+    assert len(set(found)) == len(boards)
+    assert folder(at("pi@10.0.0.7")) == found[0]
+    assert "pi-10.0.0.7" in found[0].name
+    longest = folder(at(f"../{'n' * 240}/pi"))
+    assert longest.parent == tmp_path
+    assert len(longest.name) < 255
 
 
 def night_on_a_pi(model: Path, data: Path, folder: Path, budget: dict[str, float]) -> Path:

@@ -12,11 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yolo_slim import latency_tables
+from yolo_slim import latency_tables, uncut
+from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ExportConfig, RunConfig
+from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fitted_name, read_json, write_json
-from yolo_slim.input_check import require_good_inputs
+from yolo_slim.input_check import require_calibration, require_good_inputs
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.sides import Candidate, Sides
@@ -24,17 +26,22 @@ from yolo_slim.preparation import Run, amount_of, prepared
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.latency_budget import limit_of
 from yolo_slim.pruning.latency_limits import LEAST_SIDE, STRIDE
+from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.reporting.sides import text
 from yolo_slim.stages import prune, recover
-from yolo_slim.training.settings import teacher_of
+from yolo_slim.stages.context import Context
+from yolo_slim.training.settings import TRAINING_PACKAGES, settings_of, teacher_of
 from yolo_slim.workspace.folder import stage_claimed
-from yolo_slim.workspace.job import content
+from yolo_slim.workspace.job import Job, Made, content
+from yolo_slim.workspace.up_to_date import run_once
 
 SHARES = (1.0, 0.8, 0.65, 0.5)
 """Sides that are tried, in units of the largest."""
 FIRST_EPOCHS = 1
-STAGE = "sides"
+STAGE, FILE = "sides", "sides.json"
+REVISION = 1
+"""Raised when the same inputs are compared otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,29 +84,70 @@ def choose_side(
             remedy="Give --target-fps or --latency-ms with it, or a side in pixels.",
         )
     folder = project / _name(config)
+    path = folder / FILE
     with stage_claimed(folder, STAGE, model_sha256=content(Path(config.model))), os_errors_explained(folder):
-        tried, lost = _all_cut(config, folder, project, command, listener, retrain=retrain)
-        first = sorted(
-            [_scored(one, FIRST_EPOCHS, first=True) for one in tried],
-            key=lambda one: -(one.candidate.map50_95_first or 0),
-        )
-        kept = -(-len(first) // 2)
-        epochs = config.latency.explore_epochs
-        final = [_scored(one, epochs, first=False).candidate for one in first[:kept]]
-        candidates = [*judged(final, epochs), *stopped([one.candidate for one in first[kept:]], kept), *lost]
-        winner = max(final, key=lambda one: one.map50_95 or 0).imgsz
-        sides = Sides(
-            asked_ms=budget, first_epochs=FIRST_EPOCHS, epochs=epochs, winner=winner,
-            candidates=tuple(sorted(candidates, key=lambda one: -one.imgsz)),
-        )  # fmt: skip
-        path = folder / "sides.json"
-        write_json(path, sides.to_json())
+        this = prepared(config, folder, command=command, progress=listener, retrain=retrain, runs_bundles=True)
+        with closing(this.context.device):
+            run_once(
+                _job(this), lambda _: _made(this, project, path), this.context,
+                check=lambda: _require_possible(this), is_training=True,
+            )  # fmt: skip
+    sides = read_record(Sides, read_json(path), str(path), "Remove it, and run again.")
     listener.say(f"{text(sides)}\nsides: {sides.why}; {path}")
-    return winner, path
+    return sides.winner, path
+
+
+def _require_possible(this: Run) -> None:
+    """Refuse what the run would refuse, before hours of trainings."""
+    latency_tables.require_measurable(this)
+    require_good_inputs(this)
+    require_calibration(this)
+
+
+def _job(this: Run) -> Job:
+    """What decides the side. Not the timings: another answer would leave the training at the first side unused."""
+    config, context = this.config, this.context
+    settings = {
+        "prune": context.recorded(config.prune), "latency": config.latency.model_dump(),
+        "training": settings_of(config.recover), "target": context.profile.name, "threads": context.profile.threads,
+        "builds": list(map(str, context.profile.builds)), **identity(context.device),
+    }  # fmt: skip
+    inputs = {
+        "model": content(this.model), "data": context.dataset.digest,
+        "teacher": content(teacher_of(config.recover, this.model)),
+    }  # fmt: skip
+    return Job(
+        stage=STAGE, folder=this.folder, settings=settings, inputs=inputs, revision=REVISION, packages=TRAINING_PACKAGES
+    )
+
+
+def _made(this: Run, project: Path, path: Path) -> Made:
+    """Try the sides and write what was found."""
+    budget, epochs = this.config.prune.frame_ms, this.config.latency.explore_epochs
+    assert budget is not None  # choose_side() refuses a run without one.
+    tried, lost = _all_cut(this, project)
+    candidates = _compared(tried, epochs)
+    sides = Sides(
+        asked_ms=budget, first_epochs=FIRST_EPOCHS, epochs=epochs, winner=candidates[0].imgsz,
+        candidates=tuple(sorted([*candidates, *lost], key=lambda one: -one.imgsz)),
+    )  # fmt: skip
+    write_json(path, sides.to_json())
+    return Made(outputs=[path])
+
+
+def _compared(tried: Sequence[_Tried], epochs: int) -> list[Candidate]:
+    """Train the sides for one epoch and the better half for ``epochs``; the winner comes first."""
+    if len(tried) == 1:
+        return [tried[0].candidate.model_copy(update={"reason": "won: no other side reaches the budget"})]
+    scored = [_scored(one, FIRST_EPOCHS, first=True) for one in tried]
+    first = sorted(scored, key=lambda one: -(one.candidate.map50_95_first or 0))
+    kept = -(-len(first) // 2)
+    final = [_scored(one, epochs, first=False).candidate for one in first[:kept]]
+    return [*judged(final, epochs), *stopped([one.candidate for one in first[kept:]], kept)]
 
 
 def judged(final: Sequence[Candidate], epochs: int) -> list[Candidate]:
-    """Say of the sides that were trained to the end why one won and the others didn't."""
+    """Say of the sides that were trained to the end why one won and the others didn't; the winner comes first."""
     ranked = sorted(final, key=lambda one: -(one.map50_95 or 0))
     best, others = ranked[0], ranked[1:]
     score = f"mAP50-95 {best.map50_95 or 0:.4f} after {epochs} epoch{'s' * (epochs > 1)}"
@@ -134,9 +182,7 @@ def _name(config: RunConfig) -> str:
     return fitted_name(Path(config.model).stem.replace("'", ""), after=after)
 
 
-def _all_cut(
-    config: RunConfig, folder: Path, project: Path, command: str, listener: Progress, *, retrain: bool
-) -> tuple[list[_Tried], list[Candidate]]:
+def _all_cut(this: Run, project: Path) -> tuple[list[_Tried], list[Candidate]]:
     """Cut at every side; sides that can't reach the budget are lost.
 
     Raises:
@@ -144,22 +190,26 @@ def _all_cut(
     """
     tried: list[_Tried] = []
     lost: list[Candidate] = []
-    for side in sides_of(config.imgsz):
-        listener.say(f"sides: {side} px")
-        one = config.model_copy(update={"imgsz": side})
-        this = prepared(one, folder / str(side), command=command, progress=listener, retrain=retrain, runs_bundles=True)
-        with closing(this.context.device):
-            if side == config.imgsz:
-                require_good_inputs(this)
-            tables = latency_tables.for_budget(this, project)
-            assert tables is not None
-            try:
-                tried.append(_cut(this, tables))
-            except Unreachable as error:
-                lost.append(_unreached(side, error, tables))
+    for side in sides_of(this.config.imgsz):
+        this.context.progress.say(f"sides: {side} px")
+        one = _at(this, side)
+        tables = latency_tables.for_budget(one, project)
+        assert tables is not None
+        try:
+            tried.append(_cut(one, tables))
+        except Unreachable as error:
+            lost.append(_unreached(side, error, tables))
     if not tried:
-        raise _unreached_by_all(lost, config)
+        raise _unreached_by_all(lost, this.config)
     return tried, lost
+
+
+def _at(this: Run, side: int) -> Run:
+    """The same run at an input side, in a folder of its own."""
+    return Run(
+        config=this.config.model_copy(update={"imgsz": side}), folder=this.folder / str(side),
+        context=replace(this.context, imgsz=side),
+    )  # fmt: skip
 
 
 def _unreached(side: int, error: Unreachable, tables: LatencyOutputs) -> Candidate:
@@ -196,17 +246,21 @@ def _fastest_unpruned(tables: LatencyOutputs) -> LatencyTable:
 def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     """Prune one side to the budget, where there is anything to prune."""
     side = this.context.imgsz
-    if latency_tables.reached_unpruned(this, tables):
+    inputs = prune.PruneInputs(
+        model=this.model, training=this.config.recover, latency=tables, timing=this.config.latency
+    )
+
+    def cut_at(context: Context) -> PruneOutputs:
+        return prune.run(inputs, this.config.prune, this.folder / "prune", context, recovery=_training(this))
+
+    if uncut.is_enough(this, tables, cut_at):
         best = _fastest_unpruned(tables)
         candidate = Candidate(
             imgsz=side, build=str(best.build), unpruned_ms=best.control_frame_ms, measured_ms=best.control_frame_ms,
             macs_removed=0.0,
         )  # fmt: skip
         return _Tried(this=this, candidate=candidate, weights=this.model)
-    inputs = prune.PruneInputs(
-        model=this.model, training=this.config.recover, latency=tables, timing=this.config.latency
-    )
-    outputs = prune.run(inputs, this.config.prune, this.folder / "prune", this.context)
+    outputs = cut_at(this.context)
     cut = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
     macs = read_json(outputs.widths)
     candidate = Candidate(
@@ -216,13 +270,18 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     return _Tried(this=this, candidate=candidate, weights=outputs.weights)
 
 
+def _training(this: Run, epochs: int = FIRST_EPOCHS) -> Path:
+    """Folder of a side's training."""
+    return this.folder / f"recover-{epochs}"
+
+
 def _scored(one: _Tried, epochs: int, *, first: bool) -> _Tried:
     """Train a side for some epochs and score it on the validation images."""
     this, weights = one.this, one.weights
     if one.is_pruned or this.config.recover.activation != "none":
         inputs = recover.RecoverInputs(weights=weights, teacher=teacher_of(this.config.recover, this.model))
         config = this.config.recover.model_copy(update={"epochs": epochs})
-        weights = recover.run(inputs, config, this.folder / f"recover-{epochs}", this.context).weights
+        weights = recover.run(inputs, config, _training(this, epochs), this.context).weights
     found = _map_on_val(weights, this)
     this.context.progress.say(f"sides: {this.context.imgsz} px: val mAP50-95 {found:.4f}")
     key = "map50_95_first" if first else "map50_95"

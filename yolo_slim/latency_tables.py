@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig
+from yolo_slim.devices.base import Device, identity
 from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.errors import SlimError, did_you_mean
-from yolo_slim.files import fitted_name
+from yolo_slim.files import fitted_name, sha256_json
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
-from yolo_slim.measuring.layer_graphs import without_table
 from yolo_slim.preparation import Run
 from yolo_slim.stages import latency
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import stage_claimed
 from yolo_slim.workspace.job import content
 
+MOST_DEVICE_NAME = 40
+"""Characters of a device's name in the name of a folder."""
+
 
 def tables_folder(this: Run, runs: Path) -> Path:
-    """Where the tables of a model, target and input side are: beside the runs, which share them."""
-    sha256 = content(this.model)
-    after = f"-{sha256[:8]}-{this.context.profile.name}-{this.context.imgsz}-latency"
+    """Where the tables of a model, target, input side and device are: beside the runs, which share them."""
+    sha256, device = content(this.model), _device_name(this.context.device)
+    after = f"-{sha256[:8]}-{this.context.profile.name}-{this.context.imgsz}-{device}-latency"
     return runs / fitted_name(this.model.stem, after=after)
+
+
+def _device_name(device: Device) -> str:
+    """A device in the name of a folder: how it is called, and a digest, because two may be written alike."""
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", device.name)[:MOST_DEVICE_NAME]
+    return f"{readable}-{sha256_json(identity(device))[:8]}"
 
 
 def measured(this: Run, folder: Path) -> LatencyOutputs:
@@ -42,7 +52,7 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds."""
     if this.config.prune.frame_ms is None:
         return None
-    if left := without_table(this.context.profile.builds):
+    if left := latency.without_table(this.context):
         named = "; ".join(f"{build}: {why}" for build, why in left.items())
         this.context.progress.say(
             f"latency: no cut is made for {named}. The cut for another build is built for it too, and timed at the end"
@@ -64,10 +74,10 @@ def require_measurable(this: Run) -> None:
         )
 
 
-def reached_unpruned(this: Run, tables: LatencyOutputs | None) -> list[str]:
+def reached_unpruned(this: Run, tables: LatencyOutputs) -> list[str]:
     """The builds in which the unpruned network reaches the budget, with their FPS, for people."""
     budget = this.config.prune.frame_ms
-    if tables is None or budget is None:
+    if budget is None:
         return []
     loaded = [LatencyTable.load(path) for path in tables.tables.values()]
     met = [table for table in loaded if table.control_frame_ms <= budget]

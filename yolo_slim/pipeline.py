@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from yolo_slim import latency_tables
+from yolo_slim import latency_tables, uncut
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import os_errors_explained
@@ -21,7 +21,9 @@ from yolo_slim.input_check import check_then_make, require_calibration, require_
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
+from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, unpruned, validate
+from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import teacher_of
 from yolo_slim.workspace.folder import claimed
 
@@ -137,19 +139,15 @@ class Slimmed:
 
 def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     """Prune and recover; where the unpruned network is as fast as asked for, only another activation is trained."""
-    config, folder, context = this.config, this.folder, this.context
-    if reached := latency_tables.reached_unpruned(this, tables):
-        context.progress.say(f"prune: the unpruned network reaches the budget ({', '.join(reached)}); nothing is cut")
+    config, folder = this.config, this.folder
+    inputs = prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency)
+
+    def cut(context: Context) -> PruneOutputs:
+        return prune.run(inputs, config.prune, folder / "prune", context, recovery=folder / "recover")
+
+    if tables and uncut.is_enough(this, tables, cut, lambda: _in_int8(this)):
         return _uncut(this)
-    if tables and _reaches_in_int8(this):
-        return _uncut(this)
-    pruned = prune.run(
-        prune.PruneInputs(model=this.model, training=config.recover, latency=tables, timing=config.latency),
-        config.prune,
-        folder / "prune",
-        context,
-        recovery=folder / "recover",
-    )
+    pruned = cut(this.context)
     trained = _recovered(this, pruned.weights)
     return Slimmed(
         weights=trained, pruned=pruned.weights, recovered=trained,
@@ -171,22 +169,23 @@ def _recovered(this: Run, start: Path) -> Path:
     return recover.run(inputs, this.config.recover, this.folder / "recover", this.context).weights
 
 
-def _reaches_in_int8(this: Run) -> bool:
-    """Whether the unpruned network reaches the budget in int8, unless the settings name the build to prune for."""
+def _in_int8(this: Run) -> str:
+    """How the unpruned network reaches the budget in int8; empty: it doesn't, or the settings name another build."""
     config, context = this.config, this.context
     budget = config.prune.frame_ms
     if budget is None or config.latency.runtime is not None or unpruned.BUILD not in context.profile.builds:
-        return False
+        return ""
     control = _built_control(this)
     bundle = control.bundles.get(unpruned.BUILD)
     if bundle is None or control.layer_errors is None:
-        return False
+        return ""
     inputs = unpruned.UnprunedInputs(bundle=bundle, layer_errors=control.layer_errors)
     found = unpruned.run(inputs, config.latency, this.folder / "unpruned", context)
+    takes = f"takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}"
     why_not = found.why_not(budget, config.quantize.max_drop)
-    end = f"; it is cut, because {why_not}" if why_not else "; nothing is cut"
-    context.progress.say(f"prune: the unpruned network takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}{end}")
-    return not why_not
+    if why_not:
+        context.progress.say(f"prune: the unpruned network {takes}; it is cut, because {why_not}")
+    return "" if why_not else takes
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:

@@ -59,15 +59,21 @@ def amount_of(config: PruneConfig) -> str:
     }[budget]
 
 
-def resolved(config: RunConfig, profile: Profile, *, in_ms: bool) -> RunConfig:
-    """Fill in what the target decides: the multiple that widths are rounded to.
+def width_multiple(config: PruneConfig, profile: Profile, *, in_ms: bool) -> int:
+    """The multiple of the widths: the settings' own, else the one that suits the budget.
 
     ``in_ms``: the cut follows a latency table, which says by itself at which widths the runtimes get faster.
+    """
+    return config.round_to or (LATENCY_ROUND_TO if in_ms else profile.channel_multiple)
+
+
+def resolved(config: RunConfig, profile: Profile, *, in_ms: bool) -> RunConfig:
+    """Fill in what the target decides: the multiple that widths are rounded to (:func:`width_multiple`).
 
     Raises:
         SlimError: a multiple that the device's runtimes don't compute in.
     """
-    round_to = config.prune.round_to or (LATENCY_ROUND_TO if in_ms else profile.channel_multiple)
+    round_to = width_multiple(config.prune, profile, in_ms=in_ms)
     if not in_ms and round_to % profile.channel_multiple:
         raise SlimError(
             f"prune.round_to {round_to} is not a multiple of {profile.name}'s channel_multiple "

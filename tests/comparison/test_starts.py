@@ -18,13 +18,20 @@ from ultralytics.nn.tasks import DetectionModel
 from tests.helpers import tiny_data
 from tests.helpers.comparisons import prepared
 from tests.helpers.constants import FAMILIES
-from yolo_slim.comparison import narrow, uniform_l2
+from yolo_slim import preparation
+from yolo_slim.api import make_config
+from yolo_slim.build_key import BuildName
+from yolo_slim.comparison import narrow, starts, uniform_l2
+from yolo_slim.comparison.equal_latency import AtBudget, EqualShare, Try, to_macs_of
 from yolo_slim.comparison.methods import METHODS
 from yolo_slim.comparison.starts import Place, Setting
+from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
 from yolo_slim.models import checkpoint
 from yolo_slim.models.macs import conv_widths, measure
 from yolo_slim.pruning.groups import trace_channels
+from yolo_slim.pruning.outputs import PruneOutputs, outputs_in
 from yolo_slim.pruning.plan import PrunePlan
 
 IMAGE = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -160,6 +167,12 @@ def test_bounded(untrained: Callable[[str], Path], tmp_path: Path) -> None:
     assert not (tmp_path / "out.pt").exists()
 
 
+MADE = LatencyCut(
+    budget_ms=5.0, build=BuildName("onnxruntime", "fp32"), device="a board", unpruned_ms=9.0, overhead_ms=1.0,
+    table_error_median=0.01, table_error_worst=0.02, cuts=(TimedCut(predicted_ms=5.0, measured_ms=5.0),), kept=0,
+)  # fmt: skip
+
+
 def place(model: Path, data: Path, folder: Path, removed: float = 0.4) -> Place:
     """Return where a method's start is made."""
     run = prepared(model, data, folder, **{"prune.macs_removed": removed})
@@ -187,6 +200,37 @@ def test_nothing_stands_in_for_a_busy_machine(trained: Path, signs: Path, tmp_pa
                 METHODS["uniform-l2"].make(spot)
             assert not isinstance(caught.value, MachineError)
     assert tried.call_count == 2
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, {16}), ({"prune.round_to": 8}, {8})])
+def test_one_multiple_at_equal_latency(
+    given: dict[str, int], expected: set[int], trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """Every cut to MACs has widths of one multiple: the target's, as without milliseconds, or the one that is given."""
+    config = make_config(trained, signs, imgsz=64, target="host", latency_ms=5.0, settings=given)
+    run = preparation.prepared(config, tmp_path)
+    budget = AtBudget(
+        weights=trained, cut=MADE, share=EqualShare(ours_ms=5.0, tries=(Try(removed=0.4, ms=5.0),)),
+        to_macs=to_macs_of(config.prune, run.context.profile),
+    )  # fmt: skip
+    spot = Place(setting=Setting(run, budget), folder=tmp_path, removed=0.4, seed=1)
+    found: dict[str, int | None] = {}
+
+    def pruned(_: object, config: PruneConfig, *__: object, **___: object) -> PruneOutputs:
+        assert (config.macs_removed, config.frame_ms) == (0.4, None)
+        found[config.criterion] = config.round_to
+        return outputs_in(tmp_path)
+
+    def cut(task: uniform_l2.PlainTask) -> float:
+        found["uniform-l2"] = task.round_to
+        Path(task.out).write_bytes(trained.read_bytes())
+        return 0.4
+
+    with patch.object(starts.prune, "run", pruned), patch.object(uniform_l2, "run_apart", cut):
+        for method in ("macs", "random", "uniform-l2"):
+            METHODS[method].make(spot)
+    assert set(found) == {config.prune.criterion, "random", "uniform-l2"}
+    assert set(found.values()) == expected
 
 
 def test_widths_with_gaps(untrained: Callable[[str], Path]) -> None:

@@ -159,7 +159,11 @@ class ModelledDevice(FakeDevice):
         found = super().bench(placed, images, settings)
         if self.scale is None:
             return found
-        stages = {"pre": 1.0, "infer": self.scale * self._network_ms(placed), "post": 1.0}
+        stages = {
+            "pre": 1.0,
+            "infer": self.scale * self.network_ms(self._folders[placed.path] / "model.onnx"),
+            "post": 1.0,
+        }
         samples = {stage: np.full(20, ms) for stage, ms in {**stages, "total": sum(stages.values())}.items()}
         return bench_of(samples, invalid_reasons=self.invalid_reasons, load=self.load)
 
@@ -179,15 +183,14 @@ class ModelledDevice(FakeDevice):
         """Compute what both networks take."""
         self.asked.append("time_paired")
         self.limits.add(max_celsius)
-        first, second = self._network_ms(before), self._network_ms(after)
+        first, second = (self.network_ms(self._folders[one.path] / "model.onnx") for one in (before, after))
         return Paired(
             before=(first,) * rounds, after=(second,) * rounds, threads=4, invalid_reasons=self.invalid_reasons
         )
 
-    def _network_ms(self, placed: Placed) -> float:
-        """What a bundle's network takes."""
-        graph = onnx.load(self._folders[placed.path] / "model.onnx")
-        return self.network_factor * self._ms(onnx.shape_inference.infer_shapes(graph))
+    def network_ms(self, graph: Path) -> float:
+        """What the network of an ONNX file takes."""
+        return self.network_factor * self._ms(onnx.shape_inference.infer_shapes(onnx.load(graph)))
 
     def _ms(self, graph: onnx.ModelProto) -> float:
         """Add up the convolutions of a graph."""

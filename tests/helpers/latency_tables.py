@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from yolo_slim.backends.layers import LayerKind
@@ -9,11 +10,13 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.measuring.latency import (
     Fit,
+    LatencyOutputs,
     LatencyTable,
     LayerGrid,
     TimedNetwork,
     grid_from,
     layers_of_grid,
+    table_name,
 )
 
 KIND = LayerKind(kernel=(3, 3), stride=(2, 2), padding=(1, 1), depthwise=False, size=(40, 40), activation="silu")
@@ -38,6 +41,15 @@ def table(**changes: Any) -> LatencyTable:
         "is_measured_on_target": True, "measured_at": "2026-11-29T00:00:00+00:00", "command": "", "versions": {},
         "control_ms": 8.0, "overhead_ms": 2.0, "grids": (grid(lambda i, o: i * o * 1e-4),),
         "networks": (network(1, 1, 2), network(2, 1, 3, "check"), network(2, 2, 4, "check")),
-        "fit": Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=1.0), "layer_seconds": 1.0, "seconds": 2.0,
+        "fit": Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=1.0),
+        "layer_seconds": 1.0, "seconds": 2.0,
     }  # fmt: skip
     return LatencyTable(**fields | changes)
+
+
+def outputs_of(one: LatencyTable, folder: Path) -> LatencyOutputs:
+    """Write a table as the stage does; whatever it says, the same was asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / table_name(one.build)
+    one.save(path)
+    return LatencyOutputs(tables={one.build: path}, page=folder / "latency.html", request="0" * 64)

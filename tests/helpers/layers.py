@@ -38,6 +38,7 @@ LAYERS = (
     ("preparation",),
     ("input_check",),
     ("latency_tables",),
+    ("uncut",),
     ("exploration",),
     ("pipeline",),
     ("single_stage",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +18,11 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.datasets import quickstart
+from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable, grid_from, layers_of_grid
+from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
-from yolo_slim.models import checkpoint
-from yolo_slim.models.layer_kinds import layer_kinds
-from yolo_slim.models.macs import exported_layers
-from yolo_slim.pruning.decisions import decide_unscored, make_terms
-from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.latency import largest_widths, make_latency_model
-from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
@@ -39,7 +34,13 @@ BUILD = BuildName("onnxruntime", "fp32")
 QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
 
 
-def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
+class Board(ModelledDevice):
+    """It computes 16 output channels at once: the small detector has few layers of more than 64."""
+
+    BLOCK = 16
+
+
+def context_of(data: Path, device: Board, **others: Any) -> Context:
     """Make the context of a call on a device."""
     return Context.load(data, "host", **{"imgsz": IMGSZ, "device": device} | others)
 
@@ -50,7 +51,7 @@ def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
     return latency.run(inputs, QUICK, [BUILD], folder, context)
 
 
-def cut(model: Path, context: Context, tables: LatencyOutputs, folder: Path, **budget: Any) -> LatencyCut:
+def cut(model: Path, context: Context, tables: LatencyOutputs | None, folder: Path, **budget: Any) -> LatencyCut:
     """Prune to milliseconds."""
     config = PruneConfig(round_to=8, images=8, bn_images=8, steps=1, **budget)
     outputs = prune.run(prune.PruneInputs(model=model, latency=tables, timing=QUICK), config, folder, context)
@@ -58,9 +59,9 @@ def cut(model: Path, context: Context, tables: LatencyOutputs, folder: Path, **b
 
 
 @pytest.fixture(scope="module")
-def tables(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> LatencyOutputs:
-    """Measure the shipped yolo11n."""
-    return measured(trained, context_of(signs, ModelledDevice()), tmp_path_factory.mktemp("latency") / "tables")
+def tables(small: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> LatencyOutputs:
+    """Measure the small detector."""
+    return measured(small, context_of(signs, Board()), tmp_path_factory.mktemp("latency") / "tables")
 
 
 def test_table_predicts_networks_that_it_did_not_see(tables: LatencyOutputs) -> None:
@@ -75,92 +76,70 @@ def test_table_predicts_networks_that_it_did_not_see(tables: LatencyOutputs) -> 
     assert len(charts(page)) == 2
 
 
-def test_up_to_date_table_is_used_again(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_up_to_date_table_is_used_again(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """The same call asks the device for nothing; another device is measured anew."""
-    device = ModelledDevice()
+    device = Board()
     folder = tables.page.parent
-    assert measured(trained, context_of(signs, device), folder) == tables
+    assert measured(small, context_of(signs, device), folder) == tables
     assert device.asked == []
-    other = ModelledDevice()
+    other = Board()
     other.model = "Another Board"
     with pytest.raises(NotUpToDate, match=r"^latency$"):
-        measured(trained, context_of(signs, other, only_check=True), folder)
+        measured(small, context_of(signs, other, only_check=True), folder)
 
 
-def test_interrupted_measurement_resumes(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_interrupted_measurement_resumes(small: Path, signs: Path, tmp_path: Path) -> None:
     """A measurement that ended in the middle goes on with what is missing."""
 
-    class Stops(ModelledDevice):
+    class Stops(Board):
         def time_layers(self, layers: Path, **limits: Any) -> LayerTimes:
             if self.asked.count("layers") == 3:
                 raise KeyboardInterrupt
             return super().time_layers(layers, **limits)
 
     with pytest.raises(KeyboardInterrupt):
-        measured(trained, context_of(signs, Stops()), tmp_path / "tables")
-    device = ModelledDevice()
-    table = LatencyTable.load(measured(trained, context_of(signs, device), tmp_path / "tables").tables[BUILD])
+        measured(small, context_of(signs, Stops()), tmp_path / "tables")
+    device = Board()
+    table = LatencyTable.load(measured(small, context_of(signs, device), tmp_path / "tables").tables[BUILD])
     assert device.asked.count("layers") == len(table.grids) - 3
     assert device.asked.count("bench") == 0
 
 
-def test_busy_device_is_told(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_busy_device_is_told(small: Path, signs: Path, tmp_path: Path) -> None:
     """Timings that don't count are repeated, then marked, and the next call measures again."""
-    device = ModelledDevice(invalid_reasons=("busy: other programs used 1.5 cores",))
-    found = measured(trained, context_of(signs, device), tmp_path / "tables")
+    device = Board(invalid_reasons=("busy: other programs used 1.5 cores",))
+    listener = Remembers()
+    found = measured(small, context_of(signs, device, progress=listener), tmp_path / "tables")
     table = LatencyTable.load(found.tables[BUILD])
     assert table.invalid_reasons == ("busy: other programs used 1.5 cores",)
+    assert "WARNING: onnxruntime-fp32: timings that don't count: busy: other programs used" in listener.said
     assert device.asked.count("layers") == 3 * len(table.grids)
-    again = ModelledDevice()
-    found = measured(trained, context_of(signs, again), tmp_path / "tables")
+    again = Board()
+    found = measured(small, context_of(signs, again), tmp_path / "tables")
     assert not LatencyTable.load(found.tables[BUILD]).invalid_reasons
     assert again.asked.count("layers") == len(table.grids)
 
 
-@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
-def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Any) -> None:
-    """What a step of one slot saves is what the total falls by, for every slot of a real network."""
-    loaded = checkpoint.load(untrained(family))
-    graph = trace_channels(loaded.model, IMGSZ)
-    exported = exported_layers(loaded.model, end2end=False)
-    slots = decide_unscored(graph, make_terms(loaded.model, graph, PruneConfig(), exported, {}))
-    kinds = layer_kinds(loaded.model, IMGSZ, exported)
-    grids = []
-    for kind, widths in largest_widths(graph, slots, kinds).items():
-        ms = {
-            (one.inputs, one.outputs): one.inputs * -(-one.outputs // 16) * 1e-4
-            for one in layers_of_grid(kind, *widths)
-        }
-        grids.append(grid_from(kind, *widths, ms))
-    cost = make_latency_model(graph, slots, kinds, grids)
-    keep, step = widths_of(slots), np.array([min(8.0, slot.width - 1) for slot in slots])
-    saved = cost.saved(keep, step)
-    for i in range(len(slots)):
-        less = keep.copy()
-        less[i] -= step[i]
-        assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
-
-
-def test_cut_meets_the_budget(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_cut_meets_the_budget(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """The first cut is within three hundredths of the budget, and widths end at the device's steps."""
     table = LatencyTable.load(tables.tables[BUILD])
     budget = table.overhead_ms + 0.6 * table.control_ms
     listener = Remembers()
-    found = cut(trained, context_of(signs, ModelledDevice(), progress=listener), tables, tmp_path, latency_ms=budget)
+    found = cut(small, context_of(signs, Board(), progress=listener), tables, tmp_path, latency_ms=budget)
     assert found.build == BUILD
     assert found.cuts[0].measured_ms == pytest.approx(budget, rel=0.03)
     assert found.measured_ms <= budget * 1.01
     assert "the budget is" in listener.said
     widths = read_json(tmp_path / "widths.json")["layers"]
     cut_layers = [row["after"] for row in widths if row["after"] < row["before"]]
-    # 32 channels at once: a narrower layer that isn't at a step would have lost score for nothing.
-    assert np.mean([width % 32 == 0 or width < 32 for width in cut_layers]) > 0.8
+    # A narrower layer that isn't at a step of the device would have lost score for nothing.
+    assert np.mean([width % Board.BLOCK == 0 or width < Board.BLOCK for width in cut_layers]) > 0.8
 
 
-def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_wrong_table_is_corrected(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where cuts take longer than the table says, the second or third cut meets the budget all the same."""
 
-    class Slower(ModelledDevice):
+    class Slower(Board):
         """Pruned networks take a fifth longer than their layers."""
 
         def time_paired(self, *args: Any, **kwargs: Any) -> Any:
@@ -169,16 +148,16 @@ def test_wrong_table_is_corrected(trained: Path, signs: Path, tables: LatencyOut
 
     table = LatencyTable.load(tables.tables[BUILD])
     budget = table.overhead_ms + 0.7 * table.control_ms
-    found = cut(trained, context_of(signs, Slower()), tables, tmp_path, target_fps=1000 / budget)
+    found = cut(small, context_of(signs, Slower()), tables, tmp_path, target_fps=1000 / budget)
     assert found.cuts[0].measured_ms > 1.05 * budget
     assert 2 <= len(found.cuts) <= 3
     assert found.measured_ms == pytest.approx(budget, rel=0.03)
 
 
-def test_missed_budget_ends_the_run(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_missed_budget_ends_the_run(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where no cut gets fast enough on the device, nothing is trained: the message has every cut that was timed."""
 
-    class Stuck(ModelledDevice):
+    class Stuck(Board):
         """Pruned networks take as long as the unpruned one."""
 
         def time_paired(self, *args: Any, **kwargs: Any) -> Any:
@@ -188,27 +167,27 @@ def test_missed_budget_ends_the_run(trained: Path, signs: Path, tables: LatencyO
     table = LatencyTable.load(tables.tables[BUILD])
     budget = table.overhead_ms + 0.9 * table.control_ms
     with pytest.raises(SlimError, match=r"was missed|can't be reached|below their floor") as error:
-        cut(trained, context_of(signs, Stuck()), tables, tmp_path / "prune", latency_ms=budget)
+        cut(small, context_of(signs, Stuck()), tables, tmp_path / "prune", latency_ms=budget)
     assert not (tmp_path / "prune" / "pruned.pt").exists()
     assert not (tmp_path / "prune" / "latency.json").exists()
     assert error.value.culprits
 
 
-def test_cut_by_a_disturbed_timing_says_so(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_cut_by_a_disturbed_timing_says_so(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """A timing that doesn't count is used, and named beside the figure."""
     table = LatencyTable.load(tables.tables[BUILD])
-    busy = ModelledDevice(invalid_reasons=("busy: other programs used 1.5 cores",))
+    busy = Board(invalid_reasons=("busy: other programs used 1.5 cores",))
     budget = table.overhead_ms + 0.6 * table.control_ms
-    found = cut(trained, context_of(signs, busy), tables, tmp_path, latency_ms=budget)
+    found = cut(small, context_of(signs, busy), tables, tmp_path, latency_ms=budget)
     assert "the timing doesn't count: busy: other programs used 1.5 cores" in found.text()
 
 
-def test_another_data_set_is_measured_anew(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_another_data_set_is_measured_anew(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Pre- and post-processing depend on the images, so a table holds for one data set."""
     other = quickstart.generate(tmp_path / "data", counts={"train": 8, "val": 8, "test": 4}, imgsz=64)
-    inputs = latency.LatencyInputs(model=trained, pruning=PruneConfig(round_to=8))
+    inputs = latency.LatencyInputs(model=small, pruning=PruneConfig(round_to=8))
     first, second = (
-        latency.job_of(inputs, QUICK, [BUILD], tmp_path, context_of(data, ModelledDevice())) for data in (signs, other)
+        latency.job_of(inputs, QUICK, [BUILD], tmp_path, context_of(data, Board())) for data in (signs, other)
     )
     assert first.request == tables.request
     assert second.request != first.request
@@ -223,10 +202,10 @@ def refusal(model: Path, context: Context, tables: LatencyOutputs, folder: Path,
     return error.value
 
 
-def figure(pattern: str, error: SlimError) -> float:
-    """Read a figure out of a message."""
-    found = re.search(pattern.replace("#", r"(\d+\.\d+)"), str(error))
-    assert found, f"{pattern} isn't in: {error}"
+def figure(pattern: str, message: object) -> float:
+    """Read the first such figure out of a message."""
+    found = re.search(pattern.replace("#", r"(\d+\.\d+)"), str(message))
+    assert found, f"{pattern} isn't in: {message}"
     return float(found[1])
 
 
@@ -234,37 +213,41 @@ SMALLEST = "onnxruntime-fp32: the smallest cut is predicted to take # ms"
 
 
 def test_unreachable_budget_says_how_far_it_goes(
-    trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+    small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
 ) -> None:
     """The smallest cut's milliseconds are those that a budget right above them is predicted to reach."""
-    device = ModelledDevice()
-    error = refusal(trained, context_of(signs, device), tables, tmp_path / "prune", target_fps=100_000.0)
+    device = Board()
+    error = refusal(small, context_of(signs, device), tables, tmp_path / "prune", target_fps=100_000.0)
     assert str(error).startswith("100000 FPS can't be reached by pruning at 96 px.")
     assert "smaller model" not in str(error)
     smallest = figure(SMALLEST, error)
-    reached = cut(trained, context_of(signs, device), tables, tmp_path / "cut", latency_ms=smallest / 0.97)
-    assert reached.cuts[0].predicted_ms == pytest.approx(smallest, rel=0.02)
+    listener = Remembers()
+    context = context_of(signs, device, progress=listener)
+    # The first cut is predicted; whether the device agrees there is another test's.
+    with contextlib.suppress(SlimError):
+        cut(small, context, tables, tmp_path / "cut", latency_ms=smallest / 0.97)
+    assert figure("predicted # ms a frame, measured", listener.said) == pytest.approx(smallest, rel=0.02)
 
 
-def test_smaller_sides_are_estimated(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_smaller_sides_are_estimated(small: Path, signs: Path, tmp_path: Path) -> None:
     """What is estimated for half the side is what a table of that side predicts; a side that reaches it is suggested.
 
     Control: at the side of the run the smallest cut's inference takes more than three times as long.
     """
-    device = ModelledDevice(scale=1.0)
-    large, small = (context_of(signs, device, imgsz=side) for side in (2 * IMGSZ, IMGSZ))
-    of_large, of_small = measured(trained, large, tmp_path / "192"), measured(trained, small, tmp_path / "96")
-    error = refusal(trained, large, of_large, tmp_path / "large", target_fps=100_000.0)
-    here = refusal(trained, small, of_small, tmp_path / "small", target_fps=100_000.0)
+    device = Board(scale=1.0)
+    at_192, at_96 = (context_of(signs, device, imgsz=side) for side in (2 * IMGSZ, IMGSZ))
+    of_192, of_96 = measured(small, at_192, tmp_path / "192"), measured(small, at_96, tmp_path / "96")
+    error = refusal(small, at_192, of_192, tmp_path / "large", target_fps=100_000.0)
+    here = refusal(small, at_96, of_96, tmp_path / "small", target_fps=100_000.0)
     estimated = figure("onnxruntime-fp32 at 96 px: estimated # ms", error)
     assert estimated - 2.0 == pytest.approx(figure(SMALLEST, here) - 2.0, rel=0.05)
     assert figure(SMALLEST, error) - 2.0 > 3 * (estimated - 2.0)
     assert "by these figures nothing else reaches it" in error.remedy
-    enough = refusal(trained, large, of_large, tmp_path / "enough", latency_ms=1.1 * estimated)
+    enough = refusal(small, at_192, of_192, tmp_path / "enough", latency_ms=1.1 * estimated)
     assert f"try --imgsz 96, estimated {estimated:.2f} ms" in enough.remedy
 
 
-def test_table_of_another_runtime_is_named(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_table_of_another_runtime_is_named(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """A build that latency.runtime left out is named with its figure, if its table is of this network and machine."""
     table = LatencyTable.load(tables.tables[BUILD])
     (tmp_path / "tables").mkdir()
@@ -278,19 +261,19 @@ def test_table_of_another_runtime_is_named(trained: Path, signs: Path, tables: L
     }
     changed = {"build": BuildName("ncnn", "fp16"), "fit": Fit(**faster)}
     beside = tmp_path / "tables" / "ncnn-fp16.json"
-    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "none", target_fps=100_000.0)
+    error = refusal(small, context_of(signs, Board()), alone, tmp_path / "none", target_fps=100_000.0)
     budget = 0.9 * figure(SMALLEST, error)
     assert "ncnn" not in str(error)
     table.model_copy(update=changed).save(beside)
-    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "two", latency_ms=budget)
+    error = refusal(small, context_of(signs, Board()), alone, tmp_path / "two", latency_ms=budget)
     ms = figure("ncnn-fp16: the smallest cut is predicted to take # ms", error)
     assert f"set latency.runtime to ncnn-fp16, predicted {ms:.2f} ms" in error.remedy
     table.model_copy(update={**changed, "model_sha256": "0" * 64}).save(beside)
-    error = refusal(trained, context_of(signs, ModelledDevice()), alone, tmp_path / "other", latency_ms=budget)
+    error = refusal(small, context_of(signs, Board()), alone, tmp_path / "other", latency_ms=budget)
     assert "ncnn" not in str(error)
 
 
-def test_choice_of_the_build_is_recorded(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_choice_of_the_build_is_recorded(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Of two builds the one that loses least is pruned for, and both are recorded; a build without a table is named.
 
     Control: with one table there is one choice, which loses as much as itself.
@@ -306,19 +289,19 @@ def test_choice_of_the_build_is_recorded(trained: Path, signs: Path, tables: Lat
     changed = {"build": other, "fit": Fit(**slower), "control_ms": 1.3 * table.control_ms}
     table.model_copy(update=changed).save(tmp_path / "ncnn-fp16.json")
     both = replace(tables, tables={**tables.tables, other: tmp_path / "ncnn-fp16.json"})
-    context = with_int8(context_of(signs, ModelledDevice(), progress=Remembers()))
+    context = with_int8(context_of(signs, Board(), progress=Remembers()))
     budget = table.overhead_ms + 0.7 * table.control_ms
-    found = cut(trained, context, both, tmp_path / "both", latency_ms=budget)
+    found = cut(small, context, both, tmp_path / "both", latency_ms=budget)
     first, second = found.choices
     assert (first.build, first.loss, second.build) == (BUILD, 1.0, other)
     assert second.loss > 1.05
     assert second.smallest_ms > first.smallest_ms
     assert f"(ncnn-fp16 {second.loss:.2f} times as much)" in context.progress.said
     assert list(found.without_table) == ["onnxruntime-int8"]
-    alone = cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "alone", latency_ms=budget)
+    alone = cut(small, context_of(signs, Board()), tables, tmp_path / "alone", latency_ms=budget)
     assert [choice.loss for choice in alone.choices] == [1.0]
     assert alone.without_table == {}
-    error = refusal(trained, context, both, tmp_path / "none", target_fps=100_000.0)
+    error = refusal(small, context, both, tmp_path / "none", target_fps=100_000.0)
     assert "onnxruntime-int8: not predicted; what int8 itself loses" in str(error)
 
 
@@ -332,7 +315,7 @@ def with_int8(context: Context) -> Context:
 
 def test_target_without_any_table(signs: Path) -> None:
     """A target that has only int8 can't be pruned to milliseconds: the message has the reason of every build."""
-    context = context_of(signs, ModelledDevice())
+    context = context_of(signs, Board())
     choice = RuntimeChoice.model_validate({"runtime": "onnxruntime", "precisions": ["int8"]})
     only = replace(context, profile=context.profile.model_copy(update={"runtimes": [choice]}))
     with pytest.raises(SlimError, match="No build of host has a latency table") as error:
@@ -341,10 +324,43 @@ def test_target_without_any_table(signs: Path) -> None:
     assert latency.timed_builds(with_int8(context)) == [BUILD, BuildName("ncnn", "fp16")]
 
 
-def test_cut_that_a_corrected_table_refuses(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{}, None])
+def test_cut_without_a_table(given: dict[str, Any] | None, small: Path, signs: Path, tmp_path: Path) -> None:
+    """The Python API may be given none, or an empty mapping of them: one message, no traceback."""
+    tables = None if given is None else LatencyOutputs(tables=given, page=Path(), request="0")
+    with pytest.raises(SlimError, match=r"prune.target_fps.* needs a latency table, and none is given") as error:
+        cut(small, context_of(signs, Board()), tables, tmp_path / "prune", target_fps=60.0)
+    assert "yolo-slim latency" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprits"),
+    [
+        ({"model_sha256": "0" * 64}, ["model_sha256"]),
+        ({"imgsz": 640, "target": "rpi5"}, ["imgsz: 640 there, 96 now", "target: rpi5 there, host now"]),
+        ({"build": BuildName("ncnn", "fp16")}, ["build: ncnn-fp16 there, onnxruntime-fp32 now"]),
+        ({"machine": DeviceFacts(model="Another Board")}, ["machine: Another Board there, Modelled Board now"]),
+        ({"grids": ()}, ["model.0.conv: 3x3 stride 2, 96x96, silu"]),
+    ],
+)
+def test_table_of_something_else(
+    changes: dict[str, Any], culprits: list[str], small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+) -> None:
+    """A table of another network, side, target, build or machine, or one without a kind of layer, is named."""
+    table = LatencyTable.load(tables.tables[BUILD]).model_copy(update=changes)
+    table.save(tmp_path / "table.json")
+    given = replace(tables, tables={BUILD: tmp_path / "table.json"})
+    with pytest.raises(SlimError, match="latency table") as error:
+        cut(small, context_of(signs, Board()), given, tmp_path / "prune", target_fps=60.0)
+    for culprit, found in zip(culprits, error.value.culprits, strict=True):
+        assert found.startswith(culprit)
+    assert "Measure the table again" in error.value.remedy
+
+
+def test_cut_that_a_corrected_table_refuses(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where the first cut takes far longer than predicted, the message has the milliseconds by the corrected table."""
 
-    class Slower(ModelledDevice):
+    class Slower(Board):
         """Pruned networks take twice as long as the table says."""
 
         def time_paired(self, *args: Any, **kwargs: Any) -> Any:
@@ -352,16 +368,16 @@ def test_cut_that_a_corrected_table_refuses(trained: Path, signs: Path, tables: 
             return replace(found, after=tuple(2 * ms for ms in found.after))
 
     table = LatencyTable.load(tables.tables[BUILD])
-    first = refusal(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "first", target_fps=100_000.0)
+    first = refusal(small, context_of(signs, Board()), tables, tmp_path / "first", target_fps=100_000.0)
     smallest = figure(SMALLEST, first)
-    error = refusal(trained, context_of(signs, Slower()), tables, tmp_path / "prune", latency_ms=1.2 * smallest)
+    error = refusal(small, context_of(signs, Slower()), tables, tmp_path / "prune", latency_ms=1.2 * smallest)
     assert figure(SMALLEST, error) - table.overhead_ms == pytest.approx(2 * (smallest - table.overhead_ms), rel=0.02)
 
 
-def test_budget_that_is_reached_already(trained: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_budget_that_is_reached_already(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """There is nothing to prune, and the message says so."""
     with pytest.raises(SlimError, match="reaches the budget in onnxruntime-fp32: there is nothing to prune"):
-        cut(trained, context_of(signs, ModelledDevice()), tables, tmp_path, target_fps=1.0)
+        cut(small, context_of(signs, Board()), tables, tmp_path, target_fps=1.0)
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,17 @@ def jobs(model: Path, context: Context, config: LatencyConfig) -> tuple[job.Job,
     return table, prune.job_of(given, PruneConfig(latency_ms=9.0, round_to=8), Path(), context)
 
 
-def test_update_of_a_package_keeps_a_finished_cut(trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_of_a_package_keeps_a_finished_cut(small: Path, signs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other versions measure the table anew, but are no change of what the cut was asked for; a setting is one."""
     context = context_of(signs, ModelledDevice())
-    before = [one.identity for one in jobs(trained, context, QUICK)]
+    before = [one.identity for one in jobs(small, context, QUICK)]
     monkeypatch.setattr(job, "version", lambda package: f"99 of {package}")
-    after = [one.identity for one in jobs(trained, context, QUICK)]
+    after = [one.identity for one in jobs(small, context, QUICK)]
     table, cut = (changes(*pair) for pair in zip(before, after, strict=True))
     assert {"onnxruntime", "torch"} <= {change.key for change in table}
     assert are_versions(table)
     assert are_versions(cut)
-    _, other = jobs(trained, context, QUICK.model_copy(update={"rounds": 99}))
+    _, other = jobs(small, context, QUICK.model_copy(update={"rounds": 99}))
     assert not are_versions(changes(before[1], other.identity))
 
 
@@ -78,7 +78,17 @@ def test_target_without_a_build_that_can_be_timed(others: dict[str, tuple[str, .
     assert latency.timed_builds(with_runtimes(context, onnxruntime=("int8", "fp32"), **others)) == [BUILD]
 
 
-def test_limit_of_temperature_is_the_targets(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_runtime_that_cannot_run_the_graph(signs: Path) -> None:
+    """NCNN has no bundle of an end2end graph, so it is no build to prune for; of another graph it is one (control)."""
+    context = context_of(signs, ModelledDevice())
+    ncnn = BuildName("ncnn", "fp16")
+    assert latency.timed_builds(context) == [BUILD, ncnn]
+    end2end = replace(context, end2end=True)
+    assert latency.timed_builds(end2end) == [BUILD]
+    assert "can't run an end2end graph" in latency.without_table(end2end)[ncnn]
+
+
+def test_limit_of_temperature_is_the_targets(small: Path, signs: Path, tmp_path: Path) -> None:
     """Every timing of a table has the limit of the target; on another machine there is none."""
     limit = targets.load("rpi5").thermal.max_celsius
     assert limit is not None
@@ -86,7 +96,7 @@ def test_limit_of_temperature_is_the_targets(trained: Path, signs: Path, tmp_pat
         device = ModelledDevice()
         device.answer = is_target
         context = context_of(signs, device, "rpi5")
-        measured(trained, context, tmp_path / str(is_target))
+        measured(small, context, tmp_path / str(is_target))
         assert device.limits == limits
         assert {"layers", "time_paired", "bench"} <= set(device.asked)
 
@@ -102,7 +112,7 @@ def test_repeated_timing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pauses == [5.0] * expected
 
 
-def test_answer_that_lacks_a_layer(trained: Path, signs: Path, tmp_path: Path) -> None:
+def test_answer_that_lacks_a_layer(small: Path, signs: Path, tmp_path: Path) -> None:
     """A device that leaves a convolution out is told, with its name."""
 
     class Forgets(ModelledDevice):
@@ -111,4 +121,4 @@ def test_answer_that_lacks_a_layer(trained: Path, signs: Path, tmp_path: Path) -
             return replace(found, ms=dict(list(found.ms.items())[1:]))
 
     with pytest.raises(SlimError, match=r"timing of layers is damaged: it lacks \d+-\d+\."):
-        measured(trained, context_of(signs, Forgets()), tmp_path / "tables")
+        measured(small, context_of(signs, Forgets()), tmp_path / "tables")

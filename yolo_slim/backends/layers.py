@@ -78,8 +78,8 @@ class Layer:
 class LayerGraph(Protocol):
     """``layer_graph`` of a backend."""
 
-    def __call__(self, layer: Layer, precision: str) -> str:
-        """The graph as text."""
+    def __call__(self, layer: Layer) -> str:
+        """The graph as text, of the runtime's float precision."""
 
 
 class OpenLayer(Protocol):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @setting("model", required=True)
 @setting("data", required=True)
 @settings_of("latency")
-@out("runs/slim/MODEL-SHA256-TARGET-IMGSZ-latency, where `run --target-fps` looks for it")
+@out("runs/slim/MODEL-SHA256-TARGET-IMGSZ-DEVICE-latency, where `run --target-fps` looks for it")
 @answering
 def latency(
     model: Path, data: Path, out: Path | None, quiet: bool, as_json: bool, **options: Unpack[LatencyOptions]

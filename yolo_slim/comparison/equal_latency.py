@@ -17,8 +17,10 @@ from torch import nn
 
 from yolo_slim import latency_tables
 from yolo_slim.build_key import BuildName
-from yolo_slim.comparison.folder import Work, once
+from yolo_slim.comparison.folder import Work, forget, once
 from yolo_slim.comparison.frontier import OURS
+from yolo_slim.comparison.networks import size_name
+from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import Record, read_record
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.devices.base import identity
@@ -27,7 +29,7 @@ from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models import checkpoint
-from yolo_slim.preparation import Run
+from yolo_slim.preparation import Run, width_multiple
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.goal import Goal, make_cost_model
 from yolo_slim.pruning.latency_budget import LatencyGoal
@@ -169,6 +171,12 @@ def _share_of(
     return middle if any(abs(one.removed - share) < 2 * STEP for one in found) else share
 
 
+def to_macs_of(given: PruneConfig, profile: Profile) -> PruneConfig:
+    """What `yolo-slim run --prune` would do with the settings of a cut to milliseconds: only the budget differs."""
+    round_to = width_multiple(given, profile, in_ms=False)
+    return given.model_copy(update={"target_fps": None, "latency_ms": None, "round_to": round_to})
+
+
 def at_budget(this: Run, build: BuildName, to_macs: PruneConfig) -> AtBudget:
     """Cut to the budget, and search the share of the MACs whose cut is as fast.
 
@@ -199,13 +207,14 @@ def _share(
 ) -> EqualShare:
     """Search the share, or read what an earlier call found."""
     folder = this.folder / "latency" / "macs"
+    path = folder / SHARE
 
     def make() -> bool:
         with scratch_folder() as scratch:
             search = _Search.of(this, to_macs, goal_of(this, tables, build), scratch)
             found = search.run(ours.weights, cut)
-        write_json(folder / SHARE, found.to_json())
-        return not found.best.invalid_reasons
+        write_json(path, found.to_json())
+        return True
 
     timing = this.config.latency
     decides = {"prune": to_macs.recorded(), "imgsz": this.context.imgsz, "build": str(build)}
@@ -213,8 +222,27 @@ def _share(
     decides |= identity(this.context.device)
     inputs = {"ours": sha256(ours.weights), "latency": tables.request, "data": this.context.dataset.digest}
     work = Work(stage="compare-share", folder=folder, decides=decides, inputs=inputs, is_trained_on=True)
+    if path.is_file() and is_open(_read(path).best, this.folder):
+        forget(folder)
     once(work, [SHARE], make)
-    return read_record(EqualShare, read_json(folder / SHARE), str(folder / SHARE), "Compare again.")
+    return _read(path)
+
+
+def _read(path: Path) -> EqualShare:
+    return read_record(EqualShare, read_json(path), str(path), "Compare again.")
+
+
+def is_open(best: Try, comparison: Path) -> bool:
+    """Whether a share was found by a timing that doesn't count, and nothing is trained at it: it is searched again.
+
+    Once something is, the share stays. Another one would throw the trainings away.
+
+    Args:
+        best: the share.
+        comparison: folder of the comparison.
+    """
+    trainings = comparison.glob(f"*/{size_name(best.removed)}/*/recover")
+    return bool(best.invalid_reasons) and not any(map(contains_training, trainings))
 
 
 def goal_of(this: Run, tables: LatencyOutputs, build: BuildName) -> LatencyGoal:

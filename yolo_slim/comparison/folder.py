@@ -19,7 +19,7 @@ from yolo_slim.files import JsonObject, read_json, write_json
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.version import __version__
 from yolo_slim.workspace.folder import COMPARISON, Owner, claimed, differences, read_owner, replaced_record
-from yolo_slim.workspace.job import RECORDED, Job, Made, read_manifest, require_manifest
+from yolo_slim.workspace.job import MANIFEST, RECORDED, Job, Made, read_manifest, require_manifest
 from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 2
@@ -123,6 +123,11 @@ def once(work: Work, outputs: Sequence[str], make: Callable[[], bool]) -> None:
         return Made(outputs=[work.folder / name for name in outputs], is_lasting=is_lasting)
 
     run_once(job, made, _Quiet(), check=lambda: None, is_training=work.is_trained_on, can_retrain=False)
+
+
+def forget(folder: Path) -> None:
+    """Let :func:`once` make what a folder contains again."""
+    (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def is_trained(folder: Path, cell: Cell) -> bool:

@@ -17,6 +17,11 @@ NOTHING_RANDOM = -1
 """Seed of a cell whose network doesn't depend on any."""
 
 
+def size_name(removed: float) -> str:
+    """The folder of all networks that lose this share of the MACs, below their method's."""
+    return f"{removed * 100:g}" if removed else "full"
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class Cell:
     """One network to train and measure."""
@@ -30,8 +35,9 @@ class Cell:
     @property
     def name(self) -> str:
         """Its folder below the comparison's, which identifies it."""
-        size = f"{self.removed * 100:g}" if self.removed else "full"
-        return f"{self.method}/{size}/{'once' if self.seed == NOTHING_RANDOM else f'seed-{self.seed}'}"
+        return (
+            f"{self.method}/{size_name(self.removed)}/{'once' if self.seed == NOTHING_RANDOM else f'seed-{self.seed}'}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

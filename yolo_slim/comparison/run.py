@@ -16,7 +16,7 @@ from yolo_slim.comparison import imported
 from yolo_slim.comparison.about import about, settings_of
 from yolo_slim.comparison.builds import choices
 from yolo_slim.comparison.device import Meter
-from yolo_slim.comparison.equal_latency import AtBudget, at_budget
+from yolo_slim.comparison.equal_latency import AtBudget, at_budget, to_macs_of
 from yolo_slim.comparison.measure import Measurements
 from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
@@ -76,7 +76,4 @@ def _at_budget(asked: CompareRequest, this: Run, build: BuildName) -> AtBudget |
     given = asked.config.prune
     if given.frame_ms is None:
         return None
-    # What `yolo-slim run --prune` would do with the same settings: only the budget differs.
-    round_to = given.round_to or this.context.profile.channel_multiple
-    to_macs = given.model_copy(update={"target_fps": None, "latency_ms": None, "round_to": round_to})
-    return at_budget(this, build, to_macs)
+    return at_budget(this, build, to_macs_of(given, this.context.profile))

@@ -66,6 +66,13 @@ class Setting:
         return self.macs_at(self.run.config.imgsz)
 
     @property
+    def to_macs(self) -> PruneConfig:
+        """Settings of every cut to a share of the MACs, without the share; where ours is cut to milliseconds, its
+        budget isn't in them, and the widths are multiples of the target's ``channel_multiple``.
+        """
+        return self.at_budget.to_macs if self.at_budget else self.run.config.prune
+
+    @property
     def end2end(self) -> bool:
         """Whether the one-to-one head is exported."""
         return self.run.config.export.end2end
@@ -100,8 +107,7 @@ def _trained_on(start: Path) -> Path | None:
 def _pruned(place: Place, changes: dict[str, Any], *, seed: int, folder: Path | None = None) -> Start:
     """Run our own prune stage on the control with changed settings."""
     run = place.setting.run
-    to_share = {"macs_removed": place.removed, "target_fps": None, "latency_ms": None}
-    config = run.config.prune.model_copy(update={**to_share, **changes})
+    config = place.setting.to_macs.model_copy(update={"macs_removed": place.removed, **changes})
     outputs = prune.run(
         prune.PruneInputs(model=run.model, training=run.config.recover),
         config,
@@ -116,8 +122,7 @@ def to_macs(place: Place) -> Start:
     """Prune by the user's settings to the share of the MACs that takes as long as the cut to milliseconds."""
     at_budget = place.setting.at_budget
     assert at_budget is not None  # The request refuses this method without a budget in milliseconds.
-    seed = place.setting.run.config.seed
-    start = _pruned(place, at_budget.to_macs.model_dump(exclude={"macs_removed"}), seed=seed)
+    start = _pruned(place, {}, seed=place.setting.run.config.seed)
     return replace(start, implementation=f"{start.implementation}; {at_budget.of_macs}")
 
 
@@ -163,6 +168,7 @@ def plain_l2(place: Place) -> Start:
 
     Where it fails, our own l2 is used instead, and the implementation says so with torch-pruning's reason.
     """
+    round_to = place.setting.to_macs.round_to or ROUND_TO
 
     def make(out: Path) -> str:
         run = place.setting.run
@@ -172,7 +178,7 @@ def plain_l2(place: Place) -> Start:
             macs=place.macs,
             imgsz=run.config.imgsz,
             end2end=place.setting.end2end,
-            round_to=run.config.prune.round_to or ROUND_TO,
+            round_to=round_to,
         )
         run.context.progress.say("compare: search the ratio for torch-pruning")
         try:
@@ -186,7 +192,7 @@ def plain_l2(place: Place) -> Start:
             return f"{own.implementation}; {error.fact}"
         return f"torch-pruning: MagnitudePruner, GroupMagnitudeImportance p=2, ratio {ratio:.4f}"
 
-    return _kept(place, {"round_to": place.setting.run.config.prune.round_to}, make)
+    return _kept(place, {"round_to": round_to}, make)
 
 
 def _own_l2(place: Place, why: SlimError) -> Start:

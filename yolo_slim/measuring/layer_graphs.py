@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_slim.backends.layers import Layer, layer_graph_of
@@ -19,11 +19,6 @@ def why_no_table(build: BuildName) -> str:
     if build.precision == "int8":
         return "what int8 itself loses can't be weighed against a cut before the training"
     return ""
-
-
-def without_table(builds: Iterable[BuildName]) -> dict[BuildName, str]:
-    """Those of a target's builds that no cut is made for, because they have no latency table, with the reason."""
-    return {build: why for build in builds if (why := why_no_table(build))}
 
 
 def require_timed_layers(build: BuildName) -> None:
@@ -49,8 +44,5 @@ def write(file: Path, layers: Sequence[Layer], build: BuildName, threads: int) -
     require_timed_layers(build)
     graph = layer_graph_of(build.runtime)
     assert graph is not None
-    graphs = [
-        {"name": name_of(layer), "input": list(layer.input_shape), "graph": graph(layer, build.precision)}
-        for layer in layers
-    ]
+    graphs = [{"name": name_of(layer), "input": list(layer.input_shape), "graph": graph(layer)} for layer in layers]
     write_json(file, {"schema": SCHEMA, "runtime": build.runtime, "threads": threads, "graphs": graphs})

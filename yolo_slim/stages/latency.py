@@ -16,6 +16,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.export.builds import expected_builds
 from yolo_slim.files import write_text
 from yolo_slim.measuring.latency import LatencyOutputs, table_name
 from yolo_slim.measuring.layer_graphs import require_timed_layers, why_no_table
@@ -45,14 +46,21 @@ class LatencyInputs:
     """What may be cut."""
 
 
+def without_table(context: Context) -> dict[BuildName, str]:
+    """Those of the target's builds that no cut is made for, because they have no latency table, with the reason."""
+    impossible = expected_builds(context.profile, "end2end" if context.end2end else "one2many").skipped
+    reasons = {build: impossible.get(build) or why_no_table(build) for build in context.profile.builds}
+    return {build: why for build, why in reasons.items() if why}
+
+
 def timed_builds(context: Context) -> list[BuildName]:
     """The builds of the target that can have a table: a runtime whose layers can be timed, in its float precision.
 
     Raises:
         SlimError: the target has none.
     """
-    reasons = {build: why_no_table(build) for build in context.profile.builds}
-    if found := [build for build, why in reasons.items() if not why]:
+    reasons = without_table(context)
+    if found := [build for build in context.profile.builds if build not in reasons]:
         return found
     raise SlimError(
         f"No build of {context.profile.name} has a latency table.",

@@ -11,9 +11,8 @@ import numpy as np
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency import LatencyTable, table_name
+from yolo_slim.measuring.latency import MEASURE_AGAIN, LatencyTable, table_name
 from yolo_slim.measuring.latency_cut import BuildChoice
-from yolo_slim.measuring.layer_graphs import without_table
 from yolo_slim.models.checkpoint import Checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
@@ -23,6 +22,8 @@ from yolo_slim.pruning.latency_limits import SmallestCut, unreachable_in_all
 from yolo_slim.pruning.scope import PER_MS, REACH
 from yolo_slim.pruning.scoring import Ranked
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.latency import without_table
+from yolo_slim.workspace.folder import differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +40,42 @@ class Chosen:
 def goals_of(
     loaded: Checkpoint, config: PruneConfig, tables: Mapping[BuildName, Path], context: Context
 ) -> dict[BuildName, LatencyGoal]:
-    """What a frame may take in every build that has a table."""
+    """What a frame may take in every build that has a table.
+
+    Raises:
+        SlimError: a table of another network, side, target or machine.
+    """
     frame_ms = config.frame_ms
     assert frame_ms is not None
+    found = {build: LatencyTable.load(path) for build, path in tables.items()}
+    for build, table in found.items():
+        _require_fitting(table, build, loaded, context)
     exported = exported_layers(loaded.model, end2end=context.end2end)
     kinds = layer_kinds(loaded.model, context.imgsz, exported)
     setting = f"prune.{config.budget[0]}"
     return {
-        build: LatencyGoal(table=LatencyTable.load(path), kinds=kinds, frame_ms=frame_ms, setting=setting)
-        for build, path in tables.items()
+        build: LatencyGoal(table=table, kinds=kinds, frame_ms=frame_ms, setting=setting)
+        for build, table in found.items()
     }
+
+
+def _require_fitting(table: LatencyTable, build: BuildName, loaded: Checkpoint, context: Context) -> None:
+    """Refuse a table that says nothing of these cuts: the Python API takes any file."""
+    device, profile = context.device, context.profile
+    there = {
+        "model_sha256": table.model_sha256, "imgsz": table.imgsz, "build": str(table.build), "target": table.target,
+        "threads": table.threads, "machine": table.machine.model,
+    }  # fmt: skip
+    now = {
+        "model_sha256": loaded.sha256, "imgsz": context.imgsz, "build": str(build), "target": profile.name,
+        "threads": profile.threads, "machine": device.facts().model,
+    }  # fmt: skip
+    if differing := differences(there, now):
+        raise SlimError(
+            f"The latency table of {build} was measured for something else.",
+            culprits=differing,
+            remedy=f"{MEASURE_AGAIN[:-1]}, with the settings and the device of this call.",
+        )
 
 
 def choose(
@@ -67,7 +94,7 @@ def choose(
     """
     cuts = {build: _smallest(goal, ranked) for build, goal in goals.items()}
     losses = {build: loss for build, goal in goals.items() if (loss := _loss(goal, ranked)) is not None}
-    unknown = without_table(context.profile.builds)
+    unknown = without_table(context)
     if not losses:
         others = {build: _smallest(goal, ranked) for build, goal in left_out.items()}
         raise unreachable_in_all(cuts, others, unknown, context.imgsz)

@@ -31,7 +31,7 @@ from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.latency import LatencyInputs
+from yolo_slim.stages.latency import LatencyInputs, job_of
 from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
 from yolo_slim.workspace.job import Job, versions
 
@@ -75,9 +75,11 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyMeter:
-    """Measures the tables of one network; what the same job measured before is read."""
+    """Measures the tables of one network; what was measured before for the same build is read."""
 
     job: Job
+    parts: Mapping[BuildName, Job]
+    """The job of every build alone, so that a measurement is found again beside other builds."""
     loaded: checkpoint.Checkpoint
     config: LatencyConfig
     builds: Sequence[BuildName]
@@ -129,15 +131,19 @@ class LatencyMeter:
             f"latency: {build}: unpruned {table.control_ms:.2f} ms of inference and {table.overhead_ms:.2f} ms of pre- "
             f"and post-processing; the table's error: {table.error}"
         )
+        if table.invalid_reasons:
+            context.progress.say(
+                f"latency: WARNING: {build}: timings that don't count: {'; '.join(table.invalid_reasons)}. The table "
+                "is used; the next call measures them again"
+            )
         return table
 
     @property
     def _limit(self) -> float | None:
         return celsius_limit(self.context.device, self.context.profile)
 
-    @property
-    def _files(self) -> MeasuredFiles:
-        return MeasuredFiles(job=self.job, name="parts")
+    def _files(self, build: BuildName) -> MeasuredFiles:
+        return MeasuredFiles(job=self.parts[build], name="parts")
 
     def _meter(self, scratch: Path) -> NetworkMeter:
         return NetworkMeter(
@@ -147,8 +153,8 @@ class LatencyMeter:
 
     def _begun(self, meter: NetworkMeter, placed: Placed, build: BuildName) -> Measured:
         """Time the unpruned network end to end."""
-        name = f"{build}-control"
-        found = self._files.read(ControlTime, name)
+        files, name = self._files(build), f"{build}-control"
+        found = files.read(ControlTime, name)
         if found is None or found.invalid_reasons:
             settings = BenchSettings(
                 seconds=self.config.control_seconds, queries=64, repeats=REPEATS, max_celsius=self._limit
@@ -160,7 +166,7 @@ class LatencyMeter:
                 overhead_ms=max(bench.stages.total.p50_ms - infer, 0.0),
                 invalid_reasons=bench.invalid_reasons,
             )
-            self._files.write(name, found)
+            files.write(name, found)
         return Measured(placed=placed, control=found, grids=[], networks=[])
 
     def _grids(self, build: BuildName, scratch: Path) -> list[LayerGrid]:
@@ -175,7 +181,8 @@ class LatencyMeter:
 
     def _grid(self, build: BuildName, kind: LayerKind, widths: tuple[int, int], file: Path) -> LayerGrid:
         """Time one kind; the device gets its layers as ``file``."""
-        before = self._files.read(LayerGrid, file.stem)
+        files = self._files(build)
+        before = files.read(LayerGrid, file.stem)
         if before is not None and before.kind == kind and not before.invalid_reasons:
             return before
         layers = layers_of_grid(kind, *widths)
@@ -184,7 +191,7 @@ class LatencyMeter:
         times.require(map(name_of, layers))
         ms = {(layer.inputs, layer.outputs): times.ms[name_of(layer)] for layer in layers}
         found = grid_from(kind, *widths, ms, times.invalid_reasons)
-        self._files.write(file.stem, found)
+        files.write(file.stem, found)
         return found
 
     def _time_networks(self, meter: NetworkMeter, found: Mapping[BuildName, Measured], scratch: Path) -> None:
@@ -222,13 +229,13 @@ class LatencyMeter:
         """Time one network in every build, in turns with the unpruned one; it is exported once, if at all."""
         times = {}
         for build, measured in found.items():
-            name = f"{build}-{onnx.stem}"
-            timed = self._files.read(NetworkTime, name)
+            files, name = self._files(build), f"{build}-{onnx.stem}"
+            timed = files.read(NetworkTime, name)
             if timed is None or timed.invalid_reasons:
                 if not onnx.is_file():
                     meter.export(self.cuts.cut(self.loaded.model, keep), onnx)
                 timed = _timed(meter, measured.placed, meter.place(onnx, build))
-                self._files.write(name, timed)
+                files.write(name, timed)
             times[build] = timed
         return times
 
@@ -264,7 +271,8 @@ def latency_meter(
     terms = make_terms(loaded.model, graph, inputs.pruning, exported, {})
     kinds = layer_kinds(loaded.model, context.imgsz, exported)
     return LatencyMeter(
-        job=job, loaded=loaded, config=config, builds=builds, context=context,
+        job=job, parts={build: job_of(inputs, config, [build], job.folder, context) for build in builds},
+        loaded=loaded, config=config, builds=builds, context=context,
         kinds={name: kind for name, kind in kinds.items() if name in graph.convs},
         cuts=RandomCuts(
             graph=graph, slots=decide_unscored(graph, terms), round_to=terms.round_to, seed=context.seed

@@ -121,8 +121,9 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     loaded = load_prunable(inputs.model, context.imgsz)
     work = PruneWork.of(source_of(loaded, config, job.folder, context), outputs, context.progress)
     pruner, graph = work.begun()
-    tables = inputs.latency.tables if inputs.latency else None
-    to_ms = None if tables is None else latency_pruning(work, pruner, graph, tables, inputs.timing, context)
+    tables = inputs.latency.tables if inputs.latency else {}
+    in_ms = config.frame_ms is not None
+    to_ms = latency_pruning(work, pruner, graph, tables, inputs.timing, context) if in_ms else None
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,

@@ -157,8 +157,15 @@ def latency_pruning(
     """Choose the build to prune for, before anything is made.
 
     Raises:
-        SlimError: a budget that no build reaches, or that the unpruned network reaches.
+        SlimError: no table, or one of something else; a budget that no build reaches, or that the unpruned network
+            reaches.
     """
+    if not tables:
+        raise SlimError(
+            f"A cut to milliseconds ({work.goal.setting}) needs a latency table, and none is given.",
+            remedy="Measure one: `yolo-slim latency`, or yolo_slim.latency() in Python. `yolo-slim prune` and `run` do "
+            "that by themselves.",
+        )
     loaded = work.source.loaded
     goals = goals_of(loaded, work.source.config, tables, context)
     if met := [str(build) for build, goal in goals.items() if goal.table.control_frame_ms <= goal.frame_ms]:

@@ -11,10 +11,10 @@ FUSED = {"none": 0, "relu": 1, "hardswish": 6}
 """Activation to NCNN's ``activation_type`` of a convolution; SiLU has none and is a layer of its own."""
 
 
-def layer_graph(layer: Layer, precision: str) -> str:  # noqa: ARG001
+def layer_graph(layer: Layer) -> str:
     """The .param file of one convolution with its activation, input ``in0`` and output ``out0``.
 
-    It is the same for every ``precision``: NCNN arranges the weights when it loads them.
+    NCNN arranges the weights for its precision when it loads them.
     """
     kind = layer.kind
     weights = layer.outputs * (layer.inputs // layer.groups) * kind.kernel[0] * kind.kernel[1]

@@ -12,8 +12,8 @@ WEIGHT = 0.01
 """Value of every weight: with 0 the sums could become denormal numbers, which are slow."""
 
 
-def layer_graph(layer: Layer, precision: str) -> str:
-    """The ONNX file of one convolution with its activation, as base64 text; of int8 with Q/DQ nodes around it."""
+def layer_graph(layer: Layer) -> str:
+    """The ONNX file of one convolution with its activation, fp32, as base64 text."""
     from onnx import TensorProto, helper
 
     kind = layer.kind
@@ -22,27 +22,12 @@ def layer_graph(layer: Layer, precision: str) -> str:
         helper.make_tensor("weight_shape", TensorProto.INT64, [4], shape),
         helper.make_tensor("bias_shape", TensorProto.INT64, [1], [layer.outputs]),
     ]
-    nodes = [_filled("bias_shape", "bias", TensorProto.FLOAT, WEIGHT)]
-    given, weight = "in", "weight"
-    if precision == "int8":
-        initializers += [
-            helper.make_tensor("scale", TensorProto.FLOAT, [], [0.02]),
-            helper.make_tensor("zero", TensorProto.INT8, [], [0]),
-        ]
-        nodes += [
-            *_rounded("in", "rounded"),
-            _filled("weight_shape", "stored", TensorProto.INT8, 1),
-            helper.make_node("DequantizeLinear", ["stored", "scale", "zero"], ["weight"]),
-        ]
-        given = "rounded"
-    else:
-        nodes.append(_filled("weight_shape", "weight", TensorProto.FLOAT, WEIGHT))
     sizes: dict[str, Any] = {"kernel_shape": list(kind.kernel), "strides": list(kind.stride), "group": layer.groups}
-    nodes.append(helper.make_node("Conv", [given, weight, "bias"], ["sum"], pads=[*kind.padding] * 2, **sizes))
+    nodes = [
+        _filled("weight_shape", "weight"), _filled("bias_shape", "bias"),
+        helper.make_node("Conv", ["in", "weight", "bias"], ["sum"], pads=[*kind.padding] * 2, **sizes),
+    ]  # fmt: skip
     done = _activated(kind.activation, nodes)
-    if precision == "int8":
-        nodes += _rounded(done, "out")
-        done = "out"
     graph = helper.make_graph(
         nodes, "layer",
         [helper.make_tensor_value_info("in", TensorProto.FLOAT, [1, *layer.input_shape])],
@@ -53,21 +38,12 @@ def layer_graph(layer: Layer, precision: str) -> str:
     return base64.b64encode(model.SerializeToString()).decode()
 
 
-def _filled(shape: str, name: str, kind: int, value: float) -> Any:
+def _filled(shape: str, name: str) -> Any:
     """A node that makes a constant tensor when the graph is loaded."""
-    from onnx import helper
+    from onnx import TensorProto, helper
 
-    return helper.make_node("ConstantOfShape", [shape], [name], value=helper.make_tensor("value", kind, [1], [value]))
-
-
-def _rounded(name: str, rounded: str) -> list[Any]:
-    """A pair of Q/DQ nodes."""
-    from onnx import helper
-
-    return [
-        helper.make_node("QuantizeLinear", [name, "scale", "zero"], [f"{rounded}_int8"]),
-        helper.make_node("DequantizeLinear", [f"{rounded}_int8", "scale", "zero"], [rounded]),
-    ]
+    value = helper.make_tensor("value", TensorProto.FLOAT, [1], [WEIGHT])
+    return helper.make_node("ConstantOfShape", [shape], [name], value=value)
 
 
 def _activated(activation: str, nodes: list[Any]) -> str:
