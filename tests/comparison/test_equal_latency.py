@@ -131,7 +131,7 @@ def test_comparison_at_equal_latency(
     assert ours.runtimes[KEY].bench.p50_ms == pytest.approx(budget, rel=0.05)
     assert macs.runtimes[KEY].bench.p50_ms == pytest.approx(ours.runtimes[KEY].bench.p50_ms, rel=EQUAL)
     assert share["ours_ms"] <= budget * 1.01
-    assert abs(macs.macs_removed - ours.macs_removed) > 0.02
+    assert abs(macs.macs_removed - ours.macs_removed) > 0.005
     (judged,) = [one for one in result.judgements[KEY].methods if one.method == "macs"]
     assert "as fast as ours" in judged.reason
     assert "pruning to milliseconds" in result.verdict.text
