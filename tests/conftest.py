@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.helpers.chromium import InBrowser, Shared
 from tests.helpers.constants import ROOT
 from yolo_slim.datasets.quickstart.signs import NAMES
 
@@ -31,6 +32,12 @@ def _take_own_cores() -> None:
 
 
 _take_own_cores()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: a worker that got one last would go on alone."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +95,11 @@ def shared() -> Path:
     if not (folder / "data" / "hardhat" / "data.yaml").is_file():
         pytest.skip("needs ../shared/data/hardhat and ../shared/models/hardhat")
     return folder
+
+
+@pytest.fixture(scope="session")
+def in_browser() -> Iterator[InBrowser]:
+    """A function that works with a browser; every call has cookies and storage of its own."""
+    shared = Shared()
+    yield shared.run
+    shared.stop()
