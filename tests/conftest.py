@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.helpers.bare_process import BareUltralytics
 from tests.helpers.chromium import InBrowser, Shared
 from tests.helpers.constants import ROOT
 from yolo_slim.datasets.quickstart.signs import NAMES
@@ -103,3 +104,11 @@ def in_browser() -> Iterator[InBrowser]:
     shared = Shared()
     yield shared.run
     shared.stop()
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareUltralytics]:
+    """Plain Ultralytics in a process where yolo_slim can't be imported."""
+    found = BareUltralytics(tmp_path_factory.mktemp("bare"))
+    yield found
+    found.stop()
