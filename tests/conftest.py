@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.helpers.bare_process import BareUltralytics
 from tests.helpers.chromium import InBrowser, Shared
 from tests.helpers.constants import ROOT
+from tests.helpers.shared import once, quantize_example
 from yolo_slim.datasets.quickstart.signs import NAMES
 
 os.environ |= {
@@ -56,6 +57,12 @@ def trained() -> Path:
     from yolo_slim.datasets import quickstart
 
     return quickstart.default_model()
+
+
+@pytest.fixture(scope="session")
+def example_graphs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the shipped yolo11n's graphs, see :func:`quantize_example`."""
+    return once(tmp_path_factory, "graphs", lambda folder: quantize_example(folder, trained))
 
 
 @pytest.fixture(scope="session")
