@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.Monke
 
 
 def test_trainer_travels_to_other_processes(
-    cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Path, unpruned: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file that Ultralytics starts on every GPU finds our trainer and its settings in a fresh process."""
     pytest.importorskip("cloudpickle")
@@ -39,7 +38,7 @@ def test_trainer_travels_to_other_processes(
     from yolo_slim.training.trainer import SlimTrainer
 
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
-    training = training_in(tmp_path / "out", weights=cut, teacher=untrained("yolov8n"), data=signs)
+    training = training_in(tmp_path / "out", weights=cut, teacher=unpruned, data=signs)
     script = Path(dist.generate_ddp_file(SlimTrainer(overrides=training_arguments(training, QUICK))))
     state = script.with_suffix(".pt")
     assert "trainer.train()" in script.read_text()
