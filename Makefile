@@ -116,7 +116,7 @@ test: $(READY_ALL) $(BINDINGS) ## ruff, mypy and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n logical --dist loadfile
+	$(BIN)/pytest -n logical --dist loadfile --no-loadscope-reorder
 
 format: $(READY_ALL) ## Format the code
 	$(BIN)/ruff check --fix .

@@ -11,8 +11,6 @@ can be cut, saved and used, and what it costs, not what accuracy is left. Second
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import tiny_data
+from tests.helpers.bare_process import BareUltralytics
 from tests.helpers.constants import ROOT
 from yolo_slim.files import merge_json, read_json, write_json, write_text
 from yolo_slim.machine import device_model, peak_memory_mb
@@ -98,13 +97,14 @@ def measure_row(network: str, task: str, imgsz: int, out: Path) -> None:
 
 def _bare(data: Path, imgsz: int, weights: Path) -> dict[str, Any]:
     """Return what plain Ultralytics manages with the pruned file, in a process without yolo_slim."""
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(data), str(imgsz), str(weights)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=weights.parent, env=environment, check=False)
-    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
-    if not found:
-        return {"error": done.stderr[-500:]}
-    return {key: value for key, value in found[0].items() if key != "file"}
+    ultralytics = BareUltralytics(weights.parent)
+    try:
+        (found,) = ultralytics.use(data, imgsz, weights)
+    except RuntimeError as error:
+        return {"error": str(error)[-500:]}
+    finally:
+        ultralytics.stop()
+    return {key: value for key, value in found.items() if key != "file"}
 
 
 def table(found: list[dict[str, Any]]) -> str:

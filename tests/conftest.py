@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.bare_process import BareUltralytics
+from tests.helpers.chromium import InBrowser, Shared
 from tests.helpers.constants import ROOT
+from tests.helpers.shared import once, quantize_example
 from yolo_slim.datasets.quickstart.signs import NAMES
 
 os.environ |= {
@@ -34,6 +37,12 @@ def _take_own_cores() -> None:
 _take_own_cores()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: a worker that got one last would go on alone."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session")
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the data.yaml of 60 rendered scenes of 128 px."""
@@ -49,6 +58,12 @@ def trained() -> Path:
     from yolo_slim.datasets import quickstart
 
     return quickstart.default_model()
+
+
+@pytest.fixture(scope="session")
+def example_graphs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the shipped yolo11n's graphs, see :func:`quantize_example`."""
+    return once(tmp_path_factory, "graphs", lambda folder: quantize_example(folder, trained))
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +126,19 @@ def shared() -> Path:
     if not (folder / "data" / "hardhat" / "data.yaml").is_file():
         pytest.skip("needs ../shared/data/hardhat and ../shared/models/hardhat")
     return folder
+
+
+@pytest.fixture(scope="session")
+def in_browser() -> Iterator[InBrowser]:
+    """A function that works with a browser; every call has cookies and storage of its own."""
+    shared = Shared()
+    yield shared.run
+    shared.stop()
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareUltralytics]:
+    """Plain Ultralytics in a process where yolo_slim can't be imported."""
+    found = BareUltralytics(tmp_path_factory.mktemp("bare"))
+    yield found
+    found.stop()

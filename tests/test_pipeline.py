@@ -26,7 +26,7 @@ import torch
 from tests.helpers.charts import loads_nothing
 from tests.helpers.cli import run_cli
 from tests.helpers.constants import QUICK
-from yolo_slim import preparation
+from yolo_slim import pipeline, preparation
 from yolo_slim.datasets import description
 from yolo_slim.datasets.description import Dataset
 from yolo_slim.files import read_json, sha256
@@ -194,25 +194,64 @@ def test_another_run_is_refused(finished: Finished, untrained: Callable[[str], P
     assert sha256(folder / "folder.json") == before
 
 
-@pytest.mark.parametrize("marker", ["prune/job-started", "recover/train/weights/last.pt", "export/control", "build"])
-def test_resume_after_kill(finished: Finished, signs: Path, tmp_path: Path, marker: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """A stage that is killed."""
+
+    stage: str
+    """Its folder."""
+    watched: str = ""
+    """Appears in that folder while the stage works."""
+    earlier: tuple[str, ...]
+    """Stages that an earlier call has finished."""
+    stop: str | None
+    """The stage at which the resumed run is stopped; None: it goes on to its verdict."""
+    made: tuple[str, ...] = ()
+    """Files that come out with the bytes of an unbroken run; a training's bytes are its own."""
+
+
+KILLS = (
+    Kill(stage="prune", earlier=(), stop="recover", made=STAGE_FILES[:1]),
+    Kill(stage="recover", watched="train/weights/last.pt", earlier=("control", "prune"), stop="export"),
+    Kill(stage="export/control", earlier=("control", "prune", "recover"), stop="build", made=STAGE_FILES[1:2]),
+    Kill(stage="build/control", earlier=("control", "prune", "recover", "export"), stop=None, made=STAGE_FILES),
+)
+
+
+@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.stage)
+def test_resume_after_kill(
+    finished: Finished, signs: Path, tmp_path: Path, kill: Kill, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed in any stage, the same command resumes; prune, export and build end with the bytes of an unbroken run."""
-    command = arguments(finished.model, signs, tmp_path, "killed", 2)
-    watched = tmp_path / "killed" / marker.replace("prune/job-started", "prune")
+    whole, folder = finished.folder, tmp_path / finished.folder.name
+    for stage in kill.earlier:
+        shutil.copytree(whole / stage, folder / stage)
+        shutil.copy(whole / "folder.json", folder)
+    command = arguments(finished.model, signs, tmp_path, folder.name, 2)
     process = subprocess.Popen(
         [sys.executable, "-m", "yolo_slim.cli", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 900
+    watched, deadline = folder / kill.stage / kill.watched, time.monotonic() + 900
     while not watched.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert watched.exists()
-    assert not (tmp_path / "killed" / "validate" / "manifest.json").exists()
-    assert run_cli(*command)[0] in (0, 1)
-    whole = finished.folder
-    for path in STAGE_FILES:
-        assert sha256(tmp_path / "killed" / path) == sha256(whole / path)
-    slim = [checkpoint.load(folder / "recover" / "recovered.pt") for folder in (whole, tmp_path / "killed")]
-    shapes = [[tuple(p.shape) for p in loaded.model.parameters()] for loaded in slim]
-    assert shapes[0] == shapes[1]
+    assert not (folder / kill.stage / "manifest.json").exists()
+    if kill.stop:
+        monkeypatch.setattr(getattr(pipeline, kill.stop), "run", refuse)
+    code, _, err = run_cli(*command)
+    assert code in ((130,) if kill.stop else (0, 1)), err
+    skipped = {line.split()[0].rstrip(":") for line in err.splitlines() if line.endswith("up to date, skipped")}
+    assert skipped >= set(kill.earlier)
+    for path in kill.made:
+        assert sha256(folder / path) == sha256(whole / path)
+    if (folder / "recover" / "recovered.pt").exists():
+        slim = [checkpoint.load(one / "recover" / "recovered.pt") for one in (whole, folder)]
+        shapes = [[tuple(p.shape) for p in loaded.model.parameters()] for loaded in slim]
+        assert shapes[0] == shapes[1]
+
+
+def refuse(*_: object, **__: object) -> None:
+    """Stop the run at this stage."""
+    raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A whole comparison through its command line: the result, growth of the grid, and what is refused."""
+"""A whole comparison through its command line: the result, what is imported from it, how it grows, what is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 import click
+import onnx
 import pytest
 
 from tests.helpers import tiny_data
@@ -15,8 +16,17 @@ from tests.helpers.cli import run_cli
 from tests.helpers.comparisons import KEY, command, entries
 from yolo_slim.cli import cli
 from yolo_slim.comparison.result import load
-from yolo_slim.files import read_json, sha256
+from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.version import __version__
+
+
+@pytest.fixture(scope="module")
+def finished(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the folder and the output of a comparison of ours with the smaller input, two seeds."""
+    project = tmp_path_factory.mktemp("compare")
+    code, out, err = run_cli(*command(trained, signs, project, "--methods", "small-input", "--seeds", "0,1"))
+    assert code == 0, err
+    return project / "small", out
 
 
 @pytest.mark.slow
@@ -55,6 +65,62 @@ def test_seeds_share_start_and_timing(finished: tuple[Path, str]) -> None:
     assert {seed.timed[KEY] for seed in seeds} == {f"ours/40/seed-0/{KEY}"}
     assert len(list(folder.glob("ours/**/pruned.pt"))) == 1
     assert len({sha256(path) for path in folder.glob("ours/40/seed-*/recover/recovered.pt")}) == 2
+
+
+@pytest.mark.slow
+def test_trained_elsewhere(finished: tuple[Path, str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """A comparison on another machine trains what is new, imports the rest, and times all of it itself."""
+    folder, _ = finished
+    given = ["--measured", str(folder / "compare.json"), "--methods", "control-trained", "--seeds", "0,1"]
+    call = command(trained, signs, tmp_path, *given)
+    assert run_cli(*call)[0] == 0
+    before, after = entries(folder), entries(tmp_path / "small")
+    assert set(before) | {"control-trained"} == set(after)
+    trainings = {path.relative_to(tmp_path / "small").parts[0] for path in tmp_path.rglob("recovered.pt")}
+    assert trainings == {"control-trained"}
+    for name in ("ours", "small-input"):
+        found, own = before[name].runtimes[KEY], after[name].runtimes[KEY]
+        assert own.map50_95 == found.map50_95
+        assert own.bench.measured_at > found.bench.measured_at
+        assert [seed.imported for seed in after[name].seeds] == [True, True]
+        assert [seed.made for seed in after[name].seeds] == [seed.made for seed in before[name].seeds]
+    assert len(list((tmp_path / "small" / "ours").rglob("export/ours/model.onnx"))) == 1
+    notes = " ".join(load(tmp_path / "small" / "compare.json").notes)
+    assert "this machine timed the cut before training: ours -40 % seeds 0 1, small-input" in notes
+    # They stay when the option isn't given again.
+    call = command(trained, signs, tmp_path, "--methods", "control-trained", "--seeds", "0,1")
+    assert run_cli(*call)[0] == 0
+    assert {path.relative_to(tmp_path / "small").parts[0] for path in tmp_path.rglob("recovered.pt")} == trainings
+
+
+@pytest.mark.slow
+def test_other_settings(finished: tuple[Path, str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """What was trained by other settings is refused with their names, before any work."""
+    folder, _ = finished
+    given = ["--measured", str(folder / "compare.json"), "--epochs", "2"]
+    code, _, err = run_cli(*command(trained, signs, tmp_path, *given))
+    assert code == 2
+    assert "recover.epochs: 1 there, 2 now" in err
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.slow
+def test_the_cut_of_an_imported_network(finished: tuple[Path, str], trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The cut that is timed for an imported network has the activation of its training; the control keeps its own."""
+    value = read_json(finished[0] / "compare.json")
+    # As if its networks had been trained so: their cuts are made anew, from the untrained model.
+    value["settings"]["recover.activation"] = "relu"
+    kept = [entry for entry in value["methods"] if entry["method"] != "small-input"]
+    write_json(tmp_path / "relu.json", {**value, "methods": kept})
+    given = ["--methods", "ours", "--seeds", "1", "--set", "recover.activation=relu"]
+    call = command(trained, signs, tmp_path, *given, "--measured", str(tmp_path / "relu.json"))
+    assert run_cli(*call)[0] == 0
+    assert not list(tmp_path.rglob("recovered.pt"))
+    graphs = {path.parent.name: path for path in tmp_path.rglob("model.onnx")}
+    found = {name: {node.op_type for node in onnx.load(path).graph.node} for name, path in graphs.items()}
+    assert "Relu" in found["ours"]
+    assert "Relu" not in found["control"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
+from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Device
 from yolo_slim.devices.emulated.device import NOT_ITS_SPEED, EmulatedDevice
 from yolo_slim.devices.local import LocalDevice
@@ -21,6 +22,18 @@ from yolo_slim.runtime.folders import find_images
 from yolo_slim.runtime.infer import infer_folder
 
 SHORT = BenchSettings(seconds=0.05, queries=6)
+
+
+@pytest.fixture(scope="module")
+def timed(device: Device, bundle: Path, images: Path) -> Bench:
+    """Return a timing without anything else that can be asked for."""
+    return device.bench(device.put(bundle), images, SHORT)
+
+
+@pytest.fixture(scope="module")
+def looked_at(device: Device, bundle: Path, images: Path) -> Bench:
+    """Return a timing with a sustained run and a look at where the time goes."""
+    return device.bench(device.put(bundle), images, replace(SHORT, minutes=0.005, breakdown=True))
 
 
 def test_facts_name_the_machine(device: Device) -> None:
@@ -72,36 +85,34 @@ def test_infer_answers_every_image_in_order(device: Device, bundle: Path, images
         assert answer.detections.scores.tolist() == own.detections.scores.tolist()
 
 
-def test_bench_keeps_every_sample(device: Device, bundle: Path, images: Path) -> None:
+def test_bench_keeps_every_sample(device: Device, timed: Bench) -> None:
     """The least number of frames is timed, no sample is lost, and the timing is one round of that machine."""
-    found = device.bench(device.put(bundle), images, SHORT)
-    assert found.queries >= SHORT.queries
-    assert found.seconds >= SHORT.seconds
-    assert {len(samples) for _, samples in found.samples_ms} == {found.queries}
-    assert found.stages == found.samples_ms.latencies()
-    assert found.round_p50_ms == (found.stages.total.p50_ms,)
-    assert found.machine.model == device.facts().model
-    assert found.runtime.runtime == "onnxruntime"
+    assert timed.queries >= SHORT.queries
+    assert timed.seconds >= SHORT.seconds
+    assert {len(samples) for _, samples in timed.samples_ms} == {timed.queries}
+    assert timed.stages == timed.samples_ms.latencies()
+    assert timed.round_p50_ms == (timed.stages.total.p50_ms,)
+    assert timed.machine.model == device.facts().model
+    assert timed.runtime.runtime == "onnxruntime"
 
 
-def test_bench_says_what_the_machine_did(device: Device, bundle: Path, images: Path) -> None:
+def test_bench_says_what_the_machine_did(timed: Bench) -> None:
     """The first detection of a new process, readings at both ends, and the reference kernel are in every timing."""
-    found = device.bench(device.put(bundle), images, SHORT)
-    assert found.cold_start is not None
-    assert found.cold_start.total_ms >= found.cold_start.load_ms + found.cold_start.first_frame_ms
-    assert found.sensors is not None
-    assert found.sensors.readings >= 2
-    assert found.load is not None
-    assert found.load.reference_before_ms is not None
-    assert found.load.reference_after_ms is not None
-    assert found.p50_spread_ms is not None
-    assert found.p50_spread_ms.lowest <= found.stages.total.p50_ms <= found.p50_spread_ms.highest
-    assert found.sustained is None
+    assert timed.cold_start is not None
+    assert timed.cold_start.total_ms >= timed.cold_start.load_ms + timed.cold_start.first_frame_ms
+    assert timed.sensors is not None
+    assert timed.sensors.readings >= 2
+    assert timed.load is not None
+    assert timed.load.reference_before_ms is not None
+    assert timed.load.reference_after_ms is not None
+    assert timed.p50_spread_ms is not None
+    assert timed.p50_spread_ms.lowest <= timed.stages.total.p50_ms <= timed.p50_spread_ms.highest
+    assert timed.sustained is None
 
 
-def test_bench_runs_on_where_asked(device: Device, bundle: Path, images: Path) -> None:
+def test_bench_runs_on_where_asked(device: Device, looked_at: Bench) -> None:
     """A sustained run of that length follows the timing."""
-    found = device.bench(device.put(bundle), images, replace(SHORT, minutes=0.005)).sustained
+    found = looked_at.sustained
     if isinstance(device, EmulatedDevice):  # what an emulator does for minutes says nothing of the processor
         assert found is None
         return
@@ -144,11 +155,10 @@ def test_a_damaged_bundle_is_refused(device: Device, bundle: Path, images: Path,
     assert any(".onnx" in culprit for culprit in refusal.value.culprits)
 
 
-def test_bench_divides_where_asked(device: Device, bundle: Path, images: Path) -> None:
+def test_bench_divides_where_asked(device: Device, timed: Bench, looked_at: Bench) -> None:
     """Where the time goes is looked at on the device, on request."""
-    placed = device.put(bundle)
-    assert device.bench(placed, images, SHORT).breakdown is None
-    found = device.bench(placed, images, replace(SHORT, breakdown=True)).breakdown
+    assert timed.breakdown is None
+    found = looked_at.breakdown
     if isinstance(device, EmulatedDevice):  # where an emulator spends its time says nothing of the processor
         assert found is None
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.axe import faults, needs_axe
-from tests.helpers.chromium import PATH, Chromium
+from tests.helpers.chromium import PATH, Chromium, InBrowser
 from tests.helpers.constants import ROOT
 
 MISSING = [name for name in ("sphinx", "myst_parser", "furo") if find_spec(name) is None]
@@ -61,14 +60,15 @@ def test_a_broken_anchor_ends_the_build(tmp_path: Path) -> None:
 @pytest.mark.flaky(reruns=1)
 @pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)")
 @pytest.mark.parametrize(("size", "dark"), [((390, 844), True), ((1280, 900), False)])
-def test_site_has_no_fault_of_accessibility(site: Path, size: tuple[int, int], dark: bool) -> None:
+def test_site_has_no_fault_of_accessibility(
+    site: Path, size: tuple[int, int], dark: bool, in_browser: InBrowser
+) -> None:
     """axe-core finds nothing in pages of every kind, on a phone and a desk, dark and light."""
 
-    async def look() -> None:
-        async with Chromium() as browser:
-            tab = await browser.new_tab()
-            for name in ("index", "getting-started", "configuration", "api", "troubleshooting", "benchmarks/README"):
-                await tab.open((site / f"{name}.html").as_uri(), size=size, dark=dark)
-                assert await faults(tab) == [], name
+    async def look(browser: Chromium) -> None:
+        tab = await browser.new_tab()
+        for name in ("index", "getting-started", "configuration", "api", "troubleshooting", "benchmarks/README"):
+            await tab.open((site / f"{name}.html").as_uri(), size=size, dark=dark)
+            assert await faults(tab) == [], name
 
-    asyncio.run(look())
+    in_browser(look)

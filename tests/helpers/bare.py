@@ -1,8 +1,10 @@
-"""Run plain Ultralytics in a process where yolo_slim and torch-pruning can't be imported.
+"""Plain Ultralytics in a process where yolo_slim and torch-pruning can't be imported.
 
-    python tests/helpers/bare.py DATA IMGSZ weights.pt ...
+    python tests/helpers/bare.py
 
-Prints one JSON line for every file: which of loading, validating and exporting worked, and what went wrong.
+Reads jobs, one JSON line each: ``{"data": ..., "imgsz": 64, "files": [weights.pt, ...]}``. Prints one JSON line for
+every file: which of loading, validating and exporting worked, and what went wrong. One process takes many jobs, because
+its imports take seconds.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ class Blocked:
 def main() -> None:
     """Load, validate and export every file."""
     sys.meta_path.insert(0, Blocked())
-    data, imgsz, *files = sys.argv[1:]
-    for file in files:
-        print("BARE " + json.dumps(_try(data, int(imgsz), file)), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        for file in job["files"]:
+            print("BARE " + json.dumps(_try(job["data"], job["imgsz"], file)), flush=True)
 
 
 def _try(data: str, imgsz: int, file: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,45 +98,103 @@ class Tab:
         return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
 
 
-class Chromium:
-    """A browser with a profile of its own; ``async with Chromium() as browser``."""
+class Process:
+    """The process of a browser, with a profile of its own; several :class:`Chromium` may use one."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="chromium-")
-
-    async def __aenter__(self) -> Chromium:
-        import aiohttp
-
         # Chromium's sandbox doesn't work for root; the pages here are our own.
         root = ["--no-sandbox"] if os.geteuid() == 0 else []
         command = [str(PATH), *_OPTIONS, *root, f"--user-data-dir={self._folder}", "about:blank"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        self._session = aiohttp.ClientSession()
-        self._port = await self._find_port()
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+    @property
+    def is_running(self) -> bool:
+        """Whether it has neither ended nor been stopped."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it and remove its profile."""
         # Its own group: the browser and the processes that it started.
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def new_tab(self) -> Tab:
-        """Open another page."""
-        async with self._session.put(f"http://127.0.0.1:{self._port}/json/new?about:blank") as answer:
-            address = (await answer.json())["webSocketDebuggerUrl"]
-        return Tab(await self._session.ws_connect(address, max_msg_size=0))
-
-    async def _find_port(self) -> int:
-        """The browser writes its port into its profile."""
+    async def address(self) -> tuple[int, str]:
+        """The port, and the path of the browser's own socket, which it writes into its profile."""
         path, end = Path(self._folder) / "DevToolsActivePort", time.monotonic() + _START_S
         while time.monotonic() < end:
             if path.exists() and len(lines := path.read_text().splitlines()) == 2:
-                return int(lines[0])
-            if self._process.poll() is not None:
+                return int(lines[0]), lines[1]
+            if not self.is_running:
                 raise RuntimeError(f"chromium ended with code {self._process.returncode}")
             await asyncio.sleep(0.05)
         raise TimeoutError(f"chromium didn't start within {_START_S} s")
+
+
+class Chromium:
+    """A browser with cookies and storage of its own; ``async with Chromium() as browser``."""
+
+    def __init__(self, process: Process | None = None) -> None:
+        self._given = process
+
+    async def __aenter__(self) -> Chromium:
+        import aiohttp
+
+        self._process = self._given or Process()
+        self._session = aiohttp.ClientSession()
+        port, path = await self._process.address()
+        self._url = f"ws://127.0.0.1:{port}"
+        self._browser = Tab(await self._session.ws_connect(self._url + path, max_msg_size=0))
+        self._context = (await self._browser.call("Target.createBrowserContext"))["browserContextId"]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            if self._given and self._given.is_running:
+                await self._browser.call("Target.disposeBrowserContext", browserContextId=self._context)
+        finally:
+            await self._session.close()
+            if not self._given:
+                self._process.stop()
+
+    async def new_tab(self) -> Tab:
+        """Open another page."""
+        target = await self._browser.call("Target.createTarget", url="about:blank", browserContextId=self._context)
+        return Tab(await self._session.ws_connect(f"{self._url}/devtools/page/{target['targetId']}", max_msg_size=0))
+
+
+Work = Callable[[Chromium], Awaitable[Any]]
+"""What a test does with a browser."""
+InBrowser = Callable[[Work], Any]
+"""The fixture ``in_browser``."""
+
+
+class Shared:
+    """One process for many tests: a start takes seconds."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    def run(self, work: Work) -> Any:
+        """Work with a browser; after a failure the next test gets another process."""
+        self._process = process = self._process or Process()
+
+        async def whole() -> Any:
+            async with Chromium(process) as browser:
+                return await work(browser)
+
+        try:
+            return asyncio.run(whole())
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self._process:
+            self._process.stop()
+        self._process = None

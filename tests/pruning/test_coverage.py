@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ from ultralytics import YOLO
 from ultralytics.nn import tasks
 
 from tests.helpers import tiny_data
-from tests.helpers.constants import ROOT
+from tests.helpers.bare_process import BareUltralytics
 from tests.helpers.cuts import TOLERANCE, assert_exact, by_output, distance, masked, random_plan, written
 from yolo_slim.config.run import PruneConfig
 from yolo_slim.files import read_json
@@ -177,14 +173,8 @@ def test_stage_halves_the_macs(family: str, task: str, halved: Callable[..., Any
 
 
 @pytest.mark.parametrize("task", ALL)
-def test_bare_environment(task: str, halved: Callable[..., Any]) -> None:
+def test_bare_environment(task: str, halved: Callable[..., Any], bare: BareUltralytics) -> None:
     """Plain Ultralytics loads, validates and exports every family's pruned network, with yolo_slim out of reach."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     made = [halved(family, task) for family, tasks_of in SMALLEST.items() if task in tasks_of]
-    weights = [str(outputs.weights) for _, outputs in made]
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(made[0][0]), "64", *weights]
-    folder = made[0][1].weights.parent
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
-    assert len(found) == len(weights), done.stderr[-2000:]
+    found = bare.use(made[0][0], 64, *(outputs.weights for _, outputs in made))
     assert not [row for row in found if not row["exports"]]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import comparisons
 from tests.helpers.axe import faults, needs_axe
-from tests.helpers.chromium import PATH, Chromium
+from tests.helpers.chromium import PATH, Chromium, InBrowser
 from tests.helpers.latency_tables import table
 from yolo_slim.build_key import BuildName
 from yolo_slim.comparison import page
@@ -80,21 +79,20 @@ def tables() -> str:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
-def test_pages_have_no_fault_of_accessibility(tmp_path: Path, width: int, dark: bool) -> None:
+def test_pages_have_no_fault_of_accessibility(tmp_path: Path, width: int, dark: bool, in_browser: InBrowser) -> None:
     """On a phone and a desk, dark and light; nothing is wider than the window."""
     pages = {"comparison": comparison(), "block-costs": costs(), "latency": tables()}
 
-    async def run() -> None:
-        async with Chromium() as browser:
-            tab = await browser.new_tab()
-            for name, text in pages.items():
-                file = tmp_path / f"{name}.html"
-                file.write_text(text, encoding="utf-8")
-                await tab.open(file.as_uri(), size=(width, 800), dark=dark)
-                # A chart below the window is drawn when it comes into sight.
-                await tab.run("typeof charts === 'undefined' ? true : charts.drawAll().then(() => true)")
-                assert await tab.run("document.documentElement.scrollWidth") <= width, name
-                assert await faults(tab) == [], name
-            assert tab.problems == []
+    async def look(browser: Chromium) -> None:
+        tab = await browser.new_tab()
+        for name, text in pages.items():
+            file = tmp_path / f"{name}.html"
+            file.write_text(text, encoding="utf-8")
+            await tab.open(file.as_uri(), size=(width, 800), dark=dark)
+            # A chart below the window is drawn when it comes into sight.
+            await tab.run("typeof charts === 'undefined' ? true : charts.drawAll().then(() => true)")
+            assert await tab.run("document.documentElement.scrollWidth") <= width, name
+            assert await faults(tab) == [], name
+        assert tab.problems == []
 
-    asyncio.run(run())
+    in_browser(look)

@@ -38,6 +38,8 @@ from yolo_slim.stages.context import Context
 from yolo_slim.workspace.folder import stage_claimed
 
 IMGSZ = 160
+SMALL = 96
+"""Input side where the device is invented, and no accuracy is asked for."""
 IDLE, BUSY = "model.8", "model.2"
 """The block whose weakest half nothing reads, and one that everything rests on."""
 QUICK = BlockCostsConfig(rounds=2, frames=2)
@@ -54,7 +56,7 @@ def measure(model: Path, data: Path, out: Path, pruning: PruneConfig, **others: 
     """Run the stage; ``others`` are settings of block_costs and fields of the context."""
     settings = {key: others.pop(key) for key in BlockCostsConfig.model_fields if key in others}
     inputs = block_costs.BlockCostsInputs(model=model, pruning=pruning)
-    context = Context.load(data, "host", imgsz=IMGSZ, **{"device": UnloadedDevice(), **others})
+    context = Context.load(data, "host", **{"imgsz": IMGSZ, "device": UnloadedDevice(), **others})
     return BlockCostTable.load(block_costs.run(inputs, QUICK.model_copy(update=settings), out, context).table)
 
 
@@ -204,9 +206,9 @@ class CountingDevice(FakeDevice):
 @pytest.fixture
 def quick_export(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Export every network as the same file."""
-    onnx = tmp_path_factory.getbasetemp() / f"shared-{IMGSZ}.onnx"
+    onnx = tmp_path_factory.getbasetemp() / f"shared-{SMALL}.onnx"
     if not onnx.exists():
-        export_onnx(trained, ExportConfig(), IMGSZ, onnx)
+        export_onnx(trained, ExportConfig(), SMALL, onnx)
     monkeypatch.setattr(network_meter, "export_onnx", lambda _w, _c, _i, out: shutil.copyfile(onnx, out))
 
 
@@ -214,7 +216,7 @@ def quick_export(monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path_factor
 def test_interrupted_measurement_resumes(trained: Path, signs: Path, tmp_path: Path) -> None:
     """A finished block isn't measured again, an interrupted one is, and a complete table is skipped."""
     device, log = CountingDevice(interrupted="model.1"), Remembers()
-    given = {"images": 4, "device": device, "progress": log}
+    given = {"images": 4, "imgsz": SMALL, "device": device, "progress": log}
     pruning = only("model.0", "model.1", "model.8")
     with pytest.raises(KeyboardInterrupt):
         measure(trained, signs, tmp_path, pruning, **given)
@@ -234,7 +236,7 @@ def test_interrupted_measurement_resumes(trained: Path, signs: Path, tmp_path: P
 def test_complete_table_by_other_settings(trained: Path, signs: Path, tmp_path: Path) -> None:
     """It is refused and kept, and what differs is named; an incomplete one is measured again."""
     device = CountingDevice()
-    given = {"images": 4, "device": device}
+    given = {"images": 4, "imgsz": SMALL, "device": device}
     found = measure(trained, signs, tmp_path, only("model.0"), **given)
     with pytest.raises(SlimError, match="complete table that was measured with other settings") as caught:
         measure(trained, signs, tmp_path, only("model.0"), removed=0.25, **given)
@@ -242,7 +244,7 @@ def test_complete_table_by_other_settings(trained: Path, signs: Path, tmp_path: 
     other = CountingDevice()
     other.model = "Other Board"
     with pytest.raises(SlimError) as caught:
-        measure(trained, signs, tmp_path, only("model.0"), images=4, device=other)
+        measure(trained, signs, tmp_path, only("model.0"), images=4, imgsz=SMALL, device=other)
     assert caught.value.culprits == ("machine Example Board -> Other Board",)
     assert (device.timed, other.timed) == (["model.0"], [])
     assert BlockCostTable.load(tmp_path / "block_costs.json") == found
@@ -257,7 +259,7 @@ def test_complete_table_by_another_revision(
 ) -> None:
     """It is kept and named; with other settings beside the revision, it is refused."""
     device, log = CountingDevice(), Remembers()
-    given = {"images": 4, "device": device, "progress": log}
+    given = {"images": 4, "imgsz": SMALL, "device": device, "progress": log}
     found = measure(trained, signs, tmp_path, only("model.0"), **given)
     revision = f"this stage's own revision {block_costs.REVISION} -> 99"
     monkeypatch.setattr(block_costs, "REVISION", 99)
@@ -273,12 +275,12 @@ def test_complete_table_by_another_revision(
 def test_throttled_block_is_measured_again(trained: Path, signs: Path, tmp_path: Path) -> None:
     """A block whose timing doesn't count is shown, leaves the table incomplete, and is measured by the next call."""
     device = CountingDevice(hot="model.0")
-    pruning, given = only("model.0", "model.1"), {"images": 4, "device": device}
+    pruning, given = only("model.0", "model.1"), {"images": 4, "imgsz": SMALL, "device": device}
     first = measure(trained, signs, tmp_path, pruning, **given)
     assert [row.invalid_reasons for row in first.blocks] == [("too hot",), ()]
     assert "Timings that don't count: too hot." in text(first)
     with pytest.raises(SlimError, match="the machine throttled") as caught:
-        load_block_costs(tmp_path / "block_costs.json", first.model_sha256, IMGSZ)
+        load_block_costs(tmp_path / "block_costs.json", first.model_sha256, SMALL)
     assert caught.value.culprits == ("model.0",)
     second = measure(trained, signs, tmp_path, pruning, **given)
     assert device.timed == ["model.0", "model.1", "model.0"]
@@ -292,7 +294,7 @@ def test_everything_of_the_device_is_recorded(trained: Path, signs: Path, tmp_pa
     """Machine, threads and whether it is the target are the device's, not this machine's."""
     device = CountingDevice()
     device.answer = False
-    found = measure(trained, signs, tmp_path, only("model.0"), images=4, device=device)
+    found = measure(trained, signs, tmp_path, only("model.0"), images=4, imgsz=SMALL, device=device)
     assert (found.machine.model, found.threads, found.is_measured_on_target) == ("Example Board", [4], False)
     assert "Example Board isn't the target host: the gains there are unproven." in text(found)
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers import tiny_data
-from tests.helpers.constants import FAMILIES, ROOT
+from tests.helpers.bare_process import BareUltralytics
+from tests.helpers.constants import FAMILIES
 from tests.helpers.listeners import Interrupts
 from yolo_slim.config.run import ExportConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets.description import load_dataset
@@ -30,13 +29,9 @@ from yolo_slim.stages.context import Context
 ONE_EPOCH = RecoverConfig(epochs=1, device="cpu", batch=8, overrides={"workers": 0})
 
 
-def bare(data: Path, *weights: Path) -> None:
-    """Let plain Ultralytics load, validate and export every file, with yolo_slim out of reach."""
-    command = [sys.executable, str(ROOT / "tests" / "helpers" / "bare.py"), str(data), "64", *map(str, weights)]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=weights[0].parent, env=environment, check=False)
-    found = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("BARE ")]
-    assert [row["exports"] for row in found] == [True] * len(weights), f"{found} {done.stderr[-2000:]}"
+def assert_plain(found: list[dict[str, Any]]) -> None:
+    """Plain Ultralytics loaded, validated and exported every file."""
+    assert [row["exports"] for row in found] == [True] * len(found), found
 
 
 def widths(path: Path) -> dict[str, int]:
@@ -46,7 +41,9 @@ def widths(path: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path) -> None:
+def test_bare_ultralytics(
+    family: str, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, bare: BareUltralytics
+) -> None:
     """Training keeps the widths, and YOLO(x).val() and .export() work on pruned.pt and recovered.pt on their own."""
     model, context = untrained(family), Context.load(signs, imgsz=64)
     cut = PruneConfig(macs_removed=0.5, steps=1, images=4, bn_images=8)
@@ -59,14 +56,15 @@ def test_bare_ultralytics(family: str, untrained: Callable[[str], Path], signs: 
     measured = float(row["metrics/mAP50-95(B)"])
     assert checkpoint.load(recovered.weights).trained_map50_95 == pytest.approx(measured, abs=1e-5)
     assert checkpoint.load(pruned.weights).trained_map50_95 is None
-    bare(write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml"), pruned.weights, recovered.weights)
+    data = write_absolute_yaml(load_dataset(signs), tmp_path / "data.yaml")
+    assert_plain(bare.use(data, 64, pruned.weights, recovered.weights))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "task"), [("yolo26n", "segment"), ("yolo11n", "pose"), ("yolo11n", "obb"), ("yolo11n", "classify")]
 )
-def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
+def test_other_tasks(family: str, task: str, tmp_path: Path, bare: BareUltralytics) -> None:
     """The task's own loss scores, training keeps the widths, the ONNX equals PyTorch, and Ultralytics takes it."""
     data = tiny_data.make(tmp_path / "data", task)
     model = tiny_data.save(tiny_data.network(family, task), tmp_path / "model.pt")
@@ -81,7 +79,7 @@ def test_other_tasks(family: str, task: str, tmp_path: Path) -> None:
     assert "parity" in json.dumps(parity)
     with pytest.raises(SlimError, match=f"is a {task} model"):
         layout_of(tmp_path / "export" / "model.onnx")
-    bare(data, recovered.weights)
+    assert_plain(bare.use(data, 64, recovered.weights))
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ MODELOPT = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")),
     reason="needs NVIDIA ModelOpt (the extra 'qat')",
 )
-CONFIG = RecoverConfig(epochs=2, distill=1.0, device="cpu", overrides={"quantize": 8, "mosaic": 0.0})
+CONFIG = RecoverConfig(
+    epochs=2, distill=1.0, device="cpu", overrides={"quantize": 8, "mosaic": 0.0, "workers": 0, "fraction": 0.5}
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def context(signs: Path) -> Context:
     """Return what this module's stages share."""
-    return Context.load(signs, imgsz=128)
+    return Context.load(signs, imgsz=64)
 
 
 @pytest.fixture(scope="module")
 def quantized(trained: Path, signs: Path, context: Context, folder: Path) -> Path:
     """Return a checkpoint after two epochs of quantization-aware training, the second one resumed."""
     inputs = recover.RecoverInputs(weights=trained, teacher=trained)
-    interrupted = Context.load(signs, imgsz=128, progress=Interrupts("recover: epoch 1"))
+    interrupted = Context.load(signs, imgsz=64, progress=Interrupts("recover: epoch 1"))
     with pytest.raises(KeyboardInterrupt):
         recover.run(inputs, CONFIG, folder / "recover", interrupted)
     outputs = recover.run(inputs, CONFIG, folder / "recover", context)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.shared import FAST
 from tests.helpers.tiny_detector import write_onnx
 from yolo_slim.backends import backend
 from yolo_slim.config.run import ExportConfig, QuantizeConfig
@@ -22,8 +23,6 @@ from yolo_slim.stages import export, quantize
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import read_manifest, require_manifest
 
-FAST = QuantizeConfig(images=32, scan_images=1, max_float_layers=2, parity_images=2)
-
 
 def at(data: Path, imgsz: int = 64, progress: Progress | None = None) -> Context:
     """Return the context of a call on a data set."""
@@ -36,25 +35,21 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(example_graphs: Path) -> Path:
     """Return the data.yaml of 44 training scenes of 64 px."""
-    from yolo_slim.datasets import quickstart
-
-    folder = tmp_path_factory.mktemp("scenes") / "data"
-    return quickstart.generate(folder, counts={"train": 44, "val": 6, "test": 4}, imgsz=64)
+    return example_graphs / "data" / "data.yaml"
 
 
 @pytest.fixture(scope="module")
-def exported(trained: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(example_graphs: Path) -> Path:
     """Return the shipped yolo11n as an ONNX file of 64 px."""
-    return export.run(trained, ExportConfig(parity_images=2), tmp_path_factory.mktemp("onnx"), at(data)).onnx
+    return example_graphs / "onnx" / "model.onnx"
 
 
 @pytest.fixture(scope="module")
-def made(exported: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> quantize.QuantizeOutputs:
+def made(example_graphs: Path) -> quantize.QuantizeOutputs:
     """Return the stage's outputs."""
-    inputs = quantize.QuantizeInputs(onnx=exported)
-    return quantize.run(inputs, FAST, tmp_path_factory.mktemp("made") / "quantize", at(data))
+    return quantize.finished_in(example_graphs / "quantize")
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def judge(trained: Path, signs: Path, tmp_path_factory: pytest.TempPathFactory) 
                 bundles={BuildKey("slim", build): folder for build, folder in built.bundles.items()},
                 layer_errors=quantized.layer_errors,
             ),
-            ValidateConfig(min_seconds=0.1, min_queries=10, busy="mark"),
+            ValidateConfig(min_seconds=0.1, min_queries=10, rounds=1, busy="mark", breakdown=False),
             out / f"validate-{with_onnx}",
             context,
             name="judged",

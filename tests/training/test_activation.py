@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,12 @@ def kinds(path: Path) -> set[str]:
     return found - {"Identity"}
 
 
-def test_recovered_network(train: Recover, cut: Path, untrained: Callable[[str], Path]) -> None:
+def test_recovered_network(train: Recover, cut: Path, unpruned: Path) -> None:
     """The recovered network has the activation at the cut's widths; the cut and the teacher keep SiLU."""
     listener = Remembers()
     found = train(activation="relu", progress=listener)
     assert kinds(found.weights) == {"ReLU"}
-    assert kinds(cut) == kinds(untrained("yolov8n")) == {"SiLU"}
+    assert kinds(cut) == kinds(unpruned) == {"SiLU"}
     recovered, pruned = checkpoint.load(found.weights).model, checkpoint.load(cut).model
     assert conv_widths(recovered) == conv_widths(pruned)
     assert recovered.yaml["activation"] == "torch.nn.ReLU()"  # type: ignore[index]
@@ -63,10 +62,10 @@ def test_earlier_trainings_stay_up_to_date() -> None:
     assert settings_inside_prune(RecoverConfig(activation="relu")) == settings_inside_prune(RecoverConfig())
 
 
-def test_statistics_are_new(cut: Path, signs: Path, untrained: Callable[[str], Path], tmp_path: Path) -> None:
+def test_statistics_are_new(cut: Path, signs: Path, unpruned: Path, tmp_path: Path) -> None:
     """Layers behind the first get other statistics; the first one, which reads images, keeps its mean nearly."""
     training = Training(
-        weights=cut, teacher=untrained("yolov8n"), data=signs, folder=tmp_path, imgsz=64, seed=0
+        weights=cut, teacher=unpruned, data=signs, folder=tmp_path, imgsz=64, seed=0
     )  # fmt: skip
     pruned = checkpoint.load(cut)
     start = exchanged(training, pruned, "relu", load_dataset(signs), Silent())
@@ -81,11 +80,11 @@ def test_statistics_are_new(cut: Path, signs: Path, untrained: Callable[[str], P
     assert sum(value > 0.2 for value in moved.values()) > len(moved) / 2
 
 
-def test_once_is_enough(train: Recover, signs: Path, untrained: Callable[[str], Path], tmp_path: Path) -> None:
+def test_once_is_enough(train: Recover, signs: Path, unpruned: Path, tmp_path: Path) -> None:
     """A network that has the activation already is trained as it is, without another file."""
     first = train(activation="relu").weights
     training = Training(
-        weights=first, teacher=untrained("yolov8n"), data=signs, folder=tmp_path, imgsz=64, seed=0
+        weights=first, teacher=unpruned, data=signs, folder=tmp_path, imgsz=64, seed=0
     )  # fmt: skip
     listener = Remembers()
     again = exchanged(training, checkpoint.load(first), "relu", load_dataset(signs), listener)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +176,11 @@ def test_run_keeps_the_pruning_of_a_training(
 
 
 def test_finished_one_is_recognised_without_torch(
-    train: Recover, cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path
+    train: Recover, cut: Path, unpruned: Path, signs: Path, tmp_path: Path
 ) -> None:
     """A fresh process skips a finished recovery by hashes and manifests; other settings load torch."""
     train(epochs=1)
-    files = map(str, (cut, untrained("yolov8n"), signs, tmp_path / "recover"))
+    files = map(str, (cut, unpruned, signs, tmp_path / "recover"))
     command = [sys.executable, "-c", FRESH_PROCESS, *files]
 
     def said(epochs: int) -> str:

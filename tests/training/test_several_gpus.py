@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_several_gpus_need_cloudpickle(train: Recover, monkeypatch: pytest.Monke
 
 
 def test_trainer_travels_to_other_processes(
-    cut: Path, untrained: Callable[[str], Path], signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: Path, unpruned: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file that Ultralytics starts on every GPU finds our trainer and its settings in a fresh process."""
     pytest.importorskip("cloudpickle")
@@ -39,7 +38,7 @@ def test_trainer_travels_to_other_processes(
     from yolo_slim.training.trainer import SlimTrainer
 
     monkeypatch.setattr(dist, "USER_CONFIG_DIR", tmp_path)
-    training = training_in(tmp_path / "out", weights=cut, teacher=untrained("yolov8n"), data=signs)
+    training = training_in(tmp_path / "out", weights=cut, teacher=unpruned, data=signs)
     script = Path(dist.generate_ddp_file(SlimTrainer(overrides=training_arguments(training, QUICK))))
     state = script.with_suffix(".pt")
     assert "trainer.train()" in script.read_text()
@@ -66,29 +65,24 @@ def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_processes(train: Recover, cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that share a training see different images, end with the same weights and keep the pruned widths."""
-    use_two_processes(monkeypatch)
-    outputs = train()
-    folder = tmp_path / "recover" / "train"
-    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
-    there = len(list((signs.parent / "images" / "train").iterdir()))
-    assert not set(first["seen"]) & set(second["seen"])
-    assert len(set(first["seen"]) | set(second["seen"])) == QUICK.epochs * there // 2
-    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
-    recovered, before = (checkpoint.load(path).model for path in (outputs.weights, cut))
-    assert conv_widths(recovered) == conv_widths(before)
-    assert not torch.equal(next(recovered.parameters()), next(before.parameters()))
-
-
-def test_nan_in_one_of_two_processes(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends both, best.pt of the epoch before stays, and the same command resumes from there."""
+    """NaN in one ends both, and the same command resumes from the epoch before. Then they see different images, end
+    with the same weights and keep the pruned widths.
+    """
     use_two_processes(monkeypatch)
     with monkeypatch.context() as spoiled:
         spoiled.setenv("TEST_SPOILED_RANK", "1")
         with pytest.raises(SlimError, match="on several GPUs ended with status"):
             train()
-    best = tmp_path / "recover" / "train" / "weights" / "best.pt"
-    assert all_finite(checkpoint.load(best).model.state_dict().values())
+    folder = tmp_path / "recover" / "train"
+    assert all_finite(checkpoint.load(folder / "weights" / "best.pt").model.state_dict().values())
     listener = Remembers()
-    train(progress=listener)
+    outputs = train(progress=listener)
     assert RESUMES in listener.said
+    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    there = len(list((signs.parent / "images" / "train").iterdir()))
+    assert not set(first["seen"]) & set(second["seen"])
+    assert len(set(first["seen"]) | set(second["seen"])) == there // 2
+    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
+    recovered, before = (checkpoint.load(path).model for path in (outputs.weights, cut))
+    assert conv_widths(recovered) == conv_widths(before)
+    assert not torch.equal(next(recovered.parameters()), next(before.parameters()))

@@ -48,7 +48,7 @@ def test_teacher_of_other_classes(untrained: Callable[[str], Path]) -> None:
 
 def test_larger_teacher(train: Recover, untrained: Callable[[str], Path], tmp_path: Path) -> None:
     """A wider network teaches; its content counts, not its path, and another teacher means another training."""
-    larger = untrained("yolov8s")
+    larger = untrained("yolov8n")
     once = train(teacher=larger, epochs=1)
     stamp = once.weights.stat().st_mtime_ns
     moved = shutil.copyfile(larger, tmp_path / "moved.pt")

@@ -82,19 +82,19 @@ class Int8Writer:
         made[False] = made[True] if is_equal else self._corrected(layers, statistics, outputs=False)
 
         def quantize(layers: Sequence[str], *, outputs: bool = True) -> Any:
-            return made[outputs](layers, outputs=outputs)
+            return made[outputs](self.model, layers, outputs=outputs)
 
-        kept = self._float_layers(layers, quantize, errors_file)
+        kept = self._float_layers(layers, partial(made[True], qdq.with_shapes(self.model)), errors_file)
         return tuple(layer for layer in layers if layer not in kept), quantize
 
-    def _corrected(self, layers: Sequence[str], statistics: Statistics, *, outputs: bool) -> Quantize:
-        """Choose ranges and biases for the codes of one of the graphs."""
+    def _corrected(self, layers: Sequence[str], statistics: Statistics, *, outputs: bool) -> Callable[..., Any]:
+        """Choose ranges and biases for the codes of one of the graphs: :func:`qdq.quantize` with them."""
         unsigned = qdq.unsigned_in(self.model, outputs=outputs)
         ranges = ranges_of(statistics, self.config.ranges, unsigned)
         means = input_means(self.model, layers, ranges, unsigned)
         self._collect(self.model, means, self.calibration.images[:MEAN_IMAGES], "quantize: mean errors")
         shifts = bias_shifts(self.model, layers, means)
-        return partial(qdq.quantize, self.model, ranges=ranges, shifts=shifts)
+        return partial(qdq.quantize, ranges=ranges, shifts=shifts)
 
     def _statistics(self, model: Any, layers: Sequence[str]) -> Statistics:
         """Measure what the ranges follow from."""

@@ -77,6 +77,17 @@ def quantize(
     return quantized
 
 
+def with_shapes(model: Any) -> Any:
+    """Copy a graph with the shapes of all its tensors, and a mark that they are there.
+
+    ONNX Runtime's quantizer infers them for every graph without that mark, through a file, which takes longer than all
+    else that it does. A graph that is quantized again and again gets them once.
+    """
+    from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
+
+    return save_and_reload_model_with_shape_infer(model)
+
+
 def unsigned_in(model: Any, *, outputs: bool) -> set[str]:
     """Tensors of a float graph whose codes all stand for values from 0 upwards: none in TensorRT's graph."""
     return graphs.never_negative(model) if outputs else set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildKey, BuildName
-from yolo_slim.config.run import EmulateConfig, ExportConfig, QuantizeConfig, ValidateConfig
+from yolo_slim.config.run import EmulateConfig, ExportConfig, ValidateConfig
 from yolo_slim.devices.base import Placed
 from yolo_slim.devices.emulated.device import EmulatedDevice, open_emulated
 from yolo_slim.devices.emulated.processors import PROCESSORS
@@ -43,7 +43,7 @@ Bundles = Callable[[str], dict[str, Path]]
 
 @pytest.fixture(scope="module")
 def bundles(
-    trained: Path, untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.TempPathFactory
+    example_graphs: Path, untrained: Callable[[str], Path], signs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Bundles:
     """Return a function from a family to its bundles for a Raspberry Pi, by their names."""
     made: dict[str, dict[str, Path]] = {}
@@ -56,17 +56,13 @@ def bundles(
     def built(family: str, out: Path) -> dict[str, Path]:
         # The profile of the host has the builds of a Pi but int8.
         context = Context.load(signs, "rpi5" if family == TRAINED else "host", imgsz=IMGSZ)
-        weights = trained if family == TRAINED else untrained(family)
-        graph = export.run(weights, ExportConfig(parity_images=1), out / "export", context).onnx
-        graphs = int8(graph, out / "quantize", context) if family == TRAINED else {}
+        graph, graphs = example_graphs / "onnx" / "model.onnx", quantize.finished_in(example_graphs / "quantize").graphs
+        if family != TRAINED:
+            graph = export.run(untrained(family), ExportConfig(parity_images=1), out / "export", context).onnx
+            graphs = {}
         parts = build.BuildInputs(onnx=graph, graphs=graphs, images=build.selfcheck_images(context.dataset))
         found = build.run(parts, out / "build", context, name=family).bundles
         return {str(name): path for name, path in found.items()}
-
-    def int8(graph: Path, out: Path, context: Context) -> Mapping[str, Path]:
-        config = QuantizeConfig(images=32, scan_images=1, check_images=0, parity_images=1, max_float_layers=0)
-        inputs = quantize.QuantizeInputs(onnx=graph)
-        return quantize.run(inputs, config, out, context, precisions=["int8"]).graphs
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.axe import faults, needs_axe
-from tests.helpers.chromium import PATH, Chromium, Tab
+from tests.helpers.chromium import PATH, Chromium, InBrowser, Tab
 from tests.helpers.dashboards import NIGHTS, Written
 from tests.helpers.results import complete_result
 from yolo_slim.reporting.html import render
@@ -22,6 +21,7 @@ pytestmark = [
     pytest.mark.flaky(reruns=1),
     pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)"),
 ]
+InTab = Callable[[Callable[[Tab], Awaitable[None]]], None]
 DRAWN = "Boolean(document.querySelector('figure.chart[data-drawn]'))"
 SHOWN = """Bokeh.documents.flatMap((one) => one.roots()).filter((one) => one.renderers).flatMap((one) => one.renderers)
 .filter((one) => one.tags.length && one.visible).map((one) => one.tags[0])"""
@@ -31,19 +31,22 @@ NAMELESS = """[...document.querySelectorAll('main :is(button, input, select, a, 
 .map((one) => one.outerHTML)"""
 
 
-def in_browser(work: Callable[[Tab], Awaitable[None]]) -> None:
-    """Run ``work`` with a tab; nothing may have gone wrong in it."""
+@pytest.fixture
+def in_tab(in_browser: InBrowser) -> InTab:
+    """A function that works with a tab; nothing may have gone wrong in it."""
 
-    async def run() -> None:
-        async with Chromium() as browser:
+    def run(work: Callable[[Tab], Awaitable[None]]) -> None:
+        async def checked(browser: Chromium) -> None:
             tab = await browser.new_tab()
             await work(tab)
             assert tab.problems == []
 
-    asyncio.run(run())
+        in_browser(checked)
+
+    return run
 
 
-def test_search_filters_table_and_chart(written: Written) -> None:
+def test_search_filters_table_and_chart(written: Written, in_tab: InTab) -> None:
     """The key / leads to the search; what doesn't match leaves the table and the chart; the address keeps it."""
 
     async def work(tab: Tab) -> None:
@@ -58,10 +61,10 @@ def test_search_filters_table_and_chart(written: Written) -> None:
         assert await tab.run("document.querySelectorAll('table.cells tbody tr:not([hidden])').length") == 1
         assert await tab.run("location.hash") == "#search=ncnn+rpi5"
 
-    in_browser(work)
+    in_tab(work)
 
 
-def test_legend_button_hides_a_series(written: Written) -> None:
+def test_legend_button_hides_a_series(written: Written, in_tab: InTab) -> None:
     """It is a button that says whether it is pressed."""
 
     async def work(tab: Tab) -> None:
@@ -75,10 +78,10 @@ def test_legend_button_hides_a_series(written: Written) -> None:
         assert not await tab.run(visible)
         assert await tab.run(f"{button}.getAttribute('aria-pressed')") == "false"
 
-    in_browser(work)
+    in_tab(work)
 
 
-def test_any_two_nights_are_compared(written: Written) -> None:
+def test_any_two_nights_are_compared(written: Written, in_tab: InTab) -> None:
     """The address names cell and nights; figures, classes and facts that differ are tables."""
 
     async def work(tab: Tab) -> None:
@@ -90,11 +93,11 @@ def test_any_two_nights_are_compared(written: Written) -> None:
         assert "<b>cone</b>" in text
         assert "Change 4" in text
 
-    in_browser(work)
+    in_tab(work)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
-def test_pages_fit_and_are_named(written: Written, width: int, dark: bool) -> None:
+def test_pages_fit_and_are_named(written: Written, width: int, dark: bool, in_tab: InTab) -> None:
     """On a phone and a desk, dark and light: nothing is cut off, every control and chart has a name."""
 
     async def work(tab: Tab) -> None:
@@ -104,12 +107,14 @@ def test_pages_fit_and_are_named(written: Written, width: int, dark: bool) -> No
             assert await tab.run("document.documentElement.scrollWidth") <= width, name
             assert await tab.run(NAMELESS) == [], name
 
-    in_browser(work)
+    in_tab(work)
 
 
 @needs_axe
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
-def test_pages_have_no_fault_of_accessibility(written: Written, tmp_path: Path, width: int, dark: bool) -> None:
+def test_pages_have_no_fault_of_accessibility(
+    written: Written, tmp_path: Path, width: int, dark: bool, in_tab: InTab
+) -> None:
     """axe-core finds nothing in dashboard and report; negative control: it finds a picture without a text."""
     report = tmp_path / "report.html"
     report.write_text(render(complete_result(), []), encoding="utf-8")
@@ -125,10 +130,10 @@ def test_pages_have_no_fault_of_accessibility(written: Written, tmp_path: Path, 
         await tab.run("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
         assert any(fault.startswith("image-alt") for fault in await faults(tab))
 
-    in_browser(work)
+    in_tab(work)
 
 
-def test_report_opens_alone(tmp_path: Path) -> None:
+def test_report_opens_alone(tmp_path: Path, in_tab: InTab) -> None:
     """One file: it draws although it forbids every other address, and draws again when the scheme changes."""
     page = tmp_path / "report.html"
     page.write_text(render(complete_result(), []), encoding="utf-8")
@@ -144,4 +149,4 @@ def test_report_opens_alone(tmp_path: Path) -> None:
         await tab.call("Emulation.setEmulatedMedia", features=[scheme])
         await tab.until("Boolean(document.querySelector('.canvas.dark'))")
 
-    in_browser(work)
+    in_tab(work)

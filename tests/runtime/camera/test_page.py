@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.helpers.axe import faults, needs_axe
 from tests.helpers.camera_scene import SceneCamera
-from tests.helpers.chromium import PATH, Chromium, Tab
+from tests.helpers.chromium import PATH, Chromium, InBrowser, Tab
 from yolo_slim.runtime.camera.page_commands import SetZones
 from yolo_slim.runtime.camera.server import Running, ServerSettings, serve
 
@@ -32,16 +32,6 @@ SUM = """(() => { const c = $('slim'), d = c.getContext('2d').getImageData(0, 0,
 let sum = 0; for (let i = 0; i < d.length; i += 4) sum = (sum * 31 + d[i]) % 1000003; return sum; })()"""
 
 
-def in_browser(work: Callable[[Chromium], Awaitable[Any]]) -> Any:
-    """Run ``work`` with a browser."""
-
-    async def run() -> Any:
-        async with Chromium() as browser:
-            return await work(browser)
-
-    return asyncio.run(run())
-
-
 async def opened(browser: Chromium, running: Running, **options: Any) -> Tab:
     """A tab that shows the camera."""
     tab = await browser.new_tab()
@@ -52,7 +42,9 @@ async def opened(browser: Chromium, running: Running, **options: Any) -> Tab:
 
 @needs_axe
 @pytest.mark.parametrize(("size", "dark"), [((390, 844), True), ((1280, 900), False)])
-def test_page_has_no_fault_of_accessibility(served: Serve, size: tuple[int, int], dark: bool) -> None:
+def test_page_has_no_fault_of_accessibility(
+    served: Serve, size: tuple[int, int], dark: bool, in_browser: InBrowser
+) -> None:
     """axe-core finds nothing, on a phone and a desk, dark and light, the help included."""
     running = served()
 
@@ -65,7 +57,7 @@ def test_page_has_no_fault_of_accessibility(served: Serve, size: tuple[int, int]
     in_browser(work)
 
 
-def test_page_shows_and_steers(served: Serve, camera: SceneCamera) -> None:
+def test_page_shows_and_steers(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """It moves; the slider, classes, pause and keys work at once; nothing is refused by the page's policy."""
     running = served()
 
@@ -98,7 +90,7 @@ def test_page_shows_and_steers(served: Serve, camera: SceneCamera) -> None:
     in_browser(work)
 
 
-def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera) -> None:
+def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """By mouse and by keyboard, as shares of the picture, with their counts; one can be removed."""
     running = served()
 
@@ -128,7 +120,7 @@ def test_lines_and_zones_are_drawn(served: Serve, camera: SceneCamera) -> None:
     assert [one.name for one in drawn[2].zones] == ["zone 1"]
 
 
-def test_drawing_needs_the_bare_picture(served: Serve, camera: SceneCamera) -> None:
+def test_drawing_needs_the_bare_picture(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """While the device draws the boxes, a line is begun on the page's own picture; the encoder follows."""
     running = served()
 
@@ -146,7 +138,7 @@ def test_drawing_needs_the_bare_picture(served: Serve, camera: SceneCamera) -> N
     in_browser(work)
 
 
-def test_page_counts_what_is_there_now(served: Serve, camera: SceneCamera) -> None:
+def test_page_counts_what_is_there_now(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """Each class with its number, until the picture is old; times inside zones have a unit."""
     stay = {"desk": {"inside": 1, "entered": 2, "longest_s": 12.34}}
     running = served(callbacks=replace(camera.callbacks(), stats=lambda: {**camera.stats(), "counts": stay}))
@@ -167,7 +159,7 @@ def test_page_counts_what_is_there_now(served: Serve, camera: SceneCamera) -> No
     in_browser(work)
 
 
-def test_a_slow_source_is_not_old(served: Serve, camera: SceneCamera) -> None:
+def test_a_slow_source_is_not_old(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """One frame a second stays as it is until three are missing; throttling is said with its reasons."""
     camera.fps = 1.0
     hot = {"throttled": ["too hot"], "celsius": 84.0}
@@ -184,7 +176,7 @@ def test_a_slow_source_is_not_old(served: Serve, camera: SceneCamera) -> None:
     assert text == "84 °C, throttled: too hot"
 
 
-def test_page_says_what_is_wrong(camera: SceneCamera) -> None:
+def test_page_says_what_is_wrong(camera: SceneCamera, in_browser: InBrowser) -> None:
     """A lost source with its reason, an old picture in grey with its age, a server that is gone and comes again."""
     settings = ServerSettings(port=0, callbacks=camera.callbacks())
 
@@ -210,7 +202,7 @@ def test_page_says_what_is_wrong(camera: SceneCamera) -> None:
     assert re.search(r"\d s old$", age)
 
 
-def test_three_viewers_cost_one_encoding(served: Serve, camera: SceneCamera) -> None:
+def test_three_viewers_cost_one_encoding(served: Serve, camera: SceneCamera, in_browser: InBrowser) -> None:
     """Each sees every frame or the newest; the frames are encoded once for all."""
     running = served()
 
@@ -232,7 +224,7 @@ def test_three_viewers_cost_one_encoding(served: Serve, camera: SceneCamera) -> 
     assert camera.hub.watchers == {"plain": 0, "boxes": 0}
 
 
-def test_token_link_opens_the_page(served: Serve) -> None:
+def test_token_link_opens_the_page(served: Serve, in_browser: InBrowser) -> None:
     """The link works in a browser, the token leaves its address, and the picture follows by the cookie."""
     running = served(host="0.0.0.0", token="a-token-of-some-length")
     link = f"http://127.0.0.1:{running.door.port}/?token=a-token-of-some-length"
@@ -248,7 +240,9 @@ def test_token_link_opens_the_page(served: Serve) -> None:
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("size", [(1280, 900), (360, 740)])
-def test_page_fits_and_reads(size: tuple[int, int], dark: bool, served: Serve, camera: SceneCamera) -> None:
+def test_page_fits_and_reads(
+    size: tuple[int, int], dark: bool, served: Serve, camera: SceneCamera, in_browser: InBrowser
+) -> None:
     """On a phone and a desk, light and dark: nothing is cut off, every control has a name, the page is as asked."""
     camera.control = True
     running = served()
