@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.helpers.constants import ROOT
 from yolo_slim.datasets.quickstart.signs import NAMES
 
+# Removed when this process ends. pytest's own folders come too late: collecting tests imports Ultralytics.
+ULTRALYTICS = tempfile.TemporaryDirectory(prefix="yolo-slim-tests-")
 os.environ |= {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
-    "YOLO_CONFIG_DIR": tempfile.mkdtemp(prefix="yolo-slim-tests-"),
+    "YOLO_CONFIG_DIR": ULTRALYTICS.name,
 }
-
-import pytest
 
 
 def _take_own_cores() -> None:
@@ -31,6 +33,15 @@ def _take_own_cores() -> None:
 
 
 _take_own_cores()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temporary files in pytest's folder, which it clears: a killed process leaves its own behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session")
