@@ -94,7 +94,7 @@ def test_doctor_says_what_a_run_can_do_without(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(prerequisites, "nvidia_gpus", lambda: ["Example A", "Example B"])
     monkeypatch.setattr("yolo_slim.machine.package_version", lambda _: "2.14.1+cpu")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 0, 1e9))
-    assert json.loads(run_cli("doctor", "--json")[1])["around"] == {
+    assert json.loads(run_cli("doctor", "--json")[1])["resources"] == {
         "GPU": "Example A, Example B, but torch is without CUDA: "
         "pip install --force-reinstall -c constraints.txt torch torchvision",
         "Disk": "1.0 GB free here, 1.0 GB free for temporary files. Free some space before a run.",

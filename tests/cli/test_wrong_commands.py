@@ -45,6 +45,11 @@ def printed(*words: str) -> list[str]:
         ("run --epochs 1.5", "Invalid value for '--epochs': '1.5' is not a whole number."),
         ("compare --arms x", "No such option '--arms'. It is now called '--methods'."),
         ("run --steps 2", "No such option '--steps'. It is a setting without an option: --set prune.steps=VALUE"),
+        (
+            "run --prune.steps 2",
+            "No such option '--prune.steps'. It is a setting without an option: --set prune.steps=VALUE",
+        ),
+        ("run --macs-removed 0.5", "No such option '--macs-removed'. Did you mean '--prune'?"),
         ("run --lr0 0.1", "No such option '--lr0'. It is an argument of Ultralytics' training: --train lr0=VALUE"),
         ("run --imgsz big", "Invalid value for '--imgsz': 'big' is neither a whole number nor auto."),
         ("prune", "Missing argument 'MODEL'."),

@@ -57,12 +57,18 @@ def doctor(host: str | None, as_json: bool) -> None:
     from yolo_slim.machine import describe_machine
     from yolo_slim.workspace.job import versions
 
-    problems, around = _problems(), _around()
+    problems, resources = _problems(), _resources()
     # What OpenCV itself says is its version; that of its package says it again.
     facts = {key: value for key, value in {**describe_machine(), **versions()}.items() if key != "opencv-python"}
     texts = [" ".join(str(problem).split()) for problem in problems.values()]
-    found = {**facts, "missing": list(problems), "problems": texts, "optional": _absent_extras(), "around": around}
-    answer(found, as_json=as_json, text=_text(facts, problems, around))
+    found = {
+        **facts,
+        "missing": list(problems),
+        "problems": texts,
+        "optional": _absent_extras(),
+        "resources": resources,
+    }
+    answer(found, as_json=as_json, text=_text(facts, problems, resources))
     if problems:
         # Packages that aren't there share one remedy; a library has its own.
         remedies = dict.fromkeys(problem.remedy for problem in problems.values())
@@ -119,7 +125,7 @@ def _absent_extras() -> dict[str, str]:
     return {extra: use for module, (extra, use) in EXTRAS.items() if importlib.util.find_spec(module) is None}
 
 
-def _around() -> dict[str, str]:
+def _resources() -> dict[str, str]:
     """What a run can do without, or may run out of: a sentence each, with what to type where something helps."""
     return {"GPU": _gpu(), "Disk": _disk(), "Emulated Pi": _emulated()}
 
@@ -158,7 +164,7 @@ def _emulated() -> str:
     return f"prepared, with Python {root.facts.python} and QEMU {root.facts.qemu_version}."
 
 
-def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], around: Mapping[str, str]) -> str:
+def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], resources: Mapping[str, str]) -> str:
     """The facts that are known, then what is fine and what isn't."""
     fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
     lines = [as_yaml({key: value for key, value in facts.items() if value is not None}), ""]
@@ -167,7 +173,7 @@ def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], around
         f"Not installed, only for {use}: pip install -c constraints.txt 'yolo-slim[{extra}]'"
         for extra, use in _absent_extras().items()
     ]
-    lines += [f"{name}: {text}" for name, text in around.items()]
+    lines += [f"{name}: {text}" for name, text in resources.items()]
     lines += ["Missing: nothing.", "This machine can prune and build. Try it: yolo-slim run"] if not problems else []
     lines += [f"Missing: {', '.join(problems)}."] if problems else []
     return "\n".join(lines)

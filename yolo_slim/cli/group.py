@@ -9,9 +9,10 @@ import click
 
 from yolo_slim.cli.inputs import require_inputs, right_line
 from yolo_slim.config.commands import CompareConfig
+from yolo_slim.config.declaration import options_in
 from yolo_slim.config.run import RunConfig
 from yolo_slim.config.strict import hint, keys_in_sections
-from yolo_slim.errors import MAX_MEANT, did_you_mean
+from yolo_slim.errors import MAX_MEANT, did_you_mean, meant
 from yolo_slim.files import DESCRIPTIONS, NETWORKS
 from yolo_slim.training.defaults import ultralytics_names
 from yolo_slim.version import __version__
@@ -19,6 +20,8 @@ from yolo_slim.version import __version__
 WHOLE = 1000
 """Longest first sentence in a list of commands, characters: click would cut it off after 45."""
 
+_FLAGS = {item.key: item.option.dashed for item in options_in(RunConfig).values() if item.option}
+"""Key of a setting to its option."""
 TYPED = "yolo_slim.typed"
 """Key of a context's words as they were typed."""
 
@@ -41,8 +44,8 @@ class Command(click.Command):
         try:
             left = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            meant = self.meant(error.option_name) or _elsewhere(ctx, error.option_name)
-            raise click.UsageError(f"No such option '{error.option_name}'.{meant}", ctx) from None
+            instead = self.meant(error.option_name) or _elsewhere(ctx, error.option_name)
+            raise click.UsageError(f"No such option '{error.option_name}'.{instead}", ctx) from None
         except click.UsageError as error:
             # What click's own parser refuses doesn't say by which command.
             error.ctx = error.ctx or ctx
@@ -82,7 +85,10 @@ class Command(click.Command):
         if self.renamed.get(option) in self._options:
             return hint(option, [], self.renamed)
         key = option.strip("-").replace("-", "_")
-        keys = [one for one, last in keys_in_sections(RunConfig).items() if last == key]
+        keys = [one for one, last in keys_in_sections(RunConfig).items() if key in (one, last)]
+        short = [flag for one in keys if (flag := _FLAGS.get(one, "")) in self._options]
+        if short:
+            return meant(short)
         if keys and "--set" in self._options:
             return f" It is a setting without an option: {' or '.join(f'--set {one}=VALUE' for one in keys)}"
         if "--train" in self._options and key in ultralytics_names():
