@@ -203,7 +203,7 @@ def test_side_that_does_not_fit(trained: Path, signs: Path) -> None:
         ("--imgsz 321", "imgsz 321 is not a multiple of the model's stride 32."),
         ("--imgsz auto", "--imgsz auto chooses the input side for a frame rate, but none is asked for."),
         ("--name mine --prune 2", "settings: 1 value is not valid."),
-        ("--train lr00=1", "Some training arguments can't be passed to Ultralytics."),
+        ("--train lr00=1", "Some training arguments (--train) can't be passed to Ultralytics."),
         ("--device 99", "recover.device asks for GPU 99; this machine has none that torch can use."),
         ("--target rpi", "Unknown target 'rpi'. Did you mean 'rpi4' or 'rpi5'?"),
         ("--set export.end2end=true", "quickstart-yolo11n.pt has no one-to-one head, so it can't be exported end2end."),

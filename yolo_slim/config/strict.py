@@ -155,7 +155,7 @@ def keys_of(kind: type[Frozen]) -> list[str]:
 
 def keys_in_sections(kind: type[Frozen], prefix: str = "") -> dict[str, str]:
     """Dotted key of every setting that is in a section of ``kind``, to the key's last part."""
-    found = {}
+    found: dict[str, str] = {}
     for name, field in kind.model_fields.items():
         key = prefix + (field.alias or name)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen):
