@@ -54,7 +54,7 @@ def test_libraries_are_checked_before_the_installation(tmp_path: Path) -> None:
     [
         ("yolo_slim.cli", ["doctor"], 2),
         ("yolo_slim.cli", ["show", "yolo_slim/assets/quickstart-yolo11n.pt"], 2),
-        ("yolo_slim.runtime", ["bench", "bundle"], 2),
+        ("yolo_slim.runtime", ["bench", "targets"], 2),
         ("yolo_slim.runtime", ["doctor"], 1),
     ],
 )
