@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from yolo_slim.prerequisites import CUDA_GB
+from yolo_slim.prerequisites import CUDA_GB, nvidia_gpus
 
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 PACKAGES = ("torch", "torchvision")
@@ -29,17 +28,8 @@ Versions = Callable[[str], set[str]]
 
 
 def has_nvidia_gpu(root: Path = Path("/")) -> bool:
-    """Whether NVIDIA's driver shows a GPU: as a device, or to nvidia-smi (WSL has no device file)."""
-    if any(root.glob("dev/nvidia[0-9]*")) or any(root.glob("proc/driver/nvidia/gpus/*")):
-        return True
-    program = shutil.which("nvidia-smi")
-    if not program:
-        return False
-    try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and done.stdout.startswith("GPU ")
+    """Whether NVIDIA's driver shows a GPU."""
+    return bool(nvidia_gpus(root))
 
 
 def pinned(constraints: str) -> dict[str, str]:

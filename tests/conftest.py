@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.helpers.bare_process import BareUltralytics
 from tests.helpers.chromium import InBrowser, Shared
 from tests.helpers.constants import ROOT
 from tests.helpers.shared import once, quantize_example
 from yolo_slim.datasets.quickstart.signs import NAMES
 
+# Removed when this process ends. pytest's own folders come too late: collecting tests imports Ultralytics.
+ULTRALYTICS = tempfile.TemporaryDirectory(prefix="yolo-slim-tests-")
 os.environ |= {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
-    "YOLO_CONFIG_DIR": tempfile.mkdtemp(prefix="yolo-slim-tests-"),
+    "YOLO_CONFIG_DIR": ULTRALYTICS.name,
 }
-
-import pytest
 
 
 def _take_own_cores() -> None:
@@ -41,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: a worker that got one last would go on alone."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep temporary files in pytest's folder, which it clears: a killed process leaves its own behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.errors import MachineError, SlimError, did_you_mean
 from yolo_slim.nightly.cells import attempt
 
 WHOLE = MachineError("The disk is full.", culprits=["a", "b"], remedy="Free some.", topic="the-disk-is-full")
@@ -20,6 +20,41 @@ def test_same_error_of_another_kind() -> None:
     other = WHOLE.as_kind(MachineError, fact="x: full.", culprits=())
     assert (type(other), other.culprits) == (MachineError, ())
     assert str(other) == "x: full.\nFree some.\nMore: docs/troubleshooting.md#the-disk-is-full"
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("stpes", ["steps", "stride"], "'steps'"),
+        ("--onyl", ["--json", "--only"], "'--only'"),
+        ("stauts", ["staves", "status"], "'status'"),
+        ("abdc", ["abc", "abcd"], "'abcd'"),
+        ("RPI5", ["rpi4", "rpi5"], "'rpi5'"),
+        ("lr", ["lrf", "lr0", "iou"], "'lrf' or 'lr0'"),
+        ("rpi", ["host", "rpi4", "rpi5"], "'rpi4' or 'rpi5'"),
+        ("orin", ["orin-a", "orin-b", "orin-c", "orin-d", "orin-e"], "'orin-a', 'orin-b', 'orin-c' or 'orin-d'"),
+        ("image_size", ["imgsz", "seed"], "'imgsz'"),
+        ("criterium", ["criterion", "schedule"], "'criterion'"),
+    ],
+)
+def test_what_was_meant(word: str, known: list[str], meant: str) -> None:
+    """Letters that are exchanged, wrong, missing or left out; what is equally near is named together."""
+    assert did_you_mean(word, known) == f" Did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        ("epochs", ["export", "emulate", "recover"]),
+        ("--onyl", ["--json", "--quiet"]),
+        ("tune", ["run", "build"]),
+        ("ab", ["ac"]),
+        ("", ["scene"]),
+    ],
+)
+def test_what_was_not_meant(word: str, known: list[str]) -> None:
+    """Negative control: a word that shares some letters is another word."""
+    assert did_you_mean(word, known) == ""
 
 
 class Timed(SlimError):

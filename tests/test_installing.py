@@ -18,6 +18,7 @@ from scripts import install_sizes, torch_build
 from tests.helpers.constants import ROOT
 from tests.helpers.wheels import make_wheel
 from yolo_slim import prerequisites
+from yolo_slim.prerequisites import nvidia_gpus
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PINS = torch_build.pinned((ROOT / "constraints.txt").read_text(encoding="utf-8"))
@@ -93,6 +94,8 @@ def test_gpu_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         root = tmp_path / name.replace("/", "_")
         (root / name).mkdir(parents=True)
         assert torch_build.has_nvidia_gpu(root)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: Example One (UUID: GPU-1)'\necho 'GPU 1: Two'\n")
+    assert nvidia_gpus(tmp_path) == ["Example One", "Two"]
     monkeypatch.setattr(torch_build, "has_nvidia_gpu", lambda: True)
     assert torch_build.main() == 0
     assert capsys.readouterr() == ("", "NVIDIA GPU found: torch is installed with CUDA.\n")

@@ -54,7 +54,7 @@ def test_libraries_are_checked_before_the_installation(tmp_path: Path) -> None:
     [
         ("yolo_slim.cli", ["doctor"], 2),
         ("yolo_slim.cli", ["show", "yolo_slim/assets/quickstart-yolo11n.pt"], 2),
-        ("yolo_slim.runtime", ["bench", "bundle"], 2),
+        ("yolo_slim.runtime", ["bench", "targets"], 2),
         ("yolo_slim.runtime", ["doctor"], 1),
     ],
 )
@@ -77,6 +77,29 @@ def test_complete_machine() -> None:
     value = json.loads(run_cli("doctor", "--json")[1])
     assert (value["missing"], value["problems"]) == ([], [])
     assert {"arch", "opencv", "torch"} <= value.keys()
+
+
+def test_doctor_says_what_a_run_can_do_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """GPU, disk and the emulated Pi have a line each, with what to type; OpenCV's version stands there once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(prerequisites, "nvidia_gpus", list)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 0, 50e9))
+    text = run_cli("doctor")[1]
+    assert [line for line in text.splitlines() if line.startswith(("GPU", "Disk", "Emulated"))] == [
+        "GPU: none from NVIDIA. Training runs on the CPU.",
+        "Disk: 50.0 GB free here, 50.0 GB free for temporary files.",
+        "Emulated Pi: not prepared for the packages here: yolo-slim device prepare",
+    ]
+    assert len(re.findall("^opencv", text, re.MULTILINE)) == 1
+    monkeypatch.setattr(prerequisites, "nvidia_gpus", lambda: ["Example A", "Example B"])
+    monkeypatch.setattr("yolo_slim.machine.package_version", lambda _: "2.14.1+cpu")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 0, 1e9))
+    assert json.loads(run_cli("doctor", "--json")[1])["resources"] == {
+        "GPU": "Example A, Example B, but torch is without CUDA: "
+        "pip install --force-reinstall -c constraints.txt torch torchvision",
+        "Disk": "1.0 GB free here, 1.0 GB free for temporary files. Free some space before a run.",
+        "Emulated Pi": "not prepared for the packages here: yolo-slim device prepare",
+    }
 
 
 def test_every_extra_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ BUNDLE_SCHEMA = 2
 """Version of bundle.json; a reader refuses a newer one. 2: ``build`` is named ``engine``; ``requires`` is new."""
 
 BUNDLE_JSON = "bundle.json"
-MODEL_FILES = (".pt", ".onnx", ".engine", ".param", ".mnn")
+BUILT_FILES = (".onnx", ".engine", ".param", ".mnn")
+"""Endings of model files that are in bundles."""
+MODEL_FILES = (".pt", *BUILT_FILES)
 """Endings of files that people take for a bundle."""
 Runtime = Literal["onnxruntime", "ncnn", "tensorrt", "mnn"]
 """Every runtime. Each is a folder of :mod:`yolo_slim.backends`; profiles and bundles accept these names."""
@@ -41,6 +43,13 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 LAYOUTS = ("one2many", "end2end")
 OPTIONAL_KEYS = ("engine", "requires")
 """Keys that are absent where there is nothing to say."""
+ARCHIVES = (".tar.gz", ".tgz")
+RUN_DEPTHS = ("*/", "*/*/", "build/*/*/")
+"""Where bundles are in ``build/slim``, in ``build``, and in the folder of a run."""
+_WHAT_IT_IS = (
+    f"A bundle is a folder with {BUNDLE_JSON} and the files of a model, or its .tar.gz. On the workstation, `yolo-slim "
+    "run` writes bundles to runs/slim/NAME/build/slim."
+)
 _COPY_AGAIN = "Copy the bundle to this device again, or build it again."
 
 
@@ -167,6 +176,8 @@ def open_bundle(path: Path | str) -> Bundle:
             f"{path} is a model, not a bundle.",
             remedy="Make a bundle of it on the workstation (yolo-slim run, or yolo-slim build), and give that.",
         )
+    if path.is_file() and not path.name.endswith(ARCHIVES):
+        raise SlimError(f"Not a bundle: {path} is neither a folder nor a .tar.gz.", remedy=_WHAT_IT_IS)
     folder = path if path.is_dir() else _unpacked(path)
     spec = read_spec(folder)
     _verify(folder, spec)
@@ -186,12 +197,13 @@ def read_spec(folder: Path) -> BundleSpec:
 
 
 def _no_bundle(folder: Path) -> SlimError:
-    """Make the error of a folder without bundle.json; often the bundles are in it."""
-    inside = sorted(path.parent for path in folder.glob(f"*/{BUNDLE_JSON}"))
+    """Make the error of a folder without bundle.json: one with bundles in it, half of a bundle, or any other."""
+    inside = [path.parent for depth in RUN_DEPTHS for path in sorted(folder.glob(f"{depth}{BUNDLE_JSON}"))]
+    is_half = any(path.suffix in BUILT_FILES for path in folder.glob("*"))
     return SlimError(
         f"Not a bundle: {folder} has no {BUNDLE_JSON}.",
         culprits=[f"{path} is a bundle" for path in inside],
-        remedy="Give one of these." if inside else _COPY_AGAIN,
+        remedy="Give one of these." if inside else _COPY_AGAIN if is_half else _WHAT_IT_IS,
     )
 
 

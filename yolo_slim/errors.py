@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +16,15 @@ EXIT_OK, EXIT_FAIL, EXIT_BAD_INPUT, EXIT_UNPROVEN = 0, 1, 2, 3
 """Exit codes of every command: pass, a gate failed, bad input, unproven."""
 
 MAX_CULPRITS_SHOWN = 8
+MAX_MEANT = 4
+"""Most words of a did-you-mean."""
+LETTERS_PER_EDIT, MAX_EDITS = 3, 3
+"""A mistyped word has one wrong letter in so many, and no more in all."""
+SHORTEST = 3
+"""Fewest letters that a word may be shortened to."""
 TROUBLESHOOTING = "docs/troubleshooting.md"
 """Page with a section for every topic of an error: what it means and what else to try."""
+CHECK_PATH = "Check the path; yolo_slim downloads nothing."
 MAKE_READABLE = "Give yourself permission to read it: chmod u+r FILE, as its owner."
 
 
@@ -69,14 +75,68 @@ PARTS = tuple(vars(SlimError("")))
 """Attributes that every such error has."""
 
 
+def not_found(files: Mapping[str, object], remedy: str) -> SlimError:
+    """The error of files that aren't there: what named each, such as ``--data``, to its path."""
+    lines = [f"{path} ({name})" for name, path in files.items()]
+    if len(lines) == 1:
+        return SlimError(f"File not found: {lines[0]}", remedy=remedy)
+    return SlimError(f"{len(lines)} files are not found.", culprits=lines, remedy=remedy)
+
+
 class MachineError(SlimError):
     """A problem of the machine at the moment, such as a full disk: it says nothing of what was tried."""
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest known word, or an empty string."""
-    close = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest known word or words, or an empty string."""
+    return meant(nearest(word, known))
+
+
+def meant(words: Sequence[str]) -> str:
+    """Ask whether one of some words was meant; empty where there are none."""
+    *others, last = [f"'{word}'" for word in words[:MAX_MEANT]] or [""]
+    return f" Did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The known words that a mistyped or shortened one may stand for: several where they are equally near."""
+    ranks = {one: rank for one in known if (rank := _rank(_bare(word), _bare(one)))}
+    return [one for one, rank in ranks.items() if rank == min(ranks.values())]
+
+
+def _bare(word: str) -> str:
+    """A word without what doesn't tell it from others: an option's dashes, and capitals."""
+    return word.strip("-").casefold()
+
+
+def _rank(word: str, known: str) -> tuple[int, int, bool] | None:
+    """How near two words are, the smaller the nearer; None: neither mistyped nor shortened."""
+    edits, has_other_letters = _edits(word, known), sorted(word) != sorted(known)
+    if edits <= min(max(len(word), len(known)) // LETTERS_PER_EDIT, MAX_EDITS):
+        return 0, edits, has_other_letters
+    return (1, edits, has_other_letters) if _is_short_for(word, known) or _is_short_for(known, word) else None
+
+
+def _edits(one: str, other: str) -> int:
+    """Fewest letters to change, add, leave out, or exchange with the next one (optimal string alignment distance)."""
+    rows = [list(range(len(other) + 1))]
+    for i, letter in enumerate(one, 1):
+        row = [i]
+        for j, wanted in enumerate(other, 1):
+            edits = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != wanted))
+            if min(i, j) > 1 and one[i - 2 : i] == other[j - 1] + other[j - 2]:
+                edits = min(edits, rows[-2][j - 2] + 1)
+            row.append(edits)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def _is_short_for(short: str, long: str) -> bool:
+    """Whether a word begins another, or has its first letter and at least half of the others in their order."""
+    if len(short) < SHORTEST or not long.startswith(short[0]):
+        return False
+    left = iter(long)
+    return long.startswith(short) or (2 * len(short) >= len(long) and all(letter in left for letter in short))
 
 
 @contextmanager
@@ -128,7 +188,7 @@ def _is_unreadable(name: str | bytes) -> bool:
 def explain_path(error: OSError) -> SlimError | None:
     """Return the user's version of a file that is missing or is a folder, None for any other error."""
     if error.errno == errno.ENOENT and error.filename:
-        return SlimError(f"File not found: {error.filename}", remedy="Check the path.")
+        return SlimError(f"File not found: {error.filename}", remedy=CHECK_PATH)
     if error.errno == errno.EISDIR and error.filename:
-        return SlimError(f"A folder where a file is wanted: {error.filename}", remedy="Check the path.")
+        return SlimError(f"A folder where a file is wanted: {error.filename}", remedy=CHECK_PATH)
     return None

@@ -59,6 +59,20 @@ class _Tried:
         return self.candidate.macs_removed != 0
 
 
+def frame_ms_of(config: RunConfig) -> float:
+    """The milliseconds of a frame that an input side is chosen for.
+
+    Raises:
+        SlimError: none are asked for.
+    """
+    if config.prune.frame_ms is None:
+        raise SlimError(
+            "--imgsz auto chooses the input side for a frame rate, but none is asked for.",
+            remedy="Give --target-fps or --latency-ms with it, or a side in pixels.",
+        )
+    return config.prune.frame_ms
+
+
 def choose_side(
     config: RunConfig, *, project: Path, command: str = "", progress: Progress | None = None, retrain: bool = False
 ) -> tuple[int, Path]:
@@ -77,12 +91,7 @@ def choose_side(
     Raises:
         SlimError: the budget isn't in milliseconds, or no side reaches it.
     """
-    budget, listener = config.prune.frame_ms, progress or Silent()
-    if budget is None:
-        raise SlimError(
-            "--imgsz auto chooses the input side for a frame rate, but none is asked for.",
-            remedy="Give --target-fps or --latency-ms with it, or a side in pixels.",
-        )
+    budget, listener = frame_ms_of(config), progress or Silent()
     folder = project / _name(config)
     path = folder / FILE
     with stage_claimed(folder, STAGE, model_sha256=content(Path(config.model))), os_errors_explained(folder):

@@ -13,6 +13,8 @@ from typing import Any
 
 MOST_NAME_BYTES = 200
 """Bytes of a name that is made of a user's: file systems take 255, and temporary and derived files add to it."""
+NETWORKS, DESCRIPTIONS = (".pt", ".onnx"), (".yaml", ".yml")
+"""Endings of what is a model, and of what describes data."""
 JsonObject = dict[str, Any]
 """A JSON object; what its keys mean is said by whoever reads it."""
 

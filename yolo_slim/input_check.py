@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
+from yolo_slim.config import targets
+from yolo_slim.config.run import RunConfig
+from yolo_slim.devices.connect import require_address
 from yolo_slim.export.builds import precisions_needed
 from yolo_slim.measuring.images import choose_split
-from yolo_slim.preparation import Run
+from yolo_slim.preparation import Run, resolved
+from yolo_slim.stages import emulate
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.up_to_date import NotUpToDate
+
+if TYPE_CHECKING:
+    from yolo_slim.models.checkpoint import Checkpoint
 
 Answer = TypeVar("Answer")
 DETECTION = ("detect",)
@@ -50,6 +58,19 @@ def check_then_make(context: Context, call: Callable[[Context], Answer], check: 
     return answer
 
 
+def require_good_settings(config: RunConfig) -> None:
+    """Check all of a run that needs no data: target, device, model, stride, training arguments.
+
+    Raises:
+        SlimError: anything wrong with them.
+    """
+    profile = targets.load(config.target)
+    resolved(config, profile, in_ms=config.prune.frame_ms is not None)
+    emulate.require_ready(config.emulate, profile)
+    require_address(config.device)
+    _good_model(config, DETECTION)
+
+
 def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
     """Check every input at once: model, stride, training arguments, data set.
 
@@ -61,19 +82,9 @@ def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
         SlimError: anything wrong with the inputs.
     """
     from yolo_slim.datasets.check import check_dataset
-    from yolo_slim.models import checkpoint
-    from yolo_slim.models.activation import require_exchangeable
-    from yolo_slim.training.arguments import check_overrides, check_teacher, require_device
 
     config, context = this.config, this.context
-    loaded = checkpoint.load(this.model, tasks)
-    checkpoint.require_float(loaded)
-    checkpoint.require_imgsz(loaded, config.imgsz)
-    checkpoint.require_end2end(loaded, asked=config.export.end2end)
-    check_overrides(config.recover.overrides)
-    require_device(config.recover.device)
-    check_teacher(config.recover, loaded)
-    require_exchangeable(loaded.model, config.recover.activation)
+    loaded = _good_model(config, tasks)
     check_dataset(
         context.dataset,
         model_names=loaded.names,
@@ -81,6 +92,23 @@ def require_good_inputs(this: Run, tasks: Sequence[str] = DETECTION) -> None:
         progress=context.progress,
     )
     choose_split(context.dataset, config.validate_)
+
+
+def _good_model(config: RunConfig, tasks: Sequence[str]) -> Checkpoint:
+    """The model, once it and what the settings ask of it are fine."""
+    from yolo_slim.models import checkpoint
+    from yolo_slim.models.activation import require_exchangeable
+    from yolo_slim.training.arguments import check_overrides, check_teacher, require_device
+
+    loaded = checkpoint.load(Path(config.model), tasks)
+    checkpoint.require_float(loaded)
+    checkpoint.require_imgsz(loaded, config.imgsz)
+    checkpoint.require_end2end(loaded, asked=config.export.end2end)
+    check_overrides(config.recover.overrides)
+    require_device(config.recover.device)
+    check_teacher(config.recover, loaded)
+    require_exchangeable(loaded.model, config.recover.activation)
+    return loaded
 
 
 def require_calibration(this: Run) -> None:

@@ -9,7 +9,7 @@ from yolo_slim.config import targets
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import PruneConfig, RunConfig
 from yolo_slim.datasets.description import load_dataset
-from yolo_slim.devices.connect import connect
+from yolo_slim.devices.connect import connect, require_address
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 from yolo_slim.files import fitted_name
@@ -109,6 +109,8 @@ def prepared(
     profile = targets.load(config.target)
     in_ms = in_ms or config.prune.frame_ms is not None
     config, profile = resolved(config, profile, in_ms=in_ms), with_speed_gate(profile, config.prune)
+    if runs_bundles:
+        require_address(config.device)
     dataset, listener = load_dataset(Path(config.data)), progress or Silent()
     # Last: what is wrong with the files is found before a device is asked.
     device = connect(config.device, profile, listener) if runs_bundles else LocalDevice()

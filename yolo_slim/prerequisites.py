@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import shutil
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +90,17 @@ def disk(venv: Path, *, has_cuda: bool = True) -> Finding:
     needed = f"the packages take about {size} GB" + (HINT if has_cuda else "")
     remedy = f"Free some space on the disk of {place}, or make the environment on another one: make VENV=FOLDER."
     return Finding(free >= size, f"{free:.1f} GB free for {venv}; {needed}", remedy=remedy)
+
+
+def nvidia_gpus(root: Path = Path("/")) -> list[str]:
+    """The GPUs that NVIDIA's driver shows: by name to nvidia-smi, else as a device (WSL has no device file)."""
+    program, listed = shutil.which("nvidia-smi"), ""
+    if program:
+        with suppress(OSError, subprocess.SubprocessError):
+            listed = subprocess.run([program, "-L"], capture_output=True, text=True, check=True, timeout=30).stdout
+    names = re.findall(r"^GPU \d+: (.*?)(?: \(UUID.*)?$", listed, re.M)
+    devices = [*root.glob("dev/nvidia[0-9]*"), *root.glob("proc/driver/nvidia/gpus/*")]
+    return names or ["an NVIDIA GPU"] * bool(devices)
 
 
 def report(findings: list[Finding]) -> str:

@@ -46,8 +46,8 @@ def test_bad_data(trained: Path, copied: Path, tmp_path: Path) -> None:
     [
         ({"val": None}, "val: this key is missing"),
         ({"train": "images/none"}, "does not exist"),
-        ({"names": ["a", "b"]}, "class count differ"),
-        ({"names": list("abcdefgh")}, "class names differ"),
+        ({"names": ["a", "b"]}, "it has 2 classes, the model has 8"),
+        ({"names": list("abcdefgh")}, "its classes have other names than the model's."),
         ({"names": [*"abcdefg", " "]}, "names: class 7 has the name ' '"),
     ],
 )

@@ -135,7 +135,7 @@ def test_show(trained: Path, untrained: Callable[[str], Path], tmp_path: Path) -
     assert '"params"' in run_cli("show", str(untrained("yolov8n")), "--json")[1]
     code, _, err = run_cli("show", str(tmp_path))
     assert code == 2
-    assert "Not a bundle" in err
+    assert "This can't be shown" in err
 
 
 def test_show_of_a_folder_of_runs(tmp_path: Path) -> None:

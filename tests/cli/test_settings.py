@@ -17,7 +17,7 @@ from yolo_slim.preparation import default_name
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
+        (["--imgsz", "100"], "Give --imgsz 96 or 128 (make: IMGSZ=)."),
         (["--prune", "1.5"], "prune.macs_removed (--prune): got 1.5"),
         (["--prune", "0"], "prune.macs_removed (--prune): got 0"),
         (["--prune", "0.99", "--set", "prune.criterion=l2"], "below their floor"),

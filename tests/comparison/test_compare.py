@@ -183,7 +183,10 @@ def test_update_of_yolo_slim_trains_nothing_anew(
         (["--prune", "1.5"], "1.5"),
         (["--train", "fraction=100"], "expected a fraction of the images"),
         (["--train", "freeze=10"], "would stay random"),
-        (["--set", "prune.scope=block_costs", "--set", "prune.block_costs=typo.json"], "costs not found: typo.json"),
+        (
+            ["--set", "prune.scope=block_costs", "--set", "prune.block_costs=typo.json"],
+            "File not found: typo.json (prune.block_costs)",
+        ),
     ],
 )
 def test_bad_options(trained: Path, signs: Path, tmp_path: Path, options: list[str], message: str) -> None:

@@ -66,8 +66,9 @@ def test_stages_alone_check_what_they_read(copied: Path, signs: Path, trained: P
     plain = copied.read_text()
     label = copied.parent / "labels/train/00000.txt"
     label.write_text("0 .5 .5\n")
+    (tmp_path / "model.onnx").touch()
     with pytest.raises(SlimError, match="has 3 columns"):
-        api.quantize("model.onnx", copied, tmp_path / "quantize", imgsz=64)
+        api.quantize(tmp_path / "model.onnx", copied, tmp_path / "quantize", imgsz=64)
     label.unlink()
     copied.write_text(re.sub(r"^(val|train):.*\n", "", plain, flags=re.MULTILINE))
     context = Context.load(signs, imgsz=64)

@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from scripts.reading import sentences, words
 from tests.helpers.constants import ROOT
 from tests.helpers.markdown import PAGES, anchors, blocks, broken
+from tests.helpers.results import changed, complete_result, unproven_result
+from yolo_slim.cli.answer import judged
 from yolo_slim.config.commands import TAKES
 from yolo_slim.config.run import RunConfig
 from yolo_slim.runtime.__main__ import main as runtime
@@ -189,6 +191,29 @@ def test_wrong_python_is_found(block: str, error: type[Exception]) -> None:
     """Negative control: a function, a name, an option, an argument and a module that don't exist."""
     with pytest.raises(error):
         check_python(block)
+
+
+def test_getting_started_shows_what_a_run_prints(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its example has the heads, marks and names of lines that a run prints; none is made up."""
+    unproven = unproven_result()
+    result = changed(complete_result(), verdict=unproven.verdict, notes=unproven.notes)
+    result.save(tmp_path / "result.json")
+    paths = {"bundle": "slim.tar.gz", "report": "report.html"}
+    with pytest.raises(SystemExit, match="3"):
+        judged("unproven", tmp_path / "result.json", paths, as_json=False)
+    printed = kinds_of_lines(capsys.readouterr().out)
+    (block,) = [one for one in blocks(EASY[1].read_text(encoding="utf-8")) if one.startswith("Accuracy on")]
+    shown = kinds_of_lines(block)
+    assert shown <= printed
+    assert {"<- winner", "Won:", "Proven:", "Next:", "bundle:", "report:"} <= shown
+
+
+def kinds_of_lines(text: str) -> set[str]:
+    """The heads of tables, the marks and the names of lines in a summary, without figures."""
+    lines = text.splitlines()
+    heads = {" ".join(line.split()) for line in lines if re.match(r"  (rung|build) ", line)}
+    marks = {"<-" + line.partition("<-")[2] for line in lines if "<-" in line}
+    return heads | marks | {line.split()[0] for line in lines if re.match(r"[A-Za-z]+: ", line)}
 
 
 def test_snippets_and_commands_are_found() -> None:

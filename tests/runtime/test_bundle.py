@@ -182,4 +182,6 @@ def test_what_people_take_for_a_bundle(tiny_bundle: Path, tmp_path: Path) -> Non
     found = refusal(tmp_path / "build")
     assert found.culprits == (f"{tmp_path / 'build' / 'onnxruntime-fp32'} is a bundle",)
     assert found.remedy == "Give one of these."
-    assert refusal(tmp_path).culprits == ()
+    assert refusal(tmp_path).culprits == found.culprits
+    (tmp_path / "photos").mkdir()
+    assert refusal(tmp_path / "photos").culprits == ()

@@ -291,9 +291,10 @@ def test_spoiled_bundle(cli: Cli, own_bundle: Path, photo: Path) -> None:
 
 def test_bad_input(cli: Cli, tiny_bundle: Path, photo: Path, tmp_path: Path) -> None:
     """Wrong paths and wrong commands exit with 2 and leave no empty folder."""
-    assert_one_error(cli("check", "nothing"), "Bundle not found: nothing")
-    assert_one_error(cli("detect", tiny_bundle, "nothing"), "Source not found: nothing")
+    assert_one_error(cli("check", "nothing"), "File not found: nothing (BUNDLE)")
+    assert_one_error(cli("detect", tiny_bundle, "nothing"), "File not found: nothing (SOURCE)")
     assert not (tmp_path / "runs/detect").exists()
+    (tmp_path / "clip.mp4").touch()
     assert_one_error(cli("infer", tiny_bundle, "clip.mp4", "--out", "a.json"), "infer takes images")
     assert_one_error(cli("detect", tiny_bundle, photo, "--out", photo / "out"), "Not a directory")
     assert_one_error(cli("infer", tiny_bundle, photo, "--out", tmp_path), "Is a directory")
@@ -363,4 +364,4 @@ def test_a_number_that_is_none(text: str, capsys: pytest.CaptureFixture[str]) ->
     """The message names the option and what it takes, never a function of ours."""
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "bundle", "--queries", text])
-    assert f"Argument --queries: got {text}, expected a positive integer" in capsys.readouterr().err
+    assert f"error: --queries: got {text}, expected a positive integer" in capsys.readouterr().err

@@ -355,7 +355,7 @@ def test_table_of_an_earlier_version(measured: Path, idle: Path, tmp_path: Path)
         (["--images", "-1"], "block_costs.images (--images): got -1"),
         (["--runtime", "onnxruntim"], "Unknown runtime 'onnxruntim'. Did you mean 'onnxruntime'?"),
         (["--runtime", "tensorrt"], "builds its engines on the device"),
-        (["--imgsz", "100"], "Set IMGSZ to 96 or 128"),
+        (["--imgsz", "100"], "Give --imgsz 96 or 128"),
         (["--set", "block_costs.round=3"], "Did you mean 'rounds'?"),
     ],
 )

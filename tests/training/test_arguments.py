@@ -41,7 +41,7 @@ def test_unknown_arguments_are_reported_together() -> None:
     with pytest.raises(SlimError) as caught:
         check_overrides({"lr00": 1, "epochs": 3})
     assert "Did you mean 'lr0'?" in str(caught.value)
-    assert "epochs: set by yolo_slim" in str(caught.value)
+    assert "epochs: set recover.epochs instead" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,13 @@ def run(
         from_file = _inputs_of(options)
         model, data = model or from_file[0], data or from_file[1]
         if model is None and data is None:
-            name = name or f"quickstart-{Path(_config_of(options).target).stem}"
-            model, data = _quickstart(options, listener)
+            model, data, target = _quickstart(options, listener)
+            name = name or f"quickstart-{Path(target).stem}"
         if model is None or data is None:
-            raise SlimError("--model and --data go together.", remedy="Give both, or neither for the quickstart.")
+            raise SlimError(
+                f"{'--model' if model is None else '--data'} is missing: --model and --data go together.",
+                remedy="Give both, or neither for the built-in example.",
+            )
         outcome = api.run(
             model,
             data,
@@ -69,15 +72,6 @@ def run(
     judged(outcome.verdict, outcome.result, vars(outcome), as_json=as_json)
 
 
-def _config_of(options: RunOptions) -> RunConfig:
-    """The settings that a run without a model would have, whatever its input side."""
-    from yolo_slim import api
-
-    others = options.copy()
-    others["imgsz"] = None
-    return api.make_config("", "", **others)
-
-
 def _inputs_of(options: RunOptions) -> tuple[Path | None, Path | None]:
     """Model and data of the --config file, None where it has none."""
     from yolo_slim.config.strict import read_yaml
@@ -88,12 +82,33 @@ def _inputs_of(options: RunOptions) -> tuple[Path | None, Path | None]:
     return model, data
 
 
-def _quickstart(options: RunOptions, listener: Progress) -> tuple[Path, Path]:
-    """Model and data of the built-in example; without a --config file its settings too where no option gives them."""
-    from yolo_slim.datasets import quickstart
+def _quickstart(options: RunOptions, listener: Progress) -> tuple[Path, Path, str]:
+    """Model, data and target of the built-in example; without a --config file its settings too where no option is.
 
-    listener.say("Built-in example: drawing the traffic signs (about a minute, once)")
+    Raises:
+        SlimError: wrong settings; before the minute that drawing takes.
+    """
+    from yolo_slim.datasets import quickstart
+    from yolo_slim.exploration import frame_ms_of
+    from yolo_slim.input_check import require_good_settings
+
     if not options.get("config"):
         options["imgsz"] = options.get("imgsz") or QUICKSTART_IMGSZ
         options["epochs"] = options.get("epochs") or QUICKSTART_EPOCHS
-    return quickstart.default_model(), quickstart.default_data(Path(".quickstart"))
+    model, root = quickstart.default_model(), Path(".quickstart")
+    config = _config_of(model, quickstart.default_place(root), options)
+    if not quickstart.is_drawn(root):
+        if options.get("imgsz") == "auto":
+            frame_ms_of(config)
+        require_good_settings(config)
+        listener.say("Built-in example: drawing the traffic signs (about a minute, once)")
+    return model, quickstart.default_data(root), config.target
+
+
+def _config_of(model: Path, data: Path, options: RunOptions) -> RunConfig:
+    """The settings of the run; where the input side is still to be chosen, with the target's."""
+    from yolo_slim import api
+
+    others = options.copy()
+    others["imgsz"] = None if options.get("imgsz") == "auto" else options.get("imgsz")
+    return api.make_config(model, data, **others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,24 +22,12 @@ if TYPE_CHECKING:
 class CompareCommand(Command):
     """A command that explains how several values are given."""
 
-    # Otherwise click refuses the extra words before parse_args can explain them.
-    allow_extra_args = True
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; see click.
-
-        Raises:
-            click.UsageError: words that belong to no option, such as the 1 and 2 of ``--seeds 0 1 2``.
-        """
-        left = super().parse_args(ctx, args)
-        # Shell completion parses unfinished lines, where nothing is an error.
-        if left and not ctx.resilient_parsing:
-            raise click.UsageError(
-                f"Unexpected: {' '.join(left)}. Separate several values with commas: --seeds 0,1,2 --prune 0.3,0.5; "
-                "give --measured once per file.",
-                ctx,
-            )
-        return left
+    def unexpected(self, ctx: click.Context, left: Sequence[str]) -> str:
+        """Explain words that belong to no option, such as the 1 and 2 of ``--seeds 0 1 2``."""
+        return (
+            f"{super().unexpected(ctx, left)} Separate several values with commas: --seeds 0,1,2 --prune 0.3,0.5; "
+            "give --measured once per file."
+        )
 
 
 @cli.command(cls=CompareCommand)

@@ -8,7 +8,8 @@ import click
 
 from yolo_slim.cli.answer import answer, as_yaml, in_columns
 from yolo_slim.cli.device import device
-from yolo_slim.cli.options import PATH, as_json, complete_target
+from yolo_slim.cli.inputs import INPUT
+from yolo_slim.cli.options import as_json, complete_target
 
 
 def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[str]:
@@ -24,7 +25,7 @@ def complete_device(_: click.Context, __: click.Parameter, start: str) -> list[s
 @click.option("--target", required=True, shell_complete=complete_target, help="Profile of the device.")
 @click.option("--user", help="User on the device. [default: the ssh configuration's]")
 @click.option("--port", type=int, help="Port of SSH. [default: the ssh configuration's]")
-@click.option("--identity", type=PATH, help="File of the private key. [default: the ssh configuration's]")
+@click.option("--identity", type=INPUT, help="File of the private key. [default: the ssh configuration's]")
 @click.option("--folder", help="Folder on the device for all files. [default: ~/.cache/yolo_slim/device]")
 @click.option("--python", help="Python on the device that already has the packages. [default: a new environment]")
 @click.option("--replace", is_flag=True, help="Replace the device of that name.")
@@ -54,7 +55,8 @@ def add(
         "port": typed.port if port is None else port,
         "identity": identity and str(identity.absolute()), "folder": folder, "python": python,
     }  # fmt: skip
-    entry = parse(inventory.Entry, {key: value for key, value in given.items() if value is not None}, "options")
+    options = {key: value for key, value in given.items() if value is not None}
+    entry = parse(inventory.Entry, options, "options", {key: key for key in options if key != "host"})
     inventory.add(name, entry, replace=replace)
     goal = "jetson" if any(build.runtime == "tensorrt" for build in targets.load(entry.target).builds) else "rpi"
     used = f"--host {name}, or make {goal} HOST={name} TARGET={entry.target}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -32,6 +35,11 @@ EXTRAS = {
 }
 """Module to the extra that installs it, and what needs it."""
 
+LEAST_FREE_GB = 2
+"""Free space below which the doctor warns."""
+WITH_CUDA = "pip install --force-reinstall -c constraints.txt torch torchvision"
+"""What installs PyPI's torch, which has CUDA."""
+
 
 @cli.command()
 @click.option("--host", help="A device over SSH: a name of `yolo-slim device list`, or [user@]host[:port].")
@@ -39,7 +47,7 @@ EXTRAS = {
 def doctor(host: str | None, as_json: bool) -> None:
     """Say what is fine here, what is missing, and what to type.
 
-    It looks at packages, system libraries and the GPU.
+    It looks at packages, system libraries, the GPU, the disk and the emulated Pi.
 
     With --host it looks at a device: what runs bundles there, and what is missing.
     """
@@ -49,11 +57,18 @@ def doctor(host: str | None, as_json: bool) -> None:
     from yolo_slim.machine import describe_machine
     from yolo_slim.workspace.job import versions
 
-    problems = _problems()
-    facts = {**describe_machine(), **versions()}
+    problems, resources = _problems(), _resources()
+    # What OpenCV itself says is its version; that of its package says it again.
+    facts = {key: value for key, value in {**describe_machine(), **versions()}.items() if key != "opencv-python"}
     texts = [" ".join(str(problem).split()) for problem in problems.values()]
-    found = {**facts, "missing": list(problems), "problems": texts, "optional": _absent_extras()}
-    answer(found, as_json=as_json, text=_text(facts, problems))
+    found = {
+        **facts,
+        "missing": list(problems),
+        "problems": texts,
+        "optional": _absent_extras(),
+        "resources": resources,
+    }
+    answer(found, as_json=as_json, text=_text(facts, problems, resources))
     if problems:
         # Packages that aren't there share one remedy; a library has its own.
         remedies = dict.fromkeys(problem.remedy for problem in problems.values())
@@ -110,7 +125,46 @@ def _absent_extras() -> dict[str, str]:
     return {extra: use for module, (extra, use) in EXTRAS.items() if importlib.util.find_spec(module) is None}
 
 
-def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError]) -> str:
+def _resources() -> dict[str, str]:
+    """What a run can do without, or may run out of: a sentence each, with what to type where something helps."""
+    return {"GPU": _gpu(), "Disk": _disk(), "Emulated Pi": _emulated()}
+
+
+def _gpu() -> str:
+    """What trains here."""
+    from yolo_slim.machine import package_version
+    from yolo_slim.prerequisites import nvidia_gpus
+
+    if not (names := nvidia_gpus()):
+        return "none from NVIDIA. Training runs on the CPU."
+    # Builds without CUDA have that after the + of their version.
+    if (package_version("torch") or "").endswith("+cpu"):
+        return f"{', '.join(names)}, but torch is without CUDA: {WITH_CUDA}"
+    return f"{', '.join(names)}."
+
+
+def _disk() -> str:
+    """The room for results and for temporary files."""
+    places = {"here": Path.cwd(), "for temporary files": Path(tempfile.gettempdir())}
+    free = {name: shutil.disk_usage(place).free / 1e9 for name, place in places.items()}
+    listed = ", ".join(f"{size:.1f} GB free {name}" for name, size in free.items())
+    return f"{listed}." + ("" if min(free.values()) > LEAST_FREE_GB else " Free some space before a run.")
+
+
+def _emulated() -> str:
+    """Whether bundles can be tried on the processor of a Raspberry Pi."""
+    from yolo_slim.devices.emulated.root import PREPARE, find_root
+
+    try:
+        root = find_root()
+    except SlimError as error:
+        return f"{error.fact} {error.remedy}"
+    if root is None:
+        return f"not prepared for the packages here: {PREPARE}"
+    return f"prepared, with Python {root.facts.python} and QEMU {root.facts.qemu_version}."
+
+
+def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], resources: Mapping[str, str]) -> str:
     """The facts that are known, then what is fine and what isn't."""
     fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
     lines = [as_yaml({key: value for key, value in facts.items() if value is not None}), ""]
@@ -119,6 +173,7 @@ def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError]) -> str
         f"Not installed, only for {use}: pip install -c constraints.txt 'yolo-slim[{extra}]'"
         for extra, use in _absent_extras().items()
     ]
+    lines += [f"{name}: {text}" for name, text in resources.items()]
     lines += ["Missing: nothing.", "This machine can prune and build. Try it: yolo-slim run"] if not problems else []
     lines += [f"Missing: {', '.join(problems)}."] if problems else []
     return "\n".join(lines)

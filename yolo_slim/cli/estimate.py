@@ -11,7 +11,8 @@ import click
 from yolo_slim.bundle import BUNDLE_JSON
 from yolo_slim.cli.answer import answer
 from yolo_slim.cli.group import cli
-from yolo_slim.cli.options import PATH, as_json, complete_target
+from yolo_slim.cli.inputs import InputPath
+from yolo_slim.cli.options import as_json, complete_target
 from yolo_slim.errors import SlimError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ GIVE = "Give a checkpoint (.pt), an exported graph (.onnx), a bundle, the folder
 
 
 @cli.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=InputPath(GIVE, may_be_folder=True))
 @click.option("--target", shell_complete=complete_target, help="Device; none: that of the bundle or run.")
 @click.option("--imgsz", type=click.IntRange(min=32), help="Input side in pixels; none: that of the file or target.")
 @as_json
@@ -39,8 +40,6 @@ def estimate(path: Path, target: str | None, imgsz: int | None, as_json: bool) -
     from yolo_slim.reporting.estimates import sources
     from yolo_slim.reporting.text import estimated, wrapped
 
-    if not path.exists():
-        raise SlimError(f"File not found: {path}", remedy=GIVE)
     profile, found = _of_path(path, target, imgsz)
     missing = _missing(profile, found)
     if not found:

@@ -2,41 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import click
 
+from yolo_slim.cli.inputs import require_inputs, right_line
 from yolo_slim.config.commands import CompareConfig
-from yolo_slim.config.strict import hint
+from yolo_slim.config.declaration import options_in
+from yolo_slim.config.run import RunConfig
+from yolo_slim.config.strict import hint, keys_in_sections
+from yolo_slim.errors import MAX_MEANT, did_you_mean, meant
+from yolo_slim.files import DESCRIPTIONS, NETWORKS
+from yolo_slim.training.defaults import ultralytics_names
 from yolo_slim.version import __version__
 
 WHOLE = 1000
 """Longest first sentence in a list of commands, characters: click would cut it off after 45."""
 
+_FLAGS = {item.key: item.option.dashed for item in options_in(RunConfig).values() if item.option}
+"""Key of a setting to its option."""
+TYPED = "yolo_slim.typed"
+"""Key of a context's words as they were typed."""
+
 
 class Command(click.Command):
-    """A command that answers an option's old name with the new one."""
+    """A command that says what was meant, and looks at its files before it begins."""
 
     renamed: ClassVar[Mapping[str, str]] = {f"--{old}": f"--{new}" for old, new in CompareConfig.renamed.items()}
+    # Otherwise click refuses words that belong to no option before :meth:`unexpected` can explain them.
+    allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; see click.
 
         Raises:
-            click.UsageError: what click doesn't understand.
+            click.UsageError: what click doesn't understand, with what was probably meant.
         """
+        # click empties the list.
+        ctx.meta[TYPED] = list(args)
         try:
-            return super().parse_args(ctx, args)
+            left = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if error.option_name not in self.renamed:
-                raise
-            now = hint(error.option_name, [], self.renamed)
-            raise click.UsageError(f"No such option '{error.option_name}'.{now}", ctx) from None
+            instead = self.meant(error.option_name) or _elsewhere(ctx, error.option_name)
+            raise click.UsageError(f"No such option '{error.option_name}'.{instead}", ctx) from None
+        except click.UsageError as error:
+            # What click's own parser refuses doesn't say by which command.
+            error.ctx = error.ctx or ctx
+            raise
+        # Shell completion parses unfinished lines, where nothing is an error.
+        if left and not ctx.resilient_parsing:
+            raise click.UsageError(self.unexpected(ctx, left), ctx)
+        return left
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; see click.
+
+        Raises:
+            SlimError: a file that isn't there, or in another's place.
+        """
+        require_inputs(ctx, ctx.meta[TYPED])
+        return super().invoke(ctx)
+
+    def unexpected(self, ctx: click.Context, left: Sequence[str]) -> str:
+        """Explain words that belong to no option."""
+        model = next((word for word in left if word.endswith(NETWORKS)), "best.pt")
+        data = next((word for word in left if word.endswith(DESCRIPTIONS)), "data.yaml")
+        others = [word for word in ctx.meta[TYPED] if word not in left]
+        start = f"Unexpected: {' '.join(left)}."
+        if {"--model", "--data"} <= self._options and not {"--model", "--data"} & set(others):
+            line = right_line(ctx, ["--model", model, "--data", data, *others])
+            return f"{start} Model and data are given by option, so that they can't be exchanged: {line}"
+        return start
+
+    @property
+    def _options(self) -> set[str]:
+        """Every option as it is typed."""
+        return {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+
+    def meant(self, option: str) -> str:
+        """What to write in place of an option that doesn't exist; empty where nothing is like it."""
+        if self.renamed.get(option) in self._options:
+            return hint(option, [], self.renamed)
+        key = option.strip("-").replace("-", "_")
+        keys = [one for one, last in keys_in_sections(RunConfig).items() if key in (one, last)]
+        short = [flag for one in keys if (flag := _FLAGS.get(one, "")) in self._options]
+        if short:
+            return meant(short)
+        if keys and "--set" in self._options:
+            return f" It is a setting without an option: {' or '.join(f'--set {one}=VALUE' for one in keys)}"
+        if "--train" in self._options and key in ultralytics_names():
+            return f" It is an argument of Ultralytics' training: --train {key}=VALUE"
+        return did_you_mean(option, sorted(self._options))
 
     def get_short_help_str(self, limit: int = WHOLE) -> str:
         """The whole first sentence of the help; see click."""
         return super().get_short_help_str(max(limit, WHOLE))
+
+
+def _elsewhere(ctx: click.Context, option: str) -> str:
+    """Which commands have an option that this one lacks; empty: none."""
+    root = ctx.find_root().command
+    known = root.commands if isinstance(root, click.Group) else {}
+    having = [name for name, one in known.items() if any(option in parameter.opts for parameter in one.params)]
+    return f" It is an option of {', '.join(f'`yolo-slim {name}`' for name in having[:MAX_MEANT])}." if having else ""
 
 
 class Group(click.Group):

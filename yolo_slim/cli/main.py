@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from yolo_slim.child_process import ended_by_sigterm
 from yolo_slim.cli import (
     block_costs,
     chain,
@@ -44,11 +45,12 @@ def main() -> None:
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     try:
         # Otherwise click would end the process itself, with code 1 for Ctrl-C.
-        code = cli.main(prog_name="yolo-slim", standalone_mode=False)
+        with ended_by_sigterm():
+            code = cli.main(prog_name="yolo-slim", standalone_mode=False)
     except SlimError as error:
         code = _refused(error)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         code = EXIT_BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. Run the same command again to resume.", err=True)
@@ -64,6 +66,15 @@ def main() -> None:
             raise
         code = _refused(explained)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _show(error: click.ClickException) -> None:
+    """Print what click doesn't understand, in the form of every other error; a group without a command is its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) or not isinstance(error, click.UsageError):
+        error.show()
+        return
+    command = error.ctx.command_path if error.ctx else "yolo-slim"
+    click.echo(f"error: {error.format_message()}\nSee `{command} --help`.", err=True)
 
 
 def _refused(error: SlimError) -> int:

@@ -8,10 +8,16 @@ from pathlib import Path
 import click
 
 from yolo_slim.cli.answer import answer, command_line
-from yolo_slim.cli.group import Group, cli
+from yolo_slim.cli.group import Command, Group, cli
+from yolo_slim.cli.inputs import InputPath
 from yolo_slim.cli.options import PATH, answering
 from yolo_slim.cli.progress import listening
+from yolo_slim.config.nightly import NightlyConfig
+from yolo_slim.config.strict import keys_of
+from yolo_slim.errors import nearest
+from yolo_slim.files import DESCRIPTIONS
 
+MATRIX = InputPath("Write an example: yolo-slim nightly init")
 EXAMPLE = Path(__file__).parents[1] / "assets" / "nightly.yaml"
 DEFAULT_HISTORY = Path("runs/nightly/history.sqlite")
 history_option = click.option(
@@ -27,8 +33,17 @@ class NightlyGroup(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; see click. A file is the matrix of a run."""
-        is_file = args[0].endswith((".yaml", ".yml"))
+        is_file = args[0].endswith(DESCRIPTIONS)
         return super().resolve_command(ctx, ["run", *args] if is_file else args)
+
+
+class NightCommand(Command):
+    """A command that knows the keys of its matrix."""
+
+    def meant(self, option: str) -> str:
+        """What to write in place of an option that doesn't exist."""
+        keys = nearest(option, keys_of(NightlyConfig))
+        return super().meant(option) or (f" It is a key of FILE: {' or '.join(keys)}" if keys else "")
 
 
 @cli.group(cls=NightlyGroup)
@@ -43,8 +58,8 @@ def nightly() -> None:
     """  # noqa: D301  (click reads the character \b)
 
 
-@nightly.command()
-@click.argument("matrix", metavar="FILE", type=PATH)
+@nightly.command(cls=NightCommand)
+@click.argument("matrix", metavar="FILE", type=MATRIX)
 @click.option("--against", metavar="BRANCH", help="Compare with that branch's last night, not with the baselines.")
 @click.option("--new", "is_new", is_flag=True, help="Begin a new night even if the last one was interrupted.")
 @answering
@@ -95,7 +110,7 @@ def write_example(out: Path) -> None:
 
 
 @nightly.command()
-@click.argument("matrix", metavar="FILE", type=PATH)
+@click.argument("matrix", metavar="FILE", type=MATRIX)
 @click.argument("before", type=int)
 @click.argument("after", type=int)
 @click.argument("cells", nargs=-1, metavar="[CELL]...")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from yolo_slim.cli.answer import answer
+from yolo_slim.cli.inputs import InputPath
 from yolo_slim.cli.nightly import history_option, nightly
 from yolo_slim.cli.options import PATH, as_json
 
@@ -128,20 +129,16 @@ def export(out: Path, history: Path) -> None:
 
 
 @nightly.command("import")
-@click.argument("source", metavar="FILE", type=PATH)
+@click.argument("source", metavar="FILE", type=InputPath("Make one: yolo-slim nightly export FILE"))
 @history_option
 def import_(source: Path, history: Path) -> None:
     """Add an exported history (JSON lines) to this one.
 
     Nothing is added twice.
     """
-    from yolo_slim.errors import SlimError
     from yolo_slim.history import exchange
     from yolo_slim.history.store import History
 
-    # Before an empty history is made.
-    if not source.is_file():
-        raise SlimError(f"File not found: {source}", remedy="Make one: yolo-slim nightly export FILE")
     with History.open(history, create=True) as opened:
         added = exchange.read_in(opened, source)
     click.echo(f"added: {added['night']} nights, {added['run']} runs, {added['baseline']} baselines")

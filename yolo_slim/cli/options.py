@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 import click
 import yaml
 
+from yolo_slim.cli.inputs import INPUT, InputPath
 from yolo_slim.config import targets
 from yolo_slim.config.commands import TAKES
 from yolo_slim.config.declaration import Setting, options_in
@@ -18,6 +19,8 @@ from yolo_slim.config.run import RunConfig
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+MAY_BE_FOLDERS = ("data", "quantized")
+"""Settings that name a folder, or may."""
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -82,6 +85,8 @@ def _option(declared: Setting, *, required: bool = False) -> Decorator:
     if option is None:
         raise TypeError(f"{declared.key} has no short form.")
     attributes = {"help": _help(declared), "required": required, **_reading(declared.types, path=option.path)}
+    if option.name in MAY_BE_FOLDERS:
+        attributes["type"] = InputPath(may_be_folder=True)
     if option.name == "target":
         attributes["shell_complete"] = complete_target
     return click.option(option.dashed, option.name, **attributes)
@@ -108,6 +113,25 @@ def _reading(types: list[object], *, path: bool) -> dict[str, Any]:
     return {"multiple": True, "callback": _listed(item, one=len(types) > 1), "metavar": f"{shown},..."}
 
 
+class _Number(click.ParamType[Any, Any]):
+    """A number, whose refusal tells a percentage from a fraction."""
+
+    def __init__(self, name: str, kind: type[int] | type[float]) -> None:
+        self.name, self._kind = name, kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text."""
+        try:
+            return self._kind(value)
+        except ValueError:
+            percent = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", str(value))
+            hint = f" (a fraction: {percent[1]} % is {float(percent[1]) / 100:g})" if percent else ""
+            self.fail(f"{value!r} is not a {'whole ' * (self._kind is int)}number{hint}.", param, ctx)
+
+
+_NUMBERS: dict[object, click.ParamType[Any, Any]] = {int: _Number("integer", int), float: _Number("float", float)}
+
+
 class _IntegerOr(click.ParamType[Any, Any]):
     """A whole number, or one of some words."""
 
@@ -128,10 +152,10 @@ class _IntegerOr(click.ParamType[Any, Any]):
 def _type(kind: object, *, path: bool) -> click.ParamType[Any, Any]:
     """The click type of one value."""
     if path:
-        return PATH
+        return INPUT
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    return click.types.convert_type(kind)
+    return _NUMBERS.get(kind) or click.types.convert_type(kind)
 
 
 def _help(declared: Setting) -> str:

@@ -9,13 +9,16 @@ import click
 
 from yolo_slim.cli.answer import answer
 from yolo_slim.cli.group import Group, cli
-from yolo_slim.cli.options import PATH, answering, as_json, out, setting, settings_of
+from yolo_slim.cli.inputs import INPUT, InputPath
+from yolo_slim.cli.options import answering, as_json, out, setting, settings_of
 from yolo_slim.cli.progress import listening
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from yolo_slim.config.options import PruneOptions
+
+PLAN = InputPath("Make one with `yolo-slim plan make`.")
 
 
 @cli.group(cls=Group)
@@ -29,7 +32,7 @@ def plan() -> None:
 
 
 @plan.command("make")
-@click.argument("model", type=PATH)
+@click.argument("model", type=INPUT)
 @setting("data", required=True)
 @settings_of("prune")
 @out()
@@ -54,7 +57,7 @@ def make(model: Path, data: Path, out: Path, quiet: bool, as_json: bool, **optio
 
 
 @plan.command("show")
-@click.argument("path", metavar="PLAN", type=PATH)
+@click.argument("path", metavar="PLAN", type=PLAN)
 @as_json
 def show(path: Path, as_json: bool) -> None:
     """Show a plan's settings and the widths before and after."""
@@ -84,8 +87,8 @@ def _not_yet_applied(path: Path, edits: list[str]) -> list[str]:
 
 
 @plan.command("diff")
-@click.argument("first", type=PATH)
-@click.argument("second", type=PATH)
+@click.argument("first", type=PLAN)
+@click.argument("second", type=PLAN)
 @as_json
 def diff(first: Path, second: Path, as_json: bool) -> None:
     """Show the layers that two plans treat differently.
@@ -106,8 +109,8 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 
 
 @plan.command("apply")
-@click.argument("path", metavar="PLAN", type=PATH)
-@click.argument("model", type=PATH)
+@click.argument("path", metavar="PLAN", type=PLAN)
+@click.argument("model", type=INPUT)
 @setting("data", required=True)
 @out()
 @answering

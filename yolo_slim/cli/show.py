@@ -6,27 +6,27 @@ from pathlib import Path
 
 import click
 
+from yolo_slim.bundle import ARCHIVES, BUNDLE_JSON
 from yolo_slim.cli.answer import answer, as_yaml, in_columns
 from yolo_slim.cli.group import cli
-from yolo_slim.cli.options import PATH, as_json, complete_target
+from yolo_slim.cli.inputs import InputPath
+from yolo_slim.cli.options import as_json, complete_target
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.workspace.folder import FOLDER_JSON, STAGES
 from yolo_slim.workspace.job import MANIFEST
 
+GIVE = "Give a run's folder, a result.json, a bundle or a checkpoint."
+
 
 @cli.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=InputPath(GIVE, may_be_folder=True))
 @as_json
 def show(path: Path, as_json: bool) -> None:
     """Show a run, a result, a bundle or a checkpoint.
 
     A checkpoint (.pt) is shown with its size and widths, a folder of runs with all its runs.
     """
-    if not path.exists():
-        raise SlimError(
-            f"File not found: {path}", remedy="Give a run's folder, a result.json, a bundle or a checkpoint."
-        )
     places = (path / "validate/result.json", path / "result.json", path)
     result = next((place for place in places if place.suffix == ".json" and place.is_file()), None)
     if path.suffix == ".pt":
@@ -46,8 +46,10 @@ def show(path: Path, as_json: bool) -> None:
     elif runs := sorted(one.parent for one in path.glob(f"*/{FOLDER_JSON}")):
         known = {run.name: _state(run) for run in runs}
         answer(known, as_json=as_json, text=in_columns(known.items()))
-    else:
+    elif (path / BUNDLE_JSON).is_file() or path.name.endswith(ARCHIVES):
         _show_bundle(path, as_json=as_json)
+    else:
+        raise SlimError(f"This can't be shown: {path}", remedy=GIVE)
 
 
 def _finished(folder: Path) -> str:

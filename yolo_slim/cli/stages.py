@@ -9,7 +9,8 @@ import click
 
 from yolo_slim.cli.answer import answer, command_line, judged
 from yolo_slim.cli.group import cli
-from yolo_slim.cli.options import PATH, answering, out, retrain, setting, settings_of
+from yolo_slim.cli.inputs import INPUT, InputPath
+from yolo_slim.cli.options import answering, out, retrain, setting, settings_of
 from yolo_slim.cli.progress import listening
 from yolo_slim.errors import SlimError
 
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
         ValidateOptions,
     )
 
+BUNDLE = InputPath("Make bundles with `yolo-slim build`.", may_be_folder=True)
+FOLDER = InputPath(may_be_folder=True)
+GRAPH = InputPath("Make it with `yolo-slim export`.")
+
 
 @cli.command()
-@click.argument("model", type=PATH)
+@click.argument("model", type=INPUT)
 @setting("data", required=True)
 @settings_of("prune")
 @out("runs/slim/NAME/prune")
@@ -57,8 +62,8 @@ def prune(
 
 
 @cli.command()
-@click.argument("weights", type=PATH)
-@click.option("--teacher", required=True, type=PATH, help="The unpruned checkpoint, or a larger one like it.")
+@click.argument("weights", type=INPUT)
+@click.option("--teacher", required=True, type=INPUT, help="The unpruned checkpoint, or a larger one like it.")
 @setting("data", required=True)
 @settings_of("recover")
 @out("recover/ of the run that made WEIGHTS from the teacher, else runs/slim/WEIGHTS-TARGET-IMGSZ-recover")
@@ -86,7 +91,7 @@ def recover(
 
 
 @cli.command()
-@click.argument("weights", type=PATH)
+@click.argument("weights", type=INPUT)
 @setting("data", required=True)
 @settings_of("export")
 @out("runs/slim/NAME/export")
@@ -106,7 +111,7 @@ def export(
 
 
 @cli.command()
-@click.argument("onnx", type=PATH)
+@click.argument("onnx", type=GRAPH)
 @setting("data", required=True)
 @settings_of("quantize")
 @out()
@@ -125,8 +130,8 @@ def quantize(onnx: Path, data: Path, out: Path, quiet: bool, as_json: bool, **op
 
 
 @cli.command()
-@click.argument("onnx", type=PATH)
-@click.option("--quantized", type=PATH, help="Folder of `yolo-slim quantize`, for int8 and fp16 builds.")
+@click.argument("onnx", type=GRAPH)
+@click.option("--quantized", type=FOLDER, help="Folder of `yolo-slim quantize`, for int8 and fp16 builds.")
 @setting("data", required=True)
 @setting("target")
 @out()
@@ -147,8 +152,8 @@ def build(
 
 
 @cli.command()
-@click.argument("bundles", nargs=-1, required=True, type=PATH)
-@click.option("--control", required=True, type=PATH, help="The unpruned checkpoint.")
+@click.argument("bundles", nargs=-1, required=True, type=BUNDLE)
+@click.option("--control", required=True, type=INPUT, help="The unpruned checkpoint.")
 @setting("data", required=True)
 @settings_of("validate")
 @out()

@@ -11,7 +11,8 @@ from yolo_slim.config.commands import TAKES, Sources
 from yolo_slim.config.declaration import Setting, options_in
 from yolo_slim.config.run import RunConfig
 from yolo_slim.config.strict import Frozen, Model, hint, parse, read_yaml
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import CHECK_PATH, SlimError, not_found
+from yolo_slim.files import DESCRIPTIONS, NETWORKS
 
 TargetOf = Callable[[str], str]
 """Finds the target of a device by what ``--host`` calls it."""
@@ -30,12 +31,33 @@ def run_config(
     ``more`` are short options of a run that the command decides itself.
 
     Raises:
-        SlimError: options that the command doesn't take; every unknown key and impossible value at once.
+        SlimError: options that the command doesn't take; every unknown key and impossible value at once; model and
+            data that are exchanged; every file that isn't there.
     """
     takes = TAKES[command]
     _require_known(options, takes.settings, command, takes.own)
     own = options_in(takes.own) if takes.own else {}
-    return merged(model, data, {name: value for name, value in options.items() if name not in own} | more, target_of)
+    of_run = {name: value for name, value in options.items() if name not in own} | more
+    config = merged(model, data, of_run, target_of)
+    _require_files(config)
+    return config
+
+
+def _require_files(config: RunConfig) -> None:
+    """Refuse files that aren't there, also those that only a file of settings names."""
+    if Path(config.model).suffix in DESCRIPTIONS and Path(config.data).suffix in NETWORKS:
+        raise SlimError(
+            f"Model and data look exchanged: {config.model} describes data, and {config.data} is a model.",
+            remedy="Give the checkpoint (.pt) as the model and the data.yaml as the data.",
+        )
+    named = {
+        "model": config.model,
+        "data": config.data,
+        "recover.teacher": config.recover.teacher,
+        "prune.block_costs": config.prune.block_costs,
+    }
+    if missing := {key: path for key, path in named.items() if path and not Path(path).exists()}:
+        raise not_found(missing, CHECK_PATH)
 
 
 def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
@@ -49,7 +71,7 @@ def own_options(kind: type[Model], options: Mapping[str, object]) -> Model:
         for name, item in options_in(kind).items()
         if options.get(name) is not None
     }
-    return parse(kind, given, "options")
+    return parse(kind, given, "options", {name: name for name in given})
 
 
 def merged(
@@ -74,6 +96,7 @@ def merged(
             "Some keys are inside a key that is not a section.",
             culprits=problems,
             remedy="Correct the file or the option; docs/configuration.md lists the sections and their keys.",
+            topic="settings-arent-valid",
         )
     # These defaults depend on another setting, so the fields themselves can't have them.
     section = values.get("device")

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.errors import CHECK_PATH, SlimError, did_you_mean, meant, nearest
 from yolo_slim.files import JsonObject
 
 Model = TypeVar("Model", bound="Frozen")
@@ -51,9 +51,20 @@ def conflict(text: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", "{text}", {"text": text})
 
 
-def hint(word: str, known: Sequence[str], renamed: Mapping[str, str]) -> str:
-    """What to write in place of an unknown word: its new name, else the most similar known word."""
-    return f" It is now called '{renamed[word]}'." if word in renamed else did_you_mean(word, known)
+def hint(word: str, known: Sequence[str], renamed: Mapping[str, str], elsewhere: Mapping[str, str] = NO_OPTIONS) -> str:
+    """What to write in place of an unknown word: its new name, else what was probably meant.
+
+    Args:
+        word: what was written.
+        known: what may stand there.
+        renamed: old name to new name.
+        elsewhere: dotted key of a section to its last part: a key of that very name goes before a similar one here.
+    """
+    if word in renamed:
+        return f" It is now called '{renamed[word]}'."
+    near = nearest(word, elsewhere.values())
+    same = [key for key, last in elsewhere.items() if last == word]
+    return meant(same) or did_you_mean(word, known) or meant([key for key, last in elsewhere.items() if last in near])
 
 
 def parse(
@@ -91,7 +102,7 @@ def read_yaml(path: Path) -> JsonObject:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SlimError(f"File not found: {path}", remedy="Check the path.") from None
+        raise SlimError(f"File not found: {path}", remedy=CHECK_PATH) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy="Correct its syntax.") from None
     if not isinstance(values, dict):
@@ -107,7 +118,7 @@ def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, st
     others = {known.rpartition(".")[2]: option for known, option in options.items() if known != key}
     key += f" ({_flag(options[key])})" if key in options else ""
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed)}"
+        return f"{key}: unknown key.{hint(last, keys_of(owner), owner.renamed, keys_in_sections(kind))}"
     if problem["type"] == "missing":
         return f"{key}: missing; expected a value"
     if problem["type"] == "conflict":
@@ -116,12 +127,20 @@ def _explain(kind: type[Frozen], problem: ErrorDetails, options: Mapping[str, st
             message = re.sub(rf"\b{name}\b", f"{name} ({_flag(option)})", message)
         return f"{key}: {message}"
     given = problem["input"]
+    if problem["type"] == "model_type":
+        keys = ", ".join(keys_of(_kind_at(kind, location))[:3])
+        elsewhere = meant([other for other, name in keys_in_sections(kind).items() if name == last])
+        return f"{key}: got {given!r}; expected: a section with keys such as {keys}{elsewhere and '.'}{elsewhere}"
     renamed = owner.renamed.get(f"{last}={given}")
     now = f". It is now called '{renamed.partition('=')[2]}'." if renamed else ""
     limit = {"less_than": "lt", "less_than_equal": "le"}.get(problem["type"], "")
     if limit and problem["ctx"][limit] == 1 and 1 < given <= 100:
         now += f" (a fraction: {given:g} % is {given / 100:g})"
-    return f"{key}: got {given!r}; expected: {problem['msg'].removeprefix('Input should be ')}{now}"
+    expected = problem["msg"].removeprefix("Input should be ")
+    if problem["type"] == "literal_error" and isinstance(given, str) and not now:
+        meant_one = did_you_mean(given, re.findall(r"'(.*?)'", expected))
+        now = f".{meant_one}" if meant_one else ""
+    return f"{key}: got {given!r}; expected: {expected}{now}"
 
 
 def _flag(option: str) -> str:
@@ -132,6 +151,18 @@ def _flag(option: str) -> str:
 def keys_of(kind: type[Frozen]) -> list[str]:
     """The keys that a file may contain for ``kind``."""
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def keys_in_sections(kind: type[Frozen], prefix: str = "") -> dict[str, str]:
+    """Dotted key of every setting that is in a section of ``kind``, to the key's last part."""
+    found: dict[str, str] = {}
+    for name, field in kind.model_fields.items():
+        key = prefix + (field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen):
+            found |= keys_in_sections(field.annotation, f"{key}.")
+        elif prefix:
+            found[key] = field.alias or name
+    return found
 
 
 def _kind_at(kind: type[Frozen], location: Sequence[str]) -> type[Frozen]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.strict import parse, read_yaml
 from yolo_slim.errors import SlimError, did_you_mean
+from yolo_slim.files import DESCRIPTIONS
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ def load(target: str) -> Profile:
     path = Path(target) if own else profiles_folder() / f"{target}.yaml"
     if not path.is_file():
         raise SlimError(
-            f"File not found: {path}" if own else f"Unknown target '{target}'.{did_you_mean(target, names())}",
+            f"File not found: {path} (target)" if own else f"Unknown target '{target}'.{did_you_mean(target, names())}",
             remedy=f"Give the path of your own profile (.yaml), or a name: {', '.join(names())}.",
         )
     profile = parse(Profile, read_yaml(path), str(path))
@@ -41,6 +42,7 @@ def load(target: str) -> Profile:
         raise SlimError(
             f"{path}: the profile is named '{profile.name}' but its file '{path.stem}'.",
             remedy="Give both the same name.",
+            topic="settings-arent-valid",
         )
     return profile
 
@@ -52,4 +54,4 @@ def anywhere(target: str) -> str:
 
 def _is_own(target: str) -> bool:
     """Whether it is a user's own file, not a name."""
-    return target.endswith((".yaml", ".yml"))
+    return target.endswith(DESCRIPTIONS)

@@ -78,7 +78,6 @@ def check_dataset(
     """
     progress = progress or Silent()
     problems = [problem for split in need for problem in _split_problems(dataset, split)]
-    problems += _name_problems(dataset.names, model_names)
     problems += _task_problems(dataset, task)
     checked = [split for split in dict.fromkeys((*need, *SPLITS)) if dataset.has(split)]
     images = [image for split in checked for image in dataset.splits[split]]
@@ -87,9 +86,11 @@ def check_dataset(
     problems += [problem for finding in findings.values() for problem in finding.problems]
     reports = {split: _report(dataset, dataset.splits[split], findings) for split in checked}
     problems += [problem for split in need if split in reports for problem in _no_boxes(dataset, split, reports[split])]
+    if model_names is not None and dataset.names != model_names:
+        raise _other_classes(dataset, model_names, problems)
     if problems:
         raise SlimError(
-            f"{dataset.yaml}: {len(problems)} problem{'s' if len(problems) > 1 else ''} in the data set.",
+            f"{dataset.yaml}: {_counted(problems)} in the data set.",
             culprits=problems,
             remedy="Correct or remove these files and run the command again; nothing was changed.",
             topic="the-data-set-has-problems",
@@ -97,6 +98,28 @@ def check_dataset(
     for line in [*dataset.notes, *_summary(dataset, reports)]:
         progress.say(line)
     return reports
+
+
+def _counted(problems: Sequence[str]) -> str:
+    return f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+
+
+def _other_classes(dataset: Dataset, model_names: Mapping[int, str], others: Sequence[str]) -> SlimError:
+    """The error of a data set whose classes aren't the model's; labels may have problems for that reason alone."""
+    ours, theirs, remedy = dataset.names, model_names, "Give the data.yaml that the model was trained with."
+    if sorted(ours.values()) == sorted(theirs.values()):
+        what = "its classes are the model's in another order"
+        remedy += " A change of data.yaml alone isn't enough: the numbers in the labels stand for its own order."
+    elif len(ours) != len(theirs):
+        what = f"it has {len(ours)} class{'es' if len(ours) > 1 else ''}, the model has {len(theirs)}"
+    else:
+        what = "its classes have other names than the model's"
+    return SlimError(
+        f"{dataset.yaml}: {what}{f', and there are {_counted(others)} more' if others else ''}.",
+        culprits=[f"data: {_listed(ours)}", f"model: {_listed(theirs)}", *others],
+        remedy=remedy,
+        topic="the-classes-differ",
+    )
 
 
 def _summary(dataset: Dataset, reports: Mapping[str, SplitReport]) -> Iterator[str]:
@@ -133,14 +156,6 @@ def _split_problems(dataset: Dataset, split: str) -> list[str]:
     return [] if dataset.has(split) else [f"{split}: no images found in it"]
 
 
-def _name_problems(names: dict[int, str], model_names: dict[int, str] | None) -> list[str]:
-    if model_names is None or names == model_names:
-        return []
-    what = "class count" if len(names) != len(model_names) else "class names"
-    ours, theirs = (_shortened([f"{i}: {name}" for i, name in sorted(n.items())]) for n in (names, model_names))
-    return [f"{what} differ: the data has {len(names)} ({ours}), the model has {len(model_names)} ({theirs})"]
-
-
 def _task_problems(dataset: Dataset, task: str) -> list[str]:
     """What makes a data set unusable for a task, as far as its description shows."""
     if dataset.in_class_folders != (task == "classify"):
@@ -154,7 +169,8 @@ def _task_problems(dataset: Dataset, task: str) -> list[str]:
     return []
 
 
-def _shortened(words: list[str], most: int = 20) -> str:
+def _listed(names: Mapping[int, str], most: int = 20) -> str:
+    words = [f"{number}: {name}" for number, name in sorted(names.items())]
     return ", ".join(words[:most]) + (f", ... {len(words) - most} more" if len(words) > most else "")
 
 

@@ -12,6 +12,16 @@ from yolo_slim.devices.local import LocalDevice
 from yolo_slim.progress import Progress, Silent
 
 
+def require_address(config: DeviceConfig) -> None:
+    """Check how the settings name the device, without reaching for it.
+
+    Raises:
+        SlimError: it isn't known, and no address.
+    """
+    if config.host is not None and config.host not in PROCESSORS:
+        address_of(config.host)
+
+
 def connect(config: DeviceConfig, profile: Profile, progress: Progress | None = None) -> Device:
     """Open the device that the settings name, and make it ready for the bundles of a target; none: this machine.
 

@@ -75,7 +75,10 @@ def load() -> dict[str, Entry]:
             culprits += [f"{name}: {culprit}" for culprit in error.culprits] or [error.fact]
     if culprits:
         raise SlimError(
-            f"{path} isn't a valid inventory.", culprits=culprits, remedy="Correct it, or remove that device from it."
+            f"{path} isn't a valid inventory.",
+            culprits=culprits,
+            remedy="Correct it, or remove that device from it.",
+            topic="settings-arent-valid",
         )
     return found
 

@@ -21,7 +21,7 @@ from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.record import BuildNameText, Record, read_record
 from yolo_slim.devices.answers import DeviceFacts
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import CHECK_PATH, SlimError
 from yolo_slim.files import read_json, write_json
 
 SCHEMA = 2
@@ -297,9 +297,7 @@ class LatencyTable(Record):
     @property
     def error(self) -> TableError:
         """How far the table was off on the networks that were kept for it."""
-        found = [
-            abs(self.fit.ms(one.layers_ms, one.moved_mb) / one.ms - 1) for one in self.networks if one.role == "check"
-        ]
+        found = [abs(self.fit.ms(one.load) / one.ms - 1) for one in self.networks if one.role == "check"]
         return TableError(median=float(np.median(found)), worst=max(found), networks=len(found))
 
     @property
@@ -325,7 +323,7 @@ class LatencyTable(Record):
         try:
             value: Any = read_json(path)
         except FileNotFoundError:
-            raise SlimError(f"Latency table not found: {path}", remedy="Check the path.") from None
+            raise SlimError(f"Latency table not found: {path}", remedy=CHECK_PATH) from None
         except ValueError as error:
             raise SlimError(f"{path}: not JSON ({error}).", remedy=MEASURE_AGAIN) from None
         if not isinstance(value, dict) or (value.get("schema"), value.get("kind")) != (SCHEMA, KIND):

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.errors import CHECK_PATH, SlimError, os_errors_explained
 from yolo_slim.files import write_atomic
 from yolo_slim.models.soundness import modernise, require_sound
 from yolo_slim.models.ultralytics import prepare_ultralytics
@@ -139,7 +139,7 @@ def load(path: Path, tasks: Sequence[str] = DETECTION) -> Checkpoint:
             (:func:`~yolo_slim.models.soundness.require_sound`).
     """
     if not path.is_file():
-        raise SlimError(f"Model not found: {path}", remedy="Check the path; yolo_slim does not download weights.")
+        raise SlimError(f"Model not found: {path}", remedy=CHECK_PATH)
     digest, file = _unpickled(path)
     _require_task(path, file.model, tasks)
     _require_unfused(path, file.model)
@@ -174,7 +174,8 @@ def require_imgsz(checkpoint: Checkpoint, imgsz: int) -> None:
         below, above = imgsz // stride * stride, -(-imgsz // stride) * stride
         near = f"{below} or {above}" if below else f"{above}"
         raise SlimError(
-            f"imgsz {imgsz} is not a multiple of the model's stride {stride}.", remedy=f"Set IMGSZ to {near}."
+            f"imgsz {imgsz} is not a multiple of the model's stride {stride}.",
+            remedy=f"Give --imgsz {near} (make: IMGSZ=).",
         )
 
 

@@ -16,7 +16,7 @@ from yolo_slim.config.run import DeviceConfig, RunConfig
 from yolo_slim.config.strict import parse, read_yaml
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
-from yolo_slim.files import sha256_json
+from yolo_slim.files import DESCRIPTIONS, sha256_json
 from yolo_slim.history.rows import Cell
 from yolo_slim.sweep.grid import product
 
@@ -104,6 +104,7 @@ def load(path: Path) -> Matrix:
             f"{path}: {len(problems)} {'value is' if len(problems) == 1 else 'values are'} not valid.",
             culprits=problems,
             remedy="Correct them and run the command again; docs/configuration.md lists every key.",
+            topic="settings-arent-valid",
         )
     axes: dict[str, Iterable[str]] = {
         "model": config.models,
@@ -117,7 +118,10 @@ def load(path: Path) -> Matrix:
         known = [_plan(config, folder, only=False, **names) for names in product(**axes)]
         names = [plan.cell(build).name for plan in known for build in plan.builds]
         raise SlimError(
-            f"{path}: `only` leaves no cell.", culprits=config.only, remedy=f"Cells are named like {names[0]}."
+            f"{path}: `only` leaves no cell.",
+            culprits=config.only,
+            remedy=f"Cells are named like {names[0]}.",
+            topic="settings-arent-valid",
         )
     return Matrix(config=config, plans=tuple(plans), folder=folder)
 
@@ -148,7 +152,7 @@ def _run_config(
 
 def _profile(target: NightlyTarget, folder: Path) -> str:
     """A profile's name, or the path of the user's own."""
-    own = target.profile.endswith((".yaml", ".yml"))
+    own = target.profile.endswith(DESCRIPTIONS)
     return str(folder / target.profile) if own else target.profile
 
 
@@ -157,7 +161,7 @@ def _model(value: str, folder: Path) -> Path:
 
 
 def _data(value: str, folder: Path) -> Path:
-    return folder / QUICKSTART_FOLDER / "quickstart" / "data.yaml" if value == QUICKSTART else folder / value
+    return quickstart.default_place(folder / QUICKSTART_FOLDER) if value == QUICKSTART else folder / value
 
 
 def _missing_files(config: NightlyConfig, folder: Path) -> list[str]:

@@ -101,7 +101,7 @@ def _require_usable(path: Path, content: CalibrationFile, imgsz: int) -> None:
     if content.imgsz != imgsz:
         raise SlimError(
             f"{path} was made for imgsz {content.imgsz}, not {imgsz}: activation ranges differ between sizes.",
-            remedy="Leave the file out, and a new one is made; or set IMGSZ to its size.",
+            remedy="Leave the file out, and a new one is made; or give its size (--imgsz).",
         )
     if len(content.images) < MIN_IMAGES:
         raise SlimError(

@@ -56,7 +56,7 @@ def require_input_size(layout: GraphLayout, imgsz: int) -> None:
         height, width = layout.imgsz
         raise SlimError(
             f"The graph takes {height}x{width} px, the run {imgsz}x{imgsz}: activation ranges differ between sizes.",
-            remedy=f"Export it at imgsz {imgsz}, or set IMGSZ to the graph's.",
+            remedy=f"Export it at imgsz {imgsz}, or give the graph's side (--imgsz).",
         )
 
 

@@ -154,7 +154,7 @@ def _rung(rung: Rung) -> list[str]:
 def _build(build: Build, result: Result) -> list[str]:
     bench, gain = build.bench, result.speedup(build)
     total = bench.stages.total if bench else None
-    mark = "<- best" if build.key == result.winner else ""
+    mark = "<- winner" if build.key == result.winner else ""
     return [
         _short(str(build.key)),
         number(bench.fps if bench else None, ".1f", UNPROVEN),

@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from yolo_slim.child_process import ended_by_sigterm
 from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
 from yolo_slim.files import read_json, write_json
-from yolo_slim.runtime.arguments import make_parser
+from yolo_slim.runtime.arguments import make_parser, require_inputs
 from yolo_slim.system_libraries import explain_import
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        return int(args.run(args))
+        require_inputs(args)
+        with ended_by_sigterm():
+            return int(args.run(args))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn
 
-from yolo_slim.errors import EXIT_BAD_INPUT
+from yolo_slim.errors import EXIT_BAD_INPUT, did_you_mean, not_found
 from yolo_slim.runtime.camera.arguments import add_camera_options
 
 PROG = "python -m yolo_slim.runtime"
@@ -18,28 +20,94 @@ MAX_BENCH_IMAGES = 64
 REPEATS = 2
 """How often ``bench`` times a device again that other programs keep busy."""
 
+COMMAND = "COMMAND"
+RENAMED: Mapping[str, Mapping[str, str]] = {"camera": {"--host": "--listen"}}
+"""Command to the old names of its options, with the new ones."""
+A_BUNDLE, A_SOURCE = "Give a bundle folder or its .tar.gz.", "Give an image, a folder of images or a video."
+REMEDIES = {
+    "bundle": A_BUNDLE,
+    "other": A_BUNDLE,
+    "control": A_BUNDLE,
+    "source": A_SOURCE,
+    "images": A_SOURCE,
+    "file": "Give a file of layers that `yolo-slim latency` wrote.",
+}
+"""Arguments that name what is read, to what to do where it isn't there."""
+
 Command = Callable[[argparse.Namespace], int]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are two lines: what is wrong, and where to read more."""
+    """A parser whose errors are two lines: what is wrong, with what was meant, and where to read more."""
+
+    renamed: Mapping[str, str] = MappingProxyType({})
+    """Old name of an option to its new one. An old name is refused with the new one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; words that nothing takes are an error, of the command that they were given to."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            options = [word.partition("=")[0] for word in left if word.startswith("-")]
+            self.error(self._no_such(options[0]) if options else f"Unexpected: {' '.join(left)}.")
+        return found, left
 
     def error(self, message: str) -> NoReturn:
         """End the program with exit code 2."""
-        self.exit(EXIT_BAD_INPUT, f"{message[:1].upper()}{message[1:]}\nSee `{self.prog} --help`.\n")
+        text = self._explained(message.removeprefix("argument "))
+        self.exit(EXIT_BAD_INPUT, f"error: {text[:1].upper()}{text[1:]}\nSee `{self.prog} --help`.\n")
+
+    def _no_such(self, option: str) -> str:
+        """Say what to type in place of an option that doesn't exist."""
+        if option in self.renamed:
+            return f"No such option '{option}'. It is now called '{self.renamed[option]}'."
+        return f"No such option '{option}'.{did_you_mean(option, self._option_string_actions)}"
+
+    def _explained(self, message: str) -> str:
+        """Say of a word that is none of those expected what was probably meant; another message stays."""
+        found = re.match(r"(\S+): invalid choice: '(.*?)'", message)
+        if not found:
+            return message
+        name, word = found.groups()
+        action = next(one for one in self._actions if name in (one.metavar, *one.option_strings))
+        choices = list(action.choices or ())
+        what = "No such command" if name == COMMAND else f"{name}: got"
+        return f"{what} '{word}'." + (did_you_mean(word, choices) or f" Choose from {', '.join(choices)}.")
 
 
 def make_parser(commands: Iterable[Command]) -> argparse.ArgumentParser:
     """The parser of all commands; ``args.run`` is the function of the chosen one."""
     parser = Parser(prog=PROG, description="Run a yolo_slim bundle on this device.")
-    choice = parser.add_subparsers(required=True, metavar="COMMAND")
+    choice = parser.add_subparsers(required=True, metavar=COMMAND)
     for run in commands:
         name, text = run.__name__, run.__doc__ or ""
         command = choice.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
         _OPTIONS[name](command)
+        command.renamed = RENAMED.get(name, {})
+        command.set_defaults(inputs=_inputs(command))
     return parser
+
+
+def _inputs(command: argparse.ArgumentParser) -> dict[str, str]:
+    """What a command reads, to what people call it: ``--images``, or ``BUNDLE``."""
+    return {
+        one.dest: (one.option_strings or [str(one.metavar)])[-1] for one in command._actions if one.dest in REMEDIES
+    }
+
+
+def require_inputs(args: argparse.Namespace) -> None:
+    """Check the files and folders that a command reads.
+
+    Raises:
+        SlimError: all that aren't there.
+    """
+    given = {name: getattr(args, name) for name in args.inputs}
+    # Text is an address, or a camera.
+    missing = [name for name, path in given.items() if isinstance(path, Path) and not path.exists()]
+    if missing:
+        remedies = dict.fromkeys(REMEDIES[name] for name in missing)
+        raise not_found({args.inputs[name]: given[name] for name in missing}, " ".join(remedies))
 
 
 def has_command(name: str) -> bool:

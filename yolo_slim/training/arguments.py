@@ -71,13 +71,16 @@ def check_overrides(overrides: dict[str, Any]) -> None:
         for key in overrides
         if key not in DEFAULT_CFG_DICT
     ]
-    problems += [f"{key}: set by yolo_slim" for key in overrides if key in OURS]
+    problems += [
+        f"{key}: {f'set recover.{key} instead' if key in RecoverConfig.model_fields else 'set by yolo_slim'}"
+        for key in overrides
+        if key in OURS
+    ]
     if problems:
         raise SlimError(
-            "Some training arguments can't be passed to Ultralytics.",
+            "Some training arguments (--train) can't be passed to Ultralytics.",
             culprits=problems,
-            remedy="docs.ultralytics.com/modes/train lists the arguments; epochs, batch, patience, device, "
-            "teacher and distill are settings of recover itself.",
+            remedy="docs.ultralytics.com/modes/train lists the arguments, docs/configuration.md our settings.",
         )
     try:
         get_cfg(overrides=dict(overrides))

@@ -95,7 +95,9 @@ def out_of_memory(batch: int, imgsz: int, device: torch.device | None = None) ->
     known = "" if used is None or available is None else f" ({used / 1e9:.1f} of {available / 1e9:.1f} GB were taken)"
     fact = f"Training ran out of {where} with {batch} image{'s' if batch > 1 else ''} of {imgsz} px a step{known}."
     if batch == 1:
-        return MachineError(fact, remedy="Train with a smaller IMGSZ, or on a machine with more memory.")
+        return MachineError(
+            fact, remedy="Train with a smaller --imgsz (make: IMGSZ=), or on a machine with more memory."
+        )
     fits = batch_that_fits(batch, used, available)
     return MachineError(
         fact,
@@ -124,7 +126,7 @@ def memory_for(doing: str, images: int, imgsz: int) -> Iterator[None]:
             raise
         raise MachineError(
             f"Memory ran out while {doing}, with {images} images of {imgsz} px at a time.",
-            remedy="End other programs, prune at a smaller IMGSZ, or use a machine with more memory; "
+            remedy="End other programs, prune at a smaller --imgsz (make: IMGSZ=), or use a machine with more memory; "
             "prune.criterion: lamp scores without images, prune.bn_images: 0 leaves the statistics as they are.",
             topic="memory-ran-out",
         ) from error

@@ -72,7 +72,7 @@ class KeepsWidths:
             raise SlimError(
                 "The classes of model and data differ.",
                 culprits=[f"model: {ours}", f"data: {theirs}"],
-                remedy="Use the data.yaml that the model was trained with.",
+                remedy="Give the data.yaml that the model was trained with.",
                 topic="the-classes-differ",
             )
         _require_keypoints(getattr(weights, "kpt_shape", None), self.data.get("kpt_shape"))

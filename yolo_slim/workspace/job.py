@@ -17,7 +17,7 @@ from importlib.metadata import version as version
 from pathlib import Path
 from typing import Any
 
-from yolo_slim.errors import SlimError, os_errors_explained
+from yolo_slim.errors import CHECK_PATH, SlimError, os_errors_explained
 from yolo_slim.files import JsonObject, read_json, sha256, sha256_json, write_json
 from yolo_slim.machine import device_model
 from yolo_slim.version import __version__
@@ -169,7 +169,7 @@ def content(path: Path) -> str:
     try:
         return sha256(path)
     except (FileNotFoundError, IsADirectoryError):
-        raise SlimError(f"File not found: {path}", remedy="Check the path; yolo_slim downloads nothing.") from None
+        raise SlimError(f"File not found: {path}", remedy=CHECK_PATH) from None
 
 
 def require_manifest(folder: Path, stage: str) -> Manifest:

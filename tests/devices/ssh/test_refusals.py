@@ -60,11 +60,19 @@ def test_addresses(text: str, expected: tuple[str, str | None, int | None]) -> N
     assert (found.host, found.user, found.port) == expected
 
 
-@pytest.mark.parametrize("text", ["", "a b", "pi@", "@pi", "pi:0", "pi:99999", "-oProxyCommand=x", "fe80::1", "a@b@c"])
+@pytest.mark.parametrize("text", ["", "a b", "pi@", "@pi", "-oProxyCommand=x", "fe80::1", "a@b@c"])
 def test_what_is_no_address(text: str) -> None:
     """What isn't one is refused, above all what ssh would read as an option."""
     with pytest.raises(SlimError, match="Not an address"):
         Address.parse(text)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_what_is_no_port(port: str) -> None:
+    """An address whose port can't be one is refused for its port."""
+    with pytest.raises(SlimError, match=f"^Port {port} of 'pi:{port}' is not a port"):
+        Address.parse(f"pi:{port}")
+    assert Address.parse("pi:65535").port == 65535
 
 
 def test_nobody_listens(home: Path) -> None:

@@ -109,4 +109,4 @@ def test_impossible_options() -> None:
     with pytest.raises(SlimError) as caught:
         parse_source("0", bad)
     names = [culprit.split(":")[0] for culprit in caught.value.culprits]
-    assert names == ["size", "rate", "rotate", "flip", "exposure", "open_limit_s"]
+    assert names == ["--size", "--rate", "--rotate", "--flip", "--exposure", "open_limit_s"]

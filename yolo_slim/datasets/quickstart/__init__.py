@@ -4,6 +4,14 @@ Nothing is downloaded: NumPy and OpenCV draw streets, signs, look-alikes and bad
 Generate a set with ``python -m yolo_slim.datasets.quickstart OUT``.
 """
 
-from yolo_slim.datasets.quickstart.folder import GENERATOR_VERSION, MODEL, default_data, default_model, generate
+from yolo_slim.datasets.quickstart.folder import (
+    GENERATOR_VERSION,
+    MODEL,
+    default_data,
+    default_model,
+    default_place,
+    generate,
+    is_drawn,
+)
 
-__all__ = ["GENERATOR_VERSION", "MODEL", "default_data", "default_model", "generate"]
+__all__ = ["GENERATOR_VERSION", "MODEL", "default_data", "default_model", "default_place", "generate", "is_drawn"]

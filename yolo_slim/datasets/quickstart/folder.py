@@ -16,6 +16,7 @@ from yolo_slim.files import JsonObject
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed draws other pixels or labels."""
+SEED, IMGSZ = 0, 320
 DEFAULT_COUNTS = {"train": 560, "val": 120, "test": 120}
 MODEL = Path(__file__).parents[2] / "assets" / "quickstart-yolo11n.pt"
 # Ultralytics leaves .npy files beside images and .cache files beside labels; they don't make a folder the user's.
@@ -24,7 +25,7 @@ FILE_PATTERN = re.compile(
 )
 
 
-def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int = 0, imgsz: int = 320) -> Path:
+def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int = SEED, imgsz: int = IMGSZ) -> Path:
     """Write the data set to ``out_dir`` and return its data.yaml; a finished set isn't written again.
 
     The same arguments give the same bytes with the same OpenCV.
@@ -61,8 +62,18 @@ def generate(out_dir: Path, *, counts: dict[str, int] | None = None, seed: int =
 
 
 def default_data(root: Path) -> Path:
-    """Generate the default set in ``root/quickstart`` and return its data.yaml."""
-    return generate(Path(root) / "quickstart")
+    """Generate the default set below ``root`` and return its data.yaml."""
+    return generate(default_place(root).parent)
+
+
+def default_place(root: Path) -> Path:
+    """Where :func:`default_data` writes the data.yaml."""
+    return Path(root) / "quickstart" / "data.yaml"
+
+
+def is_drawn(root: Path) -> bool:
+    """Whether :func:`default_data` has nothing left to draw."""
+    return _is_finished(default_place(root).parent, _identity(DEFAULT_COUNTS, SEED, IMGSZ))
 
 
 def default_model() -> Path:

@@ -10,6 +10,7 @@ from yolo_slim.errors import SlimError
 
 FOLDER = "$XDG_CACHE_HOME/yolo_slim/device"
 """Folder on the device that contains everything of yolo_slim; without the variable ``~/.cache/yolo_slim/device``."""
+LAST_PORT = 65535
 CHOOSE_FOLDER = "yolo-slim device add NAME HOST --target TARGET --folder FOLDER"
 # A user, a name or an IPv6 number in brackets, a port. ssh would read a name that begins with - as an option.
 _TEXT = re.compile(
@@ -42,7 +43,12 @@ class Address:
             SlimError: it isn't one.
         """
         found = _TEXT.fullmatch(text)
-        if not found or (found["port"] and not 0 < int(found["port"]) < 65536):
+        if found and found["port"] and not 0 < int(found["port"]) <= LAST_PORT:
+            raise SlimError(
+                f"Port {found['port']} of '{text}' is not a port.",
+                remedy=f"Give a number from 1 to {LAST_PORT}; SSH's own is 22, which may be left out.",
+            )
+        if not found:
             raise SlimError(
                 f"Not an address of a device: '{text}'.",
                 remedy="Write [user@]host[:port], such as pi@raspberrypi.local, or a name of `yolo-slim device list`.",

@@ -48,8 +48,8 @@ def _add_detection(group: argparse._ArgumentGroup) -> None:
 def _add_page(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--display", action="store_true", help="show a window on this machine's screen")
     group.add_argument("--no-page", action="store_true", help="serve no page")
-    host = "address to serve at; 0.0.0.0: all, with a token (default: 127.0.0.1)"
-    group.add_argument("--host", default="127.0.0.1", help=host)
+    listen = "address that the page listens at; 0.0.0.0: all of this machine's, with a token (default: 127.0.0.1)"
+    group.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help=listen)
     group.add_argument("--port", type=int, default=8080, help="port of the page; 0: any free one (default: 8080)")
     group.add_argument("--token", default="", help=f"token of the page's link (default: ${TOKEN}, or a new one)")
 

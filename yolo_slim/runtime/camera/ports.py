@@ -51,7 +51,7 @@ def own_address() -> str:
 def _explained(error: OSError, host: str, port: int) -> SlimError:
     code = error.errno
     if isinstance(error, socket.gaierror) or code == errno.EADDRNOTAVAIL:
-        return SlimError(f"{host} is no address of this machine.", remedy="Use --host 127.0.0.1 or --host 0.0.0.0.")
+        return SlimError(f"{host} is no address of this machine.", remedy="Use --listen 127.0.0.1 or --listen 0.0.0.0.")
     if code == errno.EADDRINUSE:
         return SlimError(
             f"Port {port} of {bracketed(host)} is in use by {owner_of(port) or 'another program'}.",
@@ -60,7 +60,7 @@ def _explained(error: OSError, host: str, port: int) -> SlimError:
         )
     if code in (errno.EACCES, errno.EPERM):
         return SlimError(f"This user may not open port {port}.", remedy="Choose a port above 1023: --port.")
-    return SlimError(f"Port {port} of {host} can't be opened: {error}.", remedy="Choose others: --host, --port.")
+    return SlimError(f"Port {port} of {host} can't be opened: {error}.", remedy="Choose others: --listen, --port.")
 
 
 def owner_of(port: int, proc: Path = Path("/proc")) -> str:

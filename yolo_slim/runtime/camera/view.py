@@ -49,7 +49,7 @@ class View:
             clip=clips.save if clips else None,
         )  # fmt: skip
         self._settings = ServerSettings(
-            host=args.host,
+            host=args.listen,
             port=args.port,
             token=args.token or os.environ.get(TOKEN, ""),
             stale_s=SERVING_S,

@@ -40,7 +40,7 @@ def parse_address(text: str) -> BrokerAddress:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise _bad("Its host or port can't be read.") from None
+        raise _bad("Its host or port can't be read; a port is a number from 1 to 65535.") from None
     if parts.scheme not in PORTS or not parts.hostname:
         raise _bad("It needs mqtt:// or mqtts://, and a host.")
     base = unquote(parts.path).strip("/") or f"yolo_slim/{_host_name()}"

@@ -61,7 +61,10 @@ def parse_address(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise SlimError(f"The URL can't be read: {redacted(url)}", remedy=_ENCODE) from None
+        raise SlimError(
+            f"The URL can't be read: {redacted(url)}",
+            remedy=f"A port is a number from 1 to 65535, at the end of the host. {_ENCODE}",
+        ) from None
     if not parts.hostname:
         raise SlimError(f"The URL names no host: {redacted(url)}", remedy=f"Write rtsp://HOST/PATH. {_ENCODE}")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -94,15 +94,15 @@ def check_taken(options: SourceOptions, taken: frozenset[str], what: str) -> Non
 
 def _problems(options: SourceOptions) -> Iterator[str]:
     if options.size and not all(0 < side <= _MAX_SIDE for side in options.size):
-        yield f"size: got {options.size[0]}x{options.size[1]}; expected sides from 1 to {_MAX_SIDE}"
+        yield f"--size: got {options.size[0]}x{options.size[1]}; expected sides from 1 to {_MAX_SIDE}"
     if options.rate is not None and not 0 < options.rate <= _MAX_RATE:
-        yield f"rate: got {options.rate}; expected more than 0, at most {_MAX_RATE:g}"
+        yield f"--rate: got {options.rate}; expected more than 0, at most {_MAX_RATE:g}"
     if options.rotate not in ROTATIONS:
-        yield f"rotate: got {options.rotate}; expected {', '.join(map(str, ROTATIONS))}"
+        yield f"--rotate: got {options.rotate}; expected {', '.join(map(str, ROTATIONS))}"
     if options.flip not in FLIPS:
-        yield f"flip: got {options.flip!r}; expected h, v or hv"
+        yield f"--flip: got {options.flip!r}; expected h, v or hv"
     if options.exposure_ms is not None and not 0 < options.exposure_ms <= 10_000:
-        yield f"exposure: got {options.exposure_ms} ms; expected more than 0, at most 10000"
+        yield f"--exposure: got {options.exposure_ms} ms; expected more than 0, at most 10000"
     for name in ("open_limit_s", "read_limit_s"):
         if not 0 < getattr(options, name) <= 3600:
             yield f"{name}: got {getattr(options, name)}; expected more than 0, at most 3600"
