@@ -91,7 +91,8 @@ def choose_side(
     Raises:
         SlimError: the budget isn't in milliseconds, or no side reaches it.
     """
-    budget, listener = frame_ms_of(config), progress or Silent()
+    frame_ms_of(config)
+    listener = progress or Silent()
     folder = project / _name(config)
     path = folder / FILE
     with stage_claimed(folder, STAGE, model_sha256=content(Path(config.model))), os_errors_explained(folder):
