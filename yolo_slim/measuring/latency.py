@@ -297,9 +297,7 @@ class LatencyTable(Record):
     @property
     def error(self) -> TableError:
         """How far the table was off on the networks that were kept for it."""
-        found = [
-            abs(self.fit.ms(one.layers_ms, one.moved_mb) / one.ms - 1) for one in self.networks if one.role == "check"
-        ]
+        found = [abs(self.fit.ms(one.load) / one.ms - 1) for one in self.networks if one.role == "check"]
         return TableError(median=float(np.median(found)), worst=max(found), networks=len(found))
 
     @property

@@ -7,11 +7,12 @@ nothing was measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from yolo_slim.build_key import BuildName
+from yolo_slim.measuring.latency import Load
 from yolo_slim.pruning.latency import LatencyModel
 from yolo_slim.pruning.latency_budget import AIM, LatencyGoal, limit_of
 from yolo_slim.pruning.slots import Slot
@@ -30,21 +31,18 @@ class SmallestCut:
     """A network at its narrowest widths in one build."""
 
     goal: LatencyGoal
-    layers_ms: float
-    """Sum of its convolutions in the table, milliseconds."""
-    moved_mb: float
-    """What they read and write, megabytes."""
+    load: Load
+    """What its time is predicted from."""
 
     @classmethod
     def of(cls, goal: LatencyGoal, cost: LatencyModel, slots: list[Slot]) -> SmallestCut:
         """Look it up in a table."""
-        layers_ms, moved_mb = cost.features(np.array([float(slot.floor) for slot in slots]))
-        return cls(goal=goal, layers_ms=layers_ms, moved_mb=moved_mb)
+        return cls(goal=goal, load=cost.load(np.array([float(slot.floor) for slot in slots])))
 
     @property
     def frame_ms(self) -> float:
         """Predicted milliseconds of a frame at the table's own side."""
-        return self.goal.frame_of(self.goal.table.fit.ms(self.layers_ms, self.moved_mb))
+        return self.goal.frame_of(self.goal.table.fit.ms(self.load))
 
     @property
     def is_enough(self) -> bool:
@@ -54,13 +52,13 @@ class SmallestCut:
     def estimated_ms(self, imgsz: int) -> float:
         """Milliseconds of a frame at another input side, in proportion to its pixels.
 
-        What a network takes whatever its size stays, as do pre- and post-processing: both make the estimate rather too
-        long than too short.
+        Weights are as many at every side. What a network takes whatever its size stays too, as do pre- and
+        post-processing: these make the estimate rather too long than too short.
         """
         fit, pixels = self.goal.table.fit, (imgsz / self.goal.table.imgsz) ** 2
         constant = fit.constant_ms * (1.0 if fit.constant_ms > 0 else pixels)
-        of_layers = fit.per_layer_ms * self.layers_ms + fit.per_mb * self.moved_mb
-        return self.goal.frame_of(pixels * of_layers + constant)
+        there = replace(self.load, layers_ms=pixels * self.load.layers_ms, moved_mb=pixels * self.load.moved_mb)
+        return self.goal.frame_of(fit.layers(there) + constant)
 
 
 def smaller_sides(imgsz: int) -> list[int]:
