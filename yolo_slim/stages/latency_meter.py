@@ -1,4 +1,4 @@
-"""Measure latency tables: single convolutions over a grid of widths, then whole networks that were cut at random."""
+"""Measure latency tables: single convolutions over a grid of widths, then whole networks that were cut."""
 
 from __future__ import annotations
 
