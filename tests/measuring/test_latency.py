@@ -103,7 +103,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SlimError, match="not JSON"):
         LatencyTable.load(path)
     write_json(path, table().to_json() | {"schema": 99})
-    with pytest.raises(SlimError, match="not a latency table of schema 1"):
+    with pytest.raises(SlimError, match="not a latency table of schema 2"):
         LatencyTable.load(path)
     write_json(path, {key: value for key, value in table().to_json().items() if key != "fit"})
     with pytest.raises(SlimError, match="damaged or incomplete") as error:

@@ -47,6 +47,14 @@ def test_overlap_at_the_threshold() -> None:
     assert agreement([one], [other], 0.25, [LIMITS]).suppressed == 1
 
 
+def test_overlap_at_the_threshold_at_the_border() -> None:
+    """The same for an object that reaches over the image's border: what is shown ends there."""
+    whole, second, apart = ((100.0, 20.0, 140.0, bottom) for bottom in (60.0, 48.2, 47.8))
+    one, other = answer((0.9, whole), (0.6, second)), answer((0.9, whole), (0.6, apart))
+    assert (len(one.detections), len(other.detections)) == (1, 2)
+    assert problems(one, other) == problems(other, one) == []
+
+
 def test_scores_that_change_places() -> None:
     """Of two boxes with nearly the same score either may win."""
     one, other = answer((0.61, FIRST), (0.6, SECOND)), answer((0.6, FIRST), (0.61, SECOND))
@@ -76,6 +84,27 @@ def test_what_was_not_computed_is_missing(other: Answer) -> None:
     one = answer((0.9, FIRST), (0.6, APART))
     assert problems(one, other)
     assert problems(other, one)
+
+
+def showing(one: Answer, *indices: int) -> Answer:
+    """What a machine shows whose NMS keeps these candidates, best score first."""
+    kept, found = list(indices), one.candidates
+    assert found is not None
+    shown = Detections(boxes=found.boxes[kept], scores=found.scores[kept], class_ids=found.class_ids[kept])
+    return Answer(detections=shown, candidates=found)
+
+
+def test_suppression_that_keeps_the_worst_box() -> None:
+    """Negative control: a box that scores less suppresses nothing."""
+    one = answer((0.9, FIRST), (0.5, SECOND))
+    assert problems(one, showing(one, 1))
+
+
+def test_no_suppression_at_all() -> None:
+    """Negative control: a machine whose NMS drops nothing shows boxes that no machine leaves beside each other."""
+    one = answer(*[(0.9 - 0.01 * i, (20.0 + 0.3 * i, 20.0, 60.0, 60.0)) for i in range(5)])
+    assert len(one.detections) == 1
+    assert problems(one, showing(one, *range(5)))
 
 
 def test_two_objects_are_not_one() -> None:

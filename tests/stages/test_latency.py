@@ -120,6 +120,25 @@ def test_busy_device_is_told(small: Path, signs: Path, tmp_path: Path) -> None:
     assert again.asked.count("layers") == len(table.grids)
 
 
+def test_layers_that_are_timed_anew_give_other_networks(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Networks cut by the search follow the layers' times: with new ones, the old networks' times aren't theirs."""
+
+    class Disturbed(Board):
+        """Its layers don't count, and are fastest at other widths."""
+
+        def time_layers(self, layers: Path, **limits: Any) -> LayerTimes:
+            found = super().time_layers(layers, **limits)
+            ms = {name: 1.0 if int(name.split("-")[1]) <= 8 else 9.0 for name in found.ms}
+            return replace(found, ms=ms, invalid_reasons=("busy",))
+
+    measured(small, context_of(signs, Disturbed()), tmp_path / "tables")
+    board = Board()
+    again = LatencyTable.load(measured(small, context_of(signs, board), tmp_path / "tables").tables[BUILD])
+    assert 0 < board.asked.count("time_paired") < QUICK.networks + QUICK.checks
+    fresh = LatencyTable.load(measured(small, context_of(signs, Board()), tmp_path / "fresh").tables[BUILD])
+    assert again.networks == fresh.networks
+
+
 def test_cut_meets_the_budget(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """The first cut is within three hundredths of the budget, and widths end at the device's steps."""
     table = LatencyTable.load(tables.tables[BUILD])

@@ -173,7 +173,7 @@ class LatencyConfig(Frozen):
     """How latency tables are measured (docs/latency.md)."""
 
     networks: Annotated[int, Field(ge=4)] = 8
-    """Number of networks, cut at random, that are timed whole; the table is fitted to them."""
+    """Number of cut networks that are timed whole; the table is fitted to them."""
     checks: Annotated[int, Field(ge=2)] = 4
     """Number of further networks, which say how far the table is off."""
     rounds: Positive = 25

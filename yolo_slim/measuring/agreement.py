@@ -69,15 +69,9 @@ def threshold(answers: Sequence[Answer], usual: float) -> float:
 
 def shown(image: ImageDetections) -> Answer:
     """What a user sees of an image's detections: those that mAP is computed from may reach over the border."""
-    return Answer(
-        detections=_clipped(image.detections, image.image_hw),
-        candidates=image.candidates and _clipped(image.candidates, image.image_hw),
-    )
-
-
-def _clipped(found: Detections, image_hw: tuple[int, int]) -> Detections:
-    height, width = image_hw
-    return replace(found, boxes=np.clip(found.boxes, 0, np.array([width, height, width, height], np.float32)))
+    height, width = image.image_hw
+    boxes = np.clip(image.detections.boxes, 0, np.array([width, height, width, height], np.float32))
+    return Answer(detections=replace(image.detections, boxes=boxes), candidates=image.candidates)
 
 
 def agreement(

@@ -1,8 +1,8 @@
 """The latency table: what the convolutions of a network take on one device, and how that adds up to a frame.
 
 Single convolutions are timed over a grid of widths. Their sum isn't a network's time: tensors are rearranged, split and
-joined between them, and a cache is warm or cold. A line is therefore fitted to whole networks, cut at random, that were
-timed on the same device; other networks, which the fit didn't see, say how far it is off.
+joined between them, and a cache is warm or cold. A line is therefore fitted to whole cut networks that were timed on
+the same device; other networks, which the fit didn't see, say how far it is off.
 
 Schema 2 of ``latency.json`` is :class:`LatencyTable`. Imports no torch.
 """

@@ -52,14 +52,13 @@ class SmallestCut:
     def estimated_ms(self, imgsz: int) -> float:
         """Milliseconds of a frame at another input side, in proportion to its pixels.
 
-        Weights and what else a network takes whatever its size stay, as do pre- and post-processing: this makes the
-        estimate rather too long than too short.
+        Weights are as many at every side. What a network takes whatever its size stays too, as do pre- and
+        post-processing: these make the estimate rather too long than too short.
         """
         fit, pixels = self.goal.table.fit, (imgsz / self.goal.table.imgsz) ** 2
         constant = fit.constant_ms * (1.0 if fit.constant_ms > 0 else pixels)
-        of_pixels = float(fit.layers(replace(self.load, weights_mb=0.0)))
-        of_weights = fit.per_weight_mb * self.load.weights_mb
-        return self.goal.frame_of(pixels * of_pixels + of_weights + constant)
+        there = replace(self.load, layers_ms=pixels * self.load.layers_ms, moved_mb=pixels * self.load.moved_mb)
+        return self.goal.frame_of(fit.layers(there) + constant)
 
 
 def smaller_sides(imgsz: int) -> list[int]:

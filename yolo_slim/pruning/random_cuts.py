@@ -1,4 +1,4 @@
-"""Networks that are cut at random, for timing: which channels go makes no difference to the time."""
+"""Networks that are cut for timing: which channels go makes no difference to the time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEAST_MS, MOST_MS = 0.1, 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCuts:
-    """Random widths of one network."""
+    """Widths of one network: random ones, or those that a search finds."""
 
     graph: ChannelGraph
     slots: list[Slot]

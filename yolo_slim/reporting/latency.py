@@ -47,7 +47,7 @@ def remarks(one: LatencyTable) -> list[str]:
     """Say what a reader must know of the figures, one fact a line."""
     lines = [
         f"The unpruned network at {one.imgsz} px on {one.machine.model}, {one.threads} threads, {one.measured_at}.",
-        f"The error is that of {one.error.networks} networks, cut at random, that the table wasn't fitted to.",
+        f"The error is that of {one.error.networks} cut networks that the table wasn't fitted to.",
     ]
     if not one.is_measured_on_target:
         lines.append(f"{one.machine.model} isn't the target {one.target}: the milliseconds there are unproven.")

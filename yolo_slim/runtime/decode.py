@@ -53,8 +53,8 @@ class Thresholds:
 
 VAL = Thresholds(conf=0.001, multi_label=True, clip=False)
 """What mAP is computed from."""
-CANDIDATES = Thresholds(conf=0.001, iou=1.0, max_det=3000, multi_label=True, clip=False)
-"""What NMS chooses from."""
+CANDIDATES = Thresholds(conf=0.001, iou=1.0, max_det=3000, multi_label=True)
+"""What NMS chooses from, clipped as what is shown."""
 
 
 def decode(raw: NDArray[np.float32], layout: str, geometry: Geometry, thresholds: Thresholds) -> Detections:

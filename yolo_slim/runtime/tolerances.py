@@ -25,7 +25,7 @@ MAX_INT8_SCORE_DIFFERENCE = 0.1
 """The same for int8: ONNX Runtime computes its graph in integers on Arm, and partly in floats on x86. On an emulated
 Cortex-A76 scores of good bundles differed by more than half of the other precisions' limit."""
 NMS_MARGIN = 0.1
-"""How far below NMS's threshold an IoU may be on one machine that is above it on the other."""
+"""How far an IoU may be from NMS's threshold on one machine that is on the other side of it on another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +80,26 @@ def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tole
     """Whether another machine computed a detection too, but its NMS kept another box of the object.
 
     Two boxes of an object may score the same, or overlap as much as NMS allows. Then the last digit decides which one
-    is shown. The detection must be a candidate there, and a box that is shown there must overlap it.
+    is shown. The detection must be a candidate there, and a box that is shown there must overlap it and score no less.
+    Nothing is excused on a machine that shows two boxes which NMS wouldn't leave beside each other.
     """
-    if other.candidates is None:
+    if other.candidates is None or _is_doubled(found, index, tolerances):
         return False
     box, shown = found.boxes[index], _of_class(other.detections, found.class_ids[index])
-    overlap = max((box_iou(box, one) for one in other.detections.boxes[shown]), default=0.0)
-    if overlap < tolerances.nms_iou - NMS_MARGIN:
-        return False
+    overlapping = [i for i in shown if box_iou(box, other.detections.boxes[i]) >= tolerances.nms_iou - NMS_MARGIN]
+    best = max(other.detections.scores[overlapping], default=-1.0)
     near = _of_class(other.candidates, found.class_ids[index])
-    near = near[np.abs(other.candidates.scores[near] - found.scores[index]) <= tolerances.score]
+    scores = other.candidates.scores[near]
+    near = near[(np.abs(scores - found.scores[index]) <= tolerances.score) & (scores <= best)]
     return any(same_box(box, one, tolerances.pixel) for one in other.candidates.boxes[near])
+
+
+def _is_doubled(found: Detections, index: int, tolerances: Tolerances) -> bool:
+    """Whether a box is shown that is no worse, of the same class, and overlaps more than NMS allows."""
+    better = _of_class(found, found.class_ids[index])
+    better = better[(better != index) & (found.scores[better] >= found.scores[index])]
+    most = tolerances.nms_iou + NMS_MARGIN
+    return any(box_iou(found.boxes[index], one) > most for one in found.boxes[better])
 
 
 def _of_class(found: Detections, class_id: np.int64) -> NDArray[np.intp]:

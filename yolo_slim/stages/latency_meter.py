@@ -1,4 +1,4 @@
-"""Measure latency tables: single convolutions over a grid of widths, then whole networks that were cut at random."""
+"""Measure latency tables: single convolutions over a grid of widths, then whole networks that were cut."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,10 @@ class ControlTime(Record):
 
 
 class NetworkTime(Record):
-    """A network that was cut at random."""
+    """A network that was cut."""
 
+    widths: tuple[int, ...]
+    """Kept channels of every slot: a search finds others when layers were timed anew, or for another build."""
     ratio: float
     """Its inference in units of the unpruned network's: median of the rounds."""
     invalid_reasons: tuple[str, ...] = ()
@@ -198,7 +201,7 @@ class LatencyMeter:
         """Time cut networks; the unpruned one is the first that the line is fitted to."""
         for measured in found.values():
             full = widths_of(self.cuts.slots)
-            control = NetworkTime(ratio=1.0, invalid_reasons=measured.control.invalid_reasons)
+            control = NetworkTime(widths=(), ratio=1.0, invalid_reasons=measured.control.invalid_reasons)
             measured.networks.append(self._network("unpruned", "fit", measured, full, control))
         total = self.config.networks + self.config.checks
         groups = (("fit", self.config.networks), ("check", self.config.checks))
@@ -227,14 +230,15 @@ class LatencyMeter:
         self, meter: NetworkMeter, found: Mapping[BuildName, Measured], keep: np.ndarray, onnx: Path
     ) -> dict[BuildName, NetworkTime]:
         """Time one network in every build, in turns with the unpruned one; it is exported once, if at all."""
-        times = {}
+        widths, times = tuple(map(int, keep)), {}
         for build, measured in found.items():
             files, name = self._files(build), f"{build}-{onnx.stem}"
             timed = files.read(NetworkTime, name)
-            if timed is None or timed.invalid_reasons:
+            if timed is None or timed.invalid_reasons or timed.widths != widths:
                 if not onnx.is_file():
                     meter.export(self.cuts.cut(self.loaded.model, keep), onnx)
-                timed = _timed(meter, measured.placed, meter.place(onnx, build))
+                pair = until_it_counts(partial(meter.compare, measured.placed, meter.place(onnx, build)))
+                timed = NetworkTime(widths=widths, ratio=pair.ratio, invalid_reasons=pair.invalid_reasons)
                 files.write(name, timed)
             times[build] = timed
         return times
@@ -247,12 +251,6 @@ class LatencyMeter:
             ms=measured.control.control_ms * timed.ratio,
             invalid_reasons=timed.invalid_reasons,
         )  # fmt: skip
-
-
-def _timed(meter: NetworkMeter, unpruned: Placed, cut: Placed) -> NetworkTime:
-    """Time one network in turns with the unpruned one."""
-    pair = until_it_counts(lambda: meter.compare(unpruned, cut))
-    return NetworkTime(ratio=pair.ratio, invalid_reasons=pair.invalid_reasons)
 
 
 def latency_meter(
