@@ -31,7 +31,7 @@ from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
 BUILD = BuildName("onnxruntime", "fp32")
-QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
+QUICK = LatencyConfig(networks=6, checks=2, rounds=2, frames=1, control_seconds=0.1)
 
 
 class Board(ModelledDevice):

@@ -25,6 +25,7 @@ from yolo_slim.runtime.infer import ImageDetections
 from yolo_slim.runtime.tolerances import Tolerances, input_pixel, max_score_difference
 
 NOTHING_FOUND = "neither side finds anything in these images"
+ALL_SUPPRESSED = "in these images NMS chooses another box of every object on the two sides"
 
 
 class EmulatedBuild(Record):
@@ -33,7 +34,7 @@ class EmulatedBuild(Record):
     key: BuildKeyText
     """``control/`` or ``slim/``, then runtime and precision."""
     status: Literal["pass", "fail", "unproven"]
-    """``unproven``: nothing was found, so nothing could be compared."""
+    """``unproven``: nothing could be compared."""
     problems: tuple[str, ...] = ()
     """Why it failed or is unproven."""
     self_check: bool | None = None
@@ -191,7 +192,7 @@ class Emulation:
         return EmulatedBuild(
             key=key,
             status="fail" if problems else "unproven" if nothing else "pass",
-            problems=(NOTHING_FOUND,) if nothing else tuple(problems),
+            problems=(ALL_SUPPRESSED if found.suppressed else NOTHING_FOUND,) if nothing else tuple(problems),
             self_check=passed,
             matched=found.matched,
             unmatched=len(found.unmatched),

@@ -101,14 +101,18 @@ class Detector:
             total_ms=(done - start) / 1e6,
         )
 
-    def candidates(self) -> Detections:
+    def candidates(self) -> Detections | None:
         """What NMS chose from in the image that was detected last: every class of a box with a score above .001.
+
+        None: the network has no NMS (layout ``end2end``).
 
         Raises:
             SlimError: nothing was detected yet.
         """
         if self._last is None:
             raise SlimError("Nothing was detected yet.", remedy="Detect in an image first.")
+        if self.bundle.spec.layout == "end2end":
+            return None
         raw, geometry = self._last
         return decode(raw, self.bundle.spec.layout, geometry, CANDIDATES)
 

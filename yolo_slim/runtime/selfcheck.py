@@ -54,6 +54,8 @@ class ImageCheck:
     """Pairs of the same class within the tolerances."""
     problems: tuple[str, ...]
     """Detections missing or unexpected; empty: passed."""
+    suppressed: int = 0
+    """Detections that one side computed too but doesn't show: its NMS kept another box of the object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,9 @@ class CheckReport:
         lines = []
         for image in self.images:
             verdict = "differs" if image.problems else "ok"
-            lines.append(f"{image.file}: {image.matched} of {image.expected} expected, {image.found} found, {verdict}")
+            suppressed = f", {image.suppressed} suppressed by NMS on one side" if image.suppressed else ""
+            found = f"{image.matched} of {image.expected} expected, {image.found} found{suppressed}"
+            lines.append(f"{image.file}: {found}, {verdict}")
             lines += [f"  - {problem}" for problem in image.problems]
         lines += [f"NOT AS REQUIRED: {line}" for line in self.unmet_requirements]
         if not self.compared:
@@ -135,8 +139,12 @@ def _entry(source: Path, file: Path, detector: Detector, conf: float) -> JsonObj
     # PNG is lossless. Decoders of JPEG may differ by a grey level, which moves a score by .005 (yolo11n), a tenth of
     # MAX_SCORE_DIFFERENCE. What the encoder lost is lost on both sides, because the written file is read here.
     found = detector.detect(read_image(file), conf=conf)
-    near = _near(detector.candidates(), conf, max_score_difference(detector.bundle.spec.precision))
-    return {"file": file.name, "image_hw": list(image.shape[:2]), **_to_json(found), "candidates": _to_json(near)}
+    entry = {"file": file.name, "image_hw": list(image.shape[:2]), **_to_json(found)}
+    candidates = detector.candidates()
+    if candidates is None:
+        return entry
+    near = _near(candidates, conf, max_score_difference(detector.bundle.spec.precision))
+    return {**entry, "candidates": _to_json(near)}
 
 
 def _near(candidates: Detections, conf: float, most: float) -> Detections:
@@ -244,15 +252,16 @@ def compare(file: str, expected: Answer, found: Answer, conf: float, tolerances:
             free.remove(partner)
     # Closer to the threshold, a detection may be on either side of it within the tolerance.
     certain = conf + tolerances.score
-    problems = []
+    problems, suppressed = [], 0
     for word, one, indices, other in (("missing", wanted, missing, found), ("unexpected", seen, free, expected)):
-        problems += [
-            f"{word}: {_line(one, index)}"
-            for index in indices
-            if one.scores[index] > certain and not is_suppressed(one, index, other, tolerances)
-        ]
-    matched = len(wanted) - len(missing)
-    return ImageCheck(file=file, expected=len(wanted), found=len(seen), matched=matched, problems=tuple(problems))
+        sure = [index for index in indices if one.scores[index] > certain]
+        apart = [index for index in sure if not is_suppressed(one, index, other, tolerances)]
+        problems += [f"{word}: {_line(one, index)}" for index in apart]
+        suppressed += len(sure) - len(apart)
+    return ImageCheck(
+        file=file, expected=len(wanted), found=len(seen), matched=len(wanted) - len(missing),
+        problems=tuple(problems), suppressed=suppressed,
+    )  # fmt: skip
 
 
 def _partner(
