@@ -88,7 +88,7 @@ class Scripted:
 def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scripted:
     """Replace the stages and the scores."""
     found = Scripted(monkeypatch, tmp_path)
-    monkeypatch.setattr(exploration, "_map_on_val", found.map_on_val)
+    monkeypatch.setattr(exploration, "map_on_val", found.map_on_val)
     return found
 
 

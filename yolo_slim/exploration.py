@@ -292,13 +292,13 @@ def _scored(one: _Tried, epochs: int, *, first: bool) -> _Tried:
         inputs = recover.RecoverInputs(weights=weights, teacher=teacher_of(this.config.recover, this.model))
         config = this.config.recover.model_copy(update={"epochs": epochs})
         weights = recover.run(inputs, config, _training(this, epochs), this.context).weights
-    found = _map_on_val(weights, this)
+    found = map_on_val(weights, this)
     this.context.progress.say(f"sides: {this.context.imgsz} px: val mAP50-95 {found:.4f}")
     key = "map50_95_first" if first else "map50_95"
     return replace(one, candidate=one.candidate.model_copy(update={key: found}))
 
 
-def _map_on_val(weights: Path, this: Run) -> float:
+def map_on_val(weights: Path, this: Run) -> float:
     """The mAP50-95 of weights on the validation images, at the run's side."""
     from yolo_slim.export.onnx import export_onnx
     from yolo_slim.measuring.validation_images import ValidationImages

@@ -58,7 +58,7 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     missing, other, engine = tmp_path / "missing.json", tmp_path / "other.json", tmp_path / "engine.json"
     write_json(other, {"schema": 99})
     write_json(engine, {"schema": 1, "runtime": "tensorrt", "threads": 1, "graphs": []})
-    for file, text in ((missing, "can't be read"), (other, "schema 1"), (engine, "can't time single layers")):
+    for file, text in ((missing, "File not found"), (other, "schema 1"), (engine, "can't time single layers")):
         assert main(["layers", str(file)]) == 2
         assert text in capsys.readouterr().err
     with pytest.raises(SlimError, match="damaged"):

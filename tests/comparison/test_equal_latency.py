@@ -146,7 +146,7 @@ def test_comparison_at_equal_latency(
     ("options", "message"),
     [
         (["--latency-ms", "5", "--prune", "0.4"], "--prune: latency_ms decides the share of the MACs"),
-        (["--target-fps", "5", "--measured", "compare.json"], "--measured: another comparison's share"),
+        (["--target-fps", "5", "--measured", __file__], "--measured: another comparison's share"),
         (["--target-fps", "5", "--latency-ms", "5"], "conflicts with target_fps"),
         (["--methods", "macs"], "Give --target-fps or --latency-ms"),
         (["--target", "rpi5", "--target-fps", "5"], "rpi5 isn't here"),

@@ -105,4 +105,4 @@ def test_memory_errors_and_batches() -> None:
     assert batch_that_fits(16) == 8
     assert batch_that_fits(16, used=40e9, available=8e9) == 2
     assert batch_that_fits(3) == 1
-    assert "smaller IMGSZ" in str(out_of_memory(1, 640))
+    assert "smaller --imgsz" in str(out_of_memory(1, 640))

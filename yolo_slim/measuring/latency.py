@@ -29,6 +29,9 @@ KIND = "latency"
 MEASURE_AGAIN = "Measure the table again with `yolo-slim latency`."
 OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
+PRIOR = 0.05
+"""How much the fit prefers the convolutions' own sum, as a relative error. Networks with long convolutions also move
+much and have many weights, so that a few of them can't always tell the terms apart."""
 BYTES = 4
 """Bytes of one value of a tensor or weight: what a convolution reads and writes is counted as fp32 in every runtime."""
 Floats = NDArray[np.float64]
@@ -225,17 +228,22 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
     A layer's time and a megabyte cost something or nothing. The constant may be negative: small networks stay in the
-    cache.
+    cache. What the networks can't tell is left to the convolutions' own sum (:data:`PRIOR`).
     """
     from scipy.optimize import least_squares
 
     rows = np.array([[one.layers_ms, one.moved_mb, one.weights_mb, 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
     relative = rows / ms[:, None]
+    alone, size = np.array([1.0, 0.0, 0.0, 0.0]), PRIOR * np.abs(relative).mean(axis=0)
     bounds = ([0.0, 0.0, 0.0, -np.inf], [np.inf] * 4)
     found = least_squares(
-        lambda x: relative @ x - 1, [1.0, 0.01, 0.01, 0.0], bounds=bounds, loss="soft_l1", f_scale=OUTLIER
-    )  # fmt: skip
+        lambda x: np.concatenate([relative @ x - 1, size * (x - alone)]),
+        [1.0, 0.01, 0.01, 0.0],
+        bounds=bounds,
+        loss="soft_l1",
+        f_scale=OUTLIER,
+    )
     per_layer_ms, per_mb, per_weight_mb, constant_ms = (float(value) for value in found.x)
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
 
