@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +19,9 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["workflows/*", "benchmarks/records/*"]
+EXAMPLE = "nightly-example"
+"""Folder of finished pages, which the site gets as they are."""
+exclude_patterns = ["workflows/*", "benchmarks/records/*", f"{EXAMPLE}/*"]
 
 # Headings get the anchors that GitHub gives them, so the same links work in both.
 myst_heading_anchors = 4
@@ -44,13 +47,15 @@ ACCESSIBLE = {
 
 
 def mend(app: Sphinx, error: Exception | None) -> None:
-    """Mend the written pages."""
+    """Mend the written pages, and add those that were made elsewhere."""
     if error is None and app.builder.format == "html":
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
             for theirs, ours in ACCESSIBLE.items():
                 text = text.replace(theirs, ours)
             page.write_text(text, encoding="utf-8")
+        if (Path(app.srcdir) / EXAMPLE).is_dir():
+            shutil.copytree(Path(app.srcdir) / EXAMPLE, Path(app.outdir) / EXAMPLE, dirs_exist_ok=True)
 
 
 def setup(app: Sphinx) -> None:
