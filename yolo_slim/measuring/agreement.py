@@ -127,7 +127,12 @@ class _Image:
     def pairs(self) -> list[Pair]:
         """Detections of one object; not those that only NMS chose otherwise."""
         found = _pairs(self.one.detections, self.other.detections, self.conf)
-        return [pair for pair in found if self._is_equal(pair) or not all(map(self.is_suppressed, (0, 1), pair))]
+        return [pair for pair in found if self._is_equal(pair) or not self._is_chance(pair)]
+
+    def _is_chance(self, pair: Pair) -> bool:
+        """Whether the two only overlap: what either machine surely shows, the other one's NMS suppressed."""
+        sure = [(side, i) for side, i in enumerate(pair) if self.seen(side).scores[i] >= self.conf]
+        return all(self.is_suppressed(side, i) for side, i in sure)
 
     def lone(self) -> Iterator[tuple[int, int]]:
         """Machine and index of what has no partner."""

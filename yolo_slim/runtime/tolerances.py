@@ -81,9 +81,9 @@ def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tole
 
     Two boxes of an object may score the same, or overlap as much as NMS allows. Then the last digit decides which one
     is shown. The detection must be a candidate there, and a box that is shown there must overlap it and score no less.
-    Nothing is excused on a machine that shows two boxes which NMS wouldn't leave beside each other.
+    A box that a machine shows twice is never excused.
     """
-    if other.candidates is None or _is_doubled(found, index, tolerances):
+    if other.candidates is None or _is_doubled(found, index):
         return False
     box, shown = found.boxes[index], _of_class(other.detections, found.class_ids[index])
     overlapping = [i for i in shown if box_iou(box, other.detections.boxes[i]) >= tolerances.nms_iou - NMS_MARGIN]
@@ -94,12 +94,14 @@ def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tole
     return any(same_box(box, one, tolerances.pixel) for one in other.candidates.boxes[near])
 
 
-def _is_doubled(found: Detections, index: int, tolerances: Tolerances) -> bool:
-    """Whether a box is shown that is no worse, of the same class, and overlaps more than NMS allows."""
+def _is_doubled(found: Detections, index: int) -> bool:
+    """Whether the same box is shown twice, so that NMS doesn't work.
+
+    NMS's own threshold would be too strict: it compares boxes before they are clipped to the image.
+    """
     better = _of_class(found, found.class_ids[index])
     better = better[(better != index) & (found.scores[better] >= found.scores[index])]
-    most = tolerances.nms_iou + NMS_MARGIN
-    return any(box_iou(found.boxes[index], one) > most for one in found.boxes[better])
+    return any(box_iou(found.boxes[index], one) >= MIN_IOU for one in found.boxes[better])
 
 
 def _of_class(found: Detections, class_id: np.int64) -> NDArray[np.intp]:
