@@ -25,7 +25,7 @@ from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
 QUICK = {
-    "latency.networks": 6, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
+    "latency.networks": 4, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
     "latency.control_seconds": 0.1, "latency.runtime": "onnxruntime-fp32", "latency.explore_epochs": 1,
     "validate.min_seconds": 0.1, "validate.min_queries": 8, "validate.rounds": 1,
 }  # fmt: skip

@@ -23,7 +23,7 @@ from yolo_slim.files import read_json
 from yolo_slim.workspace.job import MANIFEST
 
 QUICK = {
-    "latency.networks": 6, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
+    "latency.networks": 4, "latency.checks": 2, "latency.rounds": 2, "latency.frames": 1,
     "latency.control_seconds": 0.1, "prune.images": 8, "prune.bn_images": 8, "prune.steps": 1,
     "validate.min_seconds": 0.1, "validate.min_queries": 8, "validate.rounds": 5, "export.parity_images": 2,
 }  # fmt: skip

@@ -76,7 +76,7 @@ def test_fit_finds_the_line() -> None:
     rows = rng.uniform(1, 10, (9, 3))
     found = fitted([network(a, b, 1.2 * a + 0.3 * b + 0.2 * c + 0.7, weights_mb=c) for a, b, c in rows])
     coefficients = found.per_layer_ms, found.per_mb, found.per_weight_mb, found.constant_ms
-    assert coefficients == pytest.approx((1.2, 0.3, 0.2, 0.7), rel=0.1)
+    assert coefficients == pytest.approx((1.2, 0.3, 0.2, 0.7))
     without = fitted([network(a, b, a - 0.05 * b, weights_mb=c) for a, b, c in rows])
     assert (without.per_mb, without.per_weight_mb) == pytest.approx((0, 0), abs=1e-6)
 

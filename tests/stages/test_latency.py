@@ -31,7 +31,7 @@ from yolo_slim.workspace.up_to_date import NotUpToDate
 
 IMGSZ = 96
 BUILD = BuildName("onnxruntime", "fp32")
-QUICK = LatencyConfig(networks=6, checks=2, rounds=2, frames=1, control_seconds=0.1)
+QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
 
 
 class Board(ModelledDevice):
@@ -40,7 +40,7 @@ class Board(ModelledDevice):
     BLOCK = 16
 
 
-def context_of(data: Path, device: Board, **others: Any) -> Context:
+def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
     """Make the context of a call on a device."""
     return Context.load(data, "host", **{"imgsz": IMGSZ, "device": device} | others)
 
@@ -248,21 +248,21 @@ def test_unreachable_budget_says_how_far_it_goes(
     assert figure("predicted # ms a frame, measured", listener.said) == pytest.approx(smallest, rel=0.02)
 
 
-def test_smaller_sides_are_estimated(small: Path, signs: Path, tmp_path: Path) -> None:
+def test_smaller_sides_are_estimated(trained: Path, signs: Path, tmp_path: Path) -> None:
     """What is estimated for half the side is what a table of that side predicts; a side that reaches it is suggested.
 
     Control: at the side of the run the smallest cut's inference takes more than three times as long.
     """
-    device = Board(scale=1.0)
-    at_192, at_96 = (context_of(signs, device, imgsz=side) for side in (2 * IMGSZ, IMGSZ))
-    of_192, of_96 = measured(small, at_192, tmp_path / "192"), measured(small, at_96, tmp_path / "96")
-    error = refusal(small, at_192, of_192, tmp_path / "large", target_fps=100_000.0)
-    here = refusal(small, at_96, of_96, tmp_path / "small", target_fps=100_000.0)
+    device = ModelledDevice(scale=1.0)
+    large, small = (context_of(signs, device, imgsz=side) for side in (2 * IMGSZ, IMGSZ))
+    of_large, of_small = measured(trained, large, tmp_path / "192"), measured(trained, small, tmp_path / "96")
+    error = refusal(trained, large, of_large, tmp_path / "large", target_fps=100_000.0)
+    here = refusal(trained, small, of_small, tmp_path / "small", target_fps=100_000.0)
     estimated = figure("onnxruntime-fp32 at 96 px: estimated # ms", error)
     assert estimated - 2.0 == pytest.approx(figure(SMALLEST, here) - 2.0, rel=0.05)
     assert figure(SMALLEST, error) - 2.0 > 3 * (estimated - 2.0)
     assert "by these figures nothing else reaches it" in error.remedy
-    enough = refusal(small, at_192, of_192, tmp_path / "enough", latency_ms=1.1 * estimated)
+    enough = refusal(trained, large, of_large, tmp_path / "enough", latency_ms=1.1 * estimated)
     assert f"try --imgsz 96, estimated {estimated:.2f} ms" in enough.remedy
 
 
@@ -376,22 +376,23 @@ def test_table_of_something_else(
     assert "Measure the table again" in error.value.remedy
 
 
-def test_cut_that_a_corrected_table_refuses(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+def test_cut_that_a_corrected_table_refuses(trained: Path, signs: Path, tmp_path: Path) -> None:
     """Where the first cut takes far longer than predicted, the message has the milliseconds by the corrected table."""
 
-    class Slower(Board):
+    class Slower(ModelledDevice):
         """Pruned networks take twice as long as the table says."""
 
         def time_paired(self, *args: Any, **kwargs: Any) -> Any:
             found = super().time_paired(*args, **kwargs)
             return replace(found, after=tuple(2 * ms for ms in found.after))
 
+    # The shipped network: the smallest cut of the small one is so small that no network of the fit is near it.
+    tables = measured(trained, context_of(signs, ModelledDevice()), tmp_path / "tables")
     table = LatencyTable.load(tables.tables[BUILD])
-    first = refusal(small, context_of(signs, Board()), tables, tmp_path / "first", target_fps=100_000.0)
+    first = refusal(trained, context_of(signs, ModelledDevice()), tables, tmp_path / "first", target_fps=100_000.0)
     smallest = figure(SMALLEST, first)
-    error = refusal(small, context_of(signs, Slower()), tables, tmp_path / "prune", latency_ms=1.2 * smallest)
-    # The first cut itself is predicted less exactly than networks like those of the fit: it is nearly the smallest one.
-    assert figure(SMALLEST, error) - table.overhead_ms == pytest.approx(2 * (smallest - table.overhead_ms), rel=0.2)
+    error = refusal(trained, context_of(signs, Slower()), tables, tmp_path / "prune", latency_ms=1.2 * smallest)
+    assert figure(SMALLEST, error) - table.overhead_ms == pytest.approx(2 * (smallest - table.overhead_ms), rel=0.02)
 
 
 def test_budget_that_is_reached_already(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from yolo_slim.workspace import job
 from yolo_slim.workspace.up_to_date import are_versions, changes
 
 BUILD = BuildName("onnxruntime", "fp32")
-QUICK = LatencyConfig(networks=6, checks=2, rounds=2, frames=1, control_seconds=0.1)
+QUICK = LatencyConfig(networks=4, checks=2, rounds=2, frames=1, control_seconds=0.1)
 
 
 def context_of(data: Path, device: ModelledDevice, target: str = "host") -> Context:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ KIND = "latency"
 MEASURE_AGAIN = "Measure the table again with `yolo-slim latency`."
 OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
-PRIOR = 0.05
-"""How much the fit prefers the convolutions' own sum, as a relative error. Networks with long convolutions also move
-much and have many weights, so that a few of them can't always tell the terms apart."""
+SAME_ERROR = 0.01
+"""Errors of two fits, as fractions, that are so near are equal, and the fit with fewer terms is taken: timings of one
+network scatter as much."""
 BYTES = 4
 """Bytes of one value of a tensor or weight: what a convolution reads and writes is counted as fp32 in every runtime."""
 Floats = NDArray[np.float64]
@@ -224,28 +225,50 @@ LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=
 """The sum of the convolutions, before anything is fitted."""
 
 
+TERMS = ("layers_ms", "moved_mb", "weights_mb")
+"""What a network's time may be fitted to, beside a constant."""
+
+
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
+    Networks with long convolutions also move much and have many weights, so that few networks can't tell all terms
+    apart. The terms are used that predict each network best from the others (leave one out).
+    """
+    rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
+    ms = np.array([one.ms for one in networks])
+    sets = [chosen for size in range(1, len(TERMS) + 1) for chosen in combinations(range(len(TERMS)), size)]
+    best = min(sets, key=lambda terms: round(_error_of_left_out(rows, ms, terms) / SAME_ERROR))
+    per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, best).tolist()
+    return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
+
+
+def _error_of_left_out(rows: Floats, ms: Floats, terms: Sequence[int]) -> float:
+    """Mean relative error of each network, predicted from the others with these terms."""
+    errors = []
+    for left_out in range(len(ms)):
+        seen = np.arange(len(ms)) != left_out
+        predicted = rows[left_out] @ _coefficients(rows[seen], ms[seen], terms)
+        errors.append(abs(predicted / ms[left_out] - 1))
+    return float(np.mean(errors))
+
+
+def _coefficients(rows: Floats, ms: Floats, terms: Sequence[int]) -> Floats:
+    """Coefficients of these terms and the constant; the other terms have 0.
+
     A layer's time and a megabyte cost something or nothing. The constant may be negative: small networks stay in the
-    cache. What the networks can't tell is left to the convolutions' own sum (:data:`PRIOR`).
+    cache.
     """
     from scipy.optimize import least_squares
 
-    rows = np.array([[one.layers_ms, one.moved_mb, one.weights_mb, 1.0] for one in networks])
-    ms = np.array([one.ms for one in networks])
-    relative = rows / ms[:, None]
-    alone, size = np.array([1.0, 0.0, 0.0, 0.0]), PRIOR * np.abs(relative).mean(axis=0)
-    bounds = ([0.0, 0.0, 0.0, -np.inf], [np.inf] * 4)
-    found = least_squares(
-        lambda x: np.concatenate([relative @ x - 1, size * (x - alone)]),
-        [1.0, 0.01, 0.01, 0.0],
-        bounds=bounds,
-        loss="soft_l1",
-        f_scale=OUTLIER,
-    )
-    per_layer_ms, per_mb, per_weight_mb, constant_ms = (float(value) for value in found.x)
-    return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
+    used = [*terms, len(TERMS)]
+    relative = rows[:, used] / ms[:, None]
+    start = 1 / np.abs(relative).max(axis=0) / len(used)
+    bounds = ([0.0] * len(terms) + [-np.inf], [np.inf] * len(used))
+    found = least_squares(lambda x: relative @ x - 1, start, bounds=bounds, loss="soft_l1", f_scale=OUTLIER)
+    coefficients = np.zeros(len(TERMS) + 1)
+    coefficients[used] = found.x
+    return coefficients
 
 
 @dataclass(frozen=True, kw_only=True)
