@@ -109,7 +109,7 @@ def test_comparison_at_equal_latency(
     # The small network has random weights: that it finds nothing is no reason to end here.
     monkeypatch.setattr(run.control, "run", lambda *_: None)
     export_onnx(small, ExportConfig(), 96, tmp_path / "control.onnx")
-    budget = round(2 + 0.7 * device.network_ms(tmp_path / "control.onnx"), 1)
+    budget = round(2 + 0.88 * device.network_ms(tmp_path / "control.onnx"), 1)
     listener = Remembers()
 
     def compare() -> Path:
@@ -131,7 +131,7 @@ def test_comparison_at_equal_latency(
     assert ours.runtimes[KEY].bench.p50_ms == pytest.approx(budget, rel=0.05)
     assert macs.runtimes[KEY].bench.p50_ms == pytest.approx(ours.runtimes[KEY].bench.p50_ms, rel=EQUAL)
     assert share["ours_ms"] <= budget * 1.01
-    assert abs(macs.macs_removed - ours.macs_removed) > 0.005
+    assert abs(macs.macs_removed - ours.macs_removed) > 0.02
     (judged,) = [one for one in result.judgements[KEY].methods if one.method == "macs"]
     assert "as fast as ours" in judged.reason
     assert "pruning to milliseconds" in result.verdict.text

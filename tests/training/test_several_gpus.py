@@ -65,24 +65,29 @@ def use_two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_processes(train: Recover, cut: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NaN in one ends both, and the same command resumes from the epoch before. Then they see different images, end
-    with the same weights and keep the pruned widths.
-    """
+    """Processes that share a training see different images, end with the same weights and keep the pruned widths."""
+    use_two_processes(monkeypatch)
+    outputs = train()
+    folder = tmp_path / "recover" / "train"
+    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    there = len(list((signs.parent / "images" / "train").iterdir()))
+    assert not set(first["seen"]) & set(second["seen"])
+    assert len(set(first["seen"]) | set(second["seen"])) == QUICK.epochs * there // 2
+    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
+    recovered, before = (checkpoint.load(path).model for path in (outputs.weights, cut))
+    assert conv_widths(recovered) == conv_widths(before)
+    assert not torch.equal(next(recovered.parameters()), next(before.parameters()))
+
+
+def test_nan_in_one_of_two_processes(train: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends both, best.pt of the epoch before stays, and the same command resumes from there."""
     use_two_processes(monkeypatch)
     with monkeypatch.context() as spoiled:
         spoiled.setenv("TEST_SPOILED_RANK", "1")
         with pytest.raises(SlimError, match="on several GPUs ended with status"):
             train()
-    folder = tmp_path / "recover" / "train"
-    assert all_finite(checkpoint.load(folder / "weights" / "best.pt").model.state_dict().values())
+    best = tmp_path / "recover" / "train" / "weights" / "best.pt"
+    assert all_finite(checkpoint.load(best).model.state_dict().values())
     listener = Remembers()
-    outputs = train(progress=listener)
+    train(progress=listener)
     assert RESUMES in listener.said
-    first, second = (torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
-    there = len(list((signs.parent / "images" / "train").iterdir()))
-    assert not set(first["seen"]) & set(second["seen"])
-    assert len(set(first["seen"]) | set(second["seen"])) == there // 2
-    assert all(torch.equal(a, b) for a, b in zip(first["weights"], second["weights"], strict=True))
-    recovered, before = (checkpoint.load(path).model for path in (outputs.weights, cut))
-    assert conv_widths(recovered) == conv_widths(before)
-    assert not torch.equal(next(recovered.parameters()), next(before.parameters()))
