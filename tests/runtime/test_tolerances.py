@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from yolo_slim.measuring.agreement import agreement
-from yolo_slim.runtime.decode import CANDIDATES, Detections, Thresholds, decode
+from yolo_slim.runtime.decode import CANDIDATES, VAL, Detections, Thresholds, decode
 from yolo_slim.runtime.letterbox import Letterbox
 from yolo_slim.runtime.selfcheck import compare
 from yolo_slim.runtime.tolerances import Answer, Tolerances, is_suppressed
 
+USUAL = Thresholds()
 LIMITS = Tolerances(score=0.05, nms_iou=0.7, pixel=1.0)
 FIRST, SECOND = (20.0, 20.0, 60.0, 60.0), (20.0, 20.0, 60.0, 48.2)
 """Two boxes of one object, as xyxy; their IoU is .705."""
@@ -18,12 +19,12 @@ APART = (20.0, 20.0, 60.0, 47.8)
 """The second one, less than half a pixel shorter: IoU .695."""
 
 
-def answer(*rows: tuple[float, tuple[float, float, float, float]]) -> Answer:
+def answer(*rows: tuple[float, tuple[float, float, float, float]], thresholds: Thresholds = USUAL) -> Answer:
     """Decode a raw output with candidates of score and box, as a detector does."""
     geometry = Letterbox((128, 128))(np.zeros((128, 128, 3), np.uint8))[1]
     raw = np.array([[(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, score] for score, (x1, y1, x2, y2) in rows])
     raw = raw.reshape(-1, 5).T[None].astype(np.float32)
-    seen, candidates = (decode(raw, "one2many", geometry, one) for one in (Thresholds(), CANDIDATES))
+    seen, candidates = (decode(raw, "one2many", geometry, one) for one in (thresholds, CANDIDATES))
     return Answer(detections=seen, candidates=candidates)
 
 
@@ -60,6 +61,16 @@ def test_scores_that_change_places() -> None:
     one, other = answer((0.61, FIRST), (0.6, SECOND)), answer((0.6, FIRST), (0.61, SECOND))
     assert problems(one, other) == []
     assert agreement([one], [other], 0.25, [LIMITS]).matched == 0
+
+
+def test_a_faint_box_is_no_partner_of_a_suppressed_one() -> None:
+    """A sure box that NMS suppressed on the other machine isn't paired with a faint box that shows up there instead."""
+    faint = (0.02, (20.0, 28.0, 60.0, 60.0))
+    one = answer((0.61, FIRST), (0.6, SECOND), faint, thresholds=VAL)
+    other = answer((0.6, FIRST), (0.61, SECOND), faint, thresholds=VAL)
+    assert (len(one.detections), len(other.detections)) == (1, 2)
+    found = agreement([one], [other], 0.25, [LIMITS])
+    assert (found.matched, found.suppressed, found.problems(LIMITS.score)) == (0, 2, [])
 
 
 def test_unknown_candidates_excuse_nothing() -> None:
