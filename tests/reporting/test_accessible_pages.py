@@ -89,8 +89,7 @@ def test_pages_have_no_fault_of_accessibility(tmp_path: Path, width: int, dark: 
             file = tmp_path / f"{name}.html"
             file.write_text(text, encoding="utf-8")
             await tab.open(file.as_uri(), size=(width, 800), dark=dark)
-            # A chart below the window is drawn when it comes into sight.
-            await tab.run("typeof charts === 'undefined' ? true : charts.drawAll().then(() => true)")
+            await tab.until("!document.querySelector('figure.chart:not([data-drawn])')")
             assert await tab.run("document.documentElement.scrollWidth") <= width, name
             assert await faults(tab) == [], name
         assert tab.problems == []

@@ -23,9 +23,14 @@ pytestmark = [
 ]
 InTab = Callable[[Callable[[Tab], Awaitable[None]]], None]
 DRAWN = "Boolean(document.querySelector('figure.chart[data-drawn]'))"
+ALL_DRAWN = "!document.querySelector('figure.chart:not([data-drawn])')"
 SHOWN = """Bokeh.documents.flatMap((one) => one.roots()).filter((one) => one.renderers).flatMap((one) => one.renderers)
 .filter((one) => one.tags.length && one.visible).map((one) => one.tags[0])"""
 
+TOOLBARS = """(() => {
+  const parts = (root) => [...(root?.querySelectorAll('*') ?? [])].flatMap((one) => [one, ...parts(one.shadowRoot)]);
+  return new Set(parts(document).filter((one) => one.matches('.bk-Toolbar') && one.offsetHeight > 0)).size;
+})()"""
 NAMELESS = """[...document.querySelectorAll('main :is(button, input, select, a, [role=img])')]
 .filter((one) => !one.textContent.trim() && !one.getAttribute('aria-label') && !one.labels?.length)
 .map((one) => one.outerHTML)"""
@@ -81,6 +86,19 @@ def test_legend_button_hides_a_series(written: Written, in_tab: InTab) -> None:
     in_tab(work)
 
 
+def test_a_printed_page_has_every_chart(written: Written, in_tab: InTab) -> None:
+    """Charts far below the window are drawn too, without anybody scrolling; on paper they have no toolbar."""
+
+    async def work(tab: Tab) -> None:
+        await tab.open((written.folder / written.board.cells[0].page).as_uri(), size=(1000, 200))
+        await tab.until(f"{DRAWN} && {ALL_DRAWN}")
+        assert await tab.run(TOOLBARS) > 1
+        await tab.call("Emulation.setEmulatedMedia", media="print")
+        assert await tab.run(TOOLBARS) == 0
+
+    in_tab(work)
+
+
 def test_any_two_nights_are_compared(written: Written, in_tab: InTab) -> None:
     """The address names cell and nights; figures, classes and facts that differ are tables."""
 
@@ -123,9 +141,7 @@ def test_pages_have_no_fault_of_accessibility(
     async def work(tab: Tab) -> None:
         for page in (*(written.folder / name for name in names), report):
             await tab.open(page.as_uri(), size=(width, 800), dark=dark)
-            # A chart below the window is drawn when it comes into sight.
-            await tab.run("typeof charts === 'undefined' ? true : charts.drawAll().then(() => true)")
-            await tab.until("Boolean(document.querySelector('#answer table')) || " + DRAWN, 30)
+            await tab.until(f"Boolean(document.querySelector('#answer table')) || ({DRAWN} && {ALL_DRAWN})", 30)
             assert await faults(tab) == [], page.name
         await tab.run("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
         assert any(fault.startswith("image-alt") for fault in await faults(tab))
@@ -140,7 +156,7 @@ def test_report_opens_alone(tmp_path: Path, in_tab: InTab) -> None:
 
     async def work(tab: Tab) -> None:
         await tab.open(page.as_uri())
-        await tab.run("charts.drawAll().then(() => true)")
+        await tab.until(f"{DRAWN} && {ALL_DRAWN}")
         charts = "[...document.querySelectorAll('figure.chart')].map((one) => one.dataset.drawn)"
         before: list[Any] = await tab.run(charts)
         assert len(before) >= 3

@@ -66,6 +66,7 @@ class Chart:
         )
         self._figure.xaxis.axis_label, self._figure.yaxis.axis_label = x, y
         self._figure.toolbar.logo = None
+        self._figure.toolbar.stylesheets = ["@media print { :host { display:none; } }"]
         self._figure.toolbar.active_drag = self._figure.select_one(BoxZoomTool)
 
     def show(self, *, x: Interval | None = None, y: Interval | None = None) -> None:

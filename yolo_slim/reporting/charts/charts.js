@@ -1,5 +1,6 @@
 'use strict';
-// Draws the charts when they come near the window, in the page's colours; the legend's buttons hide and show series.
+// Draws the charts in the page's colours: those near the window at once, the others while the page has nothing to do.
+// The legend's buttons hide and show series.
 (() => {
   const inks = "INKS";
   const scheme = matchMedia('(prefers-color-scheme: dark)');
@@ -55,10 +56,18 @@
     for (const {target, isIntersecting} of entries) if (isIntersecting && !shown.has(target)) draw(target);
   }, {rootMargin: '400px'});
 
+  // Drawing takes longer than a browser waits before it prints, so the charts must be there by then.
+  const drawNext = async () => {
+    const figure = [...document.querySelectorAll('figure.chart')].find((one) => !shown.has(one));
+    if (!figure) return;
+    await draw(figure);
+    whenIdle();
+  };
+  const whenIdle = () => (window.requestIdleCallback ?? setTimeout)(drawNext);
+
   window.charts = {
     add(root) { for (const figure of root.querySelectorAll('figure.chart')) near.observe(figure); },
     hide(tags) { hiddenTags = new Set(tags); for (const figure of shown.keys()) toggled(figure); },
-    drawAll: () => Promise.all([...document.querySelectorAll('figure.chart')].filter((f) => !shown.has(f)).map(draw)),
   };
   document.addEventListener('click', (event) => {
     const button = event.target.closest('.chart .legend button');
@@ -68,6 +77,6 @@
     if (shown.has(figure)) toggled(figure);
   });
   scheme.addEventListener('change', () => { for (const figure of shown.keys()) draw(figure); });
-  addEventListener('beforeprint', () => charts.drawAll());
   charts.add(document);
+  addEventListener('load', whenIdle);
 })();
