@@ -280,6 +280,7 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
 
     def make(this: Run) -> validate.ValidateOutputs:
         config, context = this.config, this.context
+        inputs.require_classes(context.dataset.names)
         emulate.require_ready(config.emulate, context.profile)
         checked = control.run(inputs.control, config.validate_, folder / "control", context)
         emulated = emulate.run(inputs.bundles, config.emulate, config.validate_, folder / "emulate", context)

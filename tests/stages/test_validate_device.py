@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any, Literal
 
 import pytest
 
+import yolo_slim
 from tests.helpers.devices import FakeDevice
 from tests.helpers.results import BUSY, SUSTAINED
 from yolo_slim.build_key import BuildKey
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
 from yolo_slim.errors import SlimError
+from yolo_slim.files import read_json, write_json
 from yolo_slim.runtime.load import busy_reasons
 from yolo_slim.stages import build, export, validate
 from yolo_slim.stages.build import selfcheck_images
@@ -170,3 +173,18 @@ def test_importing_the_stage_imports_no_torch() -> None:
     code = "import sys, yolo_slim.stages.validate; print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_bundle_of_another_model_is_refused_at_once(
+    inputs: validate.ValidateInputs, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """A bundle whose classes aren't the data set's would be scored as if they were."""
+    key, folder = next(iter(inputs.bundles.items()))
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    values = read_json(other / "bundle.json")
+    write_json(other / "bundle.json", {**values, "names": {**values["names"], "0": "banana"}})
+    with pytest.raises(SlimError, match="other classes than the data set") as caught:
+        yolo_slim.validate({str(key): other}, trained, signs, tmp_path / "out", imgsz=IMGSZ)
+    assert [one.partition(":")[0] for one in caught.value.culprits] == [str(other)]
+    assert not list((tmp_path / "out").rglob("*.json"))

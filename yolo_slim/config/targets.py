@@ -34,7 +34,8 @@ def load(target: str) -> Profile:
     if not path.is_file():
         raise SlimError(
             f"File not found: {path} (target)" if own else f"Unknown target '{target}'.{did_you_mean(target, names())}",
-            remedy=f"Give the path of your own profile (.yaml), or a name: {', '.join(names())}.",
+            remedy=f"Give the path of your own profile (.yaml), or a name: {', '.join(names())}. "
+            "A device (`yolo-slim device list`) goes to --host.",
         )
     profile = parse(Profile, read_yaml(path), str(path))
     # names() and load() know a profile by its file's name alone.

@@ -12,6 +12,7 @@ from yolo_slim.build_key import BuildKey
 from yolo_slim.bundle import BundleSpec, read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.base import Device, can_run
+from yolo_slim.errors import SlimError
 from yolo_slim.measuring.images import ScoredImages
 from yolo_slim.models.exported import layout_of
 from yolo_slim.progress import Progress
@@ -63,6 +64,23 @@ class Networks:
         if self.onnx:
             return bool(layout_of(self.onnx).layout == "end2end")
         return any(spec.layout == "end2end" for spec in self.specs.values())
+
+    def require_classes(self, expected: Mapping[int, str]) -> None:
+        """Check that every network finds the data set's classes: another model's file would be scored as if it did.
+
+        Raises:
+            SlimError: weights, a graph or a bundle with other classes.
+        """
+        found = {f"weights ({rung})": one.names for rung, one in self.weights.items()}
+        found |= {str(self.bundles[key]): spec.names for key, spec in self.specs.items()}
+        found |= {str(self.onnx): layout_of(self.onnx).names} if self.onnx else {}
+        wrong = {where: names for where, names in found.items() if names != expected}
+        if wrong:
+            raise SlimError(
+                f"These networks have other classes than the data set ({', '.join(expected.values())}).",
+                culprits=[f"{where}: {', '.join(names.values())}" for where, names in wrong.items()],
+                remedy="Give bundles and weights that were made from the same model.",
+            )
 
     @property
     def layout(self) -> str:
