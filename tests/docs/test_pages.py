@@ -47,6 +47,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_a_broken_link_is_found(link: str) -> None:
     """Negative control: a file, a heading elsewhere, a heading here and a picture that don't exist."""
     assert broken(README, f"# Here\n\nSee [this]({link}).\n") == [link]
+    assert broken(README, f'# Here\n\nSee <a href="{link}">this</a>.\n') == [link]
     assert broken(README, f"# Here\n\n    code\n\n```\ncode\n```\n\nSee [this]({link}).\n") == [link]
     assert not broken(README, "# Here\n\nSee [this](#here) and `[code](gone.md)`.\n\n    [more](gone.md)\n")
 

@@ -40,7 +40,7 @@ def links(markdown: str) -> Iterator[str]:
     text = re.sub(r"```.*?```", "", markdown, flags=re.DOTALL)
     text = re.sub(r"^    .*$|`[^`]*`", "", text, flags=re.MULTILINE)
     yield from re.findall(r"\]\(([^)\s]+)[^)]*\)", text)
-    yield from re.findall(r"<(?:img|source)[^>]* src(?:set)?=\"([^\"]+)\"", text)
+    yield from re.findall(r"<(?:img|source|a)[^>]* (?:src|srcset|href)=\"([^\"]+)\"", text)
 
 
 def broken(page: Path, markdown: str) -> list[str]:

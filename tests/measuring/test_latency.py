@@ -56,6 +56,15 @@ def test_steps_of_a_runtime_are_kept() -> None:
     assert np.interp(40.0, [32, 64], [blocks(128, 32), blocks(128, 64)]) < 0.9 * ms[0]
 
 
+@pytest.mark.parametrize(("block", "width"), [(16, 72), (16, 120), (32, 72), (32, 104)])
+def test_steps_of_wide_layers_are_kept(block: int, width: int) -> None:
+    """Up to 128 channels every multiple of 8 is timed: just above a step, all channels up to the next one are paid."""
+    found = grid(lambda i, o: i * -(-o // block) * block * 1e-4)
+    above = -(-width // block) * block
+    ms = found.ms_at(np.full(2, 128.0), np.array([float(width), float(above)]))
+    assert ms[0] == pytest.approx(ms[1])
+
+
 def test_depthwise_depends_on_one_width() -> None:
     """Only the output width counts, and the grid is a line."""
     kind = LayerKind(kernel=(3, 3), stride=(1, 1), padding=(1, 1), depthwise=True, size=(20, 20), activation="silu")

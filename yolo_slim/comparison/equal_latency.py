@@ -26,7 +26,7 @@ from yolo_slim.config.run import PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.measuring.latency import LatencyOutputs
-from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.measuring.latency_cut import LatencyCut, table_ms_for
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models import checkpoint
 from yolo_slim.preparation import Run, width_multiple
@@ -132,25 +132,15 @@ def searched(
     """
     found: list[Try] = []
     for _ in range(MOST_TRIES):
-        removed = _share_of(predicted, _wanted(predicted, found, ours_ms), found, ours_ms, most)
+        pairs = [(predicted(one.removed), one.ms) for one in found]
+        wanted = table_ms_for(ours_ms, pairs) if pairs else ours_ms
+        removed = _share_of(predicted, wanted, found, ours_ms, most)
         if any(abs(one.removed - removed) < STEP for one in found):
             break
         found.append(timed(removed))
         if abs(found[-1].ms / ours_ms - 1) <= EQUAL:
             break
     return EqualShare(ours_ms=ours_ms, tries=tuple(found))
-
-
-def _wanted(predicted: Callable[[float], float], found: Sequence[Try], ours_ms: float) -> float:
-    """What the table has to predict of a cut that takes ``ours_ms``, by what earlier cuts took."""
-    if not found:
-        return ours_ms
-    nearest = sorted(found, key=lambda one: abs(one.ms - ours_ms))[:2]
-    tables = [predicted(one.removed) for one in nearest]
-    first = nearest[0].ms
-    if len(nearest) == 2 and (nearest[1].ms - first) * (tables[1] - tables[0]) > 0:
-        return tables[0] + (ours_ms - first) * (tables[1] - tables[0]) / (nearest[1].ms - first)
-    return tables[0] * ours_ms / first
 
 
 def _share_of(

@@ -45,7 +45,7 @@ def coarse_widths(largest: int) -> list[int]:
 
 def fine_widths(largest: int) -> list[int]:
     """Widths between them that show the steps in which a runtime gets faster."""
-    wanted = [*range(8, 64, 8), *range(64, 128, 16), *range(128, 257, 32)]
+    wanted = [*range(8, 128, 8), *range(128, 257, 16), *range(256, 513, 32)]
     return [width for width in wanted if width < largest and width not in coarse_widths(largest)]
 
 

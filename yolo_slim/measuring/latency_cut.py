@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from yolo_slim.config.record import BuildNameText, Record
+
+STEEPEST = 2.0
+"""How many times as steep or flat as one cut alone says a line through two cuts may be: noise makes steeper ones."""
+
+
+def table_ms_for(wanted_ms: float, found: Sequence[tuple[float, float]]) -> float:
+    """What a table has to predict of a cut that takes so many milliseconds, by what earlier cuts took.
+
+    Args:
+        wanted_ms: milliseconds.
+        found: predicted and measured milliseconds of every earlier cut, at least one.
+    """
+    (predicted, ms), *others = sorted(found, key=lambda one: abs(one[1] - wanted_ms))[:2]
+    slope = predicted / ms
+    for other_predicted, other_ms in others:
+        line = (other_predicted - predicted) / (other_ms - ms) if other_ms != ms else 0.0
+        if slope / STEEPEST <= line <= slope * STEEPEST:
+            return predicted + (wanted_ms - ms) * line
+    return wanted_ms * slope
 
 
 class TimedCut(Record):
@@ -13,7 +34,10 @@ class TimedCut(Record):
     predicted_ms: float
     """Milliseconds of a frame by the table, with the corrections so far."""
     measured_ms: float
-    """Milliseconds of a frame on the device, the unpruned network timed in the same rounds."""
+    """Milliseconds of a frame: the unpruned network's by the table, times the ratio of both in the same rounds. So
+    what slows the device for a while slows both."""
+    unpruned_ms: float | None = None
+    """Milliseconds of the unpruned network's inference in these rounds; null: not recorded."""
     invalid_reasons: tuple[str, ...] = ()
     """Why the timing doesn't count."""
 
@@ -75,7 +99,8 @@ class LatencyCut(Record):
         count = f"{len(self.cuts)} {'cut' if len(self.cuts) == 1 else 'cuts'}"
         doubt = f"; the timing doesn't count: {'; '.join(cut.invalid_reasons)}" if cut.invalid_reasons else ""
         fps = f"{1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network"
+        table = f"the table's error on other networks: median {self.table_error_median:.1%}"
         return (
-            f"budget {self.budget_ms:.2f} ms a frame in {self.build}: predicted {cut.predicted_ms:.2f}, measured "
-            f"{cut.measured_ms:.2f} ({fps}), {count}{doubt}"
+            f"budget {self.budget_ms:.2f} ms a frame in {self.build}: predicted {cut.predicted_ms:.2f} ({table}, "
+            f"worst {self.table_error_worst:.1%}), measured {cut.measured_ms:.2f} ({fps}), {count}{doubt}"
         )

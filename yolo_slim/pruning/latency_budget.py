@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.measuring.latency_cut import table_ms_for
 from yolo_slim.pruning.goal import Goal
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.latency import MILLISECONDS, LatencyModel, make_latency_model
 from yolo_slim.pruning.slots import Slot, widths_of
 
-AIM = 0.985
+AIM = 0.99
 """Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
 
 
@@ -40,7 +41,12 @@ class LatencyGoal:
     @property
     def infer_ms(self) -> float:
         """What is left for inference, in the table's own milliseconds."""
-        return (AIM * self.frame_ms - self.table.overhead_ms) / self.correction
+        return self._wanted_ms / self.correction
+
+    @property
+    def _wanted_ms(self) -> float:
+        """What a cut's inference should take, milliseconds."""
+        return AIM * self.frame_ms - self.table.overhead_ms
 
     def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
         """The cost of a network's cuts."""
@@ -68,9 +74,9 @@ class LatencyGoal:
     def _limit(self, infer_ms: float) -> str:
         return limit_of(self.setting, self.frame_of(infer_ms))
 
-    def corrected(self, predicted_ms: float, measured_ms: float) -> LatencyGoal:
-        """The same goal after a cut whose inference was predicted and measured."""
-        return replace(self, correction=measured_ms / predicted_ms)
+    def corrected(self, found: Sequence[tuple[float, float]]) -> LatencyGoal:
+        """The same goal after cuts; of each what the table alone predicted of its inference, and what was measured."""
+        return replace(self, correction=self._wanted_ms / table_ms_for(self._wanted_ms, found))
 
 
 def limit_of(setting: str, frame_ms: float) -> str:
