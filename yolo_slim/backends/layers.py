@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 ACTIVATIONS = ("none", "silu", "relu", "hardswish")
 """Activations that a graph can have after its convolution."""
 
-RunLayer = Callable[["NDArray[np.float32]"], object]
-"""Runs a loaded graph on one input, (1, inputs, height, width) float32."""
+RunLayer = Callable[[], object]
+"""Runs a loaded graph once, on an input that is in place: this is timed."""
+PrepareLayer = Callable[["NDArray[np.float32]"], RunLayer]
+"""Puts one input, (1, inputs, height, width) float32, where the layer before would leave it in a network."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -85,7 +87,7 @@ class LayerGraph(Protocol):
 class OpenLayer(Protocol):
     """``open_layer`` of a backend."""
 
-    def __call__(self, graph: str, threads: int) -> RunLayer:
+    def __call__(self, graph: str, threads: int) -> PrepareLayer:
         """Load a graph that ``layer_graph`` wrote."""
 
 

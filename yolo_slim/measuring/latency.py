@@ -226,18 +226,20 @@ LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=
 
 
 TERMS = ("layers_ms", "moved_mb", "weights_mb")
-"""What a network's time may be fitted to, beside a constant."""
+"""What a network's time may be fitted to, beside a constant; the first one always."""
 
 
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
     Networks with long convolutions also move much and have many weights, so that few networks can't tell all terms
-    apart. The terms are used that predict each network best from the others (leave one out).
+    apart. The convolutions always count, because a search would make use of it if they didn't; of the others, the terms
+    are used that predict each network best from the rest (leave one out).
     """
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
-    sets = [chosen for size in range(1, len(TERMS) + 1) for chosen in combinations(range(len(TERMS)), size)]
+    others = range(1, len(TERMS))
+    sets = [(0, *chosen) for size in range(len(TERMS)) for chosen in combinations(others, size)]
     best = min(sets, key=lambda terms: round(_error_of_left_out(rows, ms, terms) / SAME_ERROR))
     per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, best).tolist()
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)

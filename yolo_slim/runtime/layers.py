@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from yolo_slim.backends.layers import RunLayer, open_layer_of
+from yolo_slim.backends.layers import PrepareLayer, open_layer_of
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.machine import cores, heat_reasons, read_state, throttle_reasons
@@ -125,13 +125,14 @@ def _input(shape: Sequence[int]) -> NDArray[np.float32]:
     return np.random.default_rng(0).random((1, *shape), dtype=np.float32)
 
 
-def _median_ms(run: RunLayer, blob: NDArray[np.float32]) -> float:
+def _median_ms(prepare: PrepareLayer, blob: NDArray[np.float32]) -> float:
     """Run one graph for its part of a round."""
     for _ in range(WARMUP):
-        run(blob)
+        prepare(blob)()
     samples: list[float] = []
     while len(samples) < LEAST_RUNS or (sum(samples) < LEAST_MS and len(samples) < MOST_RUNS):
+        run = prepare(blob)
         begin = time.perf_counter_ns()
-        run(blob)
+        run()
         samples.append((time.perf_counter_ns() - begin) / 1e6)
     return float(np.median(samples))

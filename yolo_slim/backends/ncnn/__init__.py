@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from yolo_slim.backends import Built, OperationTimes, Options, OptionValue, RuntimeFacts, require_precision
 from yolo_slim.backends.ncnn.fusion import fuse_hardswish
 from yolo_slim.backends.ncnn.layer import layer_graph as layer_graph
-from yolo_slim.backends.ncnn.operations import time_layers
+from yolo_slim.backends.ncnn.operations import OWN_LAYOUT, time_layers
 from yolo_slim.backends.ncnn.options import NAMES_IN_NCNN, SPIN_COUNT, waiting_briefly
 from yolo_slim.backends.ncnn.options import OPTIONS as OPTIONS
 from yolo_slim.child_process import own_environment
@@ -32,6 +32,7 @@ from yolo_slim.errors import SlimError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from yolo_slim.backends.layers import PrepareLayer, RunLayer
     from yolo_slim.bundle import BundleSpec
 
 NAME = "ncnn"
@@ -70,15 +71,31 @@ def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -
     return NcnnSession(net, spec.input_name, spec.output_name, threads, options)
 
 
-def open_layer(graph: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
-    """Load a graph of ``layer_graph``, see :mod:`yolo_slim.backends.layers`; its weights are zeros."""
+def open_layer(graph: str, threads: int) -> PrepareLayer:
+    """Load a graph of ``layer_graph``, see :mod:`yolo_slim.backends.layers`; its weights are zeros.
+
+    A network keeps tensors in NCNN's own layout, so input and output are in it here too.
+    """
     ncnn = _import()
     net = ncnn.Net()
     net.opt.num_threads = threads
     net.opt.use_vulkan_compute = False
     if net.load_param_mem(graph) != 0 or net.load_model(ncnn.DataReaderFromEmpty()) != 0:
         raise SlimError(f"NCNN {ncnn.__version__} can't load a single layer.", remedy="Update ncnn on this machine.")
-    return NcnnSession(net, "in0", "out0", threads).infer
+
+    def prepare(blob: NDArray[np.float32]) -> RunLayer:
+        extractor = net.create_extractor()
+        # A Mat of an array doesn't own it, and the array may be gone when the layer runs.
+        extractor.input("in0", ncnn.Mat(blob[0]).clone())
+        extractor.extract("packed", OWN_LAYOUT)
+        return partial(_extract, net, extractor)
+
+    return prepare
+
+
+def _extract(_: object, extractor: Any) -> object:
+    """Run a layer; the network is given to be kept, because its extractor doesn't keep it."""
+    return extractor.extract("out0", OWN_LAYOUT)
 
 
 def versions() -> dict[str, str]:

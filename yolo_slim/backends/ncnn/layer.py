@@ -14,6 +14,7 @@ FUSED = {"none": 0, "relu": 1, "hardswish": 6}
 def layer_graph(layer: Layer) -> str:
     """The .param file of one convolution with its activation, input ``in0`` and output ``out0``.
 
+    A layer before it brings the input into NCNN's own layout, as ``packed``.
     NCNN arranges the weights for its precision when it loads them.
     """
     kind = layer.kind
@@ -33,7 +34,11 @@ def layer_graph(layer: Layer) -> str:
     text = " ".join(f"{key}={value}" for key, value in keys.items())
     if fused == FUSED["hardswish"]:
         text += " -23310=2,1.666667e-01,5.000000e-01"
-    layers = ["Input in 0 1 in0", f"{name} conv 1 1 in0 {'sum' if own_layer else 'out0'} {text}"]
+    layers = [
+        "Input in 0 1 in0",
+        "ReLU pack 1 1 in0 packed",
+        f"{name} conv 1 1 packed {'sum' if own_layer else 'out0'} {text}",
+    ]
     if own_layer:
         layers.append("Swish silu 1 1 sum out0")
     return "\n".join(["7767517", f"{len(layers)} {len(layers)}", *layers]) + "\n"

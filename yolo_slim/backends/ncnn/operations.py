@@ -17,7 +17,8 @@ from yolo_slim.errors import SlimError
 
 WARMUP = 5
 """First frames that don't count; of fewer frames, the last one counts."""
-_OWN_LAYOUT = 1
+OWN_LAYOUT = 1
+"""Argument of an extraction that leaves a tensor as NCNN arranges it."""
 _MULTIPLY = "0=2"
 """Parameter of a BinaryOp that multiplies."""
 
@@ -53,7 +54,7 @@ def _time(extractor: Any, layer: list[str]) -> float:
     """Milliseconds until a layer's first output is there; the others come with it."""
     output = layer[4 + int(layer[2])]
     start = time.perf_counter_ns()
-    status, _ = extractor.extract(output, _OWN_LAYOUT)
+    status, _ = extractor.extract(output, OWN_LAYOUT)
     took = (time.perf_counter_ns() - start) / 1e6
     if status != 0:
         raise SlimError(f"NCNN failed to compute the layer {layer[1]} (status {status}).")

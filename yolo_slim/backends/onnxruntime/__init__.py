@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from yolo_slim.machine import own_cores
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from yolo_slim.backends.layers import PrepareLayer
     from yolo_slim.bundle import BundleSpec
 
 NAME = "onnxruntime"
@@ -67,11 +67,11 @@ def open(folder: Path, spec: BundleSpec, threads: int, **options: OptionValue) -
     return OrtSession(_load(folder / spec.model["onnx"], threads, options), spec, threads, options)
 
 
-def open_layer(graph: str, threads: int) -> Callable[[NDArray[np.float32]], object]:
+def open_layer(graph: str, threads: int) -> PrepareLayer:
     """Load a graph of ``layer_graph``, see :mod:`yolo_slim.backends.layers`."""
     ort = _import()
     session = ort.InferenceSession(base64.b64decode(graph), _session_options(ort, threads, {}), providers=[_PROVIDER])
-    return lambda blob: session.run(None, {"in": blob})
+    return lambda blob: lambda: session.run(None, {"in": blob})
 
 
 def versions() -> dict[str, str]:
