@@ -71,7 +71,7 @@ def test_export_of_a_newer_version(tmp_path: Path, path: Path, key: str, value: 
         with pytest.raises(SlimError) as caught:
             exchange.read_in(other, out)
         assert other.nights() == []
-    assert ("newer" in str(caught.value), "line 2" in str(caught.value)) == (newer, True)
+    assert ("newer yolo_slim" in str(caught.value), "line 2" in str(caught.value)) == (newer, True)
 
 
 def test_history_without_the_workstations_packages(path: Path) -> None:

@@ -134,6 +134,7 @@ def test_cell_that_one_night_lacks(matrix: Path, device: NightDevice, shapes: Pa
     code, found = bisect(matrix, device)
     assert code == 3
     assert found[CELL]["conclusion"] == "unknown: night 1 has no figures of it: failed"
+    assert found[CELL]["differs"] == {}
     assert found["m/d/new/here/ncnn-fp16"]["conclusion"] == "unknown: night 1 has no such cell"
     assert f"{OTHER} isn't in the matrix any more" in found[OTHER]["conclusion"]
     with fake_nights(device):

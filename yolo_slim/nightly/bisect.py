@@ -14,7 +14,7 @@ from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
 from yolo_slim.history.difference import paired
 from yolo_slim.history.judge import accuracy_rule, speed_rule
-from yolo_slim.history.moved import Moved, moved_between
+from yolo_slim.history.moved import moved_between
 from yolo_slim.history.rows import Compared, Run, Source
 from yolo_slim.history.statistics import answers, compare_accuracy, compare_speed, device_change, is_decided
 from yolo_slim.history.store import History
@@ -52,7 +52,7 @@ def _finding(
     measured = [run for run in runs.values() if run and run.state == "measured" and run.digests]
     if len(measured) < len(runs):
         problem = "; ".join(text for number, run in runs.items() if (text := _missing(number, run)))
-        return Finding(cell=name, moved=Moved(), not_recorded={}, problem=problem)
+        return Finding(cell=name, problem=problem)
     before, after = measured
     sources = history.sources(before, after)
     moved = moved_between(before, after, sources)

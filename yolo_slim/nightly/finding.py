@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yolo_slim.files import JsonObject
 from yolo_slim.history.judge import sentence
@@ -13,6 +13,8 @@ from yolo_slim.history.rows import Answer, Compared
 CHANGED: tuple[Answer, ...] = ("worse", "better")
 GONE = "the difference of that night does not come back"
 SAME = "same"
+MADE = ("commit", "weights", "settings", "data", "workstation")
+"""Parts that decide a bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +74,9 @@ class Finding:
     """The answer for one cell."""
 
     cell: str
-    moved: Moved
-    """What is recorded of both nights and differs."""
-    not_recorded: Mapping[str, str]
+    moved: Moved | None = None
+    """What is recorded of both nights and differs; None: one of them has no figures."""
+    not_recorded: Mapping[str, str] = field(default_factory=dict)
     """Part to why the records don't tell whether it differs."""
     is_one_bundle: bool = False
     """Whether both nights have the same bundle."""
@@ -87,6 +89,8 @@ class Finding:
     def parts(self) -> dict[str, str]:
         """What differs between both nights, by part: commit, weights, settings, data, workstation, device."""
         moved = self.moved
+        if moved is None:
+            return {}
         lines = {
             "commit": moved.commit, "weights": moved.weights, "settings": moved.settings, "data": moved.data,
             "workstation": moved.workstation, "device": moved.environment,
@@ -97,10 +101,9 @@ class Finding:
     def blamed(self) -> list[str]:
         """The parts that moved the cell; several of a bundle moved together."""
         found = self.measured
-        if found is None:
+        if found is None or not self.is_answered:
             return []
-        made = ("commit", "weights", "settings", "data", "workstation")
-        bundle = [part for part in made if getattr(self.moved, part)] if self._bundle_moved else []
+        bundle = [part for part in MADE if getattr(self.moved, part)] if self._bundle_moved else []
         return [*bundle, *(["device"] if found.device_moved else [])]
 
     @property
@@ -113,6 +116,10 @@ class Finding:
         return self.measured is not None and self.measured.differs and not self.is_one_bundle
 
     @property
+    def _moved(self) -> Moved:
+        return self.moved or Moved()
+
+    @property
     def conclusion(self) -> str:
         """One sentence: what moved the cell."""
         found = self.measured
@@ -121,13 +128,19 @@ class Finding:
         if self.is_one_bundle:
             return self._of_device(found, "both nights have the same bundle")
         if self._bundle_moved:
-            what = "; ".join(self.moved.made) or "nothing that is recorded of how it was made"
-            return f"the bundle moved, and differs now too: {what}{self._device_too(found)}"
+            return f"the bundle moved, and differs now too{self._made()}{self._device_too(found)}"
         if found.invalid_reasons:
             return f"unknown: the timing doesn't count: {'; '.join(found.invalid_reasons)}"
         if found.is_same:
             return self._of_device(found, "the bundles are the same now")
         return "unknown: the noise is larger than the difference; give more timing.rounds"
+
+    def _made(self) -> str:
+        """What moved with the bundle, after a sentence about it."""
+        if self._moved.made:
+            return f": {'; '.join(self._moved.made)}"
+        unsure = "; ".join(f"{part}: {why}" for part, why in self.not_recorded.items())
+        return f"; nothing that is recorded of how it was made differs{f' ({unsure})' if unsure else ''}"
 
     def _of_device(self, found: Measured, bundles: str) -> str:
         """What is left where no bundle moved."""
@@ -141,7 +154,7 @@ class Finding:
         return f". The device moved too, {self._device(found)}" if found.device_moved else ""
 
     def _device(self, found: Measured) -> str:
-        what = "; ".join(self.moved.environment) or "nothing that is recorded of it differs"
+        what = "; ".join(self._moved.environment) or "nothing that is recorded of it differs"
         return f"{' and '.join(found.device_moved)}: {what}"
 
     def to_json(self) -> JsonObject:

@@ -95,7 +95,8 @@ def _widths(history: History, board: Board) -> tuple[dict[str, dict[str, tuple[i
     """Layer to channels (before and after pruning) of the newest networks, by digest; and why some have none."""
     runs = sorted((run for one in board.cells for run in one.measured), key=lambda run: -run.night)
     first = {run.digests.network: run for run in runs if run.digests}
-    found, unreadable = {}, {}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    unreadable: dict[str, str] = {}
     for digest in list(dict.fromkeys(run.digests.network for run in runs if run.digests))[:NETWORKS]:
         # Only the channels are lost with a result of an earlier version: no reason to have no pages.
         try:
