@@ -116,12 +116,12 @@ def write_example(out: Path) -> None:
 @click.argument("cells", nargs=-1, metavar="[CELL]...")
 @answering
 def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet: bool, as_json: bool) -> None:
-    """Find out what moved a cell: commit, weights, settings, data, SDKs or device.
+    """Find out whether the bundle or the device changed.
 
     It measures the bundles of the nights BEFORE and AFTER again, in the same rounds.
 
-    If they still differ, the bundle changed. The device is named only if a bundle that is the same in both nights
-    shows that it changed.
+    If they still differ, the bundle changed: with it commit, weights, settings, data or the workstation's SDKs. The
+    device is named only if a bundle that is the same in both nights shows that it changed.
 
     Exit codes: 0 every cell has an answer, 2 bad input, 3 a cell has none.
     """

@@ -117,7 +117,7 @@ def _measured(matrix: Matrix, history: History, name: str, runs: Pair, progress:
     assert timing.reference is not None  # Both bundles are timed.
     speed, accuracy = _answered(matrix, [
         compare_speed(timing.reference.round_p50_ms, timing.candidate.round_p50_ms, rule),
-        compare_accuracy(*matches, accuracy_rule(config)),
+        compare_accuracy(matches[0], matches[1], accuracy_rule(config)),
     ])  # fmt: skip
     reasons = dict.fromkeys((*timing.reference.invalid_reasons, *timing.candidate.invalid_reasons))
     return Measured(
