@@ -14,6 +14,9 @@ from tests.helpers import nights
 from tests.helpers.cli import run_cli
 from tests.helpers.nights import IMAGES, NightDevice, fake_nights, git, new_weights, run_night, runs_of, write_matrix
 from tests.helpers.results import complete_result
+from yolo_slim.history.moved import Moved
+from yolo_slim.history.rows import Answer, Compared
+from yolo_slim.nightly.finding import Finding, Measured, Shift
 
 CELL, OTHER = "m/d/s/here/ncnn-fp16", "m/d/s/here/onnxruntime-fp32"
 
@@ -170,3 +173,29 @@ def test_text(matrix: Path, device: NightDevice) -> None:
         "speed", "accuracy", "commit:", "weights:", "settings:", "data:", "workstation:", "device:",
     ]  # fmt: skip
     assert "  settings: same" in lines
+
+
+def compared(answer: Answer) -> Compared:
+    """A comparison with this answer."""
+    return Compared(answer=answer, change=0.1, lowest=0.05, highest=0.15, p_worse=0.0, p_better=1.0, samples=12)
+
+
+def test_bundle_that_differs_without_a_recorded_reason() -> None:
+    """It is said that no record tells why, and what the records can't tell; nothing is blamed."""
+    still = Shift(change=0.0)
+    measured = Measured(speed=compared("worse"), accuracy=compared("same"), latency_shift=still, accuracy_shift=still)
+    found = Finding(cell=CELL, moved=Moved(), measured=measured, not_recorded={"workstation": "not recorded"})
+    assert found.conclusion == (
+        "the bundle moved, and differs now too; nothing that is recorded of how it was made differs "
+        "(workstation: not recorded)"
+    )
+    assert (found.blamed, found.parts["workstation"], found.parts["weights"]) == ([], "not recorded", "same")
+
+
+def test_noise_is_no_answer() -> None:
+    """Timings that show neither a change nor its absence blame nobody, whatever the device did."""
+    moved = Shift(change=0.4, is_changed=True)
+    measured = Measured(speed=compared("unknown"), accuracy=compared("same"), latency_shift=moved, accuracy_shift=moved)
+    found = Finding(cell=CELL, moved=Moved(environment=("python: 3.11 -> 3.12",)), measured=measured)
+    assert found.conclusion.startswith("unknown: the noise is larger")
+    assert (found.blamed, found.is_answered) == ([], False)

@@ -119,3 +119,25 @@ def test_interrupted_night_is_resumed_after_an_import(tmp_path: Path, matrix: Pa
     run_cli("nightly", "import", export, "--history", str(history_of(matrix)))
     _, _, err = run_night(matrix, device)
     assert "night 1 was interrupted and is resumed" in err
+
+
+def test_imported_nights_push_no_bundle_out(
+    tmp_path: Path, shapes: Path, device: NightDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that began after an own night don't count for `keep_nights`: their bundles are elsewhere."""
+    matrix = write_matrix(tmp_path, shapes, keep_nights=2)
+    with monkeypatch.context() as patched:
+        patched.setattr("yolo_slim.history.store.now", lambda: "2020-01-01T00:00:00+00:00")
+        run_night(matrix, device)
+        new_weights(matrix, "second weights")
+        run_night(matrix, device)
+    cell = Cell(model="m", data="d", settings="s", target="here", build="ncnn-fp16")
+    write_history(tmp_path / "theirs.sqlite", nights=3, cells=[cell])
+    export = str(tmp_path / "theirs.jsonl")
+    run_cli("nightly", "export", export, "--history", str(tmp_path / "theirs.sqlite"))
+    _, out, _ = run_cli("nightly", "import", export, "--history", str(history_of(matrix)))
+    assert "the last night is night 5," in out
+    new_weights(matrix, "third weights")
+    run_night(matrix, device)
+    kept = {path.name for path in (tmp_path / "runs/nightly/bundles").iterdir()}
+    assert kept == {run.digests.bundle for night in (1, 2, 6) for run in runs_of(matrix, night) if run.digests}
