@@ -48,6 +48,9 @@ class MachineFacts(JetsonFacts):
     arch: str
     cores: int | None
     cpu_features: list[str]
+    cpu_max_mhz: list[int]
+    """Highest clocks that the cores may have (cpufreq), each once; empty: unknown."""
+    gpu_max_mhz: int | None
     memory_total_mb: float | None
     memory_available_mb: float | None
     system: str
@@ -143,6 +146,8 @@ def describe_machine() -> MachineFacts:
         arch=platform.machine(),
         cores=os.cpu_count(),
         cpu_features=cpu_features(),
+        cpu_max_mhz=cpu_max_mhz(),
+        gpu_max_mhz=gpu_max_mhz(),
         memory_total_mb=memory.get("MemTotal"),
         memory_available_mb=memory.get("MemAvailable"),
         system=platform.platform(),
@@ -155,6 +160,18 @@ def describe_machine() -> MachineFacts:
     if l4t is not None:
         facts["l4t"], facts["jetpack"], facts["power_mode"] = l4t, jetpack_of(l4t), power_mode()
     return facts
+
+
+def cpu_max_mhz() -> list[int]:
+    """The clocks that the cores are limited to, each once: what cpufreq, a power mode or the user set."""
+    limits = [read_number(path) for path in ROOT.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_max_freq")]
+    return sorted({round(limit / 1000) for limit in limits if limit is not None})
+
+
+def gpu_max_mhz() -> int | None:
+    """The clock that a Jetson's GPU is limited to; None: unknown."""
+    limits = [read_number(path) for path in ROOT.glob("sys/class/devfreq/*gpu*/max_freq")]
+    return max((round(limit / 1e6) for limit in limits if limit is not None), default=None)
 
 
 def device_model() -> str:

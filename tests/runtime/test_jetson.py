@@ -23,6 +23,19 @@ def test_facts(jetson: Path) -> None:
     assert facts["model"] == "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super"
 
 
+def test_clock_limits(jetson: Path) -> None:
+    """The highest clocks that cores and GPU may have are read; where no file says them they are unknown."""
+    assert (machine.describe_machine()["cpu_max_mhz"], machine.describe_machine()["gpu_max_mhz"]) == ([], None)
+    limits = {"cpu0": "1510400", "cpu1": "1510400", "cpu4": "729600"}
+    for core, limit in limits.items():
+        folder = jetson / "sys/devices/system/cpu" / core / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_max_freq").write_text(f"{limit}\n")
+    (jetson / "sys/class/devfreq/17000000.gpu/max_freq").write_text("624750000\n")
+    facts = machine.describe_machine()
+    assert (facts["cpu_max_mhz"], facts["gpu_max_mhz"]) == ([730, 1510], 625)
+
+
 def test_other_machine() -> None:
     """A machine that isn't a Jetson has no Jetson facts."""
     if Path("/etc/nv_tegra_release").exists():

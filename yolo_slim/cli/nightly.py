@@ -120,10 +120,12 @@ def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet:
 
     It measures the bundles of the nights BEFORE and AFTER again, in the same rounds.
 
-    If they still differ, the cause is in the bundle: weights, settings or code. If not, it is in the device: SDKs or
-    system.
+    If they still differ, the bundle changed: with it commit, weights, settings, data or the workstation's SDKs. The
+    device is named only if a bundle that is the same in both nights shows that it changed.
+
+    Exit codes: 0 every cell has an answer, 2 bad input, 3 a cell has none.
     """
-    from yolo_slim.history.judge import sentence
+    from yolo_slim.errors import EXIT_OK, EXIT_UNPROVEN
     from yolo_slim.nightly import matrix as matrices
     from yolo_slim.nightly import night
     from yolo_slim.nightly.bisect import bisect as measure_again
@@ -132,13 +134,6 @@ def bisect(matrix: Path, before: int, after: int, cells: tuple[str, ...], quiet:
         loaded = matrices.load(matrix)
         with night.opened(loaded, command_line()) as history:
             found = measure_again(loaded, history, before, after, cells, listener)
-    rows = {one.difference.after.cell.name: one for one in found}
-    values = {
-        name: {"conclusion": one.conclusion, "speed": one.speed.to_json(), "accuracy": one.accuracy.to_json()}
-        for name, one in rows.items()
-    }
-    lines = [
-        f"{name}: {one.conclusion}\n  {sentence('speed', one.speed)}\n  {sentence('accuracy', one.accuracy)}"
-        for name, one in rows.items()
-    ]
-    answer(values, as_json=as_json, text="\n".join(lines))
+    values = {one.cell: one.to_json() for one in found}
+    answer(values, as_json=as_json, text="\n".join(one.text() for one in found))
+    sys.exit(EXIT_OK if all(one.is_answered for one in found) else EXIT_UNPROVEN)

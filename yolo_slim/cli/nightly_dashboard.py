@@ -36,5 +36,5 @@ def dashboard(history: Path, out: Path, as_json: bool) -> None:
 
     with History.open(history) as opened:
         site = write_dashboard(opened, out)
-    text = f"{site.cells} cells, {site.nights} nights: {site.files} files, {site.megabytes} MB\nopen {site.index}"
-    answer(asdict(site), as_json=as_json, text=text)
+    head = f"{site.cells} cells, {site.nights} nights: {site.files} files, {site.megabytes} MB"
+    answer(asdict(site), as_json=as_json, text="\n".join((head, *site.notes, f"open {site.index}")))

@@ -105,7 +105,7 @@ def bless(cells: tuple[str, ...], night: int | None, reason: str, history: Path)
         raise SlimError("The reason is empty.", remedy="Say why this night is the new baseline (--reason).")
     with History.open(history) as opened:
         nights = [one.number for one in opened.nights() if one.kind == NIGHT]
-        number = night_of(opened, night if night is not None else max(nights, default=0)).number
+        number = night_of(opened, night if night is not None else nights[-1] if nights else 0).number
         if number not in nights:
             raise SlimError(f"Night {number} is a trial (--against): no night is compared with it.", remedy=CHOOSE)
         runs = [run for run in chosen(opened.runs(night=number), cells) if run.state == "measured"]
@@ -130,15 +130,18 @@ def export(out: Path, history: Path) -> None:
 
 @nightly.command("import")
 @click.argument("source", metavar="FILE", type=InputPath("Make one: yolo-slim nightly export FILE"))
+@click.option("--take-baselines", is_flag=True, help="Set FILE's baselines also for cells that have one here.")
 @history_option
-def import_(source: Path, history: Path) -> None:
+def import_(source: Path, take_baselines: bool, history: Path) -> None:
     """Add an exported history (JSON lines) to this one.
 
-    Nothing is added twice.
+    Nothing is added twice. A cell that has a baseline here keeps it.
     """
     from yolo_slim.history import exchange
     from yolo_slim.history.store import History
+    from yolo_slim.history.text import import_text
 
     with History.open(history, create=True) as opened:
-        added = exchange.read_in(opened, source)
-    click.echo(f"added: {added['night']} nights, {added['run']} runs, {added['baseline']} baselines")
+        done = exchange.read_in(opened, source, take_baselines=take_baselines)
+        last = opened.nights()[-1:]
+    click.echo(import_text(done, last))

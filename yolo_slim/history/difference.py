@@ -37,7 +37,7 @@ def night_of(history: History, number: int) -> Night:
     nights = history.nights()
     found = next((one for one in nights if one.number == number), None)
     if found is None:
-        known = f"1 to {nights[-1].number}" if nights else "none yet"
+        known = f"1 to {max(one.number for one in nights)}" if nights else "none yet"
         raise SlimError(f"There is no night {number}.", remedy=f"Known nights: {known} (yolo-slim nightly log).")
     return found
 
@@ -73,8 +73,24 @@ def differences(history: History, before: int, after: int, patterns: Sequence[st
     return [_difference(history, old[name], new[name]) for name in both]
 
 
+def paired(
+    history: History, before: int, after: int, patterns: Sequence[str] = ()
+) -> dict[str, tuple[Run | None, Run | None]]:
+    """Every cell that one of two nights has, measured or not, by name; None: that night hasn't it.
+
+    Raises:
+        SlimError: no such night, no such cell, or none at all.
+    """
+    nights = [night_of(history, number) for number in (before, after)]
+    old, new = ({run.cell.name: run for run in history.runs(night=night.number)} for night in nights)
+    names = [run.cell.name for run in chosen(list({**old, **new}.values()), patterns)]
+    if not names:
+        raise SlimError(f"The nights {before} and {after} recorded no cell.", remedy="Choose others.")
+    return {name: (old.get(name), new.get(name)) for name in names}
+
+
 def _difference(history: History, before: Run, after: Run) -> Difference:
-    moved = moved_between(before, after)
+    moved = moved_between(before, after, history.sources(before, after))
     return Difference(
         before=before,
         after=after,

@@ -84,7 +84,7 @@ def case_of(history: History, run: Run, config: NightlyConfig) -> Case:
         invalid = run.measurement.speed.invalid_reasons if run.measurement else ()
         noted = f"; the timing doesn't count: {'; '.join(invalid)}" if invalid else ""
         return Case(run=run, baseline=None, status="first", reason=reason + noted)
-    moved = moved_between(baseline, run)
+    moved = moved_between(baseline, run, history.sources(baseline, run))
     if why := moved.incomparable:
         return Case(run=run, baseline=baseline, status="incomparable", reason=why, moved=moved)
     case = Case(run=run, baseline=baseline, moved=moved, accuracy=_accuracy(history, run, baseline, config))

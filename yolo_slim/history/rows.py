@@ -55,7 +55,7 @@ class Night(Record):
     """One call of ``yolo-slim nightly``."""
 
     number: int
-    """Counts up by one a night, whatever the clock says. Nights are ordered by it."""
+    """Counts up by one a night, whatever the clock says."""
     uid: str
     """The same in every copy of a history."""
     kind: Literal["night", "trial"]
@@ -69,6 +69,8 @@ class Night(Record):
     same one may be resumed. Empty: it was imported while it ran elsewhere."""
     source: Source
     """The code that it ran in."""
+    imported: bool = False
+    """Whether it was imported: then it is ordered by ``started_at``, and its bundles are elsewhere."""
 
 
 class Digests(Record):
@@ -174,7 +176,7 @@ class Judgement(Record):
     device_changed: bool = False
     """Whether that is more than the earlier nights vary: then the device itself became slower or faster."""
     moved: tuple[str, ...] = ()
-    """What differs from the baseline's night: commit, weights, data, settings, SDKs, system."""
+    """What differs from the baseline's night: commit, weights, data, settings, the workstation's SDKs, the device."""
 
 
 class Run(Record):
@@ -197,7 +199,9 @@ class Run(Record):
     digests: Digests | None = None
     """Null: not measured."""
     environment: dict[str, str] = Field(default_factory=dict)
-    """Device, clocks, power mode, system and versions, one fact a key, such as ``onnxruntime: 1.32.0``."""
+    """Device, clock limits, power mode, system and versions there, one fact a key, such as ``onnxruntime: 1.32.0``."""
+    workstation: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages that made and scored the bundle, such as ``torch: 2.9.0``; empty: not recorded."""
     settings: dict[str, str] = Field(default_factory=dict)
     """Settings of the chain and the profile, one a key."""
     reference: str | None = None

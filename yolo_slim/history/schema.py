@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from yolo_slim.errors import SlimError
 
-STEPS = (
+
+def versions_of(result: Any) -> dict[str, str]:
+    """The package versions in a result as JSON, whatever its schema; empty: it has none."""
+    found = result.get("versions") if isinstance(result, dict) else None
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _record_workstations(connection: sqlite3.Connection) -> None:
+    """Copy the package versions of every result into the facts of its run."""
+    runs = "SELECT r.uid, r.facts, p.sha256 FROM run r JOIN payload p ON p.run = r.uid WHERE p.kind = 'result'"
+    versions: dict[str, dict[str, str]] = {}
+    for uid, facts, digest in connection.execute(runs).fetchall():
+        if digest not in versions:
+            (content,) = connection.execute("SELECT content FROM blob WHERE sha256 = ?", (digest,)).fetchone()
+            versions[digest] = _versions_in(content)
+        updated = json.dumps({**json.loads(facts), "workstation": versions[digest]})
+        connection.execute("UPDATE run SET facts = ? WHERE uid = ?", (updated, uid))
+
+
+def _versions_in(content: bytes) -> dict[str, str]:
+    try:
+        return versions_of(json.loads(zlib.decompress(content)))
+    except (zlib.error, ValueError):
+        # Whoever reads the result itself is told that it is damaged.
+        return {}
+
+
+STEPS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     """
     CREATE TABLE night (
         number INTEGER PRIMARY KEY,
@@ -42,8 +73,12 @@ STEPS = (
         PRIMARY KEY (run, kind)
     );
     """,
+    _record_workstations,
 )
-"""What makes each schema out of the one before; the first one starts with an empty file."""
+"""What makes each schema out of the one before; the first one starts with an empty file.
+
+A new field of the rows (history/rows.py) needs a step too, if only to tell an earlier yolo_slim that it is older.
+"""
 
 
 def require_no_other(connection: sqlite3.Connection, path: Path) -> None:
@@ -80,8 +115,11 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         if 0 < found < len(STEPS):
             _back_up(path, found)
         for number, step in enumerate(STEPS[found:], found + 1):
-            for statement in filter(str.strip, step.split(";")):
-                connection.execute(statement)
+            if callable(step):
+                step(connection)
+            else:
+                for statement in filter(str.strip, step.split(";")):
+                    connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:

@@ -16,10 +16,10 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from yolo_slim.config.record import Record
 from yolo_slim.errors import MachineError, SlimError, os_errors_explained
+from yolo_slim.history.reading import RESTORE, in_order, read_facts
 from yolo_slim.history.rows import Baseline, Judgement, Night, Run, Source, Timing
 from yolo_slim.history.schema import bring_up_to_date, require_no_other
 from yolo_slim.measuring.matches import Matches
@@ -30,8 +30,6 @@ PAYLOADS = (RESULT, TIMING, MATCHES)
 """Large parts of a run."""
 PATIENCE_S = 30.0
 """How long a writer waits for another one."""
-RESTORE = "Put a copy in its place, or import an export: yolo-slim nightly import FILE."
-Kind = TypeVar("Kind", bound=Record)
 
 
 class History:
@@ -82,19 +80,25 @@ class History:
     # Reading
 
     def nights(self) -> list[Night]:
-        """All nights, in the order of their numbers."""
+        """All nights, in the order in which they began: the last one is the newest."""
         rows = self._all("SELECT number, facts FROM night ORDER BY number")
-        return [Night.model_validate({**json.loads(facts), "number": number}) for number, facts in rows]
+        return in_order([self._night(*row) for row in rows])
+
+    def sources(self, *runs: Run) -> tuple[Source, ...]:
+        """The code of the runs' nights."""
+        found = [self._one("SELECT number, facts FROM night WHERE number = ?", run.night) for run in runs]
+        return tuple(self._night(*row).source for row in found)
 
     def runs(self, *, night: int | None = None, cell: str | None = None) -> list[Run]:
         """Runs in the order of their nights, without their large parts; all, or those of a night, a cell or both."""
+        rank = {} if night else {one.number: place for place, one in enumerate(self.nights())}
         rows = self._all(
             "SELECT night, facts, judgement FROM run WHERE (?1 IS NULL OR night = ?1) AND (?2 IS NULL OR cell = ?2) "
             "ORDER BY night, cell",
             night,
             cell,
         )
-        return [_run(*row) for row in rows]
+        return sorted((self._run(*row) for row in rows), key=lambda run: rank.get(run.night, 0))
 
     def run(self, uid: str) -> Run:
         """One run.
@@ -105,7 +109,7 @@ class History:
         rows = self._all("SELECT night, facts, judgement FROM run WHERE uid = ?", uid)
         if not rows:
             raise SlimError(f"{self.path} has no run {uid}.", remedy="`yolo-slim nightly log` lists the runs.")
-        return _run(*rows[0])
+        return self._run(*rows[0])
 
     def baselines(self) -> list[Baseline]:
         """Every baseline that was ever set, in the order of setting; a cell's last one counts."""
@@ -127,7 +131,7 @@ class History:
     def timing(self, run: Run) -> Timing | None:
         """The raw timing; None: not timed."""
         found = self.payload(run.uid, TIMING)
-        return None if found is None else Timing.model_validate_json(json.dumps(found))
+        return None if found is None else read_facts(Timing, found, f"{self.path}: the timing of run {run.uid}")
 
     def matches(self, run: Run) -> Matches | None:
         """Which detections of which image are right; None: not scored."""
@@ -145,6 +149,13 @@ class History:
             return json.loads(zlib.decompress(rows[0][0])) if rows else None
         except (zlib.error, ValueError) as error:
             raise SlimError(f"{self.path} is damaged: the {kind} of run {uid}.", remedy=RESTORE) from error
+
+    def _night(self, number: int, facts: str) -> Night:
+        return read_facts(Night, {**json.loads(facts), "number": number}, f"{self.path}: night {number}")
+
+    def _run(self, night: int, facts: str, judgement: str | None) -> Run:
+        value = {**json.loads(facts), "night": night, "judgement": json.loads(judgement) if judgement else None}
+        return read_facts(Run, value, f"{self.path}: a run of night {night}")
 
     # Writing
 
@@ -214,10 +225,18 @@ class History:
         (cell,) = self._one("SELECT cell FROM run WHERE uid = ?", uid)
         self.add_baseline(cell, uid, reason, now())
 
-    def add_baseline(self, cell: str, uid: str, reason: str, at: str) -> bool:
-        """Write a baseline, inside :meth:`writing`; False: it is there already."""
-        row = (cell, uid, reason, at)
-        return bool(self._execute("INSERT OR IGNORE INTO baseline (cell, run, reason, at) VALUES (?, ?, ?, ?)", *row))
+    def add_baseline(self, cell: str, uid: str, reason: str, at: str, *, again: bool = False) -> bool:
+        """Write a baseline, inside :meth:`writing`; False: it is there already, and stays where it is.
+
+        Args:
+            cell: name of the cell.
+            uid: of the run.
+            reason: why.
+            at: when it was set, ISO 8601.
+            again: make it the cell's last one, even if it is there already.
+        """
+        row, other = (cell, uid, reason, at), "REPLACE" if again else "IGNORE"
+        return bool(self._execute(f"INSERT OR {other} INTO baseline (cell, run, reason, at) VALUES (?, ?, ?, ?)", *row))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -258,11 +277,6 @@ def now() -> str:
 def _facts(night: Night) -> str:
     """A night as it is stored: its number has a column of its own."""
     return json.dumps({key: value for key, value in night.to_json().items() if key != "number"})
-
-
-def _run(night: int, facts: str, judgement: str | None) -> Run:
-    value = {**json.loads(facts), "night": night, "judgement": json.loads(judgement) if judgement else None}
-    return Run.model_validate_json(json.dumps(value))
 
 
 def packed(value: Any) -> bytes:

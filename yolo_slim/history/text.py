@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from yolo_slim.files import JsonObject
 from yolo_slim.history.difference import Difference
+from yolo_slim.history.exchange import Imported
 from yolo_slim.history.rows import Judgement, Night, Run, Source
 from yolo_slim.history.store import History
 
@@ -19,7 +20,7 @@ def night_log(history: History, nights: Sequence[Night]) -> list[JsonObject]:
         counts = Counter(_status(run.judgement) for run in history.runs(night=night.number))
         shown = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         state = "" if night.ended_at else "  interrupted or running"
-        kind = "" if night.kind == "night" else f"  {night.kind}"
+        kind = ("" if night.kind == "night" else f"  {night.kind}") + ("  imported" if night.imported else "")
         text = f"{night.number:>4}  {night.started_at[:16]}  {_commit(night.source)}  {shown}{kind}{state}"
         rows.append({"night": night.to_json(), "answers": dict(counts), "text": text})
     return rows
@@ -32,6 +33,18 @@ def cell_log(history: History, nights: Sequence[Night], pattern: str) -> list[Js
     return [{"run": run.to_json(), "text": f"{run.night:>4}  {run_text(run, complete=False)}"} for run in runs]
 
 
+def import_text(done: Imported, last: Sequence[Night]) -> str:
+    """What an import added, and what it left as it was."""
+    added = done.added
+    lines = [f"added: {added['night']} nights, {added['run']} runs, {added['baseline']} baselines"]
+    if done.kept:
+        lines.append(f"kept: this history's own baselines of {len(done.kept)} cells; the file has others:")
+        lines += [f"  {one.cell}: night {one.night}, {one.reason}" for one in done.kept]
+        lines.append("To take the file's baselines: the same command with --take-baselines")
+    lines += [f"the last night is night {night.number}, begun {night.started_at}" for night in last]
+    return "\n".join(lines)
+
+
 def run_text(run: Run, *, complete: bool) -> str:
     """One run: a line, or everything that was recorded of it."""
     found = run.judgement
@@ -40,7 +53,9 @@ def run_text(run: Run, *, complete: bool) -> str:
         return line
     lines = [line, *([f"  {found.reason}"] if found else [])]
     lines += [f"  since the baseline: {moved}" for moved in (found.moved if found else ())]
-    facts = {**(run.digests.model_dump(exclude_none=True) if run.digests else {}), **run.environment, **run.settings}
+    own = {f"workstation's {key}": value for key, value in run.workstation.items()}
+    digests = run.digests.model_dump(exclude_none=True) if run.digests else {}
+    facts = {**digests, **own, **run.environment, **run.settings}
     return "\n".join(lines + [f"  {key}: {value}" for key, value in facts.items()])
 
 

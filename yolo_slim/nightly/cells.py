@@ -87,6 +87,7 @@ class Cells:
                 "digests": work.chain.digests(work.build),
                 "environment": environment_of(found.timing.candidate),
                 "settings": work.chain.settings,
+                "workstation": work.chain.result.versions,
             }
         )
         payloads = {

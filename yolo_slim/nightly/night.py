@@ -147,7 +147,9 @@ def _answers(plan: Plan, cells: Cells) -> bool:
 def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:
     """Remove the bundles that nothing will be compared with any more."""
     blessed = {one.cell: one.run for one in history.baselines()}
-    # Trials don't count: the next one is compared with the last night, however many came in between.
-    first = min([night.number for night in history.nights() if night.kind == NIGHT][-nights:], default=0)
+    # Trials don't count: the next one is compared with the last night, however many came in between. The bundles of
+    # imported nights are elsewhere.
+    own = [night.number for night in history.nights() if night.kind == NIGHT and not night.imported]
+    first = min(own[-nights:], default=0)
     kept = [run for run in history.runs() if run.night >= first or run.uid in blessed.values()]
     bundles.tidy(run.digests.bundle for run in kept if run.digests)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.helpers.dashboards import Written
 from yolo_slim.reporting.dashboard.board import slug
-from yolo_slim.reporting.dashboard.events import commit_text, events
+from yolo_slim.reporting.dashboard.events import events
 from yolo_slim.reporting.dashboard.front import pareto
 
 
@@ -33,9 +33,14 @@ def test_failures_are_events(written: Written) -> None:
     assert [(event.night, event.text) for event in found if event.kind == "no figure"] == [(6, "failed: no route")]
 
 
-def test_uncommitted_changes_are_a_change(written: Written) -> None:
-    """A commit with local changes is marked; equal code is no event."""
-    night = written.board.nights[0]
-    dirty = night.model_copy(update={"source": night.source.model_copy(update={"dirty": True})})
-    assert commit_text(night, night) == ""
-    assert commit_text(night, dirty).startswith("00000000 -> 00000000+")
+def test_new_packages_of_the_workstation_are_an_event(written: Written) -> None:
+    """They are told apart from the device's; equal ones are no event."""
+    one = written.board.cells[0]
+    first, second = (run.model_copy(update={"workstation": {"torch": "2.9.0"}}) for run in one.runs[:2])
+    other = second.model_copy(update={"workstation": {"torch": "2.10.0"}})
+    texts = [
+        [event.text for event in events(replace(one, runs=(first, last)), written.board.night)
+         if event.kind == "workstation's SDKs"]
+        for last in (second, other)
+    ]  # fmt: skip
+    assert texts == [[], ["workstation's torch: 2.9.0 -> 2.10.0"]]

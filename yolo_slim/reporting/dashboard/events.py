@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
-from yolo_slim.history.moved import moved_between
+from yolo_slim.history.moved import commit_text, moved_between
 from yolo_slim.history.rows import Night, Run
 from yolo_slim.reporting.dashboard.board import CellHistory, status_of
 
-Kind = Literal["commit", "weights, data, settings", "device, SDKs", "baseline", "no figure"]
-KINDS: tuple[Kind, ...] = ("commit", "weights, data, settings", "device, SDKs", "baseline", "no figure")
+Kind = Literal["commit", "weights, data, settings", "workstation's SDKs", "device, SDKs", "baseline", "no figure"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +45,14 @@ def _why(run: Run) -> str:
 def _moved(history: CellHistory, nights: Mapping[int, Night]) -> Iterator[Event]:
     """What differs between each measured run and the one before it."""
     for before, after in pairwise(history.measured):
-        night, moved = after.night, moved_between(before, after)
-        if text := commit_text(nights[before.night], nights[night]):
+        night, sources = after.night, (nights[before.night].source, nights[after.night].source)
+        moved = moved_between(before, after, sources)
+        if text := commit_text(*sources):
             yield _event(night, "commit", text)
-        if own := [*moved.weights, *moved.settings, *([moved.incomparable] if moved.incomparable else [])]:
+        own = [*moved.weights, *moved.data, *moved.settings]
+        if own := [*own, *([moved.incomparable] if moved.incomparable else [])]:
             yield _event(night, "weights, data, settings", "\n".join(own))
+        if moved.workstation:
+            yield _event(night, "workstation's SDKs", "\n".join(moved.workstation))
         if moved.environment:
             yield _event(night, "device, SDKs", "\n".join(moved.environment))
-
-
-def commit_text(before: Night, after: Night) -> str:
-    """How the code of two nights differs; empty: it doesn't."""
-    old, new = before.source, after.source
-    if (old.commit, old.dirty) == (new.commit, new.dirty):
-        return ""
-    names = [f"{one.commit[:8]}{'+' if one.dirty else ''}" if one.commit else "no repository" for one in (old, new)]
-    return f"{' -> '.join(names)}{f': {new.subject}' if new.subject else ''}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from yolo_slim.errors import SlimError
 from yolo_slim.files import JsonObject
 from yolo_slim.history.rows import Run
 from yolo_slim.history.store import History
@@ -43,6 +44,7 @@ def all_runs(history: History, board: Board) -> JsonObject:
         }
         for one in board.cells
     ]
+    widths, unreadable = _widths(history, board)
     nights = {
         night.number: {
             "at": night.started_at[:16].replace("T", " "),
@@ -55,7 +57,7 @@ def all_runs(history: History, board: Board) -> JsonObject:
     }
     return {
         "nights": nights, "cells": cells, "facts": facts.values, "classes": classes.values,
-        "widths": _widths(history, board),
+        "widths": widths, "unreadable": unreadable,
     }  # fmt: skip
 
 
@@ -71,6 +73,7 @@ def _run(run: Run, facts: Table, classes: Table) -> JsonObject:
         "status": status_of(run),
         "settings": facts.number(run.settings),
         "environment": facts.number(run.environment),
+        "workstation": facts.number(run.workstation),
         "digests": facts.number(run.digests.model_dump(exclude_none=True) if run.digests else {}),
     }
     if run.measurement is None:
@@ -88,12 +91,19 @@ def _run(run: Run, facts: Table, classes: Table) -> JsonObject:
     }
 
 
-def _widths(history: History, board: Board) -> dict[str, dict[str, tuple[int, int]]]:
-    """Layer to channels (before and after pruning) of the newest networks, by digest."""
+def _widths(history: History, board: Board) -> tuple[dict[str, dict[str, tuple[int, int]]], dict[str, str]]:
+    """Layer to channels (before and after pruning) of the newest networks, by digest; and why some have none."""
     runs = sorted((run for one in board.cells for run in one.measured), key=lambda run: -run.night)
     first = {run.digests.network: run for run in runs if run.digests}
-    found = {}
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    unreadable: dict[str, str] = {}
     for digest in list(dict.fromkeys(run.digests.network for run in runs if run.digests))[:NETWORKS]:
-        if result := history.result(first[digest]):
+        # Only the channels are lost with a result of an earlier version: no reason to have no pages.
+        try:
+            result = history.result(first[digest])
+        except SlimError as error:
+            unreadable[digest] = error.fact
+            continue
+        if result:
             found[digest] = {row.layer: (row.before, row.after) for row in result.widths}
-    return found
+    return found, unreadable

@@ -40,6 +40,8 @@ class Site:
     cells: int
     files: int
     megabytes: float
+    notes: tuple[str, ...] = ()
+    """What a page lacks, and why."""
 
 
 def write_dashboard(history: History, folder: Path) -> Site:
@@ -51,11 +53,14 @@ def write_dashboard(history: History, folder: Path) -> Site:
     _require_ours(folder)
     board = read(history)
     with os_errors_explained(folder), fresh_folder(folder) as new:
-        _write_pages(history, board, new)
+        unreadable = _write_pages(history, board, new)
         files = [path for path in new.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
         write_json(new / MANIFEST, {"nights": len(board.nights), "cells": len(board.cells)})
-    return Site(folder / "index.html", len(board.nights), len(board.cells), len(files), round(size, 2))
+    return Site(
+        folder / "index.html", len(board.nights), len(board.cells), len(files), round(size, 2),
+        notes=tuple(f"no channels on the page Compare two runs: {fact}" for fact in unreadable),
+    )  # fmt: skip
 
 
 def _require_ours(folder: Path) -> None:
@@ -67,8 +72,8 @@ def _require_ours(folder: Path) -> None:
         )
 
 
-def _write_pages(history: History, board: Board, folder: Path) -> None:
-    """Write every file."""
+def _write_pages(history: History, board: Board, folder: Path) -> list[str]:
+    """Write every file; returns what is wrong with results that can't be read."""
     environment = pages.environment(FileSystemLoader(TEMPLATES))
     environment.globals |= {"look": LOOK, "sign": SIGN}
     environment.filters["answer"] = status_of
@@ -91,7 +96,8 @@ def _write_pages(history: History, board: Board, folder: Path) -> None:
         own = [row for row in rows if row.target == target]
         write(cells[0].device_page, "device.html.j2", target=target, own=own, found=device(board, cells, cell_events))
     write("diff.html", "diff.html.j2")
-    _write_data(folder, "runs.js", "runs", facts.all_runs(history, board))
+    runs = facts.all_runs(history, board)
+    _write_data(folder, "runs.js", "runs", runs)
     _write_assets(folder)
     tonight = [row for row in rows if row.history.last.night == board.nights[-1].number]
     write(
@@ -99,6 +105,7 @@ def _write_pages(history: History, board: Board, folder: Path) -> None:
         fronts=fronts(board), legend=legend(board), counts=_counts(rows),
         recent=_recent(board.cells, cell_events), all_nights=_all_nights(board),
     )  # fmt: skip
+    return list(runs["unreadable"].values())
 
 
 def _write_assets(folder: Path) -> None:

@@ -22,7 +22,8 @@ MARKS: dict[str, tuple[Ink, Symbol]] = {
 }
 """Answer to its marker; the others are hollow circles."""
 EVENT_MARKS: tuple[tuple[Ink, Symbol], ...] = (
-    ("rival", "square"), ("violet", "hex"), ("yellow", "diamond"), ("fg", "star"), ("fail", "inverted_triangle"),
+    ("rival", "square"), ("violet", "hex"), ("sky", "plus"), ("yellow", "diamond"), ("fg", "star"),
+    ("fail", "inverted_triangle"),
 )  # fmt: skip
 CLASSES = 7
 """Classes in their chart: those that moved most."""

@@ -1,7 +1,7 @@
 'use strict';
 // Any two runs of one cell: figures, classes, settings, SDKs, digests, widths. The address keeps the choice.
 (() => {
-  const {nights, cells, facts, classes, widths} = window.runs;
+  const {nights, cells, facts, classes, widths, unreadable} = window.runs;
   const $ = (id) => document.getElementById(id);
   const FIGURES = ['mAP50-95', 'mAP50', 'FPS', 'p50 ms', 'p99 ms', 'model file MB', 'peak memory MB'];
   const make = (tag, text, kind) => Object.assign(document.createElement(tag), {textContent: text ?? '', className: kind ?? ''});
@@ -44,15 +44,17 @@
     section(place, 'AP50-95 of classes', ['class', 'before', 'after', 'change'], rows.sort((p, q) => p[4] - q[4]).map((row) => row.slice(0, 4)), '');
     const source = differing(...[a, b].map((run) => ({commit: nights[run.night].commit, subject: nights[run.night].subject})));
     section(place, 'Code', ['fact', 'before', 'after'], source, 'The commit is the same.');
-    for (const [name, key] of [['Settings', 'settings'], ['Device and SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
+    for (const [name, key] of [['Settings', 'settings'], ["Workstation's SDKs", 'workstation'], ['Device and its SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
       section(place, name, ['fact', 'before', 'after'], differing(facts[a[key]], facts[b[key]]), 'Nothing differs.');
     }
-    const [v, w] = [a, b].map((run) => widths[facts[run.digests].network]);
+    const networks = [a, b].map((run) => facts[run.digests].network);
+    const [v, w] = networks.map((network) => widths[network]);
     if (v && w) {
       const kept = (one) => Object.fromEntries(Object.entries(one).map(([layer, [, after]]) => [layer, after]));
       section(place, 'Widths (channels)', ['layer', 'before', 'after'], differing(kept(v), kept(w)), 'Nothing differs.');
     } else {
-      section(place, 'Widths (channels)', [], [], 'The widths of one of them are not in this page.');
+      const why = networks.map((network) => unreadable[network]).find(Boolean);
+      section(place, 'Widths (channels)', [], [], why ? `The widths of one of them can't be read: ${why}` : 'The widths of one of them are not in this page.');
     }
     history.replaceState(null, '', `#${encodeURIComponent(cell.name)}&${a.night}&${b.night}`);
   }
