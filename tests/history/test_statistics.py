@@ -18,7 +18,6 @@ from yolo_slim.history.statistics import (
     device_change,
     holm,
     is_decided,
-    levels,
     resampled_changes,
 )
 from yolo_slim.measuring.matches import Matches
@@ -154,4 +153,3 @@ def test_change_points_date_a_step() -> None:
     assert change_points([1.0, 2.0]) == []
     stepped = np.concatenate([flat[:40], flat[40:] + 1])
     assert change_points(stepped) == [40]
-    assert levels(stepped, [40]) == [pytest.approx(10, abs=0.1), pytest.approx(11, abs=0.1)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tests.helpers.constants import ROOT
 from yolo_slim.cli.nightly import nightly
 
 WORKFLOWS = ROOT / "docs/workflows"
+CRONTAB = shutil.which("crontab")
 OPTIONS = {name for one in nightly.commands["run"].params for name in one.opts}
 
 
@@ -31,31 +32,89 @@ def test_commands_exist(path: Path) -> None:
     calls = re.findall(r"yolo-slim\"? nightly (nightly\.yaml[^\n>']*)", path.read_text())
     assert bool(calls) == (path.suffix != ".timer")
     for call in calls:
-        assert {word for word in shlex.split(call) if word.startswith("--")} <= OPTIONS
+        assert set(re.findall(r"--[a-z-]+", call)) <= OPTIONS
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "right", "wrong"),
+    [
+        ("github.yml", "vendor.github-workflows", "timeout-minutes:", "timeout-minuts:"),
+        ("gitlab-ci.yml", "vendor.gitlab-ci", "exit_codes: 3", "exit_codes: three"),
+    ],
+)
+def test_keys_and_values(name: str, schema: str, right: str, wrong: str, tmp_path: Path) -> None:
+    """They follow the published schema of what reads them; negative control: with one typing error they don't."""
+    pytest.importorskip("check_jsonschema", reason="needs check-jsonschema (extra dev)")
+
+    def problems(path: Path) -> str:
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode else ""
+
+    assert problems(WORKFLOWS / name) == ""
+    text = (WORKFLOWS / name).read_text()
+    assert right in text
+    (tmp_path / name).write_text(text.replace(right, wrong))
+    assert "Schema validation errors" in problems(tmp_path / name)
 
 
 def test_github() -> None:
-    """Its steps have an action or a command each, it never runs twice at once, and may only read."""
+    """Nights and pull requests wait for each other and cancel none, may only read, and keep the history."""
     workflow = read("github.yml")
-    # YAML 1.1 reads the key `on` as true.
-    triggers = workflow[True]
-    assert re.fullmatch(r"(\S+ ){4}\S+", triggers["schedule"][0]["cron"])
-    assert workflow["concurrency"]["cancel-in-progress"] is False
+    assert workflow["concurrency"] == {"group": "nightly", "cancel-in-progress": False, "queue": "max"}
     assert workflow["permissions"] == {"contents": "read"}
-    job = workflow["jobs"]["night"]
-    assert "self-hosted" in job["runs-on"]
-    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
     # A checkout that cleans would throw the history away.
-    assert job["steps"][0]["with"]["clean"] is False
+    assert workflow["jobs"]["night"]["steps"][0]["with"]["clean"] is False
 
 
 def test_gitlab() -> None:
-    """It has a script and a rule for schedules, keeps the history, and reports JUnit XML."""
+    """Nights and merge requests wait for each other, and keep the history."""
     job = read("gitlab-ci.yml")["nightly"]
     assert job["resource_group"]
     assert "-e runs/" in job["variables"]["GIT_CLEAN_FLAGS"]
-    assert '$CI_PIPELINE_SOURCE == "schedule"' in job["rules"][0]["if"]
-    assert job["artifacts"]["reports"]["junit"] == "night/junit.xml"
+
+
+def ran(name: str, folder: Path, code: int = 0, **variables: str) -> tuple[int, str, list[str]]:
+    """Run a workflow's night where the night exits with ``code``: exit code, output, calls of yolo-slim."""
+    workflow = read(name)
+    if name == "github.yml":
+        (script,) = [step["run"] for step in workflow["jobs"]["night"]["steps"] if step.get("name") == "Night"]
+    else:
+        script = "\n".join(workflow["nightly"]["script"])
+    program = folder / "yolo-slim"
+    program.write_text(f'#!/bin/sh\necho "$@" >> calls\n[ "$2" = dashboard ] || exit {code}\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", **variables}
+    done = subprocess.run(
+        ["sh", "-e", "-c", script], stdout=subprocess.PIPE, text=True, check=False, cwd=folder, env=environment
+    )
+    return done.returncode, done.stdout, (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_github_warns_where_an_answer_is_missing(code: int, tmp_path: Path) -> None:
+    """Exit code 3 is a warning; a worse cell or a bad input fails, and the dashboard is written after all."""
+    found, output, calls = ran("github.yml", tmp_path, code)
+    assert (found != 0, "::warning::" in output, calls) == (code in (1, 2), code == 3, ["nightly nightly.yaml"])
+    steps = {step.get("name"): step for step in read("github.yml")["jobs"]["night"]["steps"]}
+    assert steps["Dashboard"]["if"].startswith("${{ !cancelled()")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_gitlab_warns_where_an_answer_is_missing(code: int, tmp_path: Path) -> None:
+    """The night's exit code is the job's, which may be 3; the dashboard is written after all."""
+    found, _, calls = ran("gitlab-ci.yml", tmp_path, code)
+    assert (found, calls) == (code, ["nightly nightly.yaml", "nightly dashboard --out dashboard"])
+    assert read("gitlab-ci.yml")["nightly"]["allow_failure"] == {"exit_codes": 3}
+
+
+def test_pull_request_is_compared_with_its_branch(tmp_path: Path) -> None:
+    """It is a trial against the branch that it goes to, and writes no dashboard."""
+    of_branch = {"github.yml": {"GITHUB_BASE_REF": "main"}, "gitlab-ci.yml": {"AGAINST": "--against main"}}
+    for name, variables in of_branch.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        assert ran(name, folder, **variables)[2] == ["nightly nightly.yaml --against main"]
 
 
 @pytest.mark.parametrize("name", ["github.yml", "gitlab-ci.yml"])
@@ -86,10 +145,17 @@ def test_only_this_nights_files_are_shown(name: str, tmp_path: Path) -> None:
         assert (found.read_text() if found.exists() else "") == shown
 
 
-def test_cron() -> None:
-    """The one line has five fields of time and a command."""
-    (line,) = [one for one in (WORKFLOWS / "crontab").read_text().splitlines() if not one.startswith("#")]
-    assert re.match(r"[\d*]+( [\d*]+){4} cd ", line)
+def test_cron(tmp_path: Path) -> None:
+    """The crontab passes cron's own check; negative control: a minute that no hour has doesn't."""
+    usage = subprocess.run(["crontab", "-h"], capture_output=True, text=True, check=False) if CRONTAB else None
+    # Another cron's option of that name means something else.
+    if usage is None or "-n\t(dry run" not in usage.stdout + usage.stderr:
+        pytest.skip("needs crontab -n (Debian: apt install cron)")
+    good = (WORKFLOWS / "crontab").read_text()
+    for text, is_right in ((good, True), (good.replace("\n17 ", "\n77 "), False)):
+        (tmp_path / "crontab").write_text(text)
+        done = subprocess.run(["crontab", "-n", str(tmp_path / "crontab")], capture_output=True, check=False)
+        assert (done.returncode == 0) == is_right
 
 
 def test_systemd(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,11 +202,6 @@ def change_points(values: Sequence[float]) -> list[int]:
 
 MIN_LEVEL = 3
 """Fewest nights of one level."""
-
-
-def levels(values: Sequence[float], points: Sequence[int]) -> list[float]:
-    """The median of every level between change points."""
-    return [float(np.median(values[start:end])) for start, end in pairwise([0, *points, len(values)])]
 
 
 def _walsh(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -114,6 +114,23 @@ def test_any_two_nights_are_compared(written: Written, in_tab: InTab) -> None:
     in_tab(work)
 
 
+def test_two_nights_have_their_pictures(written: Written, in_tab: InTab) -> None:
+    """Baseline and last night are side by side; other nights lead to them, and name the command that lists images."""
+
+    async def work(tab: Tab) -> None:
+        (cell,) = [one.cell.name for one in written.board.cells if "int8" in one.cell.name]
+        await tab.open(f"{(written.folder / 'diff.html').as_uri()}#{cell}&2&{NIGHTS}")
+        await tab.until("document.querySelectorAll('#answer table').length > 2")
+        assert f"yolo-slim nightly diff 2 {NIGHTS} '{cell}'" in await tab.run("answer.textContent")
+        assert await tab.run("answer.querySelectorAll('img').length") == 0
+        await tab.run("answer.querySelector('a[href^=\"#\"]').click()")
+        await tab.until("answer.querySelectorAll('figure.pair img').length === 4")
+        assert await tab.run("before.value") == "1"
+        await tab.until("[...answer.querySelectorAll('img')].every((one) => one.complete && one.naturalWidth > 0)")
+
+    in_tab(work)
+
+
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
 def test_pages_fit_and_are_named(written: Written, width: int, dark: bool, in_tab: InTab) -> None:
     """On a phone and a desk, dark and light: nothing is cut off, every control and chart has a name."""

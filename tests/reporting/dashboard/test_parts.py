@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.helpers.dashboards import Written
+from yolo_slim.history.rows import Run
 from yolo_slim.reporting.dashboard.board import slug
-from yolo_slim.reporting.dashboard.events import events
+from yolo_slim.reporting.dashboard.drift import device_latency
+from yolo_slim.reporting.dashboard.events import commit_text, events
 from yolo_slim.reporting.dashboard.front import pareto
 
 
@@ -44,3 +48,39 @@ def test_new_packages_of_the_workstation_are_an_event(written: Written) -> None:
         for last in (second, other)
     ]  # fmt: skip
     assert texts == [[], ["workstation's torch: 2.9.0 -> 2.10.0"]]
+
+
+def test_uncommitted_changes_are_a_change(written: Written) -> None:
+    """A commit with local changes is marked; equal code is no event."""
+    night = written.board.nights[0]
+    dirty = night.model_copy(update={"source": night.source.model_copy(update={"dirty": True})})
+    assert commit_text(night, night) == ""
+    assert commit_text(night, dirty).startswith("00000000 -> 00000000+")
+
+
+def timed(run: Run, *, bundle_ms: float, reference: str | None, reference_ms: float | None, reason: str = "") -> Run:
+    """A run with other latencies."""
+    assert run.measurement is not None
+    latencies = {"p50_ms": bundle_ms, "reference_p50_ms": reference_ms, "invalid_reasons": (reason,) if reason else ()}
+    speed = run.measurement.speed.model_copy(update=latencies)
+    return run.model_copy(
+        update={"reference": reference, "measurement": run.measurement.model_copy(update={"speed": speed})}
+    )
+
+
+def test_device_is_told_from_its_bundles(written: Written) -> None:
+    """A slower device moves the level; slower bundles, a new reference and timings that don't count don't."""
+    first, second, third, fourth, fifth = written.board.cells[0].measured[:5]
+    runs = [
+        timed(first, bundle_ms=10, reference=None, reference_ms=None),
+        # The bundle is slower, the device isn't; the night is the next baseline.
+        timed(second, bundle_ms=30, reference=first.uid, reference_ms=10),
+        # The device is slower by a fifth.
+        timed(third, bundle_ms=36, reference=second.uid, reference_ms=36),
+        timed(fourth, bundle_ms=99, reference=second.uid, reference_ms=99, reason="throttled"),
+        timed(fifth, bundle_ms=36, reference=second.uid, reference_ms=36),
+    ]
+    nights, level = device_latency(runs)
+    assert nights == [run.night for run in (first, second, third, fifth)]
+    assert level == pytest.approx([0, 0, 0.1823, 0.1823], abs=1e-4)
+    assert device_latency([]) == ([], [])

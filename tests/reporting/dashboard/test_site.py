@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import sys
 from html import unescape
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -27,6 +30,12 @@ WORDS = re.compile(r"<[^>]+>")
 def text_of(page: str) -> str:
     """A page without its tags."""
     return " ".join(unescape(WORDS.sub(" ", page)).split())
+
+
+def pairs_of(page: str) -> Any:
+    """What the page of two runs knows of pictures."""
+    (found,) = re.findall(r"window\.pairs = (.*);</script>", page)
+    return json.loads(found)
 
 
 def test_first_page_names_what_became_worse(written: Written) -> None:
@@ -79,6 +88,23 @@ def test_level_change_is_dated(written: Written) -> None:
     assert places == [written.board.times[SLOWER]]
 
 
+def test_without_ruptures_the_pages_say_what_is_missing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Level changes aren't marked, and no note speaks of dashed lines; with the package no page asks for it."""
+    pages = ("cell-*.html", "device-*.html")
+    for is_there in (True, False):
+        if not is_there:
+            monkeypatch.setitem(sys.modules, "ruptures", None)
+        elif find_spec("ruptures") is None:
+            continue
+        with History.open(small) as history:
+            write_dashboard(history, tmp_path / "site")
+        for page in (next((tmp_path / "site").glob(one)).read_text(encoding="utf-8") for one in pages):
+            assert ("Dashed: where the level" in text_of(page)) == is_there
+            assert ('pip install "yolo-slim[nightly]"' in text_of(page)) != is_there
+
+
 def test_events_are_on_the_time_axis(written: Written) -> None:
     """Commits, new weights and the baseline are markers at their nights."""
     speed, *_ = charts(written.cell("onnxruntime-int8"))
@@ -96,6 +122,27 @@ def test_images_that_got_worse_are_side_by_side(written: Written) -> None:
     assert len(pictures) == 2 * 2
     assert "002.jpg: mAP50-95 of this image 0.995 → 0.497." in text_of(page)
     assert "None is shown" in written.cell("rpi5/onnxruntime-fp32")
+
+
+def test_pictures_are_on_the_page_of_two_runs_too(written: Written) -> None:
+    """That page knows the pair of nights that has pictures; the cell's page leads to it."""
+    pairs = pairs_of(written.page("diff.html"))
+    assert all(pair["nights"] == [1, NIGHTS] for pair in pairs.values())
+    (cell,) = [name for name, pair in pairs.items() if pair["images"]]
+    images = pairs[cell]["images"]
+    assert {one["name"] for one in images} == {"002.jpg", "003.jpg"}
+    assert images[0]["after"] < images[0]["before"]
+    assert all((written.folder / file).is_file() for one in images for file in one["pictures"])
+    assert f'href="diff.html#{cell}&amp;1&amp;{NIGHTS}"' in written.cell("onnxruntime-int8")
+
+
+def test_a_first_night_has_no_pair(tmp_path: Path) -> None:
+    """Its runs are the baselines: there is nothing to compare them with."""
+    write_history(tmp_path / "history.sqlite", nights=1, cells=cells(1))
+    with History.open(tmp_path / "history.sqlite") as history:
+        write_dashboard(history, tmp_path / "site")
+    pairs = pairs_of((tmp_path / "site" / "diff.html").read_text(encoding="utf-8"))
+    assert [pair["nights"] for pair in pairs.values()] == [None]
 
 
 def test_names_are_escaped(written: Written) -> None:
@@ -125,6 +172,20 @@ def test_device_page_tells_the_device_from_its_bundles(written: Written) -> None
         [one for one in written.board.cells if one.cell.target == written.board.cells[0].cell.target]
     )
     assert "onnxruntime 1.31.0" in text_of(page)
+
+
+def test_device_page_has_events_on_the_time_axis(tmp_path: Path) -> None:
+    """A new SDK is a marker at its night, in both charts."""
+    path = tmp_path / "history.sqlite"
+    write_history(path, nights=42, cells=cells(1))
+    with History.open(path) as history:
+        write_dashboard(history, tmp_path / "site")
+        board = read(history)
+    page = (tmp_path / "site" / board.cells[0].device_page).read_text(encoding="utf-8")
+    for chart in charts(page):
+        marks = chart.points("device, SDKs")
+        assert marks["x"] == [board.times[41]]
+        assert marks["tip"][0].startswith("night 41, device, SDKs\n")
 
 
 def test_timings_that_do_not_count_are_marked_on_the_device_page(tmp_path: Path) -> None:

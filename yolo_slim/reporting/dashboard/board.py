@@ -54,6 +54,13 @@ class CellHistory:
         return next((run for run in self.runs if run.uid == wanted), None)
 
     @property
+    def pair(self) -> tuple[int, int] | None:
+        """The nights whose images are shown side by side, the baseline's and the last one; None: there is one night."""
+        if self.baseline is None or self.last.measurement is None or self.baseline.uid == self.last.uid:
+            return None
+        return self.baseline.night, self.last.night
+
+    @property
     def status(self) -> str:
         """The newest answer."""
         return status_of(self.last)

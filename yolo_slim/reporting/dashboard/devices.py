@@ -12,7 +12,9 @@ from yolo_slim.history.rows import Run, Speed
 from yolo_slim.reporting.charts.chart import Chart
 from yolo_slim.reporting.charts.style import SERIES, Ink, Series
 from yolo_slim.reporting.dashboard.board import Board, CellHistory
+from yolo_slim.reporting.dashboard.drift import device_latency
 from yolo_slim.reporting.dashboard.events import Event
+from yolo_slim.reporting.dashboard.trends import around, draw_events, draw_levels
 
 
 @dataclass(frozen=True)
@@ -29,45 +31,54 @@ class Device:
 
 def device(board: Board, cells: Sequence[CellHistory], found: Mapping[str, Sequence[Event]]) -> Device:
     """Put a device's page together."""
-    events = dict.fromkeys(e for one in cells for e in found[one.cell.name] if e.kind == "device, SDKs")
+    unique = dict.fromkeys(e for one in cells for e in found[one.cell.name] if e.kind == "device, SDKs")
+    events = sorted(unique, key=lambda event: -event.night)
     runs = [run for one in cells for run in one.measured]
     return Device(
-        moved=_moved(board, cells),
-        fps=_fps(board, cells),
-        events=sorted(events, key=lambda event: -event.night),
+        moved=_moved(board, cells, events),
+        fps=_fps(board, cells, events),
+        events=events,
         environment=max(runs, key=lambda run: run.night).environment if runs else {},
     )
 
 
-def _moved(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
+def _moved(board: Board, cells: Sequence[CellHistory], events: Sequence[Event]) -> Markup | None:
     """The change of the reference's latency against its earlier nights, a line a cell."""
+    known = [(one, rows) for one in cells if (rows := _device_changes(one))]
+    if not known:
+        return None
     chart = Chart(
         "Change of the references' own latency against earlier nights: the device itself",
         x="night (UTC)", y="reference against earlier nights (%)", height=340, time=True,
     )  # fmt: skip
-    drawn = False
-    for one, ink in zip(cells, cycle(SERIES), strict=False):
-        rows = [(run, run.judgement) for run in one.measured]
-        known = [
-            (run, judged, 100 * judged.device_change)
-            for run, judged in rows
-            if judged and judged.device_change is not None
-        ]
-        if not known:
-            continue
-        drawn = True
-        chart.line(Series(name=_short(one), ink=ink, symbol="line"), [board.times[run.night] for run, *_ in known],
-                   [value for *_, value in known], width=1.2)  # fmt: skip
-        changed = [(run, value) for run, judged, value in known if judged.device_changed]
+    shown = around([value for _, rows in known for _, value, _ in rows])
+    chart.show(y=shown)
+    for (one, rows), ink in zip(known, cycle(SERIES), strict=False):
+        times, values = [board.times[night] for night, *_ in rows], [value for _, value, _ in rows]
+        chart.line(Series(name=_short(one), ink=ink, symbol="line"), times, values, width=1.2)
+        changed = [(night, value) for night, value, is_changed in rows if is_changed]
         chart.points(
             Series(name="device changed", ink="fail", symbol="diamond"),
-            [board.times[run.night] for run, _ in changed], [value for _, value in changed],
-            [f"night {run.night}\n{_short(one)}\nreference {value:+.1f} %" for run, value in changed], size=9,
+            [board.times[night] for night, _ in changed], [value for _, value in changed],
+            [f"night {night}\n{_short(one)}\nreference {value:+.1f} %" for night, value in changed], size=9,
         )  # fmt: skip
-    return chart.markup() if drawn else None
+    nights, latency = device_latency(run for one in cells for run in one.measured)
+    draw_levels(chart, [board.times[night] for night in nights], latency)
+    draw_events(board, chart, events, shown)
+    return chart.markup()
 
 
-def _fps(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
+def _device_changes(one: CellHistory) -> list[tuple[int, float, bool]]:
+    """Night, change of the reference's latency against earlier nights (%), and whether the night calls it a change."""
+    found = [(run.night, run.judgement) for run in one.measured if run.judgement]
+    return [
+        (night, 100 * judged.device_change, judged.device_changed)
+        for night, judged in found
+        if judged.device_change is not None
+    ]
+
+
+def _fps(board: Board, cells: Sequence[CellHistory], events: Sequence[Event]) -> Markup | None:
     """Frames per second of every cell."""
     measured = [(one, [(run, run.measurement) for run in one.measured]) for one in cells]
     if not any(runs for _, runs in measured):
@@ -76,10 +87,14 @@ def _fps(board: Board, cells: Sequence[CellHistory]) -> Markup | None:
         "Frames per second of every cell of the device, over all nights",
         x="night (UTC)", y="frames per second, end to end (FPS)", height=380, time=True,
     )  # fmt: skip
+    low, high = around([found.speed.fps for _, runs in measured for _, found in runs if found])
+    shown = max(0.0, low), high
+    chart.show(y=shown)
     for (one, runs), ink in zip(measured, cycle(SERIES), strict=False):
         rows = [(run, found.speed) for run, found in runs if found]
         _draw_fps(board, chart, one, [row for row in rows if not row[1].invalid_reasons], _line(one, ink))
         _draw_fps(board, chart, one, [row for row in rows if row[1].invalid_reasons], INVALID)
+    draw_events(board, chart, events, shown)
     return chart.markup()
 
 

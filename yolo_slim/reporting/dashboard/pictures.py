@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yolo_slim.errors import SlimError
+from yolo_slim.files import JsonObject
 from yolo_slim.history.statistics import equal
 from yolo_slim.history.store import History
 from yolo_slim.measuring.matches import Matches
@@ -37,12 +38,31 @@ class WorseImage:
     pictures: tuple[str, str] | None
     """Files of the dashboard; None: the image can't be read here any more."""
 
+    @property
+    def name(self) -> str:
+        """The file without its folders, which may be those of another system."""
+        return self.file.replace("\\", "/").rpartition("/")[2]
+
 
 def worse_images(history: History, cells: Sequence[CellHistory], folder: Path) -> Mapping[str, Sequence[WorseImage]]:
     """Draw the images of the cells that lost most accuracy; cell to images, those that lost most first."""
     lost = {one.cell.name: change for one in cells if (change := _change(one)) < 0}
     chosen = sorted((one for one in cells if one.cell.name in lost), key=lambda one: lost[one.cell.name])[:CELLS]
     return {one.cell.name: _of_cell(history, one, folder) for one in chosen}
+
+
+def pairs(cells: Sequence[CellHistory], images: Mapping[str, Sequence[WorseImage]]) -> Mapping[str, JsonObject]:
+    """What the page of two runs shows: for each cell the nights that have pictures, and the images."""
+    return {
+        one.cell.name: {
+            "nights": one.pair,
+            "images": [
+                {"name": found.name, "before": found.before, "after": found.after, "pictures": found.pictures}
+                for found in images.get(one.cell.name, ())
+            ],
+        }
+        for one in cells
+    }
 
 
 def _change(cell: CellHistory) -> float:

@@ -20,9 +20,9 @@ from yolo_slim.reporting.dashboard.board import Board, CellHistory, read, status
 from yolo_slim.reporting.dashboard.devices import device
 from yolo_slim.reporting.dashboard.events import Event, events
 from yolo_slim.reporting.dashboard.front import fronts, legend
-from yolo_slim.reporting.dashboard.pictures import worse_images
+from yolo_slim.reporting.dashboard.pictures import pairs, worse_images
 from yolo_slim.reporting.dashboard.rows import LOOK, SIGN, CellRow, cell_row, class_rows, night_rows
-from yolo_slim.reporting.dashboard.trends import trends
+from yolo_slim.reporting.dashboard.trends import levels_are_dated, trends
 
 TEMPLATES = Path(__file__).with_name("pages")
 MANIFEST = "dashboard.json"
@@ -79,13 +79,16 @@ def _write_pages(history: History, board: Board, folder: Path) -> list[str]:
     environment.filters["answer"] = status_of
     cell_events = {one.cell.name: events(one, board.night) for one in board.cells}
     rows = [cell_row(one) for one in board.cells]
-    shared = {"board": board, "last": board.nights[-1], "rows": rows}
+    images = worse_images(history, board.cells, folder)
+    shared = {
+        "board": board, "last": board.nights[-1], "rows": rows, "pairs": pairs(board.cells, images),
+        "levels_are_dated": levels_are_dated(),
+    }  # fmt: skip
 
     def write(name: str, template: str, **values: object) -> None:
         text = environment.get_template(template).render(**shared, **values)
         (folder / name).write_text(text, encoding="utf-8")
 
-    images = worse_images(history, board.cells, folder)
     for one, row in zip(board.cells, rows, strict=True):
         found = cell_events[one.cell.name]
         write(

@@ -98,7 +98,7 @@ def _trend(board: Board, rows: Sequence[Row], events: Sequence[Event], unit: str
     text = f"{unit} over {len(rows)} nights; the table of nights has the figures"
     chart = Chart(text, x="night (UTC)", y=unit, height=360, time=True)
     times, values = [row.time for row in rows], [row.value for row in rows]
-    low, high = _around([edge for row in rows for edge in (*row.band, row.value)])
+    low, high = around([edge for row in rows for edge in (*row.band, row.value)])
     chart.show(y=(low, high))
     chart.band(
         Series(name="95 % interval", ink="control", symbol="band"),
@@ -109,17 +109,27 @@ def _trend(board: Board, rows: Sequence[Row], events: Sequence[Event], unit: str
     if zero:
         chart.limit(Series(name="baseline level", ink="soft", symbol="line"), y=0.0, dash="dotted")
     _draw_answers(board, chart, rows)
-    for index in _changes(values):
-        chart.limit(Series(name="level changed", ink="fg", symbol="line"), x=times[index])
-    _draw_events(board, chart, events, low + 0.03 * (high - low))
+    draw_levels(chart, times, values)
+    draw_events(board, chart, events, (low, high))
     return chart.markup()
 
 
-def _changes(values: Sequence[float]) -> list[int]:
+LEVEL = Series(name="level changed", ink="fg", symbol="line")
+
+
+def levels_are_dated() -> bool:
+    """Whether the optional package that dates changes of level is installed."""
     try:
-        return change_points(values)
-    except ImportError:  # An optional package dates the changes.
-        return []
+        change_points([])
+    except ImportError:
+        return False
+    return True
+
+
+def draw_levels(chart: Chart, times: Sequence[int], values: Sequence[float]) -> None:
+    """Draw a line where each new level of the values begins, if that can be told."""
+    for index in change_points(values) if levels_are_dated() else ():
+        chart.limit(LEVEL, x=times[index])
 
 
 def _draw_answers(board: Board, chart: Chart, rows: Sequence[Row]) -> None:
@@ -133,8 +143,9 @@ def _draw_answers(board: Board, chart: Chart, rows: Sequence[Row]) -> None:
         chart.points(series, [row.time for row in own], [row.value for row in own], tips, size=size)
 
 
-def _draw_events(board: Board, chart: Chart, events: Sequence[Event], y: float) -> None:
-    """One series a kind; what happened in one night is one marker."""
+def draw_events(board: Board, chart: Chart, events: Sequence[Event], shown: Interval) -> None:
+    """Put events at the lower edge of what the chart shows: one series a kind, one marker a night."""
+    y = shown[0] + 0.03 * (shown[1] - shown[0])
     for kind, (ink, symbol) in zip(KINDS, EVENT_MARKS, strict=True):
         by_night: dict[int, list[str]] = {}
         for event in events:
@@ -227,7 +238,7 @@ def _class_rows(measured: Sequence[tuple[int, Measurement]], class_id: int) -> l
     return [(time, found.ap50_95) for time, found in per_class if found]
 
 
-def _around(values: Sequence[float]) -> Interval:
+def around(values: Sequence[float]) -> Interval:
     """An axis with space around all values, and room for the events at its lower edge."""
     low, high = min(values), max(values)
     pad = 0.12 * (high - low) or 0.01

@@ -30,6 +30,28 @@
     place.append(make('h2', name), rows.length ? table(head, rows) : make('p', none, 'soft'));
   }
 
+  // Pictures exist of one pair of nights a cell; of all pairs they would be too many.
+  function pictures(place, cell, a, b) {
+    const pair = window.pairs[cell.name];
+    place.append(make('h2', 'Images that got worse'));
+    if (String(pair.nights) !== String([a.night, b.night])) {
+      const note = place.appendChild(make('p', '', 'soft'));
+      note.append('This command lists them, without pictures: ', make('code', `yolo-slim nightly diff ${a.night} ${b.night} '${cell.name}'`), '. ');
+      if (!pair.nights) return;
+      const link = make('a', `nights ${pair.nights.join(' and ')}`);
+      link.href = `#${encodeURIComponent(cell.name)}&${pair.nights.join('&')}`;
+      note.append('This page has pictures of the baseline and the last night: ', link, '.');
+      return;
+    }
+    if (!pair.images.length) place.append(make('p', "None is shown: its accuracy didn't fall, or other cells lost more.", 'soft'));
+    for (const image of pair.images) {
+      const figure = place.appendChild(make('figure', '', 'pair'));
+      (image.pictures ?? []).forEach((src, i) => figure.append(Object.assign(make('img'), {src, loading: 'lazy', alt: `${image.name} with the boxes of night ${i ? b.night : a.night}`})));
+      const where = image.pictures ? `Left: night ${a.night}. Right: night ${b.night}.` : "The image can't be read on this machine any more.";
+      figure.append(make('figcaption', `${image.name}: mAP50-95 of this image ${image.before.toFixed(3)} → ${image.after.toFixed(3)}. ${where}`));
+    }
+  }
+
   function show() {
     const cell = cells[$('cell').value], place = $('answer');
     const [a, b] = ['before', 'after'].map((id) => cell.runs.find((run) => String(run.night) === $(id).value));
@@ -42,6 +64,7 @@
     const [x, y] = [a, b].map((run) => classes[run.classes] ?? {});
     const rows = Object.entries(cell.names).map(([id, name]) => [name, number(x[id]), number(y[id]), change(x[id], y[id]), (y[id] ?? 0) - (x[id] ?? 0)]);
     section(place, 'AP50-95 of classes', ['class', 'before', 'after', 'change'], rows.sort((p, q) => p[4] - q[4]).map((row) => row.slice(0, 4)), '');
+    if (a.figures && b.figures && a !== b) pictures(place, cell, a, b);
     const source = differing(...[a, b].map((run) => ({commit: nights[run.night].commit, subject: nights[run.night].subject})));
     section(place, 'Code', ['fact', 'before', 'after'], source, 'The commit is the same.');
     for (const [name, key] of [['Settings', 'settings'], ["Workstation's SDKs", 'workstation'], ['Device and its SDKs', 'environment'], ['Weights, data, bundle (SHA-256)', 'digests']]) {
@@ -69,11 +92,16 @@
   }
 
   cells.forEach((cell, i) => $('cell').append(Object.assign(make('option', cell.name), {value: i})));
-  const [name, before, after] = location.hash.slice(1).split('&');
-  const known = cells.findIndex((cell) => cell.name === decodeURIComponent(name));
-  if (known >= 0) $('cell').value = known;
-  const runs = cells[Math.max(known, 0)].runs;
-  fill(Number(before) || (runs.at(-2) ?? runs.at(-1)).night, Number(after) || runs.at(-1).night);
-  $('cell').addEventListener('change', () => { const {runs} = cells[$('cell').value]; fill((runs.at(-2) ?? runs.at(-1)).night, runs.at(-1).night); });
+  const newest = () => { const {runs} = cells[$('cell').value]; return [(runs.at(-2) ?? runs.at(-1)).night, runs.at(-1).night]; };
+  function follow() {
+    const [name, before, after] = location.hash.slice(1).split('&');
+    const known = cells.findIndex((cell) => cell.name === decodeURIComponent(name));
+    if (known >= 0) $('cell').value = known;
+    const [first, second] = newest();
+    fill(Number(before) || first, Number(after) || second);
+  }
+  follow();
+  addEventListener('hashchange', follow);
+  $('cell').addEventListener('change', () => fill(...newest()));
   for (const id of ['before', 'after']) $(id).addEventListener('change', show);
 })();
