@@ -89,18 +89,19 @@ def judgements(cases: Sequence[Case], false_alarms: float) -> dict[str, Judgemen
 
 def case_of(history: History, night: Night, run: Run, config: NightlyConfig) -> Case:
     """Compare a run with its reference, as far as they can be compared."""
-    case = Case(run=run, baseline=_baseline_of(history, night, run), is_trial=night.kind != NIGHT)
+    baseline = _baseline_of(history, night, run)
+    case = Case(run=run, baseline=baseline, is_trial=night.kind != NIGHT)
     if run.state != "measured":
         return case.noting(run.error or "", run.state)
-    if case.baseline is None:
+    if baseline is None:
         return _without_baseline(case)
-    case = replace(case, moved=moved_between(case.baseline, run))
+    case = replace(case, moved=moved_between(baseline, run))
     if why := case.moved.incomparable:
         case = case.noting(why, "incomparable")
     else:
-        case = replace(case, accuracy=_accuracy(history, run, case.baseline, config))
+        case = replace(case, accuracy=_accuracy(history, run, baseline, config))
     # Other images change what accuracy means, and not which of two bundles is faster; another profile changes both.
-    if case.baseline.settings.get(PROFILE) != run.settings.get(PROFILE):
+    if baseline.settings.get(PROFILE) != run.settings.get(PROFILE):
         return case
     return _with_speed(history, case, config)
 
