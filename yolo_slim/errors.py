@@ -87,6 +87,14 @@ class MachineError(SlimError):
     """A problem of the machine at the moment, such as a full disk: it says nothing of what was tried."""
 
 
+class StorageError(MachineError):
+    """Nothing can be recorded on this machine at the moment: the disk is full, or another program has the file."""
+
+
+class DeviceGone(MachineError):
+    """A device elsewhere doesn't answer, or doesn't answer any more."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known word or words, or an empty string."""
     return meant(nearest(word, known))
@@ -157,8 +165,9 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
     None for any other error.
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return MachineError(
-            f"The disk is full: writing to {error.filename or path} failed.",
+        # A copy that fails names its source first.
+        return StorageError(
+            f"The disk is full: writing to {error.filename2 or error.filename or path} failed.",
             remedy="Free some space or choose another folder (--project, --out); then run the same command again: "
             "finished stages are skipped.",
             topic="the-disk-is-full",

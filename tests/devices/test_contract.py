@@ -11,9 +11,9 @@ import pytest
 from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
-from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench
 from yolo_slim.devices.base import BenchSettings, Device
-from yolo_slim.devices.emulated.device import NOT_ITS_SPEED, EmulatedDevice
+from yolo_slim.devices.emulated.device import EmulatedDevice
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.layer_graphs import write

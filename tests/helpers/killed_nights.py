@@ -35,6 +35,7 @@ from yolo_slim.files import write_json
 from yolo_slim.history.store import History
 from yolo_slim.machine import cores, device_model
 from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.nightly.output import FILES
 
 TARGETS = 4
 CELLS = 2 * TARGETS
@@ -56,6 +57,8 @@ class Counts:
     """Cells that one night has twice."""
     incomplete: int = 0
     """Runs without one of their large parts."""
+    unwritten: int = 0
+    """Nights that ended without one of their files."""
     errors: list[str] = field(default_factory=list)
     """Of cells that failed: no kill may lead to one."""
 
@@ -89,6 +92,9 @@ def _recorded(matrix: Path, counts: Counts) -> set[str]:
         runs = history.runs()
         counts.incomplete = sum(not (history.timing(r) and history.matches(r) and history.result(r)) for r in runs)
         counts.nights, counts.runs = len(history.nights()), len(runs)
+        ended = [night.number for night in history.nights() if night.ended_at]
+        folders = [path.parent / "nights" / f"{number:04d}" for number in ended]
+        counts.unwritten = sum(not all((folder / name).is_file() for name in FILES) for folder in folders)
         counts.errors = sorted({run.error for run in runs if run.error})
         names = [(run.night, run.cell.name) for run in runs]
         counts.doubled = len(names) - len(set(names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -19,10 +19,12 @@ from tests.helpers.devices import FakeDevice
 from tests.helpers.results import bench_of, complete_result
 from yolo_slim.build_key import SLIM, BuildName
 from yolo_slim.bundle import BUNDLE_JSON, BundleSpec, write_bundle_json
+from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import DeviceConfig
 from yolo_slim.devices.answers import Bench, DeviceFacts
 from yolo_slim.devices.base import BenchSettings, Placed
-from yolo_slim.errors import SlimError
+from yolo_slim.devices.ssh.match import require_target
+from yolo_slim.errors import DeviceGone, SlimError
 from yolo_slim.history.rows import Run
 from yolo_slim.history.store import History
 from yolo_slim.nightly import chain, devices
@@ -67,14 +69,32 @@ class NightDevice(FakeDevice):
         self.reasons: tuple[str, ...] = ()
         """Why no timing counts."""
         self.facts_now = {"model": "Example Board", "arch": "aarch64", "cores": 4, "python": "3.11"}
+        self.refused: dict[str, str] = {}
+        """Weights to the step of their bundles that fails on the device: ``put`` or ``bench``."""
+        self.is_gone = False
+        """It doesn't answer when it is opened."""
+        self.is_checked = False
+        """Compare it with a target's profile when it is opened, as a device over SSH is."""
         self.broken: str | None = None
         """Build that can't be run."""
         self.on_bench: Callable[[], object] = lambda: None
+        self.on_make: Callable[[], object] = lambda: None
+        """Called before a chain's bundles are made."""
         self.numbers = count()
 
     def facts(self) -> DeviceFacts:
         """Say what the machine is now."""
         return DeviceFacts.model_validate(self.facts_now)
+
+    def put(self, bundle: Path) -> Placed:
+        """Take a bundle, unless its weights are refused."""
+        placed = super().put(bundle)
+        self._require(placed, "put")
+        return placed
+
+    def _require(self, placed: Placed, step: str) -> None:
+        if self.refused.get(_weights(placed.spec)) == step:
+            raise SlimError(f"The bundle failed on the board: {step}.", culprits=["undefined symbol"])
 
     def infer(self, placed: Placed, images: Path, *, candidates: bool = False) -> list[ImageDetections]:
         """See everything but in the images that these weights are blind for."""
@@ -89,6 +109,7 @@ class NightDevice(FakeDevice):
     def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
         """Invent a round with one per cent of noise."""
         self.on_bench()
+        self._require(placed, "bench")
         noise = np.random.default_rng(next(self.numbers)).normal(0, 0.01)
         ms = 20 * self.here * self.slower.get(_weights(placed.spec), 1.0) * float(np.exp(noise))
         samples = {"pre": [0.1 * ms] * 3, "infer": [0.8 * ms] * 3, "post": [0.1 * ms] * 3, "total": [ms] * 3}
@@ -125,21 +146,30 @@ def _write_bundle(folder: Path, build: BuildName, weights: str) -> None:
 
 
 @contextmanager
-def fake_nights(device: NightDevice) -> Iterator[None]:
-    """Nights in this process make tiny bundles and reach this device, wherever a target says it is."""
+def fake_nights(device: NightDevice, hosts: Mapping[str, NightDevice] | None = None) -> Iterator[None]:
+    """Nights in this process make tiny bundles and reach this device, wherever a target says it is; or its host's."""
 
-    def connect(config: DeviceConfig, *_: object) -> NightDevice:
-        if config.host == "gone":
-            raise SlimError("The device gone doesn't answer.", remedy="Switch it on.")
-        return device
+    def connect(config: DeviceConfig, profile: Profile) -> NightDevice:
+        found = (hosts or {}).get(config.host or "", device)
+        if config.host == "gone" or found.is_gone:
+            raise DeviceGone(f"The device {config.host} doesn't answer.", remedy="Switch it on.")
+        if found.is_checked:
+            require_target(str(config.host), found.facts(), profile)
+        return found
 
-    with patch.object(chain, "make", make_chain), patch.object(devices, "connect", connect):
+    def make(plan: Plan, project: Path, *, data: str, **_: Any) -> Chain:
+        device.on_make()
+        return make_chain(plan, project, data=data)
+
+    with patch.object(chain, "make", make), patch.object(devices, "connect", connect):
         yield
 
 
-def run_night(matrix: Path, device: NightDevice, *more: str) -> tuple[int, str, str]:
+def run_night(
+    matrix: Path, device: NightDevice, *more: str, hosts: Mapping[str, NightDevice] | None = None
+) -> tuple[int, str, str]:
     """Run a night through the command line: exit code, output, errors."""
-    with fake_nights(device):
+    with fake_nights(device, hosts):
         return run_cli("nightly", str(matrix), *more)
 
 

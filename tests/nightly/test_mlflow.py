@@ -56,7 +56,7 @@ def test_a_night_is_logged_once(tmp_path: Path, shapes: Path, device: NightDevic
     from yolo_slim.history.store import History
     from yolo_slim.nightly.matrix import load
     from yolo_slim.nightly.mlflow_runs import log_night
-    from yolo_slim.nightly.night import NightOutcome
+    from yolo_slim.nightly.outcome import NightOutcome
 
     matrix = write_matrix(tmp_path, shapes, mlflow=store)
     run_night(matrix, device)

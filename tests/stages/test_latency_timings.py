@@ -12,7 +12,7 @@ from tests.helpers.devices import ModelledDevice
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.run import LatencyConfig, PruneConfig
-from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
+from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.runtime import bench

@@ -68,18 +68,19 @@ def run(matrix: Path, against: str | None, is_new: bool, quiet: bool, as_json: b
 
     Every cell is made, measured, recorded and judged.
 
-    Exit codes: 0 nothing became worse, 1 a cell became worse or failed, 2 bad input, 3 a cell has no answer.
+    Exit codes: 0 nothing became worse, 1 a cell became worse or failed, 2 bad input, or this machine's disk is full or
+    the history locked, 3 a cell has no answer. A device that changed is named in the first line; it decides no exit
+    code.
     """
     from yolo_slim.nightly import matrix as matrices
     from yolo_slim.nightly import night
-    from yolo_slim.nightly.output import as_json_value, summary, write_all
+    from yolo_slim.nightly.output import as_json_value, summary
     from yolo_slim.nightly.request import NightRequest
 
     with listening(quiet=quiet) as listener:
         loaded = matrices.load(matrix)
         request = NightRequest(matrix=loaded, against=against, is_new=is_new, command=command_line())
         outcome = night.run(request, listener)
-        write_all(loaded, outcome, listener)
     answer(as_json_value(outcome), as_json=as_json, text=summary(outcome))
     sys.exit(outcome.exit_code)
 

@@ -16,6 +16,8 @@ from yolo_slim.runtime.selfcheck import ImageCheck
 from yolo_slim.runtime.sustained import Sustained
 
 SAME_VERSION = "Use the same yolo_slim on the device and here."
+NOT_ITS_SPEED = "emulated: a timing says nothing of the device's speed"
+"""Why no timing of an emulated device counts."""
 
 
 class DeviceFacts(OpenRecord):
@@ -168,6 +170,11 @@ class Bench(Record):
     def is_valid(self) -> bool:
         """Whether the timing counts."""
         return not self.invalid_reasons
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the device was emulated: then no timing of it can ever count."""
+        return NOT_ITS_SPEED in self.invalid_reasons
 
     @property
     def is_disturbed(self) -> bool:

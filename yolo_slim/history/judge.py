@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from yolo_slim.config.nightly import NightlyConfig
-from yolo_slim.history.moved import Moved, moved_between
-from yolo_slim.history.rows import NIGHT, Answer, Compared, Judgement, Night, Run, Status
+from yolo_slim.history.device_changes import slower_or_faster
+from yolo_slim.history.moved import CHOICE, PROFILE, Moved, moved_between
+from yolo_slim.history.rows import NIGHT, Answer, Compared, Judgement, Night, Run, Status, Timing
 from yolo_slim.history.statistics import Rule, answers, compare_accuracy, compare_speed, device_change
 from yolo_slim.history.store import History
 
@@ -27,6 +28,8 @@ class Case:
     run: Run
     baseline: Run | None
     """None: the cell has none yet."""
+    is_trial: bool = False
+    """Compared with a branch's last night, not with the baseline."""
     speed: Compared | None = None
     """None: not comparable."""
     accuracy: Compared | None = None
@@ -37,6 +40,16 @@ class Case:
     device_change: float | None = None
     device_changed: bool = False
     moved: Moved = NOTHING_MOVED
+
+    @property
+    def reference(self) -> str:
+        """Whose bundle tonight's is timed with."""
+        return "the bundle of the branch's last night" if self.is_trial else "the baseline's bundle"
+
+    def noting(self, reason: str, status: Status | None = None) -> Case:
+        """The same case with one more reason; a status that it has stays."""
+        reasons = [self.reason, reason] if self.reason else [reason]
+        return replace(self, status=self.status or status, reason="; ".join(reasons))
 
 
 def speed_rule(config: NightlyConfig) -> Rule:
@@ -53,7 +66,7 @@ def accuracy_rule(config: NightlyConfig) -> Rule:
 
 def judge_night(history: History, night: Night, config: NightlyConfig) -> dict[str, Judgement]:
     """Judge every run of a night, by its ``uid``; everything is read from the history."""
-    cases = [case_of(history, run, config) for run in history.runs(night=night.number)]
+    cases = [case_of(history, night, run, config) for run in history.runs(night=night.number)]
     return judgements(cases, config.gates.false_alarms)
 
 
@@ -74,28 +87,39 @@ def judgements(cases: Sequence[Case], false_alarms: float) -> dict[str, Judgemen
     return {case.run.uid: _judgement(with_answers(case)) for case in cases}
 
 
-def case_of(history: History, run: Run, config: NightlyConfig) -> Case:
+def case_of(history: History, night: Night, run: Run, config: NightlyConfig) -> Case:
     """Compare a run with its reference, as far as they can be compared."""
-    baseline = _baseline_of(history, run)
+    baseline = _baseline_of(history, night, run)
+    case = Case(run=run, baseline=baseline, is_trial=night.kind != NIGHT)
     if run.state != "measured":
-        return Case(run=run, baseline=baseline, status=run.state, reason=run.error or "")
+        return case.noting(run.error or "", run.state)
     if baseline is None:
-        reason = "there was no baseline; this run is it now"
-        invalid = run.measurement.speed.invalid_reasons if run.measurement else ()
-        noted = f"; the timing doesn't count: {'; '.join(invalid)}" if invalid else ""
-        return Case(run=run, baseline=None, status="first", reason=reason + noted)
-    moved = moved_between(baseline, run, history.sources(baseline, run))
-    if why := moved.incomparable:
-        return Case(run=run, baseline=baseline, status="incomparable", reason=why, moved=moved)
-    case = Case(run=run, baseline=baseline, moved=moved, accuracy=_accuracy(history, run, baseline, config))
+        return _without_baseline(case)
+    case = replace(case, moved=moved_between(baseline, run, history.sources(baseline, run)))
+    if why := case.moved.incomparable:
+        case = case.noting(why, "incomparable")
+    else:
+        case = replace(case, accuracy=_accuracy(history, run, baseline, config))
+    # Other images change what accuracy means, and not which of two bundles is faster; another profile changes both.
+    if baseline.settings.get(PROFILE) != run.settings.get(PROFILE):
+        return case
     return _with_speed(history, case, config)
 
 
-def _baseline_of(history: History, run: Run) -> Run | None:
+def _without_baseline(case: Case) -> Case:
+    """A run that nothing is compared with."""
+    new = "the branch's nights didn't measure this cell, so there is nothing to compare it with"
+    case = case.noting(new if case.is_trial else "there was no baseline; this run is it now", "first")
+    invalid = case.run.measurement.speed.invalid_reasons if case.run.measurement else ()
+    return case.noting(f"the timing doesn't count: {'; '.join(invalid)}") if invalid else case
+
+
+def _baseline_of(history: History, night: Night, run: Run) -> Run | None:
     """The run whose bundle was timed in turns, else the baseline of the cell."""
     if run.reference:
         return history.run(run.reference)
-    known = history.baseline(run.cell.name)
+    # A trial is compared with one branch: the baseline may be another's.
+    known = history.baseline(run.cell.name) if night.kind == NIGHT else None
     return history.run(known.run) if known and known.run != run.uid else None
 
 
@@ -111,15 +135,25 @@ def _with_speed(history: History, case: Case, config: NightlyConfig) -> Case:
     """Compare the rounds that count, and tell a device that changed from a bundle that did."""
     timing = history.timing(case.run)
     if case.moved.other_device:
-        return replace(case, status="excluded", reason=case.moved.other_device)
+        return case.noting(case.moved.other_device, "excluded")
+    if timing is not None and timing.candidate.is_emulated:
+        return case.noting("speed isn't judged on an emulated device")
     if timing is None or timing.reference is None:
-        return replace(case, status="incomparable", reason="the baseline's bundle is gone, so speed can't be compared")
+        return case.noting(_no_reference(case, timing), "incomparable")
     if reasons := _invalid(timing.reference.invalid_reasons, timing.candidate.invalid_reasons):
-        return replace(case, status="excluded", reason=f"the timing doesn't count: {reasons}")
+        return case.noting(f"the timing doesn't count: {reasons}", "excluded")
     speed = compare_speed(timing.reference.round_p50_ms, timing.candidate.round_p50_ms, speed_rule(config))
     tonight = timing.reference.stages.total.p50_ms
     change, changed = device_change(_earlier(history, case), tonight, config.gates.device_change)
     return replace(case, speed=speed, device_change=change, device_changed=changed)
+
+
+def _no_reference(case: Case, timing: Timing | None) -> str:
+    """Why tonight's bundle was timed alone."""
+    if timing is None or timing.reference_error is None:
+        return f"{case.reference} is gone, so speed can't be compared"
+    error, _, _ = timing.reference_error.partition("\n")
+    return f"{case.reference} can't be run any more, so speed can't be compared: {error.rstrip('.')}"
 
 
 def _invalid(reference: Sequence[str], candidate: Sequence[str]) -> str:
@@ -139,12 +173,21 @@ def _earlier(history: History, case: Case) -> list[float]:
     for run in history.runs(cell=case.run.cell.name):
         if run.night >= case.run.night or run.night in trials or run.measurement is None:
             continue
+        # Other images take another time: then the reference moves, and the device doesn't.
+        if not _on_the_same_images(run, case.run):
+            continue
         speed = run.measurement.speed
         # In its own night the reference was the candidate.
         latency = speed.p50_ms if run.uid == baseline.uid else speed.reference_p50_ms
         if latency is not None and baseline.uid in (run.uid, run.reference) and not speed.invalid_reasons:
             found.append(latency)
     return found
+
+
+def _on_the_same_images(one: Run, other: Run) -> bool:
+    """Whether two runs were timed on the same images."""
+    data = {run.digests.data if run.digests else None for run in (one, other)}
+    return len(data) == 1 and all(one.settings.get(key) == other.settings.get(key) for key in CHOICE)
 
 
 def _judgement(case: Case) -> Judgement:
@@ -156,7 +199,7 @@ def _judgement(case: Case) -> Judgement:
     answered_as: Status = next((answer for answer in ORDER if answer in answered), "unknown")
     texts = [sentence(name, one) for name, one in parts if one]
     if case.device_changed and case.device_change is not None:
-        texts.append(f"the device changed: the reference itself is {_percent(case.device_change)}")
+        texts.append(f"the device changed: the reference itself is {slower_or_faster(case.device_change)}")
     return Judgement(
         status=first or answered_as,
         reason="; ".join([*([case.reason] if case.reason else []), *texts]),
@@ -176,12 +219,3 @@ def sentence(name: str, found: Compared) -> str:
         return f"speed {found.answer}: latency {found.change:+.1%} ({span}, {found.samples} rounds)"
     span = f"{found.lowest:+.4f} to {found.highest:+.4f}"
     return f"accuracy {found.answer}: mAP50-95 {found.change:+.4f} ({span}, {found.samples} images)"
-
-
-def _percent(change: float) -> str:
-    return f"{abs(change):.0%} {'slower' if change > 0 else 'faster'} than in earlier nights"
-
-
-def is_alarm(found: Mapping[str, Judgement]) -> bool:
-    """Whether any cell became worse."""
-    return any(one.status == "worse" for one in found.values())

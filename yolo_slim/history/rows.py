@@ -12,8 +12,9 @@ from yolo_slim.verdict.result import ClassAccuracy
 
 Answer = Literal["worse", "same", "better", "unknown"]
 Status = Literal["worse", "same", "better", "unknown", "first", "incomparable", "excluded", "failed", "missing"]
-"""The answer for a whole cell. ``first``: there is no baseline yet. ``incomparable``: data, profile or device aren't
-the baseline's. ``excluded``: the timing doesn't count. ``failed``: the cell has an error. ``missing``: no device."""
+"""The answer for a whole cell. ``first``: there is no baseline yet. ``incomparable``: data or profile aren't the
+baseline's, or its bundle can't be timed. ``excluded``: the timing doesn't count, or is another device's. ``failed``:
+the cell has an error. ``missing``: the device doesn't answer."""
 State = Literal["measured", "failed", "missing"]
 NIGHT, TRIAL = "night", "trial"
 
@@ -234,6 +235,8 @@ class Timing(Record):
     candidate: Bench
     """Tonight's bundle."""
     reference: Bench | None = None
-    """The baseline's bundle, timed in turns with it; null: the first night."""
+    """The baseline's bundle, timed in turns with it; null: there is none, it is gone, or it can't be run any more."""
+    reference_error: str | None = None
+    """Why the reference couldn't be run; null: it could, or there was none."""
     left_out: tuple[Bench, ...] = ()
     """Both bundles' timings of rounds that don't count, because the device was throttled or busy in one of them."""

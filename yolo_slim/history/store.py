@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from yolo_slim.errors import MachineError, SlimError, os_errors_explained
+from yolo_slim.errors import SlimError, StorageError, os_errors_explained
 from yolo_slim.history.reading import RESTORE, in_order, read_facts
 from yolo_slim.history.rows import Baseline, Judgement, Night, Run, Source, Timing
 from yolo_slim.history.schema import bring_up_to_date, require_no_other
@@ -51,7 +51,8 @@ class History:
 
         Raises:
             SlimError: no such file, a damaged one, or one of a newer yolo_slim.
-            MachineError: another process keeps it locked; the disk is full, or the folder can't be written.
+            StorageError: another process keeps it locked, or the disk is full.
+            MachineError: the folder can't be written.
         """
         if not create and not path.is_file():
             raise SlimError(f"There is no history at {path}.", remedy="Run a night first: yolo-slim nightly FILE.yaml")
@@ -176,7 +177,7 @@ class History:
         """Record the judgements of a night's runs and that it ended, all or nothing.
 
         Args:
-            night: the night.
+            night: the night; its end is now, unless it says when.
             judgements: by the runs' ``uid``.
             baselines: ``uid`` of runs that become their cells' baseline, with the reason.
         """
@@ -185,7 +186,7 @@ class History:
                 self.add_judgement(uid, judgement)
             for uid, reason in baselines.items():
                 self._set_baseline(uid, reason)
-            self.add_end(night.model_copy(update={"ended_at": now()}))
+            self.add_end(night.model_copy(update={"ended_at": night.ended_at or now()}))
 
     def add_judgement(self, uid: str, judgement: Judgement) -> None:
         """Write what a night says of a run, inside :meth:`writing`."""
@@ -243,7 +244,7 @@ class History:
         """One transaction: everything in it is recorded, or nothing.
 
         Raises:
-            MachineError: another process keeps the file locked, or the disk is full.
+            StorageError: another process keeps the file locked, or the disk is full.
         """
         with self._lock, _explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
@@ -303,16 +304,16 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         text = str(error)
         if "locked" in text or "busy" in text:
-            raise MachineError(
+            raise StorageError(
                 f"Another process keeps {path} locked.",
                 remedy="Wait for it to finish, then run the same command again.",
             ) from error
         if "full" in text:
-            raise MachineError(
+            raise StorageError(
                 f"The disk is full: {path} can't grow.",
                 remedy="Free some space, then run the same command again: what is recorded is kept.",
             ) from error
-        raise MachineError(
+        raise StorageError(
             f"{path} can't be read or written: {text}.", remedy="Check its folder and permissions."
         ) from error
     except sqlite3.DatabaseError as error:

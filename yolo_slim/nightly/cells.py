@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from yolo_slim.build_key import BuildName
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import DeviceGone, SlimError, StorageError, explain_os_error, os_errors_explained
 from yolo_slim.files import sha256_json, write_text
 from yolo_slim.history.judge import speed_rule
 from yolo_slim.history.rows import Accuracy, Cell, Measurement, Night, Run, Speed, State
@@ -63,6 +63,10 @@ class Cells:
         """Whether the night has the cell already."""
         return bool(self.history.runs(night=self.night.number, cell=cell.name))
 
+    def log(self, name: str) -> Path:
+        """File for the traceback of a cell or a chain."""
+        return self.matrix.project / "errors" / f"{name.replace('/', '-')}.txt"
+
     def missing(self, plan: Plan) -> bool:
         """Whether a cell of a plan isn't recorded yet."""
         return not all(self.is_recorded(plan.cell(build)) for build in plan.builds)
@@ -72,7 +76,7 @@ class Cells:
 
         Raises:
             SlimError: the bundle doesn't exist, or the device can't run it.
-            MachineError: the history can't be written.
+            StorageError: the history or the bundle can't be written.
         """
         cell = work.cell
         candidate = work.chain.bundle(work.build)
@@ -102,8 +106,15 @@ class Cells:
             f"{len(speed.round_p50_ms)} rounds"
         )
 
-    def fail(self, cells: Sequence[Cell], error: SlimError, state: State = "failed") -> None:
-        """Record why cells have no measurement."""
+    def fail(self, cells: Sequence[Cell], error: SlimError, state: State | None = None) -> None:
+        """Record why cells have no measurement.
+
+        Raises:
+            StorageError: the error itself, if it is one: it says nothing of the cells, and they are measured later.
+        """
+        if isinstance(error, StorageError):
+            raise error
+        state = state or ("missing" if isinstance(error, DeviceGone) else "failed")
         for cell in cells:
             self.progress.say(f"nightly: {cell.name}: {state}: {error.fact}")
             self.history.record(self._run(cell, state).model_copy(update={"error": str(error)}), {})
@@ -119,19 +130,22 @@ class Cells:
 
 
 def attempt(work: Callable[[T], R], of: T, log: Path | None = None) -> R:
-    """Do one cell's work; whatever goes wrong is an error of that cell alone.
+    """Do one cell's work; whatever goes wrong is an error that can be recorded.
 
     Raises:
         SlimError: anything that ``work`` raises; a surprise leaves its traceback in ``log``.
     """
     try:
         return work(of)
-    except SlimError as error:
-        # A plain one: an executor takes a MachineError for the end of all cells.
-        raise error.as_kind(SlimError) from error
+    except SlimError:
+        raise
     except Exception as error:
+        if isinstance(error, OSError) and (explained := explain_os_error(error, log or Path.cwd())):
+            raise explained from error
         if log is not None:
-            write_text(log, traceback.format_exc())
+            with os_errors_explained(log):
+                log.parent.mkdir(exist_ok=True)
+                write_text(log, traceback.format_exc())
         raise SlimError(
             f"{type(error).__name__}: {error}", remedy=f"The traceback is in {log}." if log else ""
         ) from error

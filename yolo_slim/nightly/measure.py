@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from yolo_slim.config.nightly import NightlyTiming
 from yolo_slim.config.profile import Profile
 from yolo_slim.devices.answers import Bench
 from yolo_slim.devices.base import BenchSettings, Device, Placed, can_run, celsius_limit
-from yolo_slim.errors import SlimError
+from yolo_slim.errors import DeviceGone, SlimError, StorageError
 from yolo_slim.history.rows import Timing
 from yolo_slim.measuring.accuracy import Accuracy, score
 from yolo_slim.measuring.images import ScoredImages
@@ -27,6 +28,10 @@ Pair = Mapping[str, Bench]
 """One round: a timing of each bundle."""
 IsDecided = Callable[[list[float], list[float]], bool]
 """From the reference's and the candidate's medians of the rounds: whether more rounds can't change the answer."""
+
+
+class ReferenceFailed(SlimError):
+    """The reference can't be run, which says nothing of tonight's bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +65,15 @@ class Meter:
             label: what people call the cell.
 
         Raises:
-            SlimError: the device can't run one of them.
+            SlimError: the device can't run tonight's bundle.
         """
-        bundles = {CANDIDATE: candidate} | ({REFERENCE: reference} if reference else {})
-        placed = {key: self.place(bundle) for key, bundle in bundles.items()}
-        answers = self.detect(placed[CANDIDATE], label)
-        files = placed[CANDIDATE].spec
+        placed = self.place(candidate)
+        answers = self.detect(placed, label)
+        files = placed.spec
         return Measured(
             accuracy=score(self.images.truths, answers, dict(self.names)),
             matches=self.matches(answers),
-            timing=self.time(placed, is_decided, label),
+            timing=self._timing(placed, reference, is_decided, label),
             size_mb=sum(files.files[name]["size_bytes"] for name in files.model.values()) / 1e6,
         )
 
@@ -84,18 +88,41 @@ class Meter:
         """Hold detections against the labels."""
         return Matches.of(self.images.paths, self.images.truths, answers)
 
+    def _timing(self, candidate: Placed, reference: Path | None, is_decided: IsDecided, label: str) -> Timing:
+        """Time in turns with the reference; without it where it can't be run any more."""
+        if reference is None:
+            return self.time({CANDIDATE: candidate}, is_decided, label)
+        try:
+            with _of_the_reference():
+                both = {CANDIDATE: candidate, REFERENCE: self.place(reference)}
+            return self.time(both, is_decided, label)
+        except ReferenceFailed as error:
+            self.progress.say(f"nightly: {label}: the reference can't be run any more: {error.fact}")
+            alone = self.time({CANDIDATE: candidate}, is_decided, label)
+            return alone.model_copy(update={"reference_error": str(error)})
+
     def time(self, placed: Mapping[str, Placed], is_decided: IsDecided, label: str) -> Timing:
-        """Time the bundles in turns until the answer is clear, or to the limit; one alone gets the first rounds."""
+        """Time the bundles in turns until the answer is clear, or to the limit; one alone gets the first rounds.
+
+        Raises:
+            ReferenceFailed: the device can't run the reference.
+            SlimError: the device can't run the candidate.
+        """
         timer = Timer(
             device=self.device, placed=placed, images=self.images.folder, settings=self._settings(), refuses=False
         )
+
+        def bench(key: str) -> Bench:
+            with _of_the_reference() if key == REFERENCE else nullcontext():
+                return timer(key)
+
         looks = self.timing.rounds if REFERENCE in placed else self.timing.rounds[:1]
         pairs: list[Pair] = []
         for limit in looks:
             while len(pairs) < limit:
                 # Every other round begins with the other bundle: a drift inside the rounds favours neither.
                 keys = list(placed) if len(pairs) % 2 else list(reversed(list(placed)))
-                pairs.append(time_in_rounds(keys, 1, timer, lambda *_: None))
+                pairs.append(time_in_rounds(keys, 1, bench, lambda *_: None))
                 self.progress.step(f"nightly: time {label}", len(pairs), looks[-1])
             counted = [pair for pair in pairs if _counts(pair)]
             if _lasting(pairs):
@@ -128,6 +155,17 @@ class Meter:
             max_celsius=celsius_limit(self.device, self.profile),
             repeats=REPEATS,
         )
+
+
+@contextmanager
+def _of_the_reference() -> Iterator[None]:
+    """Tell errors of the reference from those of its device and of this machine."""
+    try:
+        yield
+    except (StorageError, DeviceGone):
+        raise
+    except SlimError as error:
+        raise error.as_kind(ReferenceFailed) from error
 
 
 def medians(pairs: list[Pair]) -> tuple[list[float], list[float]]:

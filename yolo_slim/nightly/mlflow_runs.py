@@ -15,7 +15,7 @@ from yolo_slim.history.rows import Run
 from yolo_slim.history.store import History
 
 if TYPE_CHECKING:
-    from yolo_slim.nightly.night import NightOutcome
+    from yolo_slim.nightly.outcome import NightOutcome
 
 INSTALL = 'pip install "yolo-slim[mlflow]"'
 EXPERIMENT = "yolo_slim nightly"

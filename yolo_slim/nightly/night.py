@@ -5,44 +5,27 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from yolo_slim.errors import EXIT_FAIL, EXIT_OK, EXIT_UNPROVEN, SlimError
+from yolo_slim.errors import SlimError
 from yolo_slim.history.judge import FIRST_NIGHT, judge_night
-from yolo_slim.history.rows import NIGHT, TRIAL, Night, Run, Source
-from yolo_slim.history.store import History
+from yolo_slim.history.rows import NIGHT, TRIAL, Night, Source
+from yolo_slim.history.store import History, now
 from yolo_slim.nightly import chain, devices
 from yolo_slim.nightly.bundles import KeptBundles
 from yolo_slim.nightly.cells import Cells, Work, attempt
 from yolo_slim.nightly.matrix import Matrix, Plan
 from yolo_slim.nightly.mlflow_runs import require_mlflow
+from yolo_slim.nightly.outcome import NightOutcome
+from yolo_slim.nightly.output import write_all
 from yolo_slim.nightly.references import require_a_reference
 from yolo_slim.nightly.request import NightRequest
 from yolo_slim.nightly.source import source_of
 from yolo_slim.progress import Progress, Silent
-from yolo_slim.sweep.executors import Finished, run_here
 from yolo_slim.workspace.folder import NIGHTS, Owner, claimed
 
 RESUMED_WITHIN = timedelta(hours=20)
 """An interrupted night that is older isn't resumed: its references would be timed on another day."""
-ALARMS = ("worse", "failed")
-UNANSWERED = ("unknown", "incomparable", "excluded", "missing")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NightOutcome:
-    """A finished night."""
-
-    night: Night
-    runs: tuple[Run, ...]
-    """Its cells, judged."""
-
-    @property
-    def exit_code(self) -> int:
-        """1: a cell is worse or failed. 3: some cell has no answer. 0: every cell has one, or it is the first night."""
-        found = {run.judgement.status for run in self.runs if run.judgement}
-        return EXIT_FAIL if found & set(ALARMS) else EXIT_UNPROVEN if found & set(UNANSWERED) else EXIT_OK
 
 
 @contextmanager
@@ -62,7 +45,8 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
 
     Raises:
         SlimError: anything wrong with the matrix or the history, found before the first cell.
-        MachineError: another night runs; the disk is full.
+        StorageError: the disk is full, or the history is locked; the same command resumes the night.
+        MachineError: another night runs.
     """
     matrix, progress = request.matrix, progress or Silent()
     if matrix.config.mlflow:
@@ -76,12 +60,9 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
             history=history, night=night, matrix=matrix, bundles=bundles, progress=progress, against=request.against
         )
         _run_cells(request, cells, progress)
-        judgements = judge_night(history, night, matrix.config)
-        first = {uid: FIRST_NIGHT for uid, found in judgements.items() if found.status == "first"}
-        history.end_night(night, judgements, first if night.kind == NIGHT else {})
+        outcome = _end(matrix, history, night, progress)
         _tidy(history, bundles, matrix.config.keep_nights)
-        ended = next(one for one in history.nights() if one.number == night.number)
-        return NightOutcome(night=ended, runs=tuple(history.runs(night=night.number)))
+        return outcome
 
 
 def _begin(request: NightRequest, history: History, progress: Progress) -> Night:
@@ -123,14 +104,12 @@ def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
         )
         return [Work(chain=found, build=build) for build in plan.builds]
 
-    def done(finished: Finished[Plan, list[Work]]) -> None:
-        if finished.error:
-            cells.fail([finished.cell.cell(build) for build in finished.cell.builds], finished.error)
-        made.extend(finished.result or [])
-
     left = [plan for plan in request.matrix.plans if cells.missing(plan)]
-    left = [plan for plan in left if not chain.needs_device(plan) or _answers(plan, cells)]
-    run_here(left, lambda plan: attempt(make, plan), done=done)
+    for plan in [plan for plan in left if not chain.needs_device(plan) or _answers(plan, cells)]:
+        try:
+            made += attempt(make, plan, cells.log(plan.name))
+        except SlimError as error:
+            cells.fail([plan.cell(build) for build in plan.builds], error)
     devices.measure_all([one for one in made if not cells.is_recorded(one.cell)], cells, progress)
 
 
@@ -142,6 +121,20 @@ def _answers(plan: Plan, cells: Cells) -> bool:
         cells.fail([plan.cell(build) for build in plan.builds], error, "missing")
         return False
     return True
+
+
+def _end(matrix: Matrix, history: History, night: Night, progress: Progress) -> NightOutcome:
+    """Judge all cells together, write what the night leaves, and record that it ended.
+
+    In this order: a night that is cut off in between is resumed, and leaves everything.
+    """
+    judgements = judge_night(history, night, matrix.config)
+    runs = [run.model_copy(update={"judgement": judgements[run.uid]}) for run in history.runs(night=night.number)]
+    outcome = NightOutcome(night=night.model_copy(update={"ended_at": now()}), runs=tuple(runs))
+    write_all(matrix, history, outcome, progress)
+    first = {uid: FIRST_NIGHT for uid, found in judgements.items() if found.status == "first"}
+    history.end_night(outcome.night, judgements, first if night.kind == NIGHT else {})
+    return outcome
 
 
 def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:

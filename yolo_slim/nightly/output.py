@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import JsonObject, write_json, write_text
-from yolo_slim.history.rows import Judgement, Run
+from yolo_slim.history.device_changes import DeviceChange
+from yolo_slim.history.rows import NIGHT, Judgement, Run
 from yolo_slim.history.store import History
 from yolo_slim.nightly.matrix import Matrix
 from yolo_slim.nightly.mlflow_runs import log_night
-from yolo_slim.nightly.night import ALARMS, UNANSWERED, NightOutcome
+from yolo_slim.nightly.outcome import ALARMS, UNANSWERED, NightOutcome
 from yolo_slim.nightly.webhook import post
 from yolo_slim.progress import Progress
 
 SUMMARY, JUNIT, PROMETHEUS, JSON = "summary.md", "junit.xml", "metrics.prom", "night.json"
+FILES = (SUMMARY, JUNIT, PROMETHEUS, JSON)
+"""What the folder of every night that ended has."""
 ORDER = ("worse", "failed", "missing", "excluded", "incomparable", "unknown", "better", "first", "same")
 """What people must see first comes first."""
 NOT_XML = re.compile(r"[^\t\n\r -\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
@@ -29,7 +34,7 @@ def folder_of(matrix: Matrix, outcome: NightOutcome) -> Path:
     return matrix.project / "nights" / f"{outcome.night.number:04d}"
 
 
-def write_all(matrix: Matrix, outcome: NightOutcome, progress: Progress) -> None:
+def write_all(matrix: Matrix, history: History, outcome: NightOutcome, progress: Progress) -> None:
     """Write every file of a night, log it to MLflow, and tell the webhook."""
     folder = folder_of(matrix, outcome)
     with os_errors_explained(folder):
@@ -38,10 +43,12 @@ def write_all(matrix: Matrix, outcome: NightOutcome, progress: Progress) -> None
         write_text(folder / JUNIT, junit(outcome))
         write_text(folder / PROMETHEUS, prometheus(outcome))
         write_json(folder / JSON, as_json_value(outcome))
+        if outcome.night.kind == NIGHT:
+            # A collector reads one file, and no trial's: its figures are another branch's.
+            write_text(matrix.project / PROMETHEUS, prometheus(outcome))
     progress.say(f"nightly: written to {folder}")
     if matrix.config.mlflow:
-        with History.open(matrix.history) as history:
-            progress.say(log_night(matrix.config.mlflow, history, outcome, markdown(outcome)))
+        progress.say(log_night(matrix.config.mlflow, history, outcome, markdown(outcome)))
     if matrix.config.webhook:
         problem = post(matrix.config.webhook, as_json_value(outcome))
         progress.say(problem or "nightly: the webhook was told")
@@ -54,19 +61,23 @@ def ordered(outcome: NightOutcome) -> list[tuple[Run, Judgement]]:
 
 
 def headline(outcome: NightOutcome) -> str:
-    """One line: how many cells have which answer."""
+    """One line: how many cells have which answer, and which devices changed."""
     counts: Counter[str] = Counter(found.status for _, found in ordered(outcome))
     shown = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
-    return f"Night {outcome.night.number}: {shown or 'no cells'}"
+    changed = [f"{one.target}, {one.text}" for one in outcome.devices]
+    count = f"{len(changed)} device{'s' if len(changed) > 1 else ''} changed: "
+    also = [count + "; ".join(changed)] if changed else []
+    return f"Night {outcome.night.number}: {'; '.join([shown or 'no cells', *also])}"
 
 
 def summary(outcome: NightOutcome) -> str:
     """The night for the terminal."""
-    lines = [headline(outcome)]
+    lines, since = [headline(outcome)], _since(outcome)
+    lines += [f"  on {one.target} {since}: {'; '.join(one.moved)}" for one in outcome.devices if one.moved]
     for run, found in ordered(outcome):
         lines += [f"  {found.status:<12} {run.cell.name}{_figures(run)}", f"               {_first_line(found.reason)}"]
         if found.status in ALARMS and found.moved:
-            lines.append(f"               since the baseline: {'; '.join(found.moved[:4])}")
+            lines.append(f"               {since}: {'; '.join(found.moved[:4])}")
     return "\n".join(lines)
 
 
@@ -84,12 +95,29 @@ def markdown(outcome: NightOutcome) -> str:
         lines.append(f"| {mark} | {run.cell.name} | {accuracy} | {fps} | {_cell(found.reason)} |")
     moved = {line for _, found in ordered(outcome) if found.status in ALARMS for line in found.moved}
     if moved:
-        lines += ["", "Since the baseline:", "", *(f"- {line}" for line in sorted(moved))]
+        lines += ["", f"{_since(outcome).capitalize()}:", "", *(f"- {line}" for line in sorted(moved))]
+    if outcome.devices:
+        lines += ["", "Devices that changed:", "", *(f"- {_device(outcome, one)}" for one in outcome.devices)]
     return "\n".join(lines) + "\n"
 
 
+def _since(outcome: NightOutcome) -> str:
+    """What the differences are counted from."""
+    return "since the baseline" if outcome.night.kind == NIGHT else "since the branch's last night"
+
+
+def _device(outcome: NightOutcome, one: DeviceChange) -> str:
+    """A device that changed, and what else is different there."""
+    moved = f"; {_since(outcome)}: {'; '.join(one.moved)}" if one.moved else ""
+    return f"{one.target}: {one.text}{moved}"
+
+
 def junit(outcome: NightOutcome) -> str:
-    """The night as JUnit XML: a cell is a test case, worse is a failure, no answer is skipped."""
+    """The night as JUnit XML: a cell is a test case, worse is a failure, no answer is skipped.
+
+    A device that changed is told in the output of its cells.
+    """
+    devices = {one.target: _device(outcome, one) for one in outcome.devices}
     suite = ElementTree.Element("testsuite", name=f"night {outcome.night.number}", timestamp=outcome.night.started_at)
     counts: Counter[str] = Counter()
     for run, found in ordered(outcome):
@@ -101,6 +129,8 @@ def junit(outcome: NightOutcome) -> str:
             ElementTree.SubElement(
                 case, kind, message=f"{found.status}: {_first_line(found.reason)}"
             ).text = found.reason
+        if run.cell.target in devices:
+            ElementTree.SubElement(case, "system-out").text = f"device changed: {devices[run.cell.target]}"
     for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(counts[kind]))
     suite.set("tests", str(len(outcome.runs)))
@@ -115,20 +145,34 @@ GAUGES = {
     "latency_p99_ms": "99th percentile of the end-to-end latency, milliseconds.",
     "latency_change": "Latency against the reference timed in turns, minus 1.",
     "worse": "1: the cell became worse or failed.",
+    "device_change": "Latency of the reference against earlier nights, minus 1: above 0 the device became slower.",
+    "device_changed": "1: the device itself changed, by more than it varies and than gates.device_change.",
 }
+OF_THE_NIGHT = {
+    "night": "Number of the last night.",
+    "end_timestamp_seconds": "When the last night ended, seconds since 1970.",
+}
+"""Gauges without a cell."""
 
 
 def prometheus(outcome: NightOutcome) -> str:
     """The night as a text file for the node exporter's textfile collector."""
     lines = []
     for gauge, meaning in GAUGES.items():
-        lines += [f"# HELP yolo_slim_nightly_{gauge} {meaning}", f"# TYPE yolo_slim_nightly_{gauge} gauge"]
+        lines += _explained(gauge, meaning)
         for run, found in ordered(outcome):
             value = _gauges(run, found).get(gauge)
             if value is not None:
                 labels = ",".join(f'{key}="{text}"' for key, text in run.cell.to_json().items())
                 lines.append(f"yolo_slim_nightly_{gauge}{{{labels}}} {value:g}")
-    return "\n".join([*lines, f"yolo_slim_nightly_night {outcome.night.number}"]) + "\n"
+    ended = datetime.fromisoformat(outcome.night.ended_at).timestamp() if outcome.night.ended_at else 0
+    for (gauge, meaning), value in zip(OF_THE_NIGHT.items(), (outcome.night.number, int(ended)), strict=True):
+        lines += [*_explained(gauge, meaning), f"yolo_slim_nightly_{gauge} {value}"]
+    return "\n".join(lines) + "\n"
+
+
+def _explained(gauge: str, meaning: str) -> list[str]:
+    return [f"# HELP yolo_slim_nightly_{gauge} {meaning}", f"# TYPE yolo_slim_nightly_{gauge} gauge"]
 
 
 def _gauges(run: Run, found: Judgement) -> dict[str, float]:
@@ -138,6 +182,8 @@ def _gauges(run: Run, found: Judgement) -> dict[str, float]:
         values |= {"map50_95": run.measurement.accuracy.map50_95, "fps": speed.fps, "latency_p99_ms": speed.p99_ms}
     if found.speed:
         values["latency_change"] = found.speed.change
+    if found.device_change is not None:
+        values |= {"device_change": found.device_change, "device_changed": float(found.device_changed)}
     return values
 
 
@@ -147,6 +193,7 @@ def as_json_value(outcome: NightOutcome) -> JsonObject:
         "headline": headline(outcome),
         "exit_code": outcome.exit_code,
         "night": outcome.night.to_json(),
+        "devices_changed": [{**asdict(one), "reason": one.text} for one in outcome.devices],
         "runs": [run.to_json() for run, _ in ordered(outcome)],
     }
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import ExportConfig
+from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.devices.base import Placed, celsius_limit
-from yolo_slim.devices.emulated.device import NOT_ITS_SPEED
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint

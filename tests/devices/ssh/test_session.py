@@ -28,7 +28,7 @@ from yolo_slim.devices.ssh.link import Reply, Task
 from yolo_slim.devices.ssh.push import Parcel, push
 from yolo_slim.devices.ssh.session import Session
 from yolo_slim.devices.ssh.shell import limit_s
-from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.errors import DeviceGone, MachineError, SlimError
 
 Answer = TypeVar("Answer")
 Staged = Callable[..., Address]
@@ -173,7 +173,7 @@ def test_a_device_that_stays_away(home: Path, sshd: Sshd, tmp_path: Path, quick:
         await asyncio.to_thread(server.stop)
         await shell(found, "echo done")
 
-    with pytest.raises(MachineError) as refusal:
+    with pytest.raises(DeviceGone) as refusal:
         using(Session(address=address, patience_s=1.0), work)
     assert "didn't come back within 1 s" in refusal.value.fact
     assert "in this step: work" in refusal.value.fact
@@ -183,7 +183,7 @@ def test_a_device_that_stays_away(home: Path, sshd: Sshd, tmp_path: Path, quick:
 def test_a_device_that_always_falls(board: Address, quick: None) -> None:
     """A command that takes the device down each time isn't repeated forever."""
     found = Session(address=board)
-    with pytest.raises(MachineError, match="power supply"):
+    with pytest.raises(DeviceGone, match="power supply"):
         using(found, lambda one: shell(one, "kill -9 $PPID; exec sleep 20"))
     assert found.losses == session.MOST_LOSSES + 1
     wait_until(lambda: not [one for one in leftovers(Path(board.folder)) if "/runs/" not in one])

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.dashboards import Written
+from yolo_slim.history.moved import commit_text
 from yolo_slim.history.rows import Run
 from yolo_slim.reporting.dashboard.board import slug
 from yolo_slim.reporting.dashboard.drift import device_latency
-from yolo_slim.reporting.dashboard.events import commit_text, events
+from yolo_slim.reporting.dashboard.events import events
 from yolo_slim.reporting.dashboard.front import pareto
 
 
@@ -54,8 +55,8 @@ def test_uncommitted_changes_are_a_change(written: Written) -> None:
     """A commit with local changes is marked; equal code is no event."""
     night = written.board.nights[0]
     dirty = night.model_copy(update={"source": night.source.model_copy(update={"dirty": True})})
-    assert commit_text(night, night) == ""
-    assert commit_text(night, dirty).startswith("00000000 -> 00000000+")
+    assert commit_text(night.source, night.source) == ""
+    assert commit_text(night.source, dirty.source).startswith("00000000 -> 00000000+")
 
 
 def timed(run: Run, *, bundle_ms: float, reference: str | None, reference_ms: float | None, reason: str = "") -> Run:

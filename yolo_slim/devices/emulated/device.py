@@ -7,7 +7,7 @@ from pathlib import Path
 
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import read_record
-from yolo_slim.devices.answers import Bench, RuntimeRecord, SelfCheck
+from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench, RuntimeRecord, SelfCheck
 from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.devices.commands import CommandDevice
 from yolo_slim.devices.emulated.processors import PROCESSORS
@@ -17,7 +17,6 @@ from yolo_slim.runtime.infer import ImageDetections, detections_from_json
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 
-NOT_ITS_SPEED = "emulated: a timing says nothing of the device's speed"
 FRAMES, SECONDS = 6, 0.05
 """More would cost minutes for a figure that doesn't count."""
 

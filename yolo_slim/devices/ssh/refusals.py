@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from yolo_slim.devices.ssh.address import Address
-from yolo_slim.errors import MachineError, SlimError
+from yolo_slim.errors import DeviceGone, MachineError, SlimError
 
 if TYPE_CHECKING:
     import asyncssh
@@ -59,14 +59,14 @@ def _of_system(error: Exception, address: Address) -> SlimError | None:
     """The same for errors of the system."""
     if isinstance(error, socket.gaierror):
         local = " Names that end in .local need mDNS on both machines." if address.host.endswith(".local") else ""
-        return MachineError(
+        return DeviceGone(
             f"{address.name}: no machine is called {address.host} in this network.",
             remedy=f"Check the name (`yolo-slim device list` shows yours), or give its IP address "
             f"(on the device: hostname -I).{local}",
             topic="the-device-doesnt-answer",
         )
     if isinstance(error, ConnectionRefusedError):
-        return MachineError(
+        return DeviceGone(
             f"{address.name} refuses SSH.",
             remedy="Turn it on there (Raspberry Pi: sudo raspi-config nonint do_ssh 0), or correct the port.",
             topic="the-device-doesnt-answer",
@@ -88,7 +88,7 @@ def _of_system(error: Exception, address: Address) -> SlimError | None:
 
 def unreachable(address: Address, what: str) -> SlimError:
     """Make the error of a device that is perhaps off."""
-    return MachineError(f"{address.name} {what}.", remedy=f"Is it on, and in this network? Try: ssh {address.typed}")
+    return DeviceGone(f"{address.name} {what}.", remedy=f"Is it on, and in this network? Try: ssh {address.typed}")
 
 
 def _host_key(error: asyncssh.HostKeyNotVerifiable, address: Address, *, is_known: bool) -> SlimError:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from yolo_slim.devices.ssh.address import Address
 from yolo_slim.devices.ssh.link import SILENCE_S, Link, LinkLost
 from yolo_slim.devices.ssh.usable import clock_warnings, require_usable
-from yolo_slim.errors import MachineError
+from yolo_slim.errors import DeviceGone, MachineError
 from yolo_slim.files import JsonObject
 from yolo_slim.progress import Progress, Silent
 
@@ -75,7 +75,7 @@ class Session:
             work: may begin anew at any time.
 
         Raises:
-            MachineError: the device doesn't come back, or is lost again and again.
+            DeviceGone: the device doesn't come back, or is lost again and again.
         """
         lost = 0
         while True:
@@ -87,7 +87,7 @@ class Session:
                 self.losses += 1
                 await self._drop()
                 if lost > MOST_LOSSES:
-                    raise MachineError(
+                    raise DeviceGone(
                         f"The connection to {self.address.name} was lost {lost} times in this step: {phase}.",
                         remedy="Look at the network, and at the device's power supply: it may restart under load. Then "
                         "run the same command again: what is done is kept.",
@@ -104,7 +104,7 @@ class Session:
             # Not repeated: nobody waits minutes for a device only to clean it up.
             reply = await (await self._linked("clean up")).ask("sweep", keep=dict(keep), most_mb=most_mb)
         except LinkLost:
-            raise MachineError(f"The connection to {self.address.name} was lost.", remedy="Try again.") from None
+            raise DeviceGone(f"The connection to {self.address.name} was lost.", remedy="Try again.") from None
         return float(reply.values["freed_mb"])
 
     async def close(self) -> None:
@@ -127,7 +127,7 @@ class Session:
                 return link
             except (MachineError, LinkLost) as error:
                 if time.monotonic() + pause > end:
-                    raise MachineError(
+                    raise DeviceGone(
                         f"{self.address.name} didn't come back within {self.patience_s:.0f} s. The connection was lost "
                         f"in this step: {phase}.",
                         culprits=[error.fact] if isinstance(error, MachineError) else [],

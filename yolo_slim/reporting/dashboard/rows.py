@@ -16,9 +16,10 @@ LOOK = {
     "unknown": "unproven",
     "better": "pass",
     "same": "pass",
+    "device changed": "unproven",
 }
 """Answer to the class that colours it; the others are neutral."""
-SIGN = {"worse": "▼", "failed": "✗", "missing": "?", "unknown": "?", "better": "▲", "same": "="}
+SIGN = {"worse": "▼", "failed": "✗", "missing": "?", "unknown": "?", "better": "▲", "same": "=", "device changed": "◆"}
 """Beside every colour, because not everybody sees it."""
 
 

@@ -12,11 +12,12 @@ from jinja2 import FileSystemLoader
 
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fresh_folder, write_json
+from yolo_slim.history.device_changes import DeviceChange, device_changes
 from yolo_slim.history.store import History
 from yolo_slim.reporting import pages
 from yolo_slim.reporting.charts import page
 from yolo_slim.reporting.dashboard import facts
-from yolo_slim.reporting.dashboard.board import Board, CellHistory, read, status_of
+from yolo_slim.reporting.dashboard.board import Board, CellHistory, device_page, read, status_of
 from yolo_slim.reporting.dashboard.devices import device
 from yolo_slim.reporting.dashboard.events import Event, events
 from yolo_slim.reporting.dashboard.front import fronts, legend
@@ -76,7 +77,7 @@ def _write_pages(history: History, board: Board, folder: Path) -> list[str]:
     """Write every file; returns what is wrong with results that can't be read."""
     environment = pages.environment(FileSystemLoader(TEMPLATES))
     environment.globals |= {"look": LOOK, "sign": SIGN}
-    environment.filters["answer"] = status_of
+    environment.filters |= {"answer": status_of, "device_page": device_page}
     cell_events = {one.cell.name: events(one, board.night) for one in board.cells}
     rows = [cell_row(one) for one in board.cells]
     images = worse_images(history, board.cells, folder)
@@ -103,8 +104,10 @@ def _write_pages(history: History, board: Board, folder: Path) -> list[str]:
     _write_data(folder, "runs.js", "runs", runs)
     _write_assets(folder)
     tonight = [row for row in rows if row.history.last.night == board.nights[-1].number]
+    changed = device_changes(row.history.last for row in tonight)
     write(
-        "index.html", "index.html.j2", headline=_headline(tonight), older=len(rows) - len(tonight),
+        "index.html", "index.html.j2", headline=_headline(tonight, changed), changed=changed,
+        older=len(rows) - len(tonight),
         fronts=fronts(board), legend=legend(board), counts=_counts(rows),
         recent=_recent(board.cells, cell_events), all_nights=_all_nights(board),
     )  # fmt: skip
@@ -131,13 +134,16 @@ JUDGED = ("worse", "same", "better")
 """Answers that compare a cell with its baseline."""
 
 
-def _headline(tonight: Sequence[CellRow]) -> str:
+def _headline(tonight: Sequence[CellRow], changed: Sequence[DeviceChange]) -> str:
     """What the last night says of the cells that it has."""
     if not tonight:
         return "no cell is recorded yet"
     worse, judged = (sum(row.status in chosen for row in tonight) for chosen in (("worse",), JUDGED))
     silent = len(tonight) - judged
-    return f"{worse} of {len(tonight)} cells worse" + (f", {silent} not compared" if silent else "")
+    parts = [f"{worse} of {len(tonight)} cells worse"]
+    parts += [f"{silent} not compared"] if silent else []
+    parts += [f"{len(changed)} device{'s' if len(changed) > 1 else ''} changed"] if changed else []
+    return ", ".join(parts)
 
 
 def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
