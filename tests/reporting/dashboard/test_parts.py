@@ -56,7 +56,7 @@ def test_uncommitted_changes_are_a_change(written: Written) -> None:
     night = written.board.nights[0]
     dirty = night.model_copy(update={"source": night.source.model_copy(update={"dirty": True})})
     assert commit_text(night.source, night.source) == ""
-    assert commit_text(night.source, dirty.source).startswith("00000000 -> 00000000+")
+    assert commit_text(night.source, dirty.source).startswith("00000000 -> 00000000 with changes")
 
 
 def timed(run: Run, *, bundle_ms: float, reference: str | None, reference_ms: float | None, reason: str = "") -> Run:
