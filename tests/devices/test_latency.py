@@ -61,7 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some scenes."""
-    counts = {"train": 8, "val": 4, "test": 4}
+    counts = {"train": 16, "val": 4, "test": 4}
     return quickstart.generate(tmp_path_factory.mktemp("data") / "data", counts=counts, imgsz=IMGSZ)
 
 
