@@ -66,7 +66,7 @@ def _searched(this: preparation.Run, folder: Path) -> list[JsonObject]:
     pruner, _ = PruneWork.of(source, outputs_in(folder), this.context.progress).begun()
     ranked = pruner.rank(loaded.model, 0)
     rows = []
-    for build, goal in goals_of(loaded, this.config.prune, tables, this.context).items():
+    for build, goal in goals_of(loaded, this.config.prune, tables, this.context, "none").items():
         cost = goal.model(ranked.graph, ranked.slots)
         for share in SHARES:
             target = share * goal.table.control_ms

@@ -245,6 +245,7 @@ def _unreached_by_all(lost: Sequence[Candidate], config: RunConfig) -> SlimError
         f"No input side reaches {value:g} {'FPS' if name == 'target_fps' else 'ms a frame'} by pruning.",
         culprits=[f"{one.imgsz} px: {one.reason}" for one in lost],
         remedy=remedy,
+        topic="the-frame-rate-cant-be-reached",
     )
 
 

@@ -25,7 +25,9 @@ MOST_DEVICE_NAME = 40
 def tables_folder(this: Run, runs: Path) -> Path:
     """Where the tables of a model, target, input side and device are: beside the runs, which share them."""
     sha256, device = content(this.model), _device_name(this.context.device)
-    after = f"-{sha256[:8]}-{this.context.profile.name}-{this.context.imgsz}-{device}-latency"
+    activation = this.config.recover.activation
+    exchanged = "" if activation == "none" else f"-{activation}"
+    after = f"-{sha256[:8]}-{this.context.profile.name}-{this.context.imgsz}-{device}{exchanged}-latency"
     return runs / fitted_name(this.model.stem, after=after)
 
 
@@ -42,7 +44,8 @@ def measured(this: Run, folder: Path) -> LatencyOutputs:
         SlimError: the device isn't the target, or the stage's own errors.
     """
     require_device(this)
-    inputs = latency.LatencyInputs(model=this.model, pruning=this.config.prune)
+    activation = this.config.recover.activation
+    inputs = latency.LatencyInputs(model=this.model, pruning=this.config.prune, activation=activation)
     builds = builds_of(this.config.latency, this.context)
     with stage_claimed(folder, "latency", model_sha256=content(this.model)):
         return latency.run(inputs, this.config.latency, builds, folder, this.context)
@@ -81,7 +84,7 @@ def reached_unpruned(this: Run, tables: LatencyOutputs) -> list[str]:
         return []
     loaded = [LatencyTable.load(path) for path in tables.tables.values()]
     met = [table for table in loaded if table.control_frame_ms <= budget]
-    return [f"{1000 / table.control_frame_ms:.1f} FPS in {table.build}" for table in met]
+    return [f"{1000 / table.control_frame_ms:.1f} FPS in {table.build}{table.exchanged}" for table in met]
 
 
 def require_device(this: Run) -> None:
@@ -92,11 +95,13 @@ def require_device(this: Run) -> None:
             f"{device.name} is emulated: it proves what a network computes, never how long that takes.",
             remedy="Name a real device with --host, or prune to MACs (--prune). To try the commands, --any-device "
             "measures the emulator's own speed.",
+            topic="the-frame-rate-cant-be-timed",
         )
     if device.is_here and not device.is_target(profile):
         raise SlimError(
             f"{profile.name} isn't here, so a cut can't be timed on it.",
             remedy="Name the device with --host, prune for this machine (--target host), or to MACs (--prune).",
+            topic="the-frame-rate-cant-be-timed",
         )
 
 
@@ -111,5 +116,6 @@ def builds_of(config: LatencyConfig, context: Context) -> list[BuildName]:
         raise SlimError(
             f"latency.runtime: got {config.runtime!r}.{did_you_mean(config.runtime, names)}",
             remedy=f"{context.profile.name} has {', '.join(names)}.",
+            topic="the-frame-rate-cant-be-timed",
         )
     return chosen

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from yolo_slim import sensors
+from yolo_slim.bundle import PACKAGES
 from yolo_slim.sensors import read_number, read_text
 from yolo_slim.version import __version__
 
@@ -58,6 +59,13 @@ class MachineFacts(JetsonFacts):
     yolo_slim: str
     numpy: str | None
     opencv: str | None
+
+
+class DeviceAnswer(MachineFacts):
+    """What a device answers when it is asked what it is."""
+
+    runtimes: dict[str, str]
+    """Package of a runtime that is installed to its version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +182,11 @@ def gpu_max_mhz() -> int | None:
     return max((round(limit / 1e6) for limit in limits if limit is not None), default=None)
 
 
+def describe_device() -> DeviceAnswer:
+    """The facts about this machine, with the runtimes that are installed."""
+    return {**describe_machine(), "runtimes": _runtimes()}
+
+
 def device_model() -> str:
     """The device tree's model (``Raspberry Pi 5 Model B``), or the processor's name."""
     model = read_text(ROOT / "proc/device-tree/model").strip("\0 \n")
@@ -242,6 +255,11 @@ def package_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _runtimes() -> dict[str, str]:
+    found = {package: package_version(package) for packages in PACKAGES.values() for package in packages}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 def _own_memory_mb(key: str) -> float | None:

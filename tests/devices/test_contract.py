@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def test_facts_name_the_machine(device: Device) -> None:
     assert facts.cores is not None
     assert facts.cores >= 1
     assert device.name
+
+
+def test_facts_have_the_versions_of_runtimes(device: Device) -> None:
+    """They are those of the device's own packages, which decide what is timed there."""
+    if isinstance(device, EmulatedDevice):  # what is timed there counts for nothing
+        return
+    # The devices of these tests share the tests' packages.
+    assert device.facts().runtimes["onnxruntime"] == version("onnxruntime")
 
 
 def test_is_target_compares_the_model(device: Device) -> None:

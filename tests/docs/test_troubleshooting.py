@@ -30,6 +30,30 @@ def test_every_topic_has_a_section(topic: tuple[str, str]) -> None:
     assert topic[0] in anchors(PAGE), f"{topic[1]} leads to a section that isn't there"
 
 
+IN_MS = ("latency_tables", "stages/latency_choice", "stages/prune_latency", "pruning/latency_limits")
+"""Modules of a cut to milliseconds."""
+
+
+def without_topic(text: str) -> list[int]:
+    """Lines at which an error is made that leads to no section."""
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    made = [one for one in calls if ast.unparse(one.func) in ("SlimError", "Unreachable", "MachineError")]
+    return [one.lineno for one in made if "topic" not in [keyword.arg for keyword in one.keywords]]
+
+
+@pytest.mark.parametrize("name", IN_MS)
+def test_errors_of_a_cut_to_milliseconds_have_a_section(name: str) -> None:
+    """Each of them leads to the page."""
+    text = (ROOT / "yolo_slim" / f"{name}.py").read_text(encoding="utf-8")
+    assert "topic=" in text
+    assert without_topic(text) == []
+
+
+def test_an_error_without_a_section_is_found() -> None:
+    """Negative control."""
+    assert without_topic('raise SlimError("A fact.", topic="a")\nraise Unreachable("A fact.", remedy="b")') == [2]
+
+
 def test_the_page_is_by_symptom() -> None:
     """It has at least 25 symptoms, each with something to do."""
     sections = re.split(r"^### .*$", PAGE, flags=re.MULTILINE)[1:]

@@ -14,7 +14,7 @@ from yolo_slim.bundle import read_spec
 from yolo_slim.config.profile import Profile
 from yolo_slim.datasets.labels import LabelFormat
 from yolo_slim.devices.answers import Bench, DeviceFacts, SelfCheck
-from yolo_slim.devices.base import BenchSettings, Placed
+from yolo_slim.devices.base import BenchSettings, Device, Placed
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.files import read_json
 from yolo_slim.measuring.truth import read_truth
@@ -59,6 +59,7 @@ class FakeDevice:
     ) -> None:
         self.model, self.answer, self.invalid_reasons = model, is_target, invalid_reasons
         self.load, self.sustained = load, sustained
+        self.runtimes: dict[str, str] = {}
         self.asked: list[str] = []
         self.repeats: list[int] = []
         self.breakdowns: list[bool] = []
@@ -66,7 +67,8 @@ class FakeDevice:
 
     def facts(self) -> DeviceFacts:
         """Say what the machine is."""
-        return DeviceFacts(model=self.model, arch="aarch64", cores=4)
+        about = {"model": self.model, "arch": "aarch64", "cores": 4, "runtimes": self.runtimes}
+        return DeviceFacts.model_validate(about)
 
     def is_target(self, profile: Profile) -> bool:
         """Answer as it was told at the beginning."""
@@ -207,3 +209,52 @@ class ModelledDevice(FakeDevice):
                 blocks = -(-outputs // self.BLOCK) * self.BLOCK
                 total += 1e-6 * blocks * inputs * np.prod(kernel) * height * width
         return float(total)
+
+
+class BackedDevice(ModelledDevice):
+    """A real device that does all that is asked. The times are a formula's, because others disturb the real ones."""
+
+    BLOCK = 8
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(scale=1.0)
+        self.device, self.name, self.is_here = device, device.name, device.is_here
+        self._placed: dict[str, Placed] = {}
+
+    def facts(self) -> DeviceFacts:
+        """Ask the device."""
+        return self.device.facts()
+
+    def is_target(self, profile: Profile) -> bool:
+        """Ask the device."""
+        return self.device.is_target(profile)
+
+    def put(self, bundle: Path) -> Placed:
+        """Bring the bundle there."""
+        placed = super().put(bundle)
+        self._placed[placed.path] = self.device.put(bundle)
+        return placed
+
+    def bench(self, placed: Placed, images: Path, settings: BenchSettings) -> Bench:
+        """Time the network there, and compute what it takes."""
+        assert self.device.bench(self._placed[placed.path], images, settings).queries >= settings.queries
+        return super().bench(placed, images, settings)
+
+    def time_layers(self, layers: Path, *, max_celsius: float | None = None) -> LayerTimes:
+        """Time every layer there, and compute what it takes."""
+        found, computed = self.device.time_layers(layers), super().time_layers(layers, max_celsius=max_celsius)
+        assert found.ms.keys() == computed.ms.keys()
+        return computed
+
+    def time_paired(
+        self, before: Placed, after: Placed, images: Path, *, rounds: int, frames: int, max_celsius: float | None = None
+    ) -> Paired:
+        """Time both networks there, and compute what they take."""
+        first, second = (self._placed[one.path] for one in (before, after))
+        assert len(self.device.time_paired(first, second, images, rounds=rounds, frames=frames).after) == rounds
+        return super().time_paired(before, after, images, rounds=rounds, frames=frames, max_celsius=max_celsius)
+
+    def close(self) -> None:
+        """End the connection."""
+        self.device.close()
+        super().close()

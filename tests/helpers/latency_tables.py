@@ -8,16 +8,8 @@ from typing import Any
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.devices.answers import DeviceFacts
-from yolo_slim.measuring.latency import (
-    Fit,
-    LatencyOutputs,
-    LatencyTable,
-    LayerGrid,
-    TimedNetwork,
-    grid_from,
-    layers_of_grid,
-    table_name,
-)
+from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable, TimedNetwork, table_name
+from yolo_slim.measuring.layer_grids import LayerGrid, grid_from, layers_of_grid
 
 KIND = LayerKind(kernel=(3, 3), stride=(2, 2), padding=(1, 1), depthwise=False, size=(40, 40), activation="silu")
 

@@ -11,16 +11,8 @@ from tests.helpers.latency_tables import KIND, grid, network, table
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_json
-from yolo_slim.measuring.latency import (
-    LatencyTable,
-    coarse_widths,
-    fine_widths,
-    fitted,
-    grid_of,
-    layers_of_grid,
-    moved_mb,
-    weights_mb,
-)
+from yolo_slim.measuring.latency import LatencyTable, fitted
+from yolo_slim.measuring.layer_grids import coarse_widths, fine_widths, grid_of, layers_of_grid, moved_mb, weights_mb
 
 
 @pytest.mark.parametrize("largest", [3, 8, 24, 80, 144, 384])

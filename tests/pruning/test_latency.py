@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.measuring.latency import grid_from, layers_of_grid
+from yolo_slim.measuring.layer_grids import grid_from, layers_of_grid
 from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers

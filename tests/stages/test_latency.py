@@ -10,19 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from tests.helpers.charts import charts, loads_nothing
 from tests.helpers.devices import ModelledDevice
 from tests.helpers.listeners import Remembers
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import RuntimeChoice
-from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.config.run import LatencyConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
+from yolo_slim.models import checkpoint
+from yolo_slim.models.family import family_of
+from yolo_slim.reporting.latency import text
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
@@ -45,16 +50,24 @@ def context_of(data: Path, device: ModelledDevice, **others: Any) -> Context:
     return Context.load(data, "host", **{"imgsz": IMGSZ, "device": device} | others)
 
 
-def measured(model: Path, context: Context, folder: Path) -> LatencyOutputs:
+def measured(model: Path, context: Context, folder: Path, activation: str = "none") -> LatencyOutputs:
     """Run the stage."""
-    inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8))
+    inputs = latency.LatencyInputs(model=model, pruning=PruneConfig(round_to=8), activation=activation)
     return latency.run(inputs, QUICK, [BUILD], folder, context)
 
 
-def cut(model: Path, context: Context, tables: LatencyOutputs | None, folder: Path, **budget: Any) -> LatencyCut:
+def cut(
+    model: Path,
+    context: Context,
+    tables: LatencyOutputs | None,
+    folder: Path,
+    training: RecoverConfig | None = None,
+    **budget: Any,
+) -> LatencyCut:
     """Prune to milliseconds."""
     config = PruneConfig(round_to=8, images=8, bn_images=8, steps=1, **budget)
-    outputs = prune.run(prune.PruneInputs(model=model, latency=tables, timing=QUICK), config, folder, context)
+    inputs = prune.PruneInputs(model=model, latency=tables, timing=QUICK, training=training or RecoverConfig())
+    outputs = prune.run(inputs, config, folder, context)
     return LatencyCut.model_validate_json(outputs.latency.read_text())
 
 
@@ -173,6 +186,108 @@ def test_wrong_table_is_corrected(small: Path, signs: Path, tables: LatencyOutpu
     assert found.measured_ms == pytest.approx(budget, rel=0.03)
 
 
+def macs_left(folder: Path) -> float:
+    """The share of the MACs that a pruning left."""
+    found = read_json(folder / "widths.json")
+    return float(found["slim"]["macs"] / found["control"]["macs"])
+
+
+def test_mild_budget_that_the_table_takes_for_reached(
+    small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+) -> None:
+    """Where the table takes the unpruned network for fast enough, which it isn't, something is cut all the same."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    low = {key: 0.9 * value for key, value in table.fit.model_dump().items()}
+    optimist = table.model_copy(update={"fit": Fit(**low)})
+    optimist.save(tmp_path / "table.json")
+    budget = table.overhead_ms + 0.97 * table.control_ms
+    # Control: this table says that nothing has to go.
+    assert optimist.networks[0].name == "unpruned"
+    assert optimist.fit.ms(optimist.networks[0].load) + table.overhead_ms < 0.98 * budget < budget
+    given = replace(tables, tables={BUILD: tmp_path / "table.json"})
+    found = cut(small, context_of(signs, Board()), given, tmp_path / "prune", latency_ms=budget)
+    assert 0.9 * budget < found.measured_ms <= budget
+    assert macs_left(tmp_path / "prune") < 1
+    assert found.choices[0].loss == 1.0
+
+
+def test_cut_that_is_far_too_fast_gives_nothing_back_for_noise(
+    small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+) -> None:
+    """Corrected by a cut that was far too fast, the table wants the whole network back: no cut to time or to keep."""
+
+    class Faster(Board):
+        """Pruned networks take two thirds of what their layers take."""
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            return replace(found, after=tuple(0.65 * ms for ms in found.after))
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    found = cut(small, context_of(signs, Faster()), tables, tmp_path / "prune", latency_ms=budget)
+    assert found.measured_ms <= budget
+    assert macs_left(tmp_path / "prune") < 1
+
+
+class PassOfItsOwn(Board):
+    """A runtime that takes as long for a sigmoid as for such an output of a convolution of 128 weights."""
+
+    def _ms(self, graph: Any) -> float:
+        shapes = {
+            value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+            for value in (*graph.graph.value_info, *graph.graph.output)
+        }
+        found = [shapes[node.output[0]] for node in graph.graph.node if node.op_type == "Sigmoid"]
+        return super()._ms(graph) + 128e-6 * sum(float(np.prod(shape)) for shape in found)
+
+
+def test_cut_for_another_activation(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Table and cuts have the activation of the recovered network, so less has to go; the pruned one keeps its own.
+
+    Control: for the network's own activation the same budget removes more. A table of that one is refused.
+    """
+    device = PassOfItsOwn(scale=1.0)
+    context = context_of(signs, device)
+    own = measured(small, context, tmp_path / "own")
+    relu = measured(small, context, tmp_path / "relu", "relu")
+    tables = [LatencyTable.load(one.tables[BUILD]) for one in (own, relu)]
+    assert {grid.activation for grid in tables[1].grids} == {"relu", "none"}
+    assert {grid.activation for grid in tables[0].grids} == {"silu", "none"}
+    assert tables[1].control_ms < 0.95 * tables[0].control_ms
+    assert "The unpruned network with relu at 96 px" in text([tables[1]])
+    assert own.request != relu.request
+    budget = tables[1].overhead_ms + 0.7 * tables[1].control_ms
+    training = RecoverConfig(activation="relu")
+    found = cut(small, context, relu, tmp_path / "cut", training, latency_ms=budget)
+    assert found.measured_ms == pytest.approx(budget, rel=0.03)
+    assert "times the unpruned network with relu" in found.text()
+    pruned = checkpoint.load(tmp_path / "cut" / "pruned.pt")
+    assert {type(block.act) for block in pruned.model.modules() if hasattr(block, "act")} == {nn.SiLU}
+    cut(small, context, own, tmp_path / "plain", latency_ms=budget)
+    assert macs_left(tmp_path / "plain") < macs_left(tmp_path / "cut") - 0.02
+    with pytest.raises(SlimError, match="was measured for something else") as error:
+        cut(small, context, own, tmp_path / "wrong", training, latency_ms=budget)
+    assert error.value.culprits == ("activation: none there, relu now",)
+
+
+def test_activation_without_a_name(small: Path, signs: Path, tmp_path: Path) -> None:
+    """An activation that single convolutions can't have is named by table and terminal; SiLU isn't (control)."""
+    content = torch.load(small, weights_only=False)
+    for module in content["model"].modules():
+        if isinstance(getattr(module, "act", None), nn.SiLU):
+            module.act = nn.LeakyReLU()
+    leaky = tmp_path / "leaky.pt"
+    torch.save(content, leaky)
+    named = "Single convolutions before LeakyReLU were timed with SiLU"
+    for model, is_named in ((leaky, True), (small, False)):
+        listener = Remembers()
+        found = measured(model, context_of(signs, Board(), progress=listener), tmp_path / model.stem)
+        table = LatencyTable.load(found.tables[BUILD])
+        assert table.as_silu == (("LeakyReLU",) if is_named else ())
+        assert [named in where for where in (listener.said, text([table]), found.page.read_text())] == [is_named] * 3
+
+
 def test_missed_budget_ends_the_run(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Where no cut gets fast enough on the device, nothing is trained: the message has every cut that was timed."""
 
@@ -238,7 +353,9 @@ def test_unreachable_budget_says_how_far_it_goes(
     device = Board()
     error = refusal(small, context_of(signs, device), tables, tmp_path / "prune", target_fps=100_000.0)
     assert str(error).startswith("100000 FPS can't be reached by pruning at 96 px.")
-    assert "smaller model" not in str(error)
+    # Its yaml is none of Ultralytics', so nothing is known of its family.
+    assert "family" not in str(error)
+    assert "smaller than" not in str(error)
     smallest = figure(SMALLEST, error)
     listener = Remembers()
     context = context_of(signs, device, progress=listener)
@@ -262,8 +379,36 @@ def test_smaller_sides_are_estimated(trained: Path, signs: Path, tmp_path: Path)
     assert estimated - 2.0 == pytest.approx(figure(SMALLEST, here) - 2.0, rel=0.05)
     assert figure(SMALLEST, error) - 2.0 > 3 * (estimated - 2.0)
     assert "by these figures nothing else reaches it" in error.remedy
+    assert "yolo11n is the smallest of its family" in error.culprits
     enough = refusal(trained, large, of_large, tmp_path / "enough", latency_ms=1.1 * estimated)
     assert f"try --imgsz 96, estimated {estimated:.2f} ms" in enough.remedy
+
+
+def test_smaller_model_of_the_family_is_named(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Its milliseconds are estimated by the network's own table; it is advised where it reaches the budget.
+
+    Control: where it doesn't, it is named, and not advised.
+    """
+    content = torch.load(small, weights_only=False)
+    scales = {"n": [1.0, 0.5, 1024], "s": [1.0, 1.0, 1024]}
+    content["model"].yaml |= {"scales": scales, "scale": "s", "yaml_file": "yolov8s.yaml"}
+    of_family = tmp_path / "s.pt"
+    torch.save(content, of_family)
+    nano = family_of(content["model"])
+    assert nano is not None
+    context = context_of(signs, Board(scale=1.0))
+    tables = measured(of_family, context, tmp_path / "tables")
+    # A cut keeps most of every layer: less than what the smaller model has never goes.
+    error = refusal(of_family, context, tables, tmp_path / "none", target_fps=100_000.0, min_share=0.8)
+    named = "yolov8n, which is smaller than yolov8s: estimated"
+    estimated = figure(f"{named} # ms a frame", error)
+    assert "train yolov8n" not in error.remedy
+    torch.save({**content, "model": nano.smaller["yolov8n"]()}, tmp_path / "n.pt")
+    smaller = measured(tmp_path / "n.pt", context, tmp_path / "smaller")
+    assert estimated - 2.0 == pytest.approx(LatencyTable.load(smaller.tables[BUILD]).control_ms, rel=0.05)
+    assert estimated - 2.0 < 0.6 * (figure(SMALLEST, error) - 2.0)
+    enough = refusal(of_family, context, tables, tmp_path / "enough", latency_ms=1.1 * estimated, min_share=0.8)
+    assert f"train yolov8n on these data, estimated {estimated:.2f} ms unpruned" in enough.remedy
 
 
 def test_table_of_another_runtime_is_named(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
@@ -358,14 +503,24 @@ def test_cut_without_a_table(given: dict[str, Any] | None, small: Path, signs: P
         ({"model_sha256": "0" * 64}, ["model_sha256"]),
         ({"imgsz": 640, "target": "rpi5"}, ["imgsz: 640 there, 96 now", "target: rpi5 there, host now"]),
         ({"build": BuildName("ncnn", "fp16")}, ["build: ncnn-fp16 there, onnxruntime-fp32 now"]),
-        ({"machine": DeviceFacts(model="Another Board")}, ["machine: Another Board there, Modelled Board now"]),
+        (
+            {"machine": DeviceFacts(model="Another Board", cores=4)},
+            ["machine: Another Board there, Modelled Board now"],
+        ),
+        ({"machine": DeviceFacts(model="Modelled Board", cores=2)}, ["cores: 2 there, 4 now"]),
+        (
+            {"machine": DeviceFacts(model="Modelled Board", cores=4, runtimes={"onnxruntime": "1.2", "ncnn": "1"})},
+            ["onnxruntime: 1.2 there, not set now"],
+        ),
+        ({"device": "pi@10.0.0.8"}, ["device: pi@10.0.0.8 there, board at 10.0.0.7 now"]),
+        ({"activation": "relu"}, ["activation: relu there, none now"]),
         ({"grids": ()}, ["model.0.conv: 3x3 stride 2, 96x96, silu"]),
     ],
 )
 def test_table_of_something_else(
     changes: dict[str, Any], culprits: list[str], small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
 ) -> None:
-    """A table of another network, side, target, build or machine, or one without a kind of layer, is named."""
+    """What a table was measured for and this call isn't is named; so is a kind of layer that it lacks."""
     table = LatencyTable.load(tables.tables[BUILD]).model_copy(update=changes)
     table.save(tmp_path / "table.json")
     given = replace(tables, tables={BUILD: tmp_path / "table.json"})

@@ -60,6 +60,24 @@ def test_update_of_a_package_keeps_a_finished_cut(small: Path, signs: Path, monk
     assert not are_versions(changes(before[1], other.identity))
 
 
+def test_update_on_the_device_measures_anew(small: Path, signs: Path) -> None:
+    """Another version of its runtime there makes a table stale, but no cut; that of another runtime doesn't."""
+
+    def made(**versions: str) -> tuple[job.Job, job.Job]:
+        device = ModelledDevice()
+        device.runtimes = versions
+        return jobs(small, context_of(signs, device), QUICK)
+
+    (table, cut), (other, other_cut) = made(onnxruntime="1.23"), made(onnxruntime="1.24")
+    (change,) = changes(table.identity, other.identity)
+    assert str(change) == "onnxruntime of the device 1.23 -> 1.24"
+    assert change.is_version
+    assert table.request == other.request
+    assert changes(cut.identity, other_cut.identity) == []
+    same, _ = made(onnxruntime="1.23", ncnn="1")
+    assert same.fingerprint == table.fingerprint
+
+
 def with_runtimes(context: Context, **precisions: tuple[str, ...]) -> Context:
     """A context whose target has these builds alone."""
     runtimes = [{"runtime": name, "precisions": list(found)} for name, found in precisions.items()]

@@ -22,13 +22,14 @@ from yolo_slim.comparison.frontier import OURS
 from yolo_slim.comparison.networks import size_name
 from yolo_slim.config.profile import Profile
 from yolo_slim.config.record import Record, read_record
-from yolo_slim.config.run import PruneConfig
+from yolo_slim.config.run import PruneConfig, RecoverConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.files import read_json, sha256, write_json
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.measuring.latency_cut import LatencyCut, table_ms_for
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models import checkpoint
+from yolo_slim.models.activation import with_activation
 from yolo_slim.preparation import Run, width_multiple
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.goal import Goal, make_cost_model
@@ -181,7 +182,8 @@ def at_budget(this: Run, build: BuildName, to_macs: PruneConfig) -> AtBudget:
     timing = this.config.latency.model_copy(update={"runtime": str(build)})
     this = replace(this, config=this.config.model_copy(update={"latency": timing}))
     tables = latency_tables.measured(this, this.folder / "latency" / "tables")
-    inputs = prune.PruneInputs(model=this.model, latency=tables, timing=timing)
+    training = RecoverConfig(activation=this.config.recover.activation)
+    inputs = prune.PruneInputs(model=this.model, training=training, latency=tables, timing=timing)
     trainings = sorted((this.folder / OURS).glob("*/*/recover"))
     ours = prune.run(
         inputs, this.config.prune, this.folder / "latency" / OURS, this.context,
@@ -238,7 +240,8 @@ def is_open(best: Try, comparison: Path) -> bool:
 def goal_of(this: Run, tables: LatencyOutputs, build: BuildName) -> LatencyGoal:
     """What a frame may take in one build."""
     loaded = checkpoint.load(this.model)
-    return goals_of(loaded, this.config.prune, {build: tables.tables[build]}, this.context)[build]
+    activation = this.config.recover.activation
+    return goals_of(loaded, this.config.prune, {build: tables.tables[build]}, this.context, activation)[build]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,11 +272,11 @@ class _Search:
     def run(self, ours: Path, cut: LatencyCut) -> EqualShare:
         """Search the share whose cut takes as long as ``ours``."""
         build, overhead = self.goal.build, cut.overhead_ms
-        onnx = self.meter.export(checkpoint.load(ours).model, self.scratch / "ours.onnx")
+        onnx = self._exported(checkpoint.load(ours).model, "ours")
         placed = self.meter.place(onnx, build)
 
         def timed(removed: float) -> Try:
-            onnx = self.meter.export(self._cut(removed), self.scratch / f"macs-{removed * 1e4:.0f}.onnx")
+            onnx = self._exported(self._cut(removed), f"macs-{removed * 1e4:.0f}")
             pair = until_it_counts(lambda: self.meter.compare(placed, self.meter.place(onnx, build)))
             ms = (cut.measured_ms - overhead) * pair.ratio + overhead
             self.this.context.progress.say(
@@ -283,6 +286,11 @@ class _Search:
 
         predicted, most = self._prediction()
         return searched(predicted, timed, cut.measured_ms, most)
+
+    def _exported(self, model: nn.Module, name: str) -> Path:
+        """Export a cut with the activation that it will be trained with."""
+        trained = with_activation(model, self.this.config.recover.activation)
+        return self.meter.export(trained, self.scratch / f"{name}.onnx")
 
     def _cut(self, removed: float) -> nn.Module:
         """Cut a copy of the network to a share of its MACs, as the prune stage does."""

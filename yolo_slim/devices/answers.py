@@ -30,6 +30,12 @@ class DeviceFacts(OpenRecord):
     cores: int | None = None
     """Processor cores of the machine."""
 
+    @property
+    def runtimes(self) -> dict[str, str]:
+        """Python package of a runtime to its version, where the device itself was asked; empty: not recorded."""
+        found = (self.model_extra or {}).get("runtimes")
+        return found if isinstance(found, dict) else {}
+
 
 class RuntimeRecord(OpenRecord):
     """What really ran: the runtime with its version and settings. Each runtime adds keys of its own."""

@@ -13,7 +13,7 @@ from yolo_slim.config.record import read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.devices.commands import ANSWERED, CommandDevice, failed
 from yolo_slim.files import read_json
-from yolo_slim.machine import describe_machine
+from yolo_slim.machine import describe_device
 
 
 class LocalShell:
@@ -23,7 +23,7 @@ class LocalShell:
 
     def facts(self) -> DeviceFacts:
         """Say what the machine is."""
-        return read_record(DeviceFacts, describe_machine(), self.name, "")
+        return read_record(DeviceFacts, describe_device(), self.name, "")
 
     def bundle_path(self, bundle: Path) -> str:
         """Leave a bundle where it is."""

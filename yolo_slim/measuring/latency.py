@@ -16,143 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
+from yolo_slim.bundle import PACKAGES
 from yolo_slim.config.record import BuildNameText, Record, read_record
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.errors import CHECK_PATH, SlimError
-from yolo_slim.files import read_json, write_json
+from yolo_slim.files import JsonObject, read_json, write_json
+from yolo_slim.measuring.latency_cut import after_exchange
+from yolo_slim.measuring.layer_grids import MEASURE_AGAIN, Floats, LayerGrid
 
 SCHEMA = 2
 KIND = "latency"
-MEASURE_AGAIN = "Measure the table again with `yolo-slim latency`."
 OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
 SAME_ERROR = 0.01
 """Errors of two fits, as fractions, that are so near are equal, and the fit with fewer terms is taken: timings of one
 network scatter as much."""
-BYTES = 4
-"""Bytes of one value of a tensor or weight: what a convolution reads and writes is counted as fp32 in every runtime."""
-Floats = NDArray[np.float64]
-
-
-def coarse_widths(largest: int) -> list[int]:
-    """Widths that are timed in every pair: powers of two, and the largest."""
-    return sorted({largest, *(width for power in range(3, 12) if (width := 2**power) < largest)})
-
-
-def fine_widths(largest: int) -> list[int]:
-    """Widths between them that show the steps in which a runtime gets faster."""
-    wanted = [*range(8, 128, 8), *range(128, 257, 16), *range(256, 513, 32)]
-    return [width for width in wanted if width < largest and width not in coarse_widths(largest)]
-
-
-class LayerGrid(Record):
-    """The milliseconds of one kind of convolution over its widths."""
-
-    kernel: tuple[int, int]
-    """Height and width."""
-    stride: tuple[int, int]
-    """Of the kernel's steps."""
-    padding: tuple[int, int]
-    """Of the input, on each side."""
-    depthwise: bool
-    """Every output channel reads one input channel."""
-    size: tuple[int, int]
-    """Height and width of the input."""
-    activation: str
-    """What follows the convolution."""
-    inputs: tuple[int, ...]
-    """Input widths of the grid, ascending."""
-    outputs: tuple[int, ...]
-    """Output widths of the grid, ascending; of a depthwise convolution the only ones."""
-    ms: tuple[tuple[float, ...], ...]
-    """Milliseconds by input and output width, shape (inputs, outputs)."""
-    fine_inputs: dict[int, float]
-    """Milliseconds of further input widths, with the largest output width."""
-    fine_outputs: dict[int, float]
-    """Milliseconds of further output widths, with the largest input width."""
-    invalid_reasons: tuple[str, ...] = ()
-    """Why the timings don't count."""
-
-    @property
-    def kind(self) -> LayerKind:
-        """The kind of convolution."""
-        return LayerKind(**{key: getattr(self, key) for key in LayerKind.__dataclass_fields__})
-
-    def ms_at(self, inputs: Floats, outputs: Floats) -> Floats:
-        """Milliseconds of convolutions of these widths, by interpolation between timed ones.
-
-        Args:
-            inputs: input channels, any shape; ignored where the convolution is depthwise.
-            outputs: output channels, the same shape.
-        """
-        rows, columns = np.array(self.inputs, float), np.array(self.outputs, float)
-        grid = np.array(self.ms)
-        if self.depthwise:
-            return _line(outputs, *_joined(columns, grid[0], self.fine_outputs))
-        found = _bilinear(inputs, outputs, rows, columns, grid)
-        # How much dearer or cheaper a width is than the line between its neighbours, whatever the other side's width.
-        return (
-            found
-            * _step(inputs, rows, grid[:, -1], self.fine_inputs)
-            * _step(outputs, columns, grid[-1], self.fine_outputs)
-        )
-
-
-def grid_of(grids: Sequence[LayerGrid], kind: LayerKind, layer: str) -> LayerGrid:
-    """The grid of a layer's kind.
-
-    Raises:
-        SlimError: there is none.
-    """
-    found = next((grid for grid in grids if grid.kind == kind), None)
-    if found is None:
-        raise SlimError(
-            "The latency table has no entry for a kind of layer of this network.",
-            culprits=[f"{layer}: {kind}"],
-            remedy=MEASURE_AGAIN,
-        )
-    return found
-
-
-def _line(x: Floats, at: Floats, values: Floats) -> Floats:
-    """Interpolate linearly; below the first point in proportion to the width."""
-    return np.asarray(np.interp(x, np.concatenate([[0.0], at]), np.concatenate([[values[0] * 0.5], values])))
-
-
-def _joined(at: Floats, values: Floats, fine: dict[int, float]) -> tuple[Floats, Floats]:
-    """Add the further points to a line."""
-    points = dict(zip(at.tolist(), values.tolist(), strict=True)) | {float(key): value for key, value in fine.items()}
-    order = sorted(points)
-    return np.array(order), np.array([points[key] for key in order])
-
-
-def _step(x: Floats, at: Floats, values: Floats, fine: dict[int, float]) -> Floats:
-    """The fine line in units of the coarse one."""
-    if not fine:
-        return np.ones_like(x, dtype=float)
-    return _line(x, *_joined(at, values, fine)) / _line(x, at, values)
-
-
-def _bilinear(x: Floats, y: Floats, rows: Floats, columns: Floats, grid: Floats) -> Floats:
-    """Interpolate in both directions."""
-    i, s = _place(x, rows)
-    j, t = _place(y, columns)
-    i1, j1 = np.minimum(i + 1, len(rows) - 1), np.minimum(j + 1, len(columns) - 1)
-    lower = grid[i, j] * (1 - t) + grid[i, j1] * t
-    upper = grid[i1, j] * (1 - t) + grid[i1, j1] * t
-    return np.asarray(np.maximum(lower * (1 - s) + upper * s, 0.0))
-
-
-def _place(x: Floats, at: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """The interval of every value, and how far it is through it; below the first point nothing is extrapolated."""
-    index = np.clip(np.searchsorted(at, x, side="right") - 1, 0, max(len(at) - 2, 0))
-    if len(at) == 1:
-        return index, np.zeros_like(x, dtype=float)
-    return index, np.clip((x - at[index]) / (at[index + 1] - at[index]), 0.0, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +181,13 @@ class LatencyTable(Record):
     threads: int
     """Inference threads."""
     machine: DeviceFacts
-    """What was timed on."""
+    """What was timed on, with the versions of its runtimes."""
+    device: str = ""
+    """Its address; empty: this machine."""
+    activation: str = "none"
+    """``recover.activation`` of the networks that were timed; none: their own."""
+    as_silu: tuple[str, ...] = ()
+    """Activations that single convolutions have no name for: these were timed with SiLU."""
     is_measured_on_target: bool
     """Whether the milliseconds are those of the target."""
     measured_at: str
@@ -338,6 +224,20 @@ class LatencyTable(Record):
         """The unpruned network's frame, end to end."""
         return self.control_ms + self.overhead_ms
 
+    @property
+    def exchanged(self) -> str:
+        """The activation that was exchanged, after the name of a network, for people; empty: none."""
+        return after_exchange(self.activation)
+
+    @property
+    def measured_for(self) -> JsonObject:
+        """What its milliseconds hold for, and for nothing else."""
+        return {
+            "model_sha256": self.model_sha256, "imgsz": self.imgsz, "build": str(self.build), "target": self.target,
+            "threads": self.threads, "activation": self.activation, "device": self.device or "this machine",
+            **of_machine(self.machine, self.build),
+        }  # fmt: skip
+
     def to_json(self) -> dict[str, object]:
         """The content of ``latency.json``."""
         return {"schema": SCHEMA, "kind": KIND, **super().to_json()}
@@ -365,50 +265,20 @@ class LatencyTable(Record):
         return read_record(cls, content, str(path), MEASURE_AGAIN)
 
 
-def moved_mb(kind: LayerKind, inputs: Any, outputs: Any) -> Any:
-    """Megabytes that convolutions of these widths read and write, weights aside."""
-    read = kind.size[0] * kind.size[1] * (outputs if kind.depthwise else inputs)
-    written = kind.output_size[0] * kind.output_size[1] * outputs
-    return (read + written) * BYTES / 1e6
+def unlike_network(table: LatencyTable) -> list[str]:
+    """Say what was timed otherwise than the network has it, one fact a line."""
+    if not table.as_silu:
+        return []
+    return [
+        f"Single convolutions before {', '.join(table.as_silu)} were timed with SiLU, which may take longer or "
+        "shorter; whole networks were timed as they are."
+    ]
 
 
-def weights_mb(kind: LayerKind, inputs: Any, outputs: Any) -> Any:
-    """Megabytes of the weights of convolutions of these widths."""
-    area = kind.kernel[0] * kind.kernel[1]
-    return area * (outputs if kind.depthwise else inputs * outputs) * BYTES / 1e6
-
-
-def layers_of_grid(kind: LayerKind, inputs: int, outputs: int) -> list[Layer]:
-    """The layers to time for a kind whose widths go up to ``inputs`` and ``outputs``."""
-    if kind.depthwise:
-        return [
-            Layer(kind=kind, inputs=width, outputs=width)
-            for width in sorted([*coarse_widths(outputs), *fine_widths(outputs)])
-        ]
-    pairs = [(i, o) for i in coarse_widths(inputs) for o in coarse_widths(outputs)]
-    pairs += [(i, outputs) for i in fine_widths(inputs)] + [(inputs, o) for o in fine_widths(outputs)]
-    return [Layer(kind=kind, inputs=i, outputs=o) for i, o in pairs]
-
-
-def grid_from(
-    kind: LayerKind, inputs: int, outputs: int, ms: Mapping[tuple[int, int], float], reasons: Sequence[str] = ()
-) -> LayerGrid:
-    """Put the timings of :func:`layers_of_grid` together; keys of ``ms`` are (inputs, outputs)."""
-    fields: dict[str, Any] = {key: getattr(kind, key) for key in LayerKind.__dataclass_fields__}
-    fields["invalid_reasons"] = tuple(reasons)
-    if kind.depthwise:
-        widths = sorted(outputs for _, outputs in ms)
-        row = tuple(ms[width, width] for width in widths)
-        return LayerGrid(**fields, inputs=(1,), outputs=tuple(widths), ms=(row,), fine_inputs={}, fine_outputs={})
-    rows, columns = coarse_widths(inputs), coarse_widths(outputs)
-    return LayerGrid(
-        **fields,
-        inputs=tuple(rows),
-        outputs=tuple(columns),
-        ms=tuple(tuple(ms[i, o] for o in columns) for i in rows),
-        fine_inputs={i: ms[i, outputs] for i in fine_widths(inputs)},
-        fine_outputs={o: ms[inputs, o] for o in fine_widths(outputs)},
-    )
+def of_machine(machine: DeviceFacts, build: BuildName) -> JsonObject:
+    """What of a machine decides the milliseconds of a build: model, cores, and the versions of its runtime."""
+    versions = {name: machine.runtimes[name] for name in PACKAGES[build.runtime] if name in machine.runtimes}
+    return {"machine": machine.model, "cores": machine.cores, **versions}
 
 
 def table_name(build: BuildName) -> str:

@@ -28,6 +28,11 @@ def table_ms_for(wanted_ms: float, found: Sequence[tuple[float, float]]) -> floa
     return wanted_ms * slope
 
 
+def after_exchange(activation: str) -> str:
+    """What follows the name of a network whose activation was exchanged; empty: it has its own."""
+    return "" if activation == "none" else f" with {activation}"
+
+
 class TimedCut(Record):
     """One cut that was timed."""
 
@@ -83,6 +88,8 @@ class LatencyCut(Record):
     """Every cut that was timed, in order."""
     kept: int
     """Which of them was kept, counted from 0."""
+    activation: str = "none"
+    """``recover.activation`` of the networks that were timed; none: their own."""
     choices: tuple[BuildChoice, ...] = ()
     """The builds that the cut could have been made for, the chosen one among them."""
     without_table: dict[str, str] = Field(default_factory=dict)
@@ -98,7 +105,9 @@ class LatencyCut(Record):
         cut, speed = self.cuts[self.kept], self.unpruned_ms / self.measured_ms
         count = f"{len(self.cuts)} {'cut' if len(self.cuts) == 1 else 'cuts'}"
         doubt = f"; the timing doesn't count: {'; '.join(cut.invalid_reasons)}" if cut.invalid_reasons else ""
-        fps = f"{1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network"
+        fps = (
+            f"{1000 / cut.measured_ms:.1f} FPS, {speed:.2f} times the unpruned network{after_exchange(self.activation)}"
+        )
         table = f"the table's error on other networks: median {self.table_error_median:.1%}"
         return (
             f"budget {self.budget_ms:.2f} ms a frame in {self.build}: predicted {cut.predicted_ms:.2f} ({table}, "

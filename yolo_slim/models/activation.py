@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,15 @@ def exchange(model: nn.Module, name: str) -> int:
     yaml: dict[str, Any] = model.yaml  # type: ignore[assignment]
     model.yaml = {**yaml, "activation": f"torch.nn.{kind.__name__}()"}  # type: ignore[assignment]
     return len(blocks)
+
+
+def with_activation(model: nn.Module, name: str) -> nn.Module:
+    """A copy with a value of ``recover.activation``, as a recovery trains it; with ``none`` the network itself."""
+    if name not in ACTIVATIONS:
+        return model
+    copied = copy.deepcopy(model)
+    exchange(copied, name)
+    return copied
 
 
 def _blocks_with(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> Iterator[Any]:

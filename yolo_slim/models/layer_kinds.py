@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.errors import SlimError
+from yolo_slim.models.activation import OF_A_BLOCK
 
 NAMES = {nn.SiLU: "silu", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Identity: "none"}
 """Activation modules to their names."""
@@ -33,6 +34,7 @@ def layer_kinds(model: nn.Module, imgsz: int, exported: frozenset[str]) -> Mappi
             "The network has layers that a latency table can't have.",
             culprits=unknown,
             remedy="Prune it to MACs with --prune.",
+            topic="the-frame-rate-cant-be-timed",
         )
     sizes: dict[str, tuple[int, int]] = {}
     with ExitStack() as stack, torch.no_grad():
@@ -43,7 +45,18 @@ def layer_kinds(model: nn.Module, imgsz: int, exported: frozenset[str]) -> Mappi
         channels = int(getattr(model, "yaml", {}).get("channels", 3))
         model.eval()(torch.zeros(1, channels, imgsz, imgsz, dtype=next(model.parameters()).dtype))
     parents = dict(model.named_modules())
-    return {name: _kind(modules[name], parents, name, size) for name, size in sizes.items()}
+    return {name: _kind(modules[name], _following(parents, name), size) for name, size in sizes.items()}
+
+
+def timed_as_silu(model: nn.Module, exported: Iterable[str]) -> tuple[str, ...]:
+    """Activations after convolutions that a table has no name for: their layers are timed with SiLU.
+
+    Both are a pass over the tensor, so they cost about as much; where a runtime computes one of them together with its
+    convolution, they don't.
+    """
+    modules = dict(model.named_modules())
+    found = [_following(modules, name) for name in exported]
+    return tuple(sorted({type(act).__name__ for act in found if act is not None and type(act) not in NAMES}))
 
 
 def _noting(sizes: dict[str, tuple[int, int]], name: str) -> Any:
@@ -77,17 +90,22 @@ def _described(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def _kind(module: Any, modules: Mapping[str, nn.Module], name: str, size: tuple[int, int]) -> LayerKind:
+def _following(modules: Mapping[str, nn.Module], name: str) -> nn.Module | None:
+    """The activation after a convolution."""
     # RepConv (yolov9): the layer `m.conv1.conv` stands for all of `m`, whose activation follows.
     owner = name.rsplit(".", 2)[0] if name.endswith(".conv1.conv") else name.rpartition(".")[0]
-    follows = getattr(modules.get(owner), "act", None) if name.endswith(".conv") else None
+    found = getattr(modules.get(owner), OF_A_BLOCK, None) if name.endswith(".conv") else None
+    return found if isinstance(found, nn.Module) else None
+
+
+def _kind(module: Any, follows: nn.Module | None, size: tuple[int, int]) -> LayerKind:
     return LayerKind(
         kernel=_pair(module.kernel_size),
         stride=_pair(module.stride),
         padding=_pair(module.padding),
         depthwise=_is_depthwise(module),
         size=size,
-        # An activation without a name of ours costs about as much as SiLU: both are a pass over the tensor.
+        # One without a name is told by timed_as_silu().
         activation="none" if follows is None else NAMES.get(type(follows), "silu"),
     )
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yolo_slim.backends.layers import LayerKind
-from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, LayerGrid, Load, grid_of, moved_mb, weights_mb
+from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, Load
+from yolo_slim.measuring.layer_grids import LayerGrid, grid_of, moved_mb, weights_mb
 from yolo_slim.pruning.goal import Goal, channel_counts
 from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.slots import Slot, widths_of

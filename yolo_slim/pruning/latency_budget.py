@@ -74,6 +74,11 @@ class LatencyGoal:
     def _limit(self, infer_ms: float) -> str:
         return limit_of(self.setting, self.frame_of(infer_ms))
 
+    def of_a_cut(self, graph: ChannelGraph, slots: list[Slot]) -> LatencyGoal:
+        """The goal to begin with. Where the table takes the unpruned network for fast enough, it is corrected by it."""
+        full = self.model(graph, slots).total(widths_of(slots))
+        return self if self.infer_ms < full else self.corrected([(full, self.table.control_ms)])
+
     def corrected(self, found: Sequence[tuple[float, float]]) -> LatencyGoal:
         """The same goal after cuts; of each what the table alone predicted of its inference, and what was measured."""
         return replace(self, correction=self._wanted_ms / table_ms_for(self._wanted_ms, found))

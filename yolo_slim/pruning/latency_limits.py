@@ -6,7 +6,7 @@ nothing was measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,6 +61,43 @@ class SmallestCut:
         return self.goal.frame_of(fit.layers(there) + constant)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InFamily:
+    """A smaller model of the network's family, by the network's own latency table."""
+
+    name: str
+    """Of the network: ``yolov8s``."""
+    smaller: str = ""
+    """Of the smaller model; empty: there is none."""
+    unpruned_ms: float | None = None
+    """Estimated milliseconds of its frame; None: the table has no layers like its own."""
+    smallest_ms: float | None = None
+    """The same of its smallest cut."""
+
+    def is_enough(self, goal: LatencyGoal) -> bool:
+        """Whether its smallest cut is estimated to reach a budget."""
+        return self.smallest_ms is not None and self.smallest_ms <= AIM * goal.frame_ms
+
+    def __str__(self) -> str:
+        """For people, one line."""
+        if not self.smaller:
+            return f"{self.name} is the smallest of its family"
+        if self.unpruned_ms is None or self.smallest_ms is None:
+            return f"{self.smaller} is smaller than {self.name}; its time isn't estimated"
+        return (
+            f"{self.smaller}, which is smaller than {self.name}: estimated {_speed(self.unpruned_ms)} unpruned, "
+            f"{_speed(self.smallest_ms)} at its smallest cut"
+        )
+
+    def way(self, goal: LatencyGoal) -> list[str]:
+        """What to do with it, if it is expected to reach a budget."""
+        if self.unpruned_ms is not None and self.unpruned_ms <= AIM * goal.frame_ms:
+            return [f"train {self.smaller} on these data, estimated {self.unpruned_ms:.2f} ms unpruned"]
+        if self.is_enough(goal):
+            return [f"train {self.smaller} on these data and prune it, estimated {self.smallest_ms:.2f} ms at least"]
+        return []
+
+
 def smaller_sides(imgsz: int) -> list[int]:
     """The input sides that a message estimates, the largest first."""
     found = {round(imgsz * share / STRIDE) * STRIDE for share in SMALLER_SIDES}
@@ -72,6 +109,7 @@ def unreachable_in_all(
     others: Mapping[BuildName, SmallestCut],
     without_table: Mapping[BuildName, str],
     imgsz: int,
+    family: Callable[[LatencyGoal], InFamily | None],
 ) -> Unreachable:
     """The error of a budget that no build reaches.
 
@@ -80,18 +118,22 @@ def unreachable_in_all(
         others: the same in further builds of the target that have a table.
         without_table: builds of the target of which nothing is known, with the reason.
         imgsz: input side of the run.
+        family: what a smaller model of the family is estimated to take in a build.
     """
     best = min(cuts.values(), key=lambda cut: cut.frame_ms)
     estimates = {side: best.estimated_ms(side) for side in smaller_sides(imgsz)}
+    smaller = family(best.goal)
     return Unreachable(
         f"{best.goal.asked} can't be reached by pruning at {imgsz} px.",
         culprits=[
             *[_smallest(build, cuts[build]) for build in sorted(cuts, key=str)],
             *[f"{_smallest(build, others[build])}; left out by latency.runtime" for build in sorted(others, key=str)],
             *[f"{best.goal.build} at {side} px: estimated {_speed(ms)}" for side, ms in estimates.items()],
+            *([str(smaller)] if smaller else []),
             *[f"{build}: not predicted; {why}" for build, why in without_table.items()],
         ],
-        remedy=f"{_ways(best, others, estimates)}.",
+        remedy=f"{_ways(best, others, estimates, smaller)}.",
+        topic="the-frame-rate-cant-be-reached",
         predicted_ms=best.frame_ms,
     )
 
@@ -109,7 +151,12 @@ def _speed(frame_ms: float) -> str:
     return f"{frame_ms:.2f} ms a frame ({1000 / frame_ms:.1f} FPS)"
 
 
-def _ways(best: SmallestCut, others: Mapping[BuildName, SmallestCut], estimates: Mapping[int, float]) -> str:
+def _ways(
+    best: SmallestCut,
+    others: Mapping[BuildName, SmallestCut],
+    estimates: Mapping[int, float],
+    smaller: InFamily | None,
+) -> str:
     """What to change: the budget, or what else is expected to reach it."""
     ways = [f"Set {best.goal.setting} {limit_of(best.goal.setting, best.frame_ms)}"]
     ways += [
@@ -118,6 +165,7 @@ def _ways(best: SmallestCut, others: Mapping[BuildName, SmallestCut], estimates:
     ]  # fmt: skip
     enough = [side for side, ms in estimates.items() if ms <= AIM * best.goal.frame_ms]
     ways += [f"try --imgsz {side}, estimated {estimates[side]:.2f} ms" for side in enough[:1]]
+    ways += smaller.way(best.goal) if smaller else []
     if len(ways) > 1:
         return f"{', '.join(ways[:-1])}, or {ways[-1]}"
-    return f"{ways[0]}; by these figures nothing else reaches it" if estimates or others else ways[0]
+    return f"{ways[0]}; by these figures nothing else reaches it" if estimates or others or smaller else ways[0]

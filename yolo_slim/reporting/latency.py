@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from yolo_slim.backends.layers import LayerKind
-from yolo_slim.measuring.latency import LatencyTable, LayerGrid
+from yolo_slim.measuring.latency import LatencyTable, unlike_network
+from yolo_slim.measuring.layer_grids import LayerGrid
 from yolo_slim.reporting.charts.chart import Chart
 from yolo_slim.reporting.charts.style import SYMBOLS, Ink, Series
 from yolo_slim.reporting.pages import environment
@@ -46,9 +47,11 @@ def _timed(grid: LayerGrid) -> int:
 def remarks(one: LatencyTable) -> list[str]:
     """Say what a reader must know of the figures, one fact a line."""
     lines = [
-        f"The unpruned network at {one.imgsz} px on {one.machine.model}, {one.threads} threads, {one.measured_at}.",
+        f"The unpruned network{one.exchanged} at {one.imgsz} px on {one.machine.model}, {one.threads} threads, "
+        f"{one.measured_at}.",
         f"The error is that of {one.error.networks} cut networks that the table wasn't fitted to.",
     ]
+    lines += unlike_network(one)
     if not one.is_measured_on_target:
         lines.append(f"{one.machine.model} isn't the target {one.target}: the milliseconds there are unproven.")
     if one.invalid_reasons:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 READ_OF_PRUNE = ("protect", "round_to", "min_width", "min_share", "head_rate")
 """Settings of prune that decide which widths occur."""
 PAGE = "latency.html"
-REVISION = 4
+REVISION = 5
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
 """Packages that export; those of the runtimes decide too."""
@@ -44,6 +44,8 @@ class LatencyInputs:
     """Trained detection checkpoint."""
     pruning: PruneConfig
     """What may be cut."""
+    activation: str = "none"
+    """``recover.activation``: what the recovered network will have is what is timed."""
 
 
 def without_table(context: Context) -> dict[BuildName, str]:
@@ -66,6 +68,7 @@ def timed_builds(context: Context) -> list[BuildName]:
         f"No build of {context.profile.name} has a latency table.",
         culprits=[f"{build}: {why}" for build, why in reasons.items()],
         remedy="Use a target that has onnxruntime (fp32) or ncnn, or prune to MACs with --prune.",
+        topic="the-frame-rate-cant-be-timed",
     )
 
 
@@ -81,10 +84,13 @@ def job_of(
         "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
         "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
     }  # fmt: skip
+    if inputs.activation != "none":
+        settings["activation"] = inputs.activation
     runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
+    there = {} if device.is_here else {f"{name} of the device": device.facts().runtimes.get(name) for name in runtimes}
     return Job(
         stage="latency", folder=folder, settings=settings, revision=REVISION,
-        packages=(*PACKAGES, *runtimes),
+        packages=(*PACKAGES, *runtimes), elsewhere=there,
         inputs={"model": content(inputs.model), "data": context.dataset.digest},
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,14 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.record import Record
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
-from yolo_slim.measuring.latency import LatencyTable, LayerGrid, TimedNetwork, fitted, grid_from, layers_of_grid
+from yolo_slim.measuring.latency import LatencyTable, TimedNetwork, fitted, unlike_network
 from yolo_slim.measuring.layer_graphs import name_of, write
+from yolo_slim.measuring.layer_grids import LayerGrid, grid_from, layers_of_grid
 from yolo_slim.measuring.measured_files import MeasuredFiles
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models import checkpoint
-from yolo_slim.models.layer_kinds import layer_kinds
+from yolo_slim.models.activation import with_activation
+from yolo_slim.models.layer_kinds import layer_kinds, timed_as_silu
 from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import trace_channels
@@ -91,6 +93,10 @@ class LatencyMeter:
     """The kind of every convolution by its name."""
     cuts: RandomCuts
     images: ValidationImages
+    activation: str
+    """``recover.activation``."""
+    as_silu: tuple[str, ...]
+    """Activations whose convolutions are timed with SiLU."""
 
     def measure(self) -> list[LatencyTable]:
         """Measure everything."""
@@ -117,6 +123,9 @@ class LatencyMeter:
             build=build,
             threads=context.profile.threads,
             machine=context.device.facts(),
+            device="" if context.device.is_here else context.device.name,
+            activation=self.activation,
+            as_silu=self.as_silu,
             is_measured_on_target=context.device.is_target(context.profile),
             measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             command=context.command,
@@ -130,6 +139,8 @@ class LatencyMeter:
             seconds=round(seconds, 1),
             invalid_reasons=measured.invalid_reasons,
         )
+        for line in unlike_network(table):
+            context.progress.say(f"latency: {build}: {line}")
         context.progress.say(
             f"latency: {build}: unpruned {table.control_ms:.2f} ms of inference and {table.overhead_ms:.2f} ms of pre- "
             f"and post-processing; the table's error: {table.error}"
@@ -261,7 +272,8 @@ def latency_meter(
     Raises:
         SlimError: an unusable checkpoint, or layers that no table has.
     """
-    loaded = checkpoint.load(inputs.model)
+    found = checkpoint.load(inputs.model)
+    loaded = replace(found, model=with_activation(found.model, inputs.activation))
     checkpoint.require_imgsz(loaded, context.imgsz)
     checkpoint.require_end2end(loaded, asked=context.end2end)
     graph = trace_channels(loaded.model, context.imgsz)
@@ -276,4 +288,5 @@ def latency_meter(
             graph=graph, slots=decide_unscored(graph, terms), round_to=terms.round_to, seed=context.seed
         ),
         images=ValidationImages.of(context.dataset, IMAGES),
+        activation=inputs.activation, as_silu=timed_as_silu(loaded.model, exported & graph.convs.keys()),
     )  # fmt: skip

@@ -123,7 +123,10 @@ def _checked(job: Job, inputs: PruneInputs, config: PruneConfig, context: Contex
     pruner, graph = work.begun()
     tables = inputs.latency.tables if inputs.latency else {}
     in_ms = config.frame_ms is not None
-    to_ms = latency_pruning(work, pruner, graph, tables, inputs.timing, context) if in_ms else None
+    to_ms = (
+        latency_pruning(work, pruner, graph, tables, inputs.timing, context, inputs.training.activation)
+        if in_ms else None
+    )  # fmt: skip
     trainings = PruneTrainings(
         config=config, training=inputs.training, model=inputs.model, dataset=context.dataset, prune_job=job,
         settings=context.recorded(config), options=context,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import Placed
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
+from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut, after_exchange
 from yolo_slim.measuring.validation_images import ValidationImages
+from yolo_slim.models.activation import with_activation
 from yolo_slim.models.checkpoint import Checkpoint
+from yolo_slim.models.macs import conv_widths
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
 from yolo_slim.pruning.latency_budget import LatencyGoal, limit_of
@@ -24,6 +27,7 @@ from yolo_slim.pruning.latency_limits import unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
 from yolo_slim.pruning.slots import widths_of
+from yolo_slim.pruning.smaller_models import in_family
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
@@ -49,6 +53,8 @@ class LatencyPruning:
     """The build that is pruned for."""
     config: LatencyConfig
     context: Context
+    activation: str
+    """``recover.activation``: cuts are timed with it. The pruned network keeps its own; the recovery exchanges it."""
 
     @property
     def goal(self) -> LatencyGoal:
@@ -57,10 +63,13 @@ class LatencyPruning:
 
     def cut(self, base: Checkpoint) -> tuple[nn.Module, PrunePlan, LatencyCut]:
         """Cut until the device says that the budget is met, at most :data:`MOST_ROUNDS` times."""
-        goal, tried, timed, found = self.goal, [], [], []
+        goal = self.goal
+        tried: list[tuple[nn.Module, PrunePlan]] = []
+        timed: list[TimedCut] = []
+        found: list[tuple[float, float]] = []
         with scratch_folder() as scratch:
             meter = self._meter(scratch)
-            onnx = meter.export(base.model, scratch / "control.onnx")
+            onnx = meter.export(with_activation(base.model, self.activation), scratch / "control.onnx")
             unpruned = meter.place(onnx, goal.build)
             for index in range(MOST_ROUNDS):
                 try:
@@ -69,6 +78,11 @@ class LatencyPruning:
                     if any(one.measured_ms <= goal.frame_ms for one in timed):
                         break
                     raise self._explained(refused, goal) from None
+                if conv_widths(model) == self.work.widths:
+                    # Nothing goes by these corrections. Timed against itself, the network would show noise alone.
+                    found.append((predicted, goal.table.control_ms))
+                    goal = goal.corrected(found)
+                    continue
                 cut = self._timed(meter, model, unpruned, scratch / f"cut-{index}.onnx", goal.frame_of(predicted))
                 tried.append((model, plan))
                 timed.append(cut)
@@ -88,7 +102,7 @@ class LatencyPruning:
             budget_ms=goal.frame_ms, build=goal.build, device=self.context.device.name,
             unpruned_ms=goal.table.control_frame_ms, overhead_ms=goal.table.overhead_ms,
             table_error_median=error.median, table_error_worst=error.worst, cuts=tuple(timed), kept=kept,
-            choices=self.chosen.choices, without_table=self.chosen.without_table,
+            activation=self.activation, choices=self.chosen.choices, without_table=self.chosen.without_table,
         )  # fmt: skip
         return *tried[kept], record
 
@@ -97,7 +111,8 @@ class LatencyPruning:
         smallest = replace(self.chosen.smallest, goal=goal)
         if smallest.is_enough:
             return refused
-        return unreachable_in_all({goal.build: smallest}, {}, {}, self.context.imgsz)
+        family = partial(in_family, self.work.source, self.activation)
+        return unreachable_in_all({goal.build: smallest}, {}, {}, self.context.imgsz, family)
 
     def _tell_change(self, timed: list[TimedCut]) -> None:
         """Say so where the device isn't as fast as when the table was measured."""
@@ -119,6 +134,7 @@ class LatencyPruning:
                           for i, one in enumerate(timed, 1)],
                 remedy="Run it again with nothing else on the device, or ask for less: set "
                 f"{self.goal.setting} {limit_of(self.goal.setting, measured)}.",
+                topic="the-frame-rate-cant-be-reached",
                 predicted_ms=timed[kept].predicted_ms,
                 measured_ms=measured,
             )  # fmt: skip
@@ -144,7 +160,7 @@ class LatencyPruning:
     def _timed(self, meter: NetworkMeter, model: nn.Module, unpruned: Placed, onnx: Path, predicted: float) -> TimedCut:
         """Time a cut in turns with the unpruned network; a disturbed timing is repeated."""
         table = self.goal.table
-        cut = meter.place(meter.export(model, onnx), table.build)
+        cut = meter.place(meter.export(with_activation(model, self.activation), onnx), table.build)
         pair = until_it_counts(lambda: meter.compare(unpruned, cut))
         measured = table.control_ms * pair.ratio + table.overhead_ms
         return TimedCut(
@@ -166,8 +182,18 @@ def latency_pruning(
     tables: Mapping[BuildName, Path],
     config: LatencyConfig,
     context: Context,
+    activation: str,
 ) -> LatencyPruning:
     """Choose the build to prune for, before anything is made.
+
+    Args:
+        work: what is pruned, and its budget.
+        pruner: begun with the network.
+        graph: the network's channels.
+        tables: the device's latency tables.
+        config: how cuts are timed.
+        context: of the call.
+        activation: ``recover.activation``.
 
     Raises:
         SlimError: no table, or one of something else; a budget that no build reaches, or that the unpruned network
@@ -178,14 +204,20 @@ def latency_pruning(
             f"A cut to milliseconds ({work.goal.setting}) needs a latency table, and none is given.",
             remedy="Measure one: `yolo-slim latency`, or yolo_slim.latency() in Python. `yolo-slim prune` and `run` do "
             "that by themselves.",
+            topic="the-latency-table-doesnt-fit",
         )
-    loaded = work.source.loaded
-    goals = goals_of(loaded, work.source.config, tables, context)
+    loaded, asked = work.source.loaded, work.source.config
+    goals = goals_of(loaded, asked, tables, context, activation)
     if met := [str(build) for build, goal in goals.items() if goal.table.control_frame_ms <= goal.frame_ms]:
         raise SlimError(
-            f"The unpruned network reaches the budget in {', '.join(met)}: there is nothing to prune.",
+            f"The unpruned network{after_exchange(activation)} reaches the budget in {', '.join(met)}: there is "
+            "nothing to prune.",
             remedy="Ask for more, or use the unpruned model.",
+            topic="the-frame-rate-is-reached-already",
         )
-    left_out = goals_of(loaded, work.source.config, other_tables(tables, context), context)
-    chosen = choose(goals, left_out, pruner.rank(loaded.model, 0), context)
-    return LatencyPruning(work=work, graph=graph, chosen=chosen, config=config, context=context)
+    left_out = goals_of(loaded, asked, other_tables(tables, loaded, context, activation), context, activation)
+    family = partial(in_family, work.source, activation)
+    chosen = choose(goals, left_out, pruner.rank(loaded.model, 0), context, family)
+    return LatencyPruning(
+        work=work, graph=graph, chosen=chosen, config=config, context=context, activation=activation
+    )  # fmt: skip

@@ -44,7 +44,7 @@ class Manifest:
     settings: dict[str, Any]
     inputs: dict[str, str]
     revision: int
-    packages: dict[str, str]
+    packages: dict[str, str | None]
     outputs: dict[str, str]
     """File, relative to the folder, to its SHA-256."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +86,8 @@ class Job:
     """Raised by whoever changes the stage so that equal inputs come out otherwise."""
     packages: tuple[str, ...]
     """Packages whose version decides the result."""
+    elsewhere: Mapping[str, str | None] = field(default_factory=dict)
+    """Versions on another machine that decide it too, by what they are called; None: it isn't installed there."""
 
     def __post_init__(self) -> None:
         """Refuse an input without a digest: its content could change unnoticed."""
@@ -95,7 +97,7 @@ class Job:
     @cached_property
     def identity(self) -> JsonObject:
         """What the fingerprint is made of, readable."""
-        found = {package: _version(package) for package in self.packages}
+        found = {package: _version(package) for package in self.packages} | dict(self.elsewhere)
         return {
             "settings": dict(self.settings), "inputs": dict(self.inputs), "revision": self.revision, "packages": found,
         }  # fmt: skip

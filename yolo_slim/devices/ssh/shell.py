@@ -29,7 +29,7 @@ KEPT = {"bundles": 24, "images": 4, "code": 2, "env": 2, "wheels": 0}
 """Entries that stay on the device after a run."""
 KEPT_MB = 4000.0
 """Most that the entries of one kind occupy together."""
-_FACTS = "import json; from yolo_slim.machine import describe_machine; print(json.dumps(describe_machine()))"
+_FACTS = "import json; from yolo_slim.machine import describe_device; print(json.dumps(describe_device()))"
 
 
 class SshShell:
