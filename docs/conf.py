@@ -30,6 +30,7 @@ myst_enable_extensions = ["colon_fence"]
 
 # Docstrings have code in single backquotes too, as the command line's help has.
 default_role = "code"
+napoleon_numpy_docstring = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 add_module_names = False
