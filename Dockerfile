@@ -5,8 +5,9 @@
 #
 # Torch is installed without CUDA where pip's index has that build; options for another index go into PIP_OPTIONS.
 # Without a network: `pip wheel --wheel-dir wheels -c constraints.txt '.[host,ssh]' hatchling`, then build with
-# `--build-arg PIP_OPTIONS="--no-index --find-links wheels"` on a base image that has the two libraries.
-FROM python:3.11-slim-bookworm
+# `--build-arg PIP_OPTIONS="--no-index --find-links wheels"` on a BASE that has libGL and GLib.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
 
 ARG PIP_OPTIONS=""
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -20,11 +21,11 @@ RUN if ! ldconfig -p | grep -q libGL.so.1; then \
     fi
 
 WORKDIR /src
-COPY . .
+# Bound, not copied: the wheels would stay in a layer. Written to, because the package's wheel is built here.
 # hadolint ignore=SC2046,SC2086,DL3042
-RUN pip install --no-cache-dir ${PIP_OPTIONS} --constraint constraints.txt \
-      $(python -m scripts.torch_build ${PIP_OPTIONS}) ".[host,ssh]" \
-    && rm -rf build
+RUN --mount=type=bind,target=/src,rw \
+    pip install --no-cache-dir ${PIP_OPTIONS} --constraint constraints.txt \
+      $(python -m scripts.torch_build ${PIP_OPTIONS}) ".[host,ssh]"
 
 RUN useradd --create-home --uid 1000 slim
 USER 1000:1000

@@ -86,6 +86,7 @@ def test_activation_is_trained_where_nothing_is_cut(
     found = {type(module.act) for module in trained_model.modules() if hasattr(module, "act")}
     assert nn.ReLU in found
     assert nn.SiLU not in found
+    assert any("the slim network ReLU (recover.activation)" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(("budget", "host"), [({"target_fps": 30.0}, "pi"), ({"macs_removed": 0.5}, None)])

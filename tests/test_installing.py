@@ -138,8 +138,10 @@ def test_dockerfile_builds_from_a_folder_of_wheels(index: Index, tmp_path: Path)
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]]
     here = [pin for pin in pins if not pin.marker or pin.marker.evaluate()]
     folder = index(*[(pin.name, str(pin.specifier)[2:]) for pin in here if pin.name not in PINS], *CPU.items())
-    found = re.search(r"^RUN (pip install .*?) \\\n +&& rm", (ROOT / "Dockerfile").read_text(), re.M | re.S)
+    text = (ROOT / "Dockerfile").read_text()
+    found = re.search(r"^RUN --mount=type=bind,target=/src,rw \\\n +(pip install .*?[^\\])\n", text, re.M | re.S)
     assert found
+    assert not re.search(r"^(COPY|ADD) ", text, re.M), "a copy of the wheels would stay in a layer of the image"
     options = {"PIP_OPTIONS": f"--no-index --find-links {folder}", "PIP_REPORT": str(tmp_path / "report.json")}
     # Nothing is installed. `false` is how pip spells "no build isolation" in the environment.
     quiet = {"PIP_DRY_RUN": "1", "PIP_IGNORE_INSTALLED": "1", "PIP_NO_BUILD_ISOLATION": "false"}

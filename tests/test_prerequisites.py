@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import shutil
 import sys
 from collections import namedtuple
@@ -17,7 +18,7 @@ from tests.helpers.constants import ROOT
 from tests.helpers.hidden import without
 from yolo_slim import prerequisites
 from yolo_slim.cli.doctor import EXTRAS
-from yolo_slim.system_libraries import DEBIAN_PACKAGES, OPENCV_LIBRARIES, explain_import, install_line
+from yolo_slim.system_libraries import DEBIAN_PACKAGES, OPENCV_LIBRARIES, explain_import, extra_line, install_line
 
 GONE = ("libGL.so.1", "libxcb.so.1")
 Usage = namedtuple("Usage", "total used free")
@@ -96,7 +97,7 @@ def test_doctor_says_what_a_run_can_do_without(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100e9, 0, 1e9))
     assert json.loads(run_cli("doctor", "--json")[1])["resources"] == {
         "GPU": "Example A, Example B, but torch is without CUDA: "
-        "pip install --force-reinstall -c constraints.txt torch torchvision",
+        f"pip install -c {ROOT}/constraints.txt --force-reinstall torch torchvision",
         "Disk": "1.0 GB free here, 1.0 GB free for temporary files. Free some space before a run.",
         "Emulated Pi": "not prepared for the packages here: yolo-slim device prepare",
     }
@@ -121,9 +122,16 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("pnnx", "onnx") else find(name))
     code, out, err = run_cli("doctor", "--json")
     assert (code, json.loads(out)["missing"]) == (2, ["onnx", "pnnx"])
-    assert [line for line in err.splitlines() if "pip install" in line] == [
-        "Install the packages: pip install -c constraints.txt 'yolo-slim[host]'"
-    ]
+    (line,) = [line for line in err.splitlines() if "pip install" in line]
+    assert line == f"Install the packages: pip install -c {ROOT}/constraints.txt 'yolo-slim[host]'"
+
+
+def test_pins_are_named_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a clone the line to type has its constraints.txt, from any folder; an installed wheel has no such file."""
+    monkeypatch.chdir(tmp_path)
+    assert shlex.split(extra_line("ssh")) == ["pip", "install", "-c", f"{ROOT}/constraints.txt", "yolo-slim[ssh]"]
+    monkeypatch.setattr("yolo_slim.system_libraries.CLONE", tmp_path / "site-packages")
+    assert extra_line("ssh") == "pip install 'yolo-slim[ssh]'"
 
 
 def test_this_python_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apt: None) -> None:

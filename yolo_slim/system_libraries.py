@@ -9,8 +9,10 @@ import ctypes
 import importlib
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from yolo_slim.errors import SlimError
 
@@ -32,6 +34,9 @@ DEBIAN_PACKAGES = {
 }
 """Library to the package of Debian, Ubuntu and Raspberry Pi OS that contains it."""
 
+CLONE = Path(__file__).resolve().parents[1]
+"""The folder of the repository, where this package lies in one."""
+
 PIP_NAMES = {"cv2": "opencv-python-headless"}
 """Module to the package of PyPI, where the names differ."""
 
@@ -52,6 +57,17 @@ def install_line(packages: Iterable[str]) -> str:
     # A fresh container has no sudo, and no list of packages.
     is_root = getattr(os, "geteuid", lambda: 1)() == 0
     return f"apt update && apt install -y {names}" if is_root else f"sudo apt install {names}"
+
+
+def pip_line(*wanted: str) -> str:
+    """The line that installs packages with pip; in a clone of the repository with its pins, which no wheel has."""
+    pins = CLONE / "constraints.txt"
+    return " ".join(["pip install", *([f"-c {shlex.quote(str(pins))}"] if pins.is_file() else []), *wanted])
+
+
+def extra_line(extra: str) -> str:
+    """The line that installs one extra of yolo_slim's, such as ``host``."""
+    return pip_line(f"'yolo-slim[{extra}]'")
 
 
 def import_problem(module: str) -> SlimError | None:

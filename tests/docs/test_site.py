@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.axe import faults, needs_axe
 from tests.helpers.chromium import PATH, Chromium, InBrowser
 from tests.helpers.constants import ROOT
+from yolo_slim.config.options import CompareOptions, PruneOptions, RunOptions, ValidateOptions
 
 MISSING = [name for name in ("sphinx", "myst_parser", "furo") if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (extra docs)")
@@ -40,6 +41,10 @@ def test_site_is_complete(site: Path) -> None:
     assert all((site / page).is_file() for page in pages if "_build" not in page.parts)
     api = (site / "api.html").read_text(encoding="utf-8")
     assert all(f'id="yolo_slim.api.{name}"' in api for name in ("run", "compare", "prune", "recover", "validate"))
+    for options in (RunOptions, CompareOptions, PruneOptions, ValidateOptions):
+        assert all(f'id="yolo_slim.config.options.{options.__name__}.{key}"' in api for key in options.__annotations__)
+    text = " ".join(re.sub(r"<[^>]+>", "", api).split())
+    assert "Budget in place of macs_removed: frames per second that the device must reach" in text
     for page in site.rglob("*.html"):
         assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?:', page.read_text(encoding="utf-8"))
 
@@ -59,11 +64,12 @@ def test_a_broken_anchor_ends_the_build(tmp_path: Path) -> None:
 @pytest.mark.chromium
 @pytest.mark.flaky(reruns=1)
 @pytest.mark.skipif(PATH is None, reason="no chromium on this machine (Debian: apt install chromium)")
-@pytest.mark.parametrize(("size", "dark"), [((390, 844), True), ((1280, 900), False)])
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [(390, 844), (1280, 900)])
 def test_site_has_no_fault_of_accessibility(
     site: Path, size: tuple[int, int], dark: bool, in_browser: InBrowser
 ) -> None:
-    """axe-core finds nothing in pages of every kind, on a phone and a desk, dark and light."""
+    """axe-core finds nothing in pages of every kind, on a phone and on a desk, each dark and light."""
 
     async def look(browser: Chromium) -> None:
         tab = await browser.new_tab()

@@ -1,4 +1,4 @@
-"""Links, pictures and anchors of Markdown pages."""
+"""Links, pictures, anchors and commands of Markdown pages."""
 
 from __future__ import annotations
 
@@ -62,3 +62,15 @@ def blocks(markdown: str) -> Iterator[str]:
     """The indented blocks of code of a page."""
     for block in re.findall(r"(?:^    .*\n(?:[ \t]*\n(?=    ))*)+", markdown, re.MULTILINE):
         yield "\n".join(line[4:] for line in block.splitlines())
+
+
+def commands(start: str) -> list[str]:
+    """Collect the commands of all pages' blocks that begin so, without those with blanks to fill in."""
+    found = set()
+    for page in PAGES:
+        for block in blocks(page.read_text(encoding="utf-8")):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = re.split(r"\s{2,}|\s#|;| && ", line.removeprefix("$ "))[0].strip()
+                if command.startswith(start) and not re.search(r"[|\[<]|\.\.\.", command):
+                    found.add(command)
+    return sorted(found)

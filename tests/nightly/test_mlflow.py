@@ -98,5 +98,5 @@ def test_without_the_extra(tmp_path: Path, shapes: Path, device: NightDevice, mo
     monkeypatch.setitem(sys.modules, "mlflow", None)
     matrix = write_matrix(tmp_path, shapes, mlflow="http://localhost:1")
     code, _, err = run_night(matrix, device)
-    assert (code, 'pip install "yolo-slim[mlflow]"' in err, "Traceback" in err) == (2, True, False), err
+    assert (code, "'yolo-slim[mlflow]'; or" in err, "Traceback" in err) == (2, True, False), err
     assert not (tmp_path / "runs/nightly/history.sqlite").exists()

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.results import SUSTAINED, changed, emulated_result, with_build
+from tests.helpers.results import (
+    SUSTAINED,
+    changed,
+    complete_result,
+    emulated_result,
+    latency_cut,
+    make_build,
+    make_rung,
+    sides,
+    with_build,
+)
 from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
 from yolo_slim.measuring.latency_cut import LatencyCut, TimedCut
 from yolo_slim.reporting.facts import number, signed
-from yolo_slim.reporting.text import COLUMNS, summary, table
+from yolo_slim.reporting.text import COLUMNS, LINES, summary, table
 from yolo_slim.verdict.control import classes_gate, control_gate
 from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.result import Gate, Result
@@ -34,26 +45,61 @@ def test_summary_names_what_is_missing(unproven: Result) -> None:
     lines = summary(unproven).splitlines()
     assert "VERDICT: unproven" in lines
     assert "  not measured: recovered, onnx, onnxruntime-fp32, ncnn-fp16" in lines
-    assert [line.split() for line in lines if line.startswith("  slim/ncnn-fp16 ")] == [
-        ["slim/ncnn-fp16", "unproven", "-", "unproven", "unproven", "2.18", "unproven"]
+    assert "  onnxruntime-fp32, ncnn-fp16: unproven: this build was not timed" in lines
+    assert [line.split() for line in lines if line.startswith("  ncnn-fp16 ")] == [
+        ["ncnn-fp16", "-", "-", "-", "-", "2.18", "unproven"]
     ]
-    assert any(line.startswith("  unproven min_fps") and "this machine is no board" in line for line in lines)
+    assert "Gates: 0 of 1 passed; unproven min_fps: this machine is no board" in lines
 
 
 def test_summary_gives_reasons_of_invalid_timings(result: Result) -> None:
     """A timing that doesn't count is marked in its row and explained below."""
     lines = summary(with_build(result, 3, bench={"invalid_reasons": ("throttled",)})).splitlines()
-    assert "  slim/ncnn-fp16: invalid: throttled" in lines
-    assert [line.split()[-1] for line in lines if line.startswith("  slim/ncnn-fp16 ")] == ["invalid"]
+    assert "  ncnn-fp16: invalid: throttled" in lines
+    assert [line.split()[-1] for line in lines if line.startswith("  ncnn-fp16 ")] == ["invalid"]
 
 
-def test_summary_says_how_the_winner_starts_and_lasts(result: Result) -> None:
-    """Its first detection and its run of minutes have a line, each only where it was measured."""
-    text = summary(result.with_sustained(SUSTAINED))
-    assert "  slim/ncnn-fp16: first detection 554 ms after the start of its process\n" in text
-    assert "10.0 minutes without a pause: 16.0 FPS in the first 30 s" in text
+def test_summary_doubts_a_ratio_to_an_invalid_control(result: Result) -> None:
+    """The control has no row, but its timing is explained, and no ratio to it is shown."""
+    (gain,) = result.speedups
+    found = with_build(result, 2, bench={"invalid_reasons": ("throttled",)})
+    text = summary(changed(found, speedups=(changed(gain, valid=False),)))
+    assert "  control/ncnn-fp16: invalid: throttled\n" in text
+    assert [line.split()[2] for line in text.splitlines() if line.startswith("  ncnn-fp16 ")] == ["invalid"]
+    assert "1.88" not in text
+
+
+def test_summary_shows_the_failed_rungs(result: Result) -> None:
+    """Of the rungs behind recovery only those that failed have a row."""
+    ladder = tuple(changed(one, status="fail") if one.rung == "onnx" else one for one in result.ladder)
+    text = summary(changed(result, ladder=ladder))
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("  onnx ")] == ["fail"]
+    assert "\n  onnx " not in summary(result)
+
+
+def test_summary_says_how_the_winner_lasts(result: Result) -> None:
+    """Its run of minutes has a line, only where it was measured."""
+    text = " ".join(summary(result.with_sustained(SUSTAINED)).split())
+    assert " ncnn-fp16: 10.0 minutes without a pause: 16.0 FPS in the first 30 s" in text
     assert "10.0 minutes" not in summary(result)
-    assert "first detection" not in summary(with_build(result, 3, bench={"cold_start": None}))
+
+
+def test_summary_says_what_a_cut_to_milliseconds_took(result: Result) -> None:
+    """One line has what was asked for and what was measured; a timing that doesn't count is named."""
+    cut = latency_cut()
+    asked = "  cut before the training: 7.88 ms a frame in ncnn-fp16, 8.00 asked"
+    assert f"{asked}\n" in summary(changed(result, latency=cut))
+    doubtful = changed(cut, cuts=(cut.cuts[0], changed(cut.cuts[1], invalid_reasons=("throttled",))))
+    text = " ".join(summary(changed(result, latency=doubtful)).split())
+    assert f"{asked.strip()}; the timing doesn't count: throttled" in text
+
+
+def test_summary_without_a_slim_build(result: Result) -> None:
+    """Where only the control was built, it has the rows."""
+    controls = tuple(build for build in result.builds if not build.key.is_slim)
+    text = summary(changed(result, builds=controls, winner=None, speedups=()))
+    assert "\n  control/ncnn-fp16 " in text
+    assert "\n  control/ncnn-fp16 " not in summary(result)
 
 
 def test_summary_fits_the_terminal(unproven: Result) -> None:
@@ -63,9 +109,9 @@ def test_summary_fits_the_terminal(unproven: Result) -> None:
         data=changed(unproven.data, yaml="a long name " * 20),
         notes=("reason " * 40,),
         target=changed(unproven.target, is_measured=False),
-        ladder=(unproven.ladder[0], changed(unproven.ladder[1], rung="r" * 60, against="a" * 60)),
+        ladder=(unproven.ladder[0], changed(unproven.ladder[1], rung="r" * 60, against="a" * 60, status="fail")),
     )
-    assert max(map(len, summary(long).splitlines())) <= COLUMNS
+    assert max(map(len, summary(long).splitlines())) <= COLUMNS == 80
 
 
 @pytest.mark.parametrize(
@@ -79,7 +125,7 @@ def test_summary_says_what_to_do_about_a_gate(failed: str, remedy: str, result: 
         for gate in result.verdict.gates
     )
     lines = summary(changed(result, verdict=changed(result.verdict, status="fail", gates=gates))).splitlines()
-    assert f"  fail {failed}: off by 1" in lines
+    assert f"Gates: 5 of 6 passed; fail {failed}: off by 1" in lines
     assert remedy in " ".join(lines).rpartition("Next: ")[2]
 
 
@@ -139,7 +185,7 @@ def test_summary_ends_with_what_was_won(result: Result) -> None:
     assert text == (
         "Won: 50% of the MACs are gone. ncnn-fp16 is 1.88 times as fast as the control on this machine, and loses "
         "0.7 points of mAP50-95 (0.6123 -> 0.6051). Proven: accuracy on 500 test images and speed, on board. Next: "
-        "copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`."
+        "run `python -m yolo_slim.runtime check BUNDLE` on the device."
     )
 
 
@@ -148,14 +194,49 @@ def test_summary_of_a_run_without_a_winner(result: Result) -> None:
     assert "of the MACs are gone, but no build is inside" in summary(changed(result, winner=None))
 
 
-def test_summary_fits_a_screen(result: Result) -> None:
-    """With every table and every gate unproven, it needs no more than 50 lines."""
-    estimates = estimate_builds(targets.load("rpi5"), result.builds, result.size, 640)
-    gates = tuple(changed(gate, status="unproven", reason="this is no board") for gate in result.verdict.gates)
-    full = changed(
-        result, estimates=estimates, emulated=emulated_result().emulated, verdict=changed(result.verdict, gates=gates)
-    )
-    assert len(summary(full).splitlines()) <= 50
+def three_builds(result: Result) -> Result:
+    """Add an int8 build."""
+    more = make_build("control", "onnxruntime-int8", 0.61), make_build("slim", "onnxruntime-int8", 0.6)
+    rung = make_rung("onnxruntime-int8", "bundle onnxruntime-int8", 0.6, "onnx", 0.002)
+    return changed(result, builds=(*result.builds, *more), ladder=(*result.ladder, rung))  # type: ignore[no-any-return]
+
+
+def away() -> Result:
+    """Return a result without the device: an estimate, an emulated processor, and no gate that passed."""
+    found = three_builds(emulated_result())
+    gates = tuple(changed(gate, status="unproven", reason="this is no board") for gate in found.verdict.gates)
+    estimates = estimate_builds(targets.load("rpi5"), found.builds, found.size, 640)
+    return changed(found, estimates=estimates, verdict=changed(found.verdict, gates=gates))  # type: ignore[no-any-return]
+
+
+def in_ms() -> Result:
+    """Return a result of a budget in milliseconds on the device: a failed gate, and a side that was chosen."""
+    found = three_builds(complete_result())
+    first, *others = found.verdict.gates
+    gates = (changed(first, status="fail", reason="0.0200 is more than the 0.0100 allowed"), *others)
+    verdict = changed(found.verdict, status="fail", gates=gates)
+    return changed(found, latency=latency_cut(), sides=sides(), verdict=verdict)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("notes", [(), ("one",), ("one", "a long note " * 20, "three")])
+@pytest.mark.parametrize("found", [away(), in_ms()], ids=["away", "in_ms"])
+def test_summary_fits_a_screen(found: Result, notes: tuple[str, ...]) -> None:
+    """With and without the device, it, the two lines below it and a prompt are 24 lines of 80 columns."""
+    lines = summary(changed(found, notes=notes)).splitlines()
+    assert len(lines) <= LINES == 24 - 2 - 1
+    assert max(map(len, lines)) <= COLUMNS == 80
+    told = "on a Raspberry Pi 5: " if found.estimates else "px, the best of 3 sides)"
+    assert any(told in line for line in lines)
+
+
+def test_summary_counts_the_notes_that_have_no_room(result: Result) -> None:
+    """The first notes are shown whole; the others are counted, never dropped in silence."""
+    lines = summary(changed(result, notes=("one", "two"))).splitlines()
+    assert lines[lines.index("Note: one") + 1] == "Note: two"
+    lines = summary(changed(result, notes=("one", "many words " * 60, "three"))).splitlines()
+    assert lines[lines.index("Note: one") + 1] == "Notes: 2 more in the report"
+    assert not any(line.startswith("Note: many") for line in lines)
+    assert "Notes: 1 in the report" in summary(changed(result, notes=("many words " * 60,)))
 
 
 def test_table_aligns() -> None:
@@ -181,14 +262,14 @@ def test_signed(value: float | None, shown: str) -> None:
     assert signed(value) == shown
 
 
-def test_summary_calls_an_estimate_one(unproven: Result) -> None:
-    """Estimated figures stand in a table of their own, with their band, and the width is kept."""
-    found = estimate_builds(targets.load("rpi5"), unproven.builds, unproven.size, unproven.imgsz)
-    lines = summary(changed(unproven, estimates=found)).splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("Estimated on a Raspberry Pi 5, 640 px"))
-    assert "not measured" in lines[start]
-    rows = [line.split() for line in lines[start + 3 : start + 7]]
-    assert [row[0] for row in rows] == [str(build.key) for build in unproven.builds]
-    assert all(float(row[2]) < float(row[1]) < float(row[3]) for row in rows)
-    assert max(map(len, lines)) <= COLUMNS
-    assert not any(line.startswith("Estimated") for line in summary(unproven).splitlines())
+def test_summary_calls_an_estimate_one(result: Result) -> None:
+    """The winner's estimate has a line with its band, only where there is one; the control's is in the report."""
+    found = estimate_builds(targets.load("rpi5"), result.builds, result.size, result.imgsz)
+    lines = [line for line in summary(changed(result, estimates=found)).splitlines() if "estimated" in line]
+    (line,) = lines
+    match = re.fullmatch(r"  ncnn-fp16 on a Raspberry Pi 5: (\S+) FPS of inference \((\S+) to (\S+)\), estimated", line)
+    assert match
+    fps, low, high = map(float, match.groups())
+    assert low < fps < high
+    assert "estimated" not in summary(result)
+    assert "estimated" not in summary(changed(result, estimates=found, winner=None))

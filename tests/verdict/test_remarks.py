@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yolo_slim.measuring.control_check import ControlCheck
-from yolo_slim.verdict.remarks import contradicted_labels, lost_by_recovery
+from yolo_slim.verdict.remarks import contradicted_labels, exchanged_activation, lost_by_recovery
 
 
 def test_a_recovery_that_cost_map_is_said() -> None:
@@ -23,3 +23,10 @@ def test_contradicted_labels_are_said() -> None:
         "the control contradicts labels of test: classes may be swapped",
     ]
     assert contradicted_labels(check) == contradicted_labels(None) == []
+
+
+def test_another_activation_is_said() -> None:
+    """Where recovery exchanged it, speed-up and mAP aren't those of the cut alone; equal networks are silent."""
+    (note,) = exchanged_activation(["SiLU"], ["ReLU"])
+    assert note.startswith("the control computes SiLU, the slim network ReLU (recover.activation)")
+    assert exchanged_activation(["ReLU", "SiLU"], ["ReLU", "SiLU"]) == []

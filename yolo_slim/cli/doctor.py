@@ -14,10 +14,7 @@ from yolo_slim.cli.answer import answer, as_yaml
 from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import as_json
 from yolo_slim.errors import SlimError
-from yolo_slim.system_libraries import import_problem
-
-INSTALL = "pip install -c constraints.txt 'yolo-slim[host]'"
-"""What installs every package of a workstation."""
+from yolo_slim.system_libraries import extra_line, import_problem, pip_line
 
 IMPORTED = ("cv2", "onnxruntime", "ncnn")
 """Modules that the doctor imports: quick ones, which need libraries of the system."""
@@ -37,8 +34,6 @@ EXTRAS = {
 
 LEAST_FREE_GB = 2
 """Free space below which the doctor warns."""
-WITH_CUDA = "pip install --force-reinstall -c constraints.txt torch torchvision"
-"""What installs PyPI's torch, which has CUDA."""
 
 
 @cli.command()
@@ -116,7 +111,7 @@ def _problems() -> dict[str, SlimError]:
 
 def _problem(module: str) -> SlimError | None:
     if importlib.util.find_spec(module) is None:
-        return SlimError("not installed.", remedy=f"Install the packages: {INSTALL}")
+        return SlimError("not installed.", remedy=f"Install the packages: {extra_line('host')}")
     return import_problem(module) if module in IMPORTED else None
 
 
@@ -139,7 +134,8 @@ def _gpu() -> str:
         return "none from NVIDIA. Training runs on the CPU."
     # Builds without CUDA have that after the + of their version.
     if (package_version("torch") or "").endswith("+cpu"):
-        return f"{', '.join(names)}, but torch is without CUDA: {WITH_CUDA}"
+        # PyPI's torch has CUDA.
+        return f"{', '.join(names)}, but torch is without CUDA: {pip_line('--force-reinstall', 'torch', 'torchvision')}"
     return f"{', '.join(names)}."
 
 
@@ -169,10 +165,7 @@ def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], resour
     fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
     lines = [as_yaml({key: value for key, value in facts.items() if value is not None}), ""]
     lines += [f"Fine: {', '.join(fine)}."] if fine else []
-    lines += [
-        f"Not installed, only for {use}: pip install -c constraints.txt 'yolo-slim[{extra}]'"
-        for extra, use in _absent_extras().items()
-    ]
+    lines += [f"Not installed, only for {use}: {extra_line(extra)}" for extra, use in _absent_extras().items()]
     lines += [f"{name}: {text}" for name, text in resources.items()]
     lines += ["Missing: nothing.", "This machine can prune and build. Try it: yolo-slim run"] if not problems else []
     lines += [f"Missing: {', '.join(problems)}."] if problems else []

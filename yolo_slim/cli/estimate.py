@@ -48,7 +48,7 @@ def estimate(path: Path, target: str | None, imgsz: int | None, as_json: bool) -
             culprits=missing,
             remedy="Run the bundle on the device (docs/bundle.md), or give another --target.",
         )
-    lines = [*estimated(found)[:-1], *(line for text in missing for line in wrapped(text, "  no estimate: "))]
+    lines = [*estimated(found), *(line for text in missing for line in wrapped(text, "  no estimate: "))]
     lines += [line for source in sources(found) for line in wrapped(source, "  source: ")]
     values = {"target": profile.name, "measured": False, "estimates": [one.to_json() for one in found]}
     answer({**values, "missing": missing}, as_json=as_json, text="\n".join(lines))

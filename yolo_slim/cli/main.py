@@ -27,7 +27,7 @@ from yolo_slim.cli import (
 )
 from yolo_slim.cli.group import cli
 from yolo_slim.errors import EXIT_BAD_INPUT, SlimError, explain_os_error, explain_path
-from yolo_slim.system_libraries import explain_import
+from yolo_slim.system_libraries import explain_import, extra_line
 
 COMMANDS = (
     chain, stages, block_costs, latency, compare, nightly, nightly_dashboard, nightly_history, plans, show, estimate,
@@ -56,7 +56,7 @@ def main() -> None:
         click.echo("Stopped. Run the same command again to resume.", err=True)
         code = EXIT_INTERRUPTED
     except ImportError as error:
-        missing = explain_import(error, install=doctor.INSTALL)
+        missing = explain_import(error, install=extra_line("host"))
         if missing is None:
             raise
         code = _refused(missing)

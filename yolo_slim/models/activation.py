@@ -24,12 +24,16 @@ def require_exchangeable(model: nn.Module, name: str) -> None:
     """
     if name not in ACTIVATIONS or any(_blocks_with(model, (nn.SiLU, ACTIVATIONS[name]))):
         return
-    found = {type(block.act).__name__ for block in _blocks_with(model, nn.Module)} - {"Identity"}
     raise SlimError(
         f"recover.activation: {name} exchanges SiLU, but the network has no SiLU.",
-        culprits=[f"its activations: {', '.join(sorted(found)) or 'none'}"],
+        culprits=[f"its activations: {', '.join(activations(model)) or 'none'}"],
         remedy="Leave recover.activation at none.",
     )
+
+
+def activations(model: nn.Module) -> list[str]:
+    """The activations of a network's blocks, by the names of torch's classes."""
+    return sorted({type(block.act).__name__ for block in _blocks_with(model, nn.Module)} - {"Identity"})
 
 
 def exchange(model: nn.Module, name: str) -> int:

@@ -25,6 +25,7 @@ from yolo_slim.errors import CHECK_PATH, SlimError, os_errors_explained
 from yolo_slim.files import write_atomic
 from yolo_slim.models.soundness import modernise, require_sound
 from yolo_slim.models.ultralytics import prepare_ultralytics
+from yolo_slim.system_libraries import extra_line
 
 # What YOLO() and its exporter read; the rest, with its paths, describes a training that isn't this one.
 KEPT_TRAIN_ARGS = ("imgsz", "task", "model", "data")
@@ -195,7 +196,7 @@ def require_modelopt(fact: str) -> None:
     if any(importlib.util.find_spec(name) is None for name in ("modelopt", "huggingface_hub")):
         raise SlimError(
             f"{fact}, which needs NVIDIA ModelOpt.",
-            remedy="Install it: pip install -c constraints.txt 'yolo-slim[qat]'",
+            remedy=f"Install it: {extra_line('qat')}",
         )
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from yolo_slim.errors import SlimError
 from yolo_slim.history.rows import Run
 from yolo_slim.history.store import History
+from yolo_slim.system_libraries import extra_line
 
 if TYPE_CHECKING:
     from yolo_slim.nightly.outcome import NightOutcome
 
-INSTALL = 'pip install "yolo-slim[mlflow]"'
 EXPERIMENT = "yolo_slim nightly"
 UID = "yolo_slim.run"
 """Tag with the run's ``uid`` in the history: the same run is never logged twice."""
@@ -38,7 +38,7 @@ def require_mlflow() -> None:
     try:
         importlib.import_module("mlflow")
     except ImportError as error:
-        remedy = f"Install it: {INSTALL}; or remove `mlflow` from the matrix."
+        remedy = f"Install it: {extra_line('mlflow')}; or remove `mlflow` from the matrix."
         raise SlimError(f"The matrix logs to MLflow, which can't be imported ({error}).", remedy=remedy) from error
 
 

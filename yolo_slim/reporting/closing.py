@@ -69,12 +69,12 @@ def _next(result: Result) -> str:
     ways = [way for name, way in PROOFS.items() if name in unproven]
     if not result.target.is_measured:
         ways.append(
-            "give the same command with --host [user@]ADDRESS (make: HOST=), or copy the bundle to the device and run "
-            "`python -m yolo_slim.runtime bench BUNDLE` there"
+            "give the same command with --host [user@]ADDRESS (make: HOST=), or run "
+            "`python -m yolo_slim.runtime bench BUNDLE` on the device"
         )
     elif unproven - set(PROOFS):
         ways.append("see above what is not measured; then give the same command again")
-    return f"{'; '.join(ways) or 'copy the bundle to the device and run `python -m yolo_slim.runtime check BUNDLE`'}."
+    return f"{'; '.join(ways) or 'run `python -m yolo_slim.runtime check BUNDLE` on the device'}."
 
 
 def _repair(failed: list[Gate], result: Result) -> str:

@@ -26,6 +26,12 @@ def cells(estimate: Estimate) -> tuple[str, ...]:
     return estimate.name, *map(_rough, (*fps, estimate.infer_ms)), str(len(estimate.rows)), estimate.dates
 
 
+def sentence(estimate: Estimate) -> str:
+    """What may be expected of one build, behind its name."""
+    fps, low, high = (_rough(1000 / ms) for ms in (estimate.infer_ms, estimate.highest_ms, estimate.lowest_ms))
+    return f"on a {estimate.device}: {fps} FPS of inference ({low} to {high}), estimated"
+
+
 def _rough(value: float) -> str:
     """Two digits: more would say more than an estimate knows."""
     return f"{float(f'{value:.2g}'):g}"

@@ -19,7 +19,7 @@ from yolo_slim.measuring.networks import Networks, Setup
 from yolo_slim.measuring.sides import Sides
 from yolo_slim.verdict.estimates import estimate_builds
 from yolo_slim.verdict.judge import judge
-from yolo_slim.verdict.remarks import contradicted_labels, not_built
+from yolo_slim.verdict.remarks import contradicted_labels, exchanged_activation, not_built
 from yolo_slim.verdict.result import (
     MEASURE_AGAIN,
     DataFacts,
@@ -99,6 +99,7 @@ def assemble(measured: Measured, networks: Networks, setup: Setup, about: About)
             *images.notes,
             *contradicted_labels(about.control_check),
             *_unlabelled_note(data),
+            *_activation_note(networks),
             *judged.notes,
         ),
     )
@@ -119,6 +120,13 @@ def _unlabelled_note(data: DataFacts) -> list[str]:
     shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
     share = f"{len(named)} of {len(data.names)} classes"
     return [f"no {data.split} image has a label of {share} ({shown}): their accuracy is unproven"]
+
+
+def _activation_note(networks: Networks) -> list[str]:
+    """Say where recovery exchanged the activation."""
+    from yolo_slim.models.activation import activations
+
+    return exchanged_activation(*(activations(one.model) for one in (networks.weights["control"], networks.slim)))
 
 
 def _sizes(networks: Networks, imgsz: int) -> Sizes:

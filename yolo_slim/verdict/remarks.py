@@ -56,6 +56,14 @@ def contradicted_labels(check: ControlCheck | None) -> list[str]:
     return [] if check is None else [f"the control contradicts labels of {check.split}: {one}" for one in check.doubts]
 
 
+def exchanged_activation(control: Sequence[str], slim: Sequence[str]) -> list[str]:
+    """Say where both networks compute different activations (names of both): the control keeps its own."""
+    if control == slim:
+        return []
+    fact = f"the control computes {', '.join(control)}, the slim network {', '.join(slim)} (recover.activation)"
+    return [f"{fact}; speed-up and mAP are the exchange's too"]
+
+
 def not_built(skipped: Mapping[BuildKey, str]) -> list[str]:
     """Name the builds that weren't possible, with the reason."""
     return [f"{key} was not built: {reason}" for key, reason in skipped.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256_json
 from yolo_slim.machine import package_version
+from yolo_slim.system_libraries import extra_line
 
 REVISION = 1
 """Raised when equal recipes come out otherwise."""
@@ -53,7 +54,7 @@ def wanted_wheels() -> tuple[str, ...]:
         raise SlimError(
             "An emulated device has the same packages as this machine, and some aren't installed here.",
             culprits=missing,
-            remedy="Install them: pip install -c constraints.txt 'yolo-slim[host]'",
+            remedy=f"Install them: {extra_line('host')}",
         )
     return tuple(f"{name}=={version}" for name, version in found.items())
 

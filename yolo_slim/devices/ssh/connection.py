@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from yolo_slim.devices.ssh.address import Address
-from yolo_slim.devices.ssh.refusals import INSTALL, explain
+from yolo_slim.devices.ssh.refusals import explain
 from yolo_slim.errors import SlimError
+from yolo_slim.system_libraries import extra_line
 
 if TYPE_CHECKING:
     import asyncssh
@@ -35,7 +36,7 @@ async def connected(address: Address, jump: asyncssh.SSHClientConnection | None 
     try:
         import asyncssh
     except ImportError:
-        raise SlimError("Devices over SSH need asyncssh.", remedy=f"Install it: {INSTALL}") from None
+        raise SlimError("Devices over SSH need asyncssh.", remedy=f"Install it: {extra_line('ssh')}") from None
     known = _Known()
     try:
         options = _options(address, known)

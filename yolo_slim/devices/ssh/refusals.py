@@ -14,7 +14,6 @@ from yolo_slim.errors import DeviceGone, MachineError, SlimError
 if TYPE_CHECKING:
     import asyncssh
 
-INSTALL = "pip install -c constraints.txt 'yolo-slim[ssh]'"
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from yolo_slim.child_process import own_environment
 from yolo_slim.errors import SlimError
 from yolo_slim.export.preflight.check import Answer, Check
+from yolo_slim.system_libraries import extra_line
 
 NAME = "build ahead of time"
 RTX_TIMEOUT_S = 300
@@ -28,7 +29,7 @@ def build_ahead(onnx: Path, precision: str, timeout_s: float = RTX_TIMEOUT_S) ->
 
 def _build(onnx: Path, precision: str, timeout_s: float) -> Answer:
     if importlib.util.find_spec("tensorrt_rtx") is None:
-        return Answer("skipped", "TensorRT-RTX isn't installed: pip install 'yolo-slim[jetson]'")
+        return Answer("skipped", f"TensorRT-RTX isn't installed: {extra_line('jetson')}")
     # In a process of its own: a crash there is an answer, and doesn't end this one.
     code = "import sys; from yolo_slim.export.preflight.rtx import print_answer; print_answer(*sys.argv[1:])"
     command = [sys.executable, "-c", code, str(onnx), precision]
