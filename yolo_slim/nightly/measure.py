@@ -10,7 +10,7 @@ from pathlib import Path
 from yolo_slim.backends import engine_builder
 from yolo_slim.config.nightly import NightlyTiming
 from yolo_slim.config.profile import Profile
-from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench
 from yolo_slim.devices.base import BenchSettings, Device, Placed, can_run, celsius_limit
 from yolo_slim.errors import DeviceGone, SlimError, StorageError
 from yolo_slim.history.rows import Timing
@@ -102,7 +102,9 @@ class Meter:
             return alone.model_copy(update={"reference_error": str(error)})
 
     def time(self, placed: Mapping[str, Placed], is_decided: IsDecided, label: str) -> Timing:
-        """Time the bundles in turns until the answer is clear, or to the limit; one alone gets the first rounds.
+        """Time the bundles in turns until the answer is clear, or to the limit.
+
+        A bundle alone gets the first rounds, an emulated device a single one.
 
         Raises:
             ReferenceFailed: the device can't run the reference.
@@ -124,6 +126,8 @@ class Meter:
                 keys = list(placed) if len(pairs) % 2 else list(reversed(list(placed)))
                 pairs.append(time_in_rounds(keys, 1, bench, lambda *_: None))
                 self.progress.step(f"nightly: time {label}", len(pairs), looks[-1])
+                if NOT_ITS_SPEED in _lasting(pairs):
+                    break
             counted = [pair for pair in pairs if _counts(pair)]
             if _lasting(pairs):
                 break
@@ -180,7 +184,7 @@ def _counts(pair: Pair) -> bool:
 
 
 def _lasting(pairs: list[Pair]) -> set[str]:
-    """Why no timing counts, word for word the same in all of them: emulated, say. More rounds wouldn't change that."""
+    """Why no timing counts, word for word the same in all of them: more rounds wouldn't change that."""
     return set.intersection(*(set(bench.invalid_reasons) for pair in pairs for bench in pair.values()))
 
 
