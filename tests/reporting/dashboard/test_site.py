@@ -316,3 +316,16 @@ def test_nights_outside_a_repository(tmp_path: Path) -> None:
             history.add_end(history.nights()[0].model_copy(update={"source": Source()}))
         write_dashboard(history, tmp_path / "site")
     assert '"commit":"no repository"' in (tmp_path / "site/runs.js").read_text(encoding="utf-8")
+
+
+def test_pages_name_no_folder_of_this_machine(written: Written) -> None:
+    """Pages are published: an image is named by its file alone. Control: the history knows its folder."""
+    with History.open(written.history) as history:
+        found = [history.matches(run) for run in history.runs(night=NIGHTS)]
+    folders = {str(Path(file).parent) for matches in found if matches for file in matches.files}
+    assert all(Path(folder).is_absolute() for folder in folders)
+    assert folders
+    pages = [path for path in written.folder.iterdir() if path.suffix in {".html", ".js", ".json"}]
+    assert any(Path(file).name in page.read_text() for matches in found if matches for file in matches.files
+               for page in pages if page.suffix == ".html")  # fmt: skip
+    assert not [page.name for page in pages for folder in folders if folder in page.read_text()]
