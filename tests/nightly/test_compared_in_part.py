@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,10 @@ def test_emulated_device_is_judged_by_accuracy(
     found, out, _ = run_night(matrix, device)
     assert (found, statuses(matrix, 2)) == (code, [answer] * 2)
     assert "speed isn't judged on an emulated device; accuracy" in out
+    assert "FPS" not in out
+    written = [path for path in matrix.parent.rglob("*") if path.name in ("metrics.prom", "summary.md")]
+    assert len(written) > 2
+    assert not [path for path in written if re.search(r"nightly_fps{|\| \d+\.\d \|", path.read_text())]
     assert [one.speed for one in judgements(matrix, 2)] == [None, None]
 
 

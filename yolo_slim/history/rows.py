@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from yolo_slim.config.record import Record
-from yolo_slim.devices.answers import Bench
+from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench
 from yolo_slim.verdict.result import ClassAccuracy
 
 Answer = Literal["worse", "same", "better", "unknown"]
@@ -138,6 +138,17 @@ class Measurement(Record):
     """Peak memory of the process; null: unknown."""
     verdict: str
     """Verdict of the chain by the profile's budgets: ``pass``, ``fail`` or ``unproven``."""
+
+    @property
+    def shown_speed(self) -> Speed | None:
+        """The speed for people and programs; None on an emulated device, whose timings say nothing of the device."""
+        return None if NOT_ITS_SPEED in self.speed.invalid_reasons else self.speed
+
+    @property
+    def figures_text(self) -> str:
+        """``mAP50-95 0.3720, 310.3 FPS``."""
+        fps = f", {self.shown_speed.fps:.1f} FPS" if self.shown_speed else ""
+        return f"mAP50-95 {self.accuracy.map50_95:.4f}{fps}"
 
 
 class Compared(Record):

@@ -64,11 +64,12 @@ def difference_text(found: Difference) -> str:
     before, after = found.before.measurement, found.after.measurement
     lines = [f"{found.after.cell.name}: night {found.before.night} -> {found.after.night}"]
     if before and after:
-        lines += [
-            f"  mAP50-95 {before.accuracy.map50_95:.4f} -> {after.accuracy.map50_95:.4f}",
-            f"  FPS {before.speed.fps:.1f} -> {after.speed.fps:.1f} "
-            "(of two nights: only timings in turns tell a bundle from its device)",
-        ]
+        lines.append(f"  mAP50-95 {before.accuracy.map50_95:.4f} -> {after.accuracy.map50_95:.4f}")
+    if before and after and before.shown_speed and after.shown_speed:
+        lines.append(
+            f"  FPS {before.shown_speed.fps:.1f} -> {after.shown_speed.fps:.1f} "
+            "(of two nights: only timings in turns tell a bundle from its device)"
+        )
     lines += [f"  {found.moved.incomparable}"] if found.moved.incomparable else []
     lines += [f"  {text}" for text in found.moved.texts] or ["  nothing else differs"]
     images = [f"    {name}: {first:.3f} -> {second:.3f}" for name, first, second in found.worse_images]
@@ -82,10 +83,9 @@ def _status(found: Judgement | None) -> str:
 def _figures(run: Run) -> str:
     if run.measurement is None:
         return f"  {(run.error or '').partition(chr(10))[0]}"
-    speed, accuracy = run.measurement.speed, run.measurement.accuracy
     change = run.judgement.speed.change if run.judgement and run.judgement.speed else None
     beside = "" if change is None else f", latency {change:+.1%} beside the reference"
-    return f"  mAP50-95 {accuracy.map50_95:.4f}, {speed.fps:.1f} FPS{beside}"
+    return f"  {run.measurement.figures_text}{beside}"
 
 
 def _commit(source: Source) -> str:

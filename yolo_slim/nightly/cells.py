@@ -85,9 +85,10 @@ class Cells:
         # Kept before it is recorded: a history never names a bundle that was not there.
         self.bundles.keep(candidate)
         found = meter.measure(candidate, reference, self._is_decided, cell.name)
+        measurement = _measurement(found, work.chain, meter)
         run = self._run(cell, "measured", reference=before.uid if before else None).model_copy(
             update={
-                "measurement": _measurement(found, work.chain, meter),
+                "measurement": measurement,
                 "digests": work.chain.digests(work.build),
                 "environment": environment_of(found.timing.candidate),
                 "settings": work.chain.settings,
@@ -100,11 +101,8 @@ class Cells:
             MATCHES: found.matches.to_json(),
         }
         self.history.record(run, payloads)
-        speed = found.timing.candidate
-        self.progress.say(
-            f"nightly: {cell.name}: mAP50-95 {found.accuracy.map50_95:.4f}, {speed.fps:.1f} FPS, "
-            f"{len(speed.round_p50_ms)} rounds"
-        )
+        rounds = f", {measurement.speed.rounds} rounds" if measurement.shown_speed else ""
+        self.progress.say(f"nightly: {cell.name}: {measurement.figures_text}{rounds}")
 
     def fail(self, cells: Sequence[Cell], error: SlimError, state: State | None = None) -> None:
         """Record why cells have no measurement.

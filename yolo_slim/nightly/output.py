@@ -90,7 +90,7 @@ def markdown(outcome: NightOutcome) -> str:
     for run, found in ordered(outcome):
         figures = run.measurement
         accuracy = f"{figures.accuracy.map50_95:.4f}" if figures else ""
-        fps = f"{figures.speed.fps:.1f}" if figures else ""
+        fps = f"{figures.shown_speed.fps:.1f}" if figures and figures.shown_speed else ""
         mark = f"**{found.status}**" if found.status in ALARMS else found.status
         lines.append(f"| {mark} | {run.cell.name} | {accuracy} | {fps} | {_cell(found.reason)} |")
     moved = {line for _, found in ordered(outcome) if found.status in ALARMS for line in found.moved}
@@ -178,8 +178,9 @@ def _explained(gauge: str, meaning: str) -> list[str]:
 def _gauges(run: Run, found: Judgement) -> dict[str, float]:
     values: dict[str, float] = {"worse": float(found.status in ALARMS)}
     if run.measurement:
-        speed = run.measurement.speed
-        values |= {"map50_95": run.measurement.accuracy.map50_95, "fps": speed.fps, "latency_p99_ms": speed.p99_ms}
+        values["map50_95"] = run.measurement.accuracy.map50_95
+        if speed := run.measurement.shown_speed:
+            values |= {"fps": speed.fps, "latency_p99_ms": speed.p99_ms}
     if found.speed:
         values["latency_change"] = found.speed.change
     if found.device_change is not None:
@@ -201,7 +202,7 @@ def as_json_value(outcome: NightOutcome) -> JsonObject:
 def _figures(run: Run) -> str:
     if run.measurement is None:
         return ""
-    return f"  mAP50-95 {run.measurement.accuracy.map50_95:.4f}, {run.measurement.speed.fps:.1f} FPS"
+    return f"  {run.measurement.figures_text}"
 
 
 def _first_line(text: str) -> str:

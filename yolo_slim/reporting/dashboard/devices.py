@@ -80,18 +80,19 @@ def _device_changes(one: CellHistory) -> list[tuple[int, float, bool]]:
 
 def _fps(board: Board, cells: Sequence[CellHistory], events: Sequence[Event]) -> Markup | None:
     """Frames per second of every cell."""
-    measured = [(one, [(run, run.measurement) for run in one.measured]) for one in cells]
+    measured = [(one, [(run, run.measurement.shown_speed) for run in one.measured if run.measurement]) for one in cells]
+    measured = [(one, [(run, speed) for run, speed in runs if speed]) for one, runs in measured]
     if not any(runs for _, runs in measured):
         return None
     chart = Chart(
         "Frames per second of every cell of the device, over all nights",
         x="night (UTC)", y="frames per second, end to end (FPS)", height=380, time=True,
     )  # fmt: skip
-    low, high = around([found.speed.fps for _, runs in measured for _, found in runs if found])
+    low, high = around([speed.fps for _, runs in measured for _, speed in runs if speed])
     shown = max(0.0, low), high
     chart.show(y=shown)
     for (one, runs), ink in zip(measured, cycle(SERIES), strict=False):
-        rows = [(run, found.speed) for run, found in runs if found]
+        rows = [(run, speed) for run, speed in runs if speed]
         _draw_fps(board, chart, one, [row for row in rows if not row[1].invalid_reasons], _line(one, ink))
         _draw_fps(board, chart, one, [row for row in rows if row[1].invalid_reasons], INVALID)
     draw_events(board, chart, events, shown)
@@ -99,7 +100,7 @@ def _fps(board: Board, cells: Sequence[CellHistory], events: Sequence[Event]) ->
 
 
 INVALID = Series(name="doesn't count", ink="fail", symbol="circle", hollow=True)
-"""Timings of a throttled, busy or emulated device: no line leads through them."""
+"""Timings of a throttled or busy device: no line leads through them."""
 
 
 def _line(one: CellHistory, ink: Ink) -> Series:

@@ -78,10 +78,10 @@ def _run(run: Run, facts: Table, classes: Table) -> JsonObject:
     }
     if run.measurement is None:
         return {**found, "error": run.error or ""}
-    accuracy, speed = run.measurement.accuracy, run.measurement.speed
+    accuracy, speed = run.measurement.accuracy, run.measurement.shown_speed
     per_class = {key: round(value.ap50_95, DIGITS) for key, value in accuracy.per_class.items()}
     figures = [
-        accuracy.map50_95, accuracy.map50, speed.fps, speed.p50_ms, speed.p99_ms,
+        accuracy.map50_95, accuracy.map50, *((speed.fps, speed.p50_ms, speed.p99_ms) if speed else [None] * 3),
         run.measurement.size_mb, run.measurement.peak_memory_mb,
     ]  # fmt: skip
     return {

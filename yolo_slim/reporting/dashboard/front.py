@@ -39,14 +39,15 @@ def fronts(board: Board) -> dict[str, Markup]:
 
 
 def _place(history: CellHistory) -> Place | None:
-    """Where the last measured run is; None: there is none."""
+    """Where the last measured run is; None: there is none, or its device is emulated."""
     if not history.measured:
         return None
     run = history.measured[-1]
     measurement, judgement = run.measurement, run.judgement
-    if measurement is None:
+    speed = measurement.shown_speed if measurement else None
+    if measurement is None or speed is None:
         return None
-    speed, found = measurement.speed, measurement.accuracy.map50_95
+    found = measurement.accuracy.map50_95
     before = None
     if speed.reference_p50_ms and judgement and judgement.accuracy:
         before = (1000 / speed.reference_p50_ms, found - judgement.accuracy.change)

@@ -50,15 +50,16 @@ def cell_row(history: CellHistory) -> CellRow:
     """A cell's figures of its last night."""
     run = history.last
     found, judgement = run.measurement, run.judgement
+    speed = found.shown_speed if found else None
     return CellRow(
         history=history,
         status=status_of(run),
         reason=judgement.reason if judgement else (run.error or "").partition("\n")[0],
         map50_95=found.accuracy.map50_95 if found else None,
         map_change=judgement.accuracy.change if judgement and judgement.accuracy else None,
-        fps=found.speed.fps if found else None,
+        fps=speed.fps if speed else None,
         latency_change=judgement.speed.change if judgement and judgement.speed else None,
-        p99_ms=found.speed.p99_ms if found else None,
+        p99_ms=speed.p99_ms if speed else None,
         size_mb=found.size_mb if found else None,
         strip=history.runs[-STRIP:],
     )

@@ -165,9 +165,10 @@ def tip(board: Board, run: Run) -> str:
     """Everything that a night says of a cell."""
     lines = [f"{_when(board, run)}: {status_of(run)}"]
     if run.measurement:
-        speed, accuracy = run.measurement.speed, run.measurement.accuracy
-        lines += [f"mAP50-95 {accuracy.map50_95:.4f}", f"{speed.fps:.1f} FPS, p50 {speed.p50_ms:.2f} ms"]
-        lines += [f"invalid: {reason}" for reason in speed.invalid_reasons]
+        lines.append(f"mAP50-95 {run.measurement.accuracy.map50_95:.4f}")
+        if speed := run.measurement.shown_speed:
+            lines.append(f"{speed.fps:.1f} FPS, p50 {speed.p50_ms:.2f} ms")
+        lines += [f"invalid: {reason}" for reason in run.measurement.speed.invalid_reasons]
     if run.judgement and run.judgement.speed:
         lines.append(f"latency {run.judgement.speed.change:+.1%} against the baseline")
     if run.judgement and run.judgement.device_changed and run.judgement.device_change is not None:
@@ -177,7 +178,8 @@ def tip(board: Board, run: Run) -> str:
 
 def _latency(board: Board, runs: Sequence[Run]) -> Markup | None:
     """Raw latency of the bundle and of its reference: it tells a slow device from a slow bundle."""
-    found = [(run, board.times[run.night], run.measurement.speed) for run in runs if run.measurement]
+    measured = [(run, run.measurement.shown_speed) for run in runs if run.measurement]
+    found = [(run, board.times[run.night], speed) for run, speed in measured if speed]
     if not found:
         return None
     text = "Raw latency of the bundle and of the reference, milliseconds, over all nights"
