@@ -179,7 +179,7 @@ def test_no_side_reaches_it(trained: Path, signs: Path, scripted: Scripted, tmp_
         choose_side(config_of(trained, signs), project=tmp_path)
     predicted = r"px: the budget can't be reached: the smallest cut is predicted to take \d+\.\d\d ms"
     assert len(re.findall(predicted, str(error.value))) == len(sides_of(192))
-    assert "Set prune.latency_ms to at least 12.19" in error.value.remedy
+    assert "Set prune.latency_ms to at least 12.13" in error.value.remedy
     assert scripted.trainings == []
 
 

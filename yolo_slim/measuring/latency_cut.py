@@ -8,7 +8,7 @@ from pydantic import Field
 
 from yolo_slim.config.record import BuildNameText, Record
 
-STEEPEST = 2.0
+STEEPEST = 3.0
 """How many times as steep or flat as one cut alone says a line through two cuts may be: noise makes steeper ones."""
 
 
