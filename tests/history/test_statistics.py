@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from yolo_slim.history.rows import Compared
 from yolo_slim.history.statistics import (
+    SURELY_SAME,
     Rule,
     answers,
     change_points,
@@ -19,6 +20,7 @@ from yolo_slim.history.statistics import (
     holm,
     is_decided,
     resampled_changes,
+    speed_p_values,
 )
 from yolo_slim.measuring.matches import Matches
 
@@ -74,6 +76,22 @@ def test_looks_are_paid_for() -> None:
     once = compare_speed(*rounds(0.015, 5, noise=0.03), replace(SPEED, looks=1))
     thrice = compare_speed(*rounds(0.015, 5, noise=0.03), SPEED)
     assert thrice.p_worse == pytest.approx(min(1.0, 3 * once.p_worse))
+
+
+def test_looks_are_paid_for_by_same_too() -> None:
+    """Of bundles that are slower by just the tolerance few are called the same at any of five looks.
+
+    Control: judged as if there were a single look, many are.
+    """
+    rng, looks = np.random.default_rng(0), (12, 24, 48, 96, 192)
+    logs = np.log1p(SPEED.tolerance) + rng.normal(0, 0.02, (2000, looks[-1]))
+
+    def ever_same(rule: Rule) -> int:
+        surely = [speed_p_values(logs[:, :look], rule)[:, 2:].max(axis=1) <= SURELY_SAME for look in looks]
+        return int(np.any(surely, axis=0).sum())
+
+    # 1 % of 2000 is 20; more than 35 has a probability below .1 %.
+    assert ever_same(replace(SPEED, looks=len(looks))) <= 35 < ever_same(replace(SPEED, looks=1))
 
 
 def test_holm_steps_down() -> None:

@@ -70,8 +70,8 @@ def speed_p_values(logs: NDArray[np.float64], rule: Rule) -> NDArray[np.float64]
         rule: effects are fractions of the reference's latency.
 
     Returns:
-        (cells, 4): against "not slower by more than the smallest effect" and "not faster", both corrected for the
-        looks; against "slower by the tolerance or more" and "faster".
+        (cells, 4), corrected for the looks: against "not slower by more than the smallest effect" and "not faster";
+        against "slower by the tolerance or more" and "faster".
     """
     from scipy.stats import wilcoxon
 
@@ -80,9 +80,8 @@ def speed_p_values(logs: NDArray[np.float64], rule: Rule) -> NDArray[np.float64]
     moved = np.array([1, -1, -1, 1])[:, None] * (logs[:, None, :] - limits[:, None])
     # Rounded to what a clock can tell: equal rounds are ties, not noise of the arithmetic.
     found = wilcoxon(np.round(moved, 9), alternative="greater", axis=-1).pvalue
-    looks = np.array([rule.looks, rule.looks, 1, 1])
     # Rounds that all lie on a limit have no p value, and show nothing.
-    p_values: NDArray[np.float64] = np.minimum(1.0, looks * np.nan_to_num(found, nan=1.0))
+    p_values: NDArray[np.float64] = np.minimum(1.0, rule.looks * np.nan_to_num(found, nan=1.0))
     return p_values
 
 
