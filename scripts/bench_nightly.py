@@ -150,16 +150,28 @@ def nights(draw: Draw, count: int, rng: np.random.Generator, looks: Sequence[int
     }
 
 
-def series(draw: Draw, rng: np.random.Generator, count: int, *, step_at: int = SERIES) -> list[list[float]]:
-    """Latency of cells night by night, without a reference; from ``step_at`` on slower."""
-    latencies = draw(rng, count * SERIES, LOOKS[-1])[:, 1, : LOOKS[0]]
-    found = np.median(latencies, axis=1).reshape(count, SERIES)
-    found[:, step_at:] *= 1 + SLOWER
-    return [[float(value) for value in row] for row in found]
-
-
 STEP = SERIES - 2
 """The slower bundle is there for two nights."""
+
+
+def drawn_series(draw: Draw, rng: np.random.Generator, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nights without a change, and the same ones with a slower bundle at the end, each (count, SERIES, 2, rounds)."""
+    still = draw(rng, count * SERIES, LOOKS[-1]).reshape(count, SERIES, 2, LOOKS[-1])
+    stepped = still.copy()
+    stepped[:, STEP:, 1] *= 1 + SLOWER
+    return still, stepped
+
+
+def without_reference(series: NDArray[np.float64]) -> list[list[float]]:
+    """Latency of the cells night by night, of the first rounds."""
+    found: list[list[float]] = np.median(series[:, :, 1, : LOOKS[0]], axis=2).tolist()
+    return found
+
+
+def ours(series: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which nights are called worse, (count, SERIES), each judged as the strictest of twenty cells."""
+    p_worse = measured(series.reshape(-1, 2, series.shape[-1]), LOOKS).p_worse
+    return (p_worse <= ERROR / COMPARISONS).reshape(series.shape[:2])
 
 
 def threshold(values: list[float]) -> bool:
@@ -196,13 +208,16 @@ def others(python: str, values: list[list[float]]) -> dict[str, list[bool]]:
 
 
 def compared(draw: Draw, count: int, rng: np.random.Generator, python: str | None) -> Iterator[tuple[str, JsonObject]]:
-    """The simpler methods on series of the same machine: alarms without a step, and steps caught."""
-    still, stepped = series(draw, rng, count), series(draw, rng, count, step_at=STEP)
+    """Our gates and the simpler methods on the same series: series with an alarm without a step, and steps caught."""
+    quiet, loud = drawn_series(draw, rng, count)
+    alarms, caught = ours(quiet).any(axis=1), ours(loud)[:, STEP:].any(axis=1)
+    yield "yolo_slim", {"alarms": int(alarms.sum()), "caught": int(caught.sum())}
+    still, stepped = without_reference(quiet), without_reference(loud)
     yield "10 % threshold", {"alarms": sum(map(threshold, still)), "caught": sum(map(threshold, stepped))}
     if python:
-        quiet, loud = others(python, still), others(python, stepped)
-        for name in quiet:
-            yield name, {"alarms": sum(quiet[name]), "caught": sum(loud[name])}
+        found, others_found = others(python, still), others(python, stepped)
+        for name in found:
+            yield name, {"alarms": sum(found[name]), "caught": sum(others_found[name])}
 
 
 def machines(record: Path) -> dict[str, Draw]:
@@ -218,7 +233,7 @@ def machines(record: Path) -> dict[str, Draw]:
 
 
 def _beside(draw: Draw, count: int, python: str | None) -> JsonObject:
-    """The simpler methods, on series of their own."""
+    """Our gates beside the simpler methods, on series of their own."""
     return {"series": count, "others": dict(compared(draw, count, np.random.default_rng(1), python))}
 
 
