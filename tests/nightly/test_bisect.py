@@ -14,6 +14,7 @@ from tests.helpers import nights
 from tests.helpers.cli import run_cli
 from tests.helpers.nights import IMAGES, NightDevice, fake_nights, git, new_weights, run_night, runs_of, write_matrix
 from tests.helpers.results import complete_result
+from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.history.moved import Moved
 from yolo_slim.history.rows import Answer, Compared
 from yolo_slim.nightly.finding import Finding, Measured, Shift
@@ -69,6 +70,26 @@ def test_device_that_costs_accuracy(is_still_so: bool, matrix: Path, device: Nig
     assert found[CELL]["blamed"] == ["device"]
     assert "by -0." in found[CELL]["conclusion"]
     assert "of the same bundle's mAP50-95: python: 3.11 -> 3.12" in found[CELL]["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("blind", "blamed", "says"),
+    [(0, [], "does not come back: the bundles are the same now"), (IMAGES // 2, ["weights"], "the bundle moved")],
+)
+def test_emulated_device_is_answered_by_accuracy(
+    blind: int, blamed: list[str], says: str, matrix: Path, device: NightDevice
+) -> None:
+    """Its timings never count, so accuracy alone tells whether the bundles differ, and no speed is shown."""
+    device.reasons = (NOT_ITS_SPEED, "busy: 1.0 of 2 cores")
+    run_night(matrix, device)
+    new_weights(matrix, "second weights")
+    device.slower, device.blind = {"second weights": 2.0}, {"second weights": blind}
+    run_night(matrix, device)
+    code, found = bisect(matrix, device, CELL)
+    assert (code, found[CELL]["blamed"], found[CELL]["speed"]) == (0, blamed, None)
+    assert says in found[CELL]["conclusion"]
+    with fake_nights(device):
+        assert "speed" not in run_cli("nightly", "bisect", str(matrix), "1", "2", CELL)[1]
 
 
 def test_parts_of_a_bundle(matrix: Path, device: NightDevice) -> None:

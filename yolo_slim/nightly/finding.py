@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.files import JsonObject
 from yolo_slim.history.judge import sentence
 from yolo_slim.history.moved import Moved
@@ -43,6 +44,11 @@ class Measured:
     """Why the timing doesn't count; empty: it does."""
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether timings say nothing of the device, so that accuracy alone answers."""
+        return NOT_ITS_SPEED in self.invalid_reasons
+
+    @property
     def differs(self) -> bool:
         """Whether the bundles themselves differ beyond noise."""
         return (self.speed.answer in CHANGED and not self.invalid_reasons) or self.accuracy.answer in CHANGED
@@ -50,7 +56,8 @@ class Measured:
     @property
     def is_same(self) -> bool:
         """Whether the bundles surely don't differ."""
-        return not self.invalid_reasons and self.speed.answer == self.accuracy.answer == "same"
+        is_as_fast = self.is_emulated or (self.speed.answer == "same" and not self.invalid_reasons)
+        return is_as_fast and self.accuracy.answer == "same"
 
     @property
     def device_moved(self) -> list[str]:
@@ -66,7 +73,8 @@ class Measured:
     @property
     def device_unknown(self) -> str:
         """Why it isn't known whether the device moved; empty: it is."""
-        return "; ".join(dict.fromkeys(filter(None, (self.latency_shift.unknown, self.accuracy_shift.unknown))))
+        latency = "" if self.is_emulated else self.latency_shift.unknown
+        return "; ".join(dict.fromkeys(filter(None, (latency, self.accuracy_shift.unknown))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +117,20 @@ class Finding:
     @property
     def is_answered(self) -> bool:
         """Whether anything could be said."""
-        return not self.conclusion.startswith("unknown")
+        return not self._unknown
+
+    @property
+    def _unknown(self) -> str:
+        """Why nothing can be said; empty: something can."""
+        found = self.measured
+        if found is None:
+            return self.problem
+        if self.is_one_bundle or found.differs or found.is_same:
+            return ""
+        if found.invalid_reasons and not found.is_emulated:
+            return f"the timing doesn't count: {'; '.join(found.invalid_reasons)}"
+        more = "images" if found.is_emulated else "timing.rounds"
+        return f"the noise is larger than the difference; give more {more}"
 
     @property
     def _bundle_moved(self) -> bool:
@@ -123,17 +144,13 @@ class Finding:
     def conclusion(self) -> str:
         """One sentence: what moved the cell."""
         found = self.measured
-        if found is None:
-            return f"unknown: {self.problem}"
+        if found is None or self._unknown:
+            return f"unknown: {self._unknown}"
         if self.is_one_bundle:
             return self._of_device(found, "both nights have the same bundle")
-        if self._bundle_moved:
+        if found.differs:
             return f"the bundle moved, and differs now too{self._made()}{self._device_too(found)}"
-        if found.invalid_reasons:
-            return f"unknown: the timing doesn't count: {'; '.join(found.invalid_reasons)}"
-        if found.is_same:
-            return self._of_device(found, "the bundles are the same now")
-        return "unknown: the noise is larger than the difference; give more timing.rounds"
+        return self._of_device(found, "the bundles are the same now")
 
     def _made(self) -> str:
         """What moved with the bundle, after a sentence about it."""
@@ -164,7 +181,7 @@ class Finding:
             "conclusion": self.conclusion,
             "blamed": self.blamed,
             "differs": self.parts,
-            "speed": found.speed.to_json() if found else None,
+            "speed": found.speed.to_json() if found and not found.is_emulated else None,
             "accuracy": found.accuracy.to_json() if found else None,
             "device_change": found.latency_shift.change if found else None,
         }
@@ -173,10 +190,8 @@ class Finding:
         """Everything, for people."""
         lines = [f"{self.cell}: {self.conclusion}"]
         if self.measured:
-            lines += [
-                f"  {sentence('speed', self.measured.speed)}",
-                f"  {sentence('accuracy', self.measured.accuracy)}",
-            ]
+            lines += [] if self.measured.is_emulated else [f"  {sentence('speed', self.measured.speed)}"]
+            lines.append(f"  {sentence('accuracy', self.measured.accuracy)}")
         return "\n".join([*lines, *(f"  {part}: {_told(part, text)}" for part, text in self.parts.items())])
 
 
