@@ -24,7 +24,7 @@ def found(*rows: tuple[float, int, tuple[float, float, float, float]]) -> Detect
 
 def compared(one: Detections, other: Detections, pixel: float = 1.0, score: float = 0.05) -> Agreement:
     """Compare the answers for one image, from .25 on."""
-    limits = Tolerances(score=score, nms_iou=0.7, pixel=pixel)
+    limits = Tolerances(score=score, nms_iou=0.7, image_hw=(640 * pixel, 640 * pixel), imgsz=(640, 640))
     return agreement([Answer(detections=one)], [Answer(detections=other)], 0.25, [limits])
 
 
@@ -42,7 +42,7 @@ def moved(pixels: float) -> tuple[float, float, float, float]:
 def test_equal_answers_agree() -> None:
     """Every detection has a partner that differs in nothing; those below the threshold aren't compared."""
     side = found((0.9, 0, BOX), (0.8, 1, BOX), (0.1, 0, moved(200)))
-    limits = Tolerances(score=0.05, nms_iou=0.7, pixel=1.0)
+    limits = Tolerances(score=0.05, nms_iou=0.7, image_hw=(640, 640), imgsz=(640, 640))
     answers = [Answer(detections=side), Answer(detections=found())]
     both = agreement(answers, answers, 0.25, [limits, limits])
     assert (both.matched, both.unmatched, both.suppressed) == (2, (), 0)

@@ -37,7 +37,7 @@ def problems_of(
     expected: Detections, found: Detections, *, conf: float = 0.25, score: float = 0.05, pixel: float = 1.0
 ) -> tuple[str, ...]:
     """Compare two answers whose candidates aren't known."""
-    limits = Tolerances(score=score, nms_iou=0.7, pixel=pixel)
+    limits = Tolerances(score=score, nms_iou=0.7, image_hw=(640 * pixel, 640 * pixel), imgsz=(640, 640))
     return compare("1.png", Answer(detections=expected), Answer(detections=found), conf, limits).problems
 
 

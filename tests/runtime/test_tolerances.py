@@ -12,7 +12,7 @@ from yolo_slim.runtime.selfcheck import compare
 from yolo_slim.runtime.tolerances import Answer, Tolerances, is_suppressed
 
 USUAL = Thresholds()
-LIMITS = Tolerances(score=0.05, nms_iou=0.7, pixel=1.0)
+LIMITS = Tolerances(score=0.05, nms_iou=0.7, image_hw=(128, 128), imgsz=(128, 128))
 FIRST, SECOND = (20.0, 20.0, 60.0, 60.0), (20.0, 20.0, 60.0, 48.2)
 """Two boxes of one object, as xyxy; their IoU is .705."""
 APART = (20.0, 20.0, 60.0, 47.8)
@@ -109,6 +109,14 @@ def test_suppression_that_keeps_the_worst_box() -> None:
     """Negative control: a box that scores less suppresses nothing."""
     one = answer((0.9, FIRST), (0.5, SECOND))
     assert problems(one, showing(one, 1))
+
+
+def test_suppression_with_another_threshold() -> None:
+    """Negative control: a machine whose NMS compares with .88 shows two boxes that overlap by .85."""
+    one = answer((0.9, FIRST), (0.6, (20.0, 20.0, 60.0, 54.0)))
+    assert len(one.detections) == 1
+    assert problems(one, showing(one, 0, 1))
+    assert problems(showing(one, 0, 1), one)
 
 
 def test_no_suppression_at_all() -> None:

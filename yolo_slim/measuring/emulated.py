@@ -22,7 +22,7 @@ from yolo_slim.measuring.images import ScoredImages, scored_images
 from yolo_slim.progress import Progress
 from yolo_slim.runtime.decode import VAL
 from yolo_slim.runtime.infer import ImageDetections
-from yolo_slim.runtime.tolerances import Tolerances, input_pixel, max_score_difference
+from yolo_slim.runtime.tolerances import Tolerances, max_score_difference
 
 NOTHING_FOUND = "neither side finds anything in these images"
 ALL_SUPPRESSED = "in these images NMS chooses another box of every object on the two sides"
@@ -179,7 +179,7 @@ class Emulation:
         score_limit = max_score_difference(key.build.precision)
         tolerances = [
             # The images were detected as for mAP.
-            Tolerances(score=score_limit, nms_iou=VAL.iou, pixel=input_pixel(one.image_hw, spec.imgsz))
+            Tolerances(score=score_limit, nms_iou=VAL.iou, image_hw=one.image_hw, imgsz=spec.imgsz)
             for one in here
         ]
         found = agreement(seen_here, seen_there, threshold(seen_here, spec.conf), tolerances)

@@ -25,7 +25,6 @@ from yolo_slim.runtime.tolerances import (
     MIN_IOU,
     Answer,
     Tolerances,
-    input_pixel,
     is_suppressed,
     max_score_difference,
     same_box,
@@ -221,8 +220,9 @@ def _check_image(detector: Detector, folder: Path, entry: JsonObject, conf: floa
         spec, candidates = detector.bundle.spec, entry.get("candidates")
         expected = Answer(detections=wanted, candidates=candidates and _from_json(candidates))
         answer = Answer(detections=found, candidates=detector.candidates())
-        pixel = input_pixel(image.shape[:2], spec.imgsz)
-        tolerances = Tolerances(score=max_score_difference(spec.precision), nms_iou=spec.iou, pixel=pixel)
+        tolerances = Tolerances(
+            score=max_score_difference(spec.precision), nms_iou=spec.iou, image_hw=size, imgsz=spec.imgsz
+        )
         return compare(file, expected, answer, conf, tolerances)
     turned = f"read as {size[1]}x{size[0]} px: OpenCV {cv2.__version__} of this device turns images in another way"
     return ImageCheck(file=file, expected=len(wanted), found=len(found), matched=0, problems=(turned,))

@@ -46,8 +46,15 @@ class Tolerances:
     """Largest difference of score."""
     nms_iou: float
     """NMS's threshold."""
-    pixel: float
-    """Pixels of the image in one of the network's input, see :func:`input_pixel`."""
+    image_hw: Sequence[int]
+    """Height and width of the image, pixels."""
+    imgsz: Sequence[int]
+    """Height and width of the network's input, pixels."""
+
+    @property
+    def pixel(self) -> float:
+        """Pixels of the image in one of the network's input."""
+        return input_pixel(self.image_hw, self.imgsz)
 
 
 def max_score_difference(precision: str) -> float:
@@ -81,9 +88,9 @@ def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tole
 
     Two boxes of an object may score the same, or overlap as much as NMS allows. Then the last digit decides which one
     is shown. The detection must be a candidate there, and a box that is shown there must overlap it and score no less.
-    A box that a machine shows twice is never excused.
+    Nothing is excused on a machine that shows two boxes which NMS wouldn't leave beside each other.
     """
-    if other.candidates is None or _is_doubled(found, index):
+    if other.candidates is None or _is_doubled(found, index, tolerances):
         return False
     box, shown = found.boxes[index], _of_class(other.detections, found.class_ids[index])
     overlapping = [i for i in shown if box_iou(box, other.detections.boxes[i]) >= tolerances.nms_iou - NMS_MARGIN]
@@ -94,14 +101,23 @@ def is_suppressed(found: Detections, index: int, other: Answer, tolerances: Tole
     return any(same_box(box, one, tolerances.pixel) for one in other.candidates.boxes[near])
 
 
-def _is_doubled(found: Detections, index: int) -> bool:
-    """Whether the same box is shown twice, so that NMS doesn't work.
-
-    NMS's own threshold would be too strict: it compares boxes before they are clipped to the image.
-    """
+def _is_doubled(found: Detections, index: int, tolerances: Tolerances) -> bool:
+    """Whether a box is shown that is no worse, of the same class, and overlaps more than NMS allows."""
     better = _of_class(found, found.class_ids[index])
     better = better[(better != index) & (found.scores[better] >= found.scores[index])]
-    return any(box_iou(found.boxes[index], one) >= MIN_IOU for one in found.boxes[better])
+    box, most = found.boxes[index], tolerances.nms_iou + NMS_MARGIN
+    # NMS compares boxes before they are clipped to the image: at the border they may overlap less than they seem to.
+    return any(
+        box_iou(box, one) > (MIN_IOU if _ends_at_border(box, one, tolerances.image_hw) else most)
+        for one in found.boxes[better]
+    )
+
+
+def _ends_at_border(a: NDArray[np.float32], b: NDArray[np.float32], image_hw: Sequence[int]) -> bool:
+    """Whether one of two xyxy boxes reaches the border of the image."""
+    height, width = image_hw
+    both = np.stack([a, b])
+    return bool((both[:, :2] <= 0).any() or (both[:, 2:] >= [width, height]).any())
 
 
 def _of_class(found: Detections, class_id: np.int64) -> NDArray[np.intp]:

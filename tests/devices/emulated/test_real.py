@@ -22,7 +22,7 @@ from yolo_slim.files import read_json
 from yolo_slim.measuring.agreement import agreement, shown, threshold
 from yolo_slim.measuring.emulated import Emulation
 from yolo_slim.measuring.images import sample, scored_images
-from yolo_slim.runtime.tolerances import Tolerances, input_pixel, max_score_difference
+from yolo_slim.runtime.tolerances import Tolerances, max_score_difference
 from yolo_slim.stages import build, emulate, export, quantize
 from yolo_slim.stages.context import Context
 
@@ -75,7 +75,7 @@ def test_finds_what_this_machine_finds(family: str, name: str, processor: str, b
     device.close()
     answers = here.infer(here.put(bundle), images, candidates=True)
     own, most = [shown(one) for one in answers], max_score_difference(name.partition("-")[2])
-    limits = [Tolerances(score=most, nms_iou=0.7, pixel=input_pixel(one.image_hw, (IMGSZ, IMGSZ))) for one in answers]
+    limits = [Tolerances(score=most, nms_iou=0.7, image_hw=one.image_hw, imgsz=(IMGSZ, IMGSZ)) for one in answers]
     found = agreement(own, [shown(one) for one in there.images], threshold(own, 0.25), limits)
     assert found.problems(most) == []
     assert found.matched > 0
