@@ -28,9 +28,7 @@ def size_of(output: Any) -> int:
     """How many values a layer's output has; NCNN's own layout holds several channels in one element."""
     if isinstance(output, list):
         return int(output[0].size)
-    status, mat = output
-    assert status == 0
-    return int(mat.w * mat.h * mat.c * mat.elempack)
+    return int(output.w * output.h * output.c * output.elempack)
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=str)
@@ -45,6 +43,18 @@ def test_graphs_load_and_run(build: BuildName, activation: str, depthwise: bool)
     assert open_graph is not None
     run = open_graph(write_graph(layer), 1)(np.ones((1, *layer.input_shape), np.float32))
     assert size_of(run()) == layer.outputs * 8 * 6
+
+
+@pytest.mark.parametrize("lost", ["packed", "out0"])
+def test_layer_that_ncnn_cannot_run_has_no_time(lost: str) -> None:
+    """A tensor that can't be computed is an error: its layer would be timed as one that costs nothing."""
+    layer = Layer(kind=KIND, inputs=8, outputs=24)
+    write_graph, open_graph = layer_graph_of("ncnn"), open_layer_of("ncnn")
+    assert write_graph is not None
+    assert open_graph is not None
+    prepare = open_graph(write_graph(layer).replace(lost, "elsewhere"), 1)
+    with pytest.raises(SlimError, match=f"'{lost}' of a single layer"):
+        prepare(np.ones((1, *layer.input_shape), np.float32))()
 
 
 def test_file_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,11 @@ def test_two_cuts_are_interpolated() -> None:
     assert table_ms_for(9.7, found) == pytest.approx(10.5)
 
 
+def test_no_network_takes_less_than_nothing() -> None:
+    """Far outside of what was timed a steep line would end below zero."""
+    assert table_ms_for(10.0, [(10.0, 20.0), (5.0, 15.0)]) == pytest.approx(10.0 * 5.0 / 15.0)
+
+
 @pytest.mark.parametrize("second", [(11.0, 9.01), (10.2, 9.8), (11.0, 8.9), (11.0, 9.0)])
 def test_noise_makes_no_line(second: tuple[float, float]) -> None:
     """Negative control: of two cuts that took nearly the same, or in the wrong order, the nearest alone decides."""

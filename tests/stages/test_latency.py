@@ -316,6 +316,26 @@ def test_cut_by_a_disturbed_timing_says_so(small: Path, signs: Path, tables: Lat
     assert "the timing doesn't count: busy: other programs used 1.5 cores" in found.text()
 
 
+def test_disturbed_timing_is_no_better_cut(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """A cut inside the budget whose timing counts is kept, though a disturbed one seems to be nearer."""
+
+    class Jumps(Board):
+        """The first cut is too fast; what comes after is disturbed."""
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            found = replace(found, after=tuple(0.9 * ms for ms in found.after))
+            is_first = self.asked.count("time_paired") == 1
+            return found if is_first else replace(found, invalid_reasons=("busy: other programs used 1.5 cores",))
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    found = cut(small, context_of(signs, Jumps()), tables, tmp_path, latency_ms=budget)
+    assert len(found.cuts) == 3
+    assert found.kept == 0
+    assert max(one.measured_ms for one in found.cuts[1:] if one.measured_ms <= budget) > found.measured_ms
+
+
 def test_another_data_set_is_measured_anew(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """Pre- and post-processing depend on the images, so a table holds for one data set."""
     other = quickstart.generate(tmp_path / "data", counts={"train": 8, "val": 8, "test": 4}, imgsz=64)

@@ -23,8 +23,9 @@ def table_ms_for(wanted_ms: float, found: Sequence[tuple[float, float]]) -> floa
     slope = predicted / ms
     for other_predicted, other_ms in others:
         line = (other_predicted - predicted) / (other_ms - ms) if other_ms != ms else 0.0
-        if slope / STEEPEST <= line <= slope * STEEPEST:
-            return predicted + (wanted_ms - ms) * line
+        between = predicted + (wanted_ms - ms) * line
+        if slope / STEEPEST <= line <= slope * STEEPEST and between > 0:
+            return between
     return wanted_ms * slope
 
 

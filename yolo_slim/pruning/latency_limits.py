@@ -53,7 +53,7 @@ class SmallestCut:
         """Milliseconds of a frame at another input side, in proportion to its pixels.
 
         Weights are as many at every side. What a network takes whatever its size stays too, as do pre- and
-        post-processing: these make the estimate rather too long than too short.
+        post-processing. How far such an estimate is off wasn't measured.
         """
         fit, pixels = self.goal.table.fit, (imgsz / self.goal.table.imgsz) ** 2
         constant = fit.constant_ms * (1.0 if fit.constant_ms > 0 else pixels)

@@ -110,7 +110,9 @@ def choose(
     Raises:
         SlimError: no build reaches it.
     """
-    goals = {build: goal.of_a_cut(ranked.graph, ranked.slots) for build, goal in goals.items()}
+    goals, left_out = (
+        {build: goal.of_a_cut(ranked.graph, ranked.slots) for build, goal in one.items()} for one in (goals, left_out)
+    )
     cuts = {build: _smallest(goal, ranked) for build, goal in goals.items()}
     losses = {build: loss for build, goal in goals.items() if (loss := _loss(goal, ranked)) is not None}
     unknown = without_table(context)

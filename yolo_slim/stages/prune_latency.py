@@ -90,12 +90,12 @@ class LatencyPruning:
                     f"prune: {goal.build}: predicted {cut.predicted_ms:.2f} ms a frame, "
                     f"measured {cut.measured_ms:.2f}; the budget is {goal.frame_ms:.2f}"
                 )
-                if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1:
+                if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1 and not cut.invalid_reasons:
                     break
                 found.append((predicted, cut.measured_ms - goal.table.overhead_ms))
                 goal = goal.corrected(found)
         self._tell_change(timed)
-        kept = _best([cut.measured_ms for cut in timed], goal.frame_ms)
+        kept = _best(timed, goal.frame_ms)
         self._require_met(timed, kept)
         error = goal.table.error
         record = LatencyCut(
@@ -169,10 +169,16 @@ class LatencyPruning:
         )  # fmt: skip
 
 
-def _best(measured: list[float], budget: float) -> int:
-    """The slowest cut inside the budget, which lost least; the fastest where none is inside."""
-    inside = [i for i, ms in enumerate(measured) if ms <= budget]
-    return max(inside, key=lambda i: measured[i]) if inside else int(np.argmin(measured))
+def _best(timed: list[TimedCut], budget: float) -> int:
+    """The slowest cut inside the budget, which lost least; the fastest where none is inside.
+
+    A timing that doesn't count is asked only where no other one is inside.
+    """
+    inside = [i for i, cut in enumerate(timed) if cut.measured_ms <= budget]
+    sure = [i for i in inside if not timed[i].invalid_reasons]
+    if inside:
+        return max(sure or inside, key=lambda i: timed[i].measured_ms)
+    return min(range(len(timed)), key=lambda i: timed[i].measured_ms)
 
 
 def latency_pruning(

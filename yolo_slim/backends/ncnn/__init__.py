@@ -87,15 +87,18 @@ def open_layer(graph: str, threads: int) -> PrepareLayer:
         extractor = net.create_extractor()
         # A Mat of an array doesn't own it, and the array may be gone when the layer runs.
         extractor.input("in0", ncnn.Mat(blob[0]).clone())
-        extractor.extract("packed", OWN_LAYOUT)
-        return partial(_extract, net, extractor)
+        _extract(net, extractor, "packed")
+        return partial(_extract, net, extractor, "out0")
 
     return prepare
 
 
-def _extract(_: object, extractor: Any) -> object:
-    """Run a layer; the network is given to be kept, because its extractor doesn't keep it."""
-    return extractor.extract("out0", OWN_LAYOUT)
+def _extract(_: object, extractor: Any, name: str) -> object:
+    """Compute a tensor in NCNN's layout; the network is given to be kept, because its extractor doesn't keep it."""
+    status, tensor = extractor.extract(name, OWN_LAYOUT)
+    if status != 0:
+        raise SlimError(f"NCNN failed to compute '{name}' of a single layer (status {status}).")
+    return tensor
 
 
 def versions() -> dict[str, str]:
