@@ -9,7 +9,8 @@ import pytest
 from tests.helpers.dashboards import Written
 from yolo_slim.history.moved import commit_text
 from yolo_slim.history.rows import Run
-from yolo_slim.reporting.dashboard.board import slug
+from yolo_slim.reporting.dashboard.board import Board, slug
+from yolo_slim.reporting.dashboard.devices import device
 from yolo_slim.reporting.dashboard.drift import device_latency
 from yolo_slim.reporting.dashboard.events import events
 from yolo_slim.reporting.dashboard.front import pareto
@@ -81,7 +82,27 @@ def test_device_is_told_from_its_bundles(written: Written) -> None:
         timed(fourth, bundle_ms=99, reference=second.uid, reference_ms=99, reason="throttled"),
         timed(fifth, bundle_ms=36, reference=second.uid, reference_ms=36),
     ]
-    nights, level = device_latency(runs)
+    nights, level = device_latency(runs, range(20))
     assert nights == [run.night for run in (first, second, third, fifth)]
     assert level == pytest.approx([0, 0, 0.1823, 0.1823], abs=1e-4)
-    assert device_latency([]) == ([], [])
+    assert device_latency([], range(20)) == ([], [])
+    # Imported nights have higher numbers than the nights after them.
+    imported = [run.model_copy(update={"night": number}) for run, number in zip(runs, (18, 19, 1, 2, 3), strict=True)]
+    nights, level = device_latency(imported, [18, 19, 1, 2, 3])
+    assert nights == [18, 19, 1, 3]
+    assert level == pytest.approx([0, 0, 0.1823, 0.1823], abs=1e-4)
+
+
+def test_imported_nights_are_in_their_place(written: Written) -> None:
+    """The newest facts and events are those of the last night, though an earlier, imported one has a higher number."""
+    first, *others = written.board.nights
+    imported = others[1].model_copy(update={"number": 99, "imported": True})
+    runs = [run.model_copy(update={"night": 99}) if run.night == 3 else run for run in written.board.cells[0].runs]
+    own = Board((first, others[0], imported, *others[2:]), (replace(written.board.cells[0], runs=tuple(runs)),))
+    (cell,) = own.cells
+    listed = events(cell, own.night)
+    order = [event.night for event in listed]
+    assert 99 in order[:-1]
+    assert order == sorted(order, key=list(own.night).index)
+    assert own.newest_first(listed, lambda event: event.night)[0].night == order[-1]
+    assert device(own, [cell], {cell.cell.name: listed}).environment == cell.measured[-1].environment

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import TypeVar
 
 from yolo_slim.errors import SlimError
 from yolo_slim.files import sha256_json
-from yolo_slim.history.rows import Baseline, Cell, Night, Run
+from yolo_slim.history.rows import NIGHT, Baseline, Cell, Night, Run
 from yolo_slim.history.store import History
 
+T = TypeVar("T")
 STEP_MS = 60_000
 """What a night follows its predecessor by, at least, on the time axis: the clock may have gone backwards."""
 
@@ -84,9 +86,19 @@ class Board:
         """The nights by number."""
         return {night.number: night for night in self.nights}
 
+    def newest_first(self, of: Iterable[T], night: Callable[[T], int]) -> list[T]:
+        """Sort what belongs to nights; an imported night has a higher number than later ones.
+
+        Args:
+            of: what is sorted.
+            night: gives the number of its night.
+        """
+        place = {one.number: index for index, one in enumerate(self.nights)}
+        return sorted(of, key=lambda one: -place.get(night(one), -1))
+
     @cached_property
     def times(self) -> Mapping[int, int]:
-        """When each night began, milliseconds since 1970, in the order of the numbers."""
+        """When each night began, milliseconds since 1970, in the order of the nights."""
         found: dict[int, int] = {}
         last = 0
         for night in self.nights:
@@ -101,7 +113,7 @@ def read(history: History) -> Board:
     Raises:
         SlimError: it has no night with a cell.
     """
-    nights = tuple(night for night in history.nights() if night.kind == "night")
+    nights = tuple(night for night in history.nights() if night.kind == NIGHT)
     numbers = {night.number for night in nights}
     runs: dict[str, list[Run]] = {}
     for run in history.runs():

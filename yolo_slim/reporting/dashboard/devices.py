@@ -32,13 +32,13 @@ class Device:
 def device(board: Board, cells: Sequence[CellHistory], found: Mapping[str, Sequence[Event]]) -> Device:
     """Put a device's page together."""
     unique = dict.fromkeys(e for one in cells for e in found[one.cell.name] if e.kind == "device, SDKs")
-    events = sorted(unique, key=lambda event: -event.night)
-    runs = [run for one in cells for run in one.measured]
+    events = board.newest_first(unique, lambda event: event.night)
+    runs = board.newest_first((run for one in cells for run in one.measured), lambda run: run.night)
     return Device(
         moved=_moved(board, cells, events),
         fps=_fps(board, cells, events),
         events=events,
-        environment=max(runs, key=lambda run: run.night).environment if runs else {},
+        environment=runs[0].environment if runs else {},
     )
 
 
@@ -62,7 +62,7 @@ def _moved(board: Board, cells: Sequence[CellHistory], events: Sequence[Event]) 
             [board.times[night] for night, _ in changed], [value for _, value in changed],
             [f"night {night}\n{_short(one)}\nreference {value:+.1f} %" for night, value in changed], size=9,
         )  # fmt: skip
-    nights, latency = device_latency(run for one in cells for run in one.measured)
+    nights, latency = device_latency((run for one in cells for run in one.measured), list(board.night))
     draw_levels(chart, [board.times[night] for night in nights], latency)
     draw_events(board, chart, events, shown)
     return chart.markup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from yolo_slim.history.rows import Run
 
 
-def device_latency(runs: Iterable[Run]) -> tuple[list[int], list[float]]:
-    """Nights, and the device's latency in each: the logarithm of its ratio to the first night's.
+def device_latency(runs: Iterable[Run], order: Sequence[int]) -> tuple[list[int], list[float]]:
+    """Nights in their order, and the device's latency in each: the logarithm of its ratio to the first night's.
 
     A night's step is the mean of what the same bundles took longer than the night before. So a new reference moves
     nothing, nor does a cell that comes or goes.
@@ -19,7 +19,7 @@ def device_latency(runs: Iterable[Run]) -> tuple[list[int], list[float]]:
     nights: dict[int, dict[str, float]] = {}
     for run in runs:
         nights.setdefault(run.night, {}).update(_latencies(run))
-    numbers = sorted(number for number, found in nights.items() if found)
+    numbers = [number for number in order if nights.get(number)]
     steps = [0.0, *(_step(nights[before], nights[after]) for before, after in pairwise(numbers))]
     return numbers, np.cumsum(steps[: len(numbers)]).tolist()
 

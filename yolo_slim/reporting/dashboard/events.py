@@ -25,13 +25,14 @@ class Event:
 
 
 def events(history: CellHistory, nights: Mapping[int, Night]) -> list[Event]:
-    """All events of a cell, by night."""
+    """All events of a cell, in the order of the nights."""
     found = [
         *_moved(history, nights),
         *(_event(one.night, "baseline", one.reason) for one in history.baselines),
         *(_event(run.night, "no figure", _why(run)) for run in history.runs if run.measurement is None),
     ]
-    return sorted(found, key=lambda event: (event.night, KINDS.index(event.kind)))
+    place = {number: index for index, number in enumerate(nights)}
+    return sorted(found, key=lambda event: (place.get(event.night, -1), KINDS.index(event.kind)))
 
 
 def _event(night: int, kind: Kind, text: str) -> Event:

@@ -93,7 +93,7 @@ def _run(run: Run, facts: Table, classes: Table) -> JsonObject:
 
 def _widths(history: History, board: Board) -> tuple[dict[str, dict[str, tuple[int, int]]], dict[str, str]]:
     """Layer to channels (before and after pruning) of the newest networks, by digest; and why some have none."""
-    runs = sorted((run for one in board.cells for run in one.measured), key=lambda run: -run.night)
+    runs = board.newest_first((run for one in board.cells for run in one.measured), lambda run: run.night)
     first = {run.digests.network: run for run in runs if run.digests}
     found: dict[str, dict[str, tuple[int, int]]] = {}
     unreadable: dict[str, str] = {}

@@ -13,6 +13,7 @@ from jinja2 import FileSystemLoader
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.files import fresh_folder, write_json
 from yolo_slim.history.device_changes import DeviceChange, device_changes
+from yolo_slim.history.rows import WORST_FIRST
 from yolo_slim.history.store import History
 from yolo_slim.reporting import pages
 from yolo_slim.reporting.charts import page
@@ -60,8 +61,16 @@ def write_dashboard(history: History, folder: Path) -> Site:
         write_json(new / MANIFEST, {"nights": len(board.nights), "cells": len(board.cells)})
     return Site(
         folder / "index.html", len(board.nights), len(board.cells), len(files), round(size, 2),
-        notes=tuple(f"no channels on the page Compare two runs: {fact}" for fact in unreadable),
+        notes=_notes(unreadable),
     )  # fmt: skip
+
+
+def _notes(unreadable: Sequence[str]) -> tuple[str, ...]:
+    """What the pages lack because of results that can't be read."""
+    if not unreadable:
+        return ()
+    more = f" (and {len(unreadable) - 1} more networks)" if len(unreadable) > 1 else ""
+    return (f"no channels on the page Compare two runs: {unreadable[0]}{more}",)
 
 
 def _require_ours(folder: Path) -> None:
@@ -109,7 +118,7 @@ def _write_pages(history: History, board: Board, folder: Path) -> list[str]:
         "index.html", "index.html.j2", headline=_headline(tonight, changed), changed=changed,
         older=len(rows) - len(tonight),
         fronts=fronts(board), legend=legend(board), counts=_counts(rows),
-        recent=_recent(board.cells, cell_events), all_nights=_all_nights(board),
+        recent=_recent(board, cell_events), all_nights=_all_nights(board),
     )  # fmt: skip
     return list(runs["unreadable"].values())
 
@@ -148,20 +157,17 @@ def _headline(tonight: Sequence[CellRow], changed: Sequence[DeviceChange]) -> st
 
 def _counts(rows: Sequence[CellRow]) -> Mapping[str, int]:
     """How many cells have which answer, the worst first."""
-    order = ("worse", "failed", "missing", "unknown", "incomparable", "excluded", "better", "first", "same")
     counts = Counter(row.status for row in rows)
-    return {status: counts[status] for status in sorted(counts, key=lambda one: ((*order, one)).index(one))}
+    return {status: counts[status] for status in sorted(counts, key=lambda one: (*WORST_FIRST, one).index(one))}
 
 
-def _recent(
-    cells: Sequence[CellHistory], found: Mapping[str, Sequence[Event]]
-) -> list[tuple[Event, list[CellHistory]]]:
+def _recent(board: Board, found: Mapping[str, Sequence[Event]]) -> list[tuple[Event, list[CellHistory]]]:
     """The newest events, those of several cells once."""
     who: dict[Event, list[CellHistory]] = {}
-    for one in cells:
+    for one in board.cells:
         for event in found[one.cell.name]:
             who.setdefault(event, []).append(one)
-    return sorted(who.items(), key=lambda item: -item[0].night)[:RECENT]
+    return board.newest_first(who.items(), lambda item: item[0].night)[:RECENT]
 
 
 def _all_nights(board: Board) -> list[tuple[object, Mapping[str, int]]]:
