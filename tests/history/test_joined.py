@@ -73,6 +73,23 @@ def test_own_baseline_stays(tmp_path: Path, ours: Path) -> None:
     assert baseline_of(ours) == "run of theirs 2"
 
 
+def test_baseline_that_both_have_already(tmp_path: Path) -> None:
+    """A file whose last baseline is here, but not its earlier one, doesn't move the baseline back to that one."""
+    mine, other = tmp_path / "mine.sqlite", tmp_path / "other.sqlite"
+    for path, uid in ((mine, "a"), (other, "x")):
+        with History.open(path, create=True) as history:
+            add_night(history, uid, "2026-03-10", number=1)
+            history.bless([f"run of {uid}"], f"because of {uid}")
+    for path, into in ((mine, other), (other, mine)):
+        file = tmp_path / "file.jsonl"
+        with History.open(path) as history:
+            exchange.export(history, file)
+        code, out, _ = run_cli("nightly", "import", str(file), "--history", str(into), "--take-baselines")
+        assert (code, baseline_of(into), "kept" in out) == (0, "run of a", False)
+    run_cli("nightly", "import", str(file), "--history", str(mine), "--take-baselines")
+    assert baseline_of(mine) == "run of a"
+
+
 def test_baseline_of_a_cell_that_has_none(tmp_path: Path) -> None:
     """It is taken without being asked: nothing is moved."""
     with History.open(tmp_path / "ours.sqlite", create=True) as history:
@@ -85,7 +102,10 @@ def test_baseline_of_a_cell_that_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("day", "last"), [("2026-03-09", "ours"), ("2026-03-11", "theirs 1")])
 def test_last_night(tmp_path: Path, ours: Path, day: str, last: str) -> None:
-    """An imported night is the last one only if it began later, whatever number it got."""
+    """An imported night is the last one only if it began later, whatever number it got.
+
+    Its bundles are elsewhere, so nothing is compared with it: not a pull request, nor the next nights.
+    """
     source = exported(tmp_path, day)
     where = ("--history", str(ours))
     run_cli("nightly", "import", str(source), *where)
@@ -93,11 +113,15 @@ def test_last_night(tmp_path: Path, ours: Path, day: str, last: str) -> None:
         night = history.nights()[-1]
         assert night.uid == last
         assert [run.uid for run in history.runs()][-1] == f"run of {last}"
+        imported = next(one for one in history.nights() if one.imported)
+        assert [one.uid for one in history.own_nights()] == ["ours"]
         compared = reference_run(history, CELL.name, "main")
         assert compared is not None
-        assert compared.uid == f"run of {last}"
+        assert compared.uid == "run of ours"
     assert run_cli("nightly", "log", *where)[1].splitlines()[-1].split()[0] == str(night.number)
-    assert f"baseline: night {night.number} of" in run_cli("nightly", "bless", "--reason", "r", *where)[1]
+    assert "baseline: night 1 of" in run_cli("nightly", "bless", "--reason", "r", *where)[1]
+    code, _, err = run_cli("nightly", "bless", "--night", str(imported.number), "--reason", "r", *where)
+    assert (code, f"Night {imported.number} is imported: its bundles aren't here." in err) == (2, True)
 
 
 def test_own_nights_follow_their_numbers(tmp_path: Path, ours: Path) -> None:

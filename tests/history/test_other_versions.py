@@ -51,6 +51,19 @@ def test_facts_of_a_newer_version(path: Path, table: str) -> None:
         assert "Update yolo_slim" in err
 
 
+@pytest.mark.parametrize(("table", "version"), [("run", 1), ("run", None), ("night", None)])
+def test_facts_that_are_no_json(path: Path, table: str, version: int | None) -> None:
+    """A row that was cut off on the disk is one clear error, also where the file is of an earlier schema."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(f"UPDATE {table} SET facts = substr(facts, 1, 20) WHERE rowid = 1")
+        if version is not None:
+            connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    code, _, err = run_cli("nightly", "log", "--history", str(path))
+    assert (code, "night 1 is damaged" in err, "Traceback" in err) == (2, True, False)
+
+
 def test_damaged_facts(path: Path) -> None:
     """A value of a wrong kind is no newer version's."""
     change(path, "run", {"recorded_at": 7})

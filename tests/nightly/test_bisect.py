@@ -17,7 +17,7 @@ from tests.helpers.results import complete_result
 from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.history.moved import Moved
 from yolo_slim.history.rows import Answer, Compared
-from yolo_slim.nightly.finding import Finding, Measured, Shift
+from yolo_slim.nightly.bisect_answer import Finding, MeasuredAgain, Shift
 
 CELL, OTHER = "m/d/s/here/ncnn-fp16", "m/d/s/here/onnxruntime-fp32"
 
@@ -204,7 +204,9 @@ def compared(answer: Answer) -> Compared:
 def test_bundle_that_differs_without_a_recorded_reason() -> None:
     """It is said that no record tells why, and what the records can't tell; nothing is blamed."""
     still = Shift(change=0.0)
-    measured = Measured(speed=compared("worse"), accuracy=compared("same"), latency_shift=still, accuracy_shift=still)
+    measured = MeasuredAgain(
+        speed=compared("worse"), accuracy=compared("same"), latency_shift=still, accuracy_shift=still
+    )
     found = Finding(cell=CELL, moved=Moved(), measured=measured, not_recorded={"workstation": "not recorded"})
     assert found.conclusion == (
         "the bundle moved, and differs now too; nothing that is recorded of how it was made differs "
@@ -216,7 +218,9 @@ def test_bundle_that_differs_without_a_recorded_reason() -> None:
 def test_noise_is_no_answer() -> None:
     """Timings that show neither a change nor its absence blame nobody, whatever the device did."""
     moved = Shift(change=0.4, is_changed=True)
-    measured = Measured(speed=compared("unknown"), accuracy=compared("same"), latency_shift=moved, accuracy_shift=moved)
+    measured = MeasuredAgain(
+        speed=compared("unknown"), accuracy=compared("same"), latency_shift=moved, accuracy_shift=moved
+    )
     found = Finding(cell=CELL, moved=Moved(environment=("python: 3.11 -> 3.12",)), measured=measured)
     assert found.conclusion.startswith("unknown: the noise is larger")
     assert (found.blamed, found.is_answered) == ([], False)

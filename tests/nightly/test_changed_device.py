@@ -107,23 +107,36 @@ def judged(target: str, change: float | None, *, changed: bool, moved: tuple[str
     """A run whose reference moved."""
     cell = Cell(model="m", data="d", settings="s", target=target, build="ncnn-fp16")
     judgement = Judgement(
-        status="same", reason="", baseline=None, device_change=change, device_changed=changed, moved=moved
-    )
-    return Run(
-        uid="u", night=2, cell=cell, state="measured", recorded_at="", judgement=judgement, environment={"ncnn": "2"}
-    )
+        status="same", reason="", baseline=None, device_change=change, device_changed=changed, device_moved=moved,
+        moved=("weights: a -> b", *moved),
+    )  # fmt: skip
+    return Run(uid="u", night=2, cell=cell, state="measured", recorded_at="", judgement=judgement)
 
 
 def test_devices_are_told_apart() -> None:
     """Each has its own largest change; a cell that moved too little, or has no earlier night, counts as it should."""
     runs = [
-        judged("pi", -0.2, changed=True, moved=("weights: a -> b", "ncnn: 1 -> 2")), judged("pi", 0.01, changed=False),
+        judged("pi", -0.2, changed=True, moved=("ncnn: 1 -> 2", "fp16_arithmetic: True -> False")),
+        judged("pi", 0.01, changed=False),
         judged("nano", 0.14, changed=True), judged("nano", None, changed=False), judged("orin", 0.05, changed=False),
     ]  # fmt: skip
     nano, pi = device_changes(runs)
     assert (nano.target, nano.text) == ("nano", "its reference is 14% slower than in earlier nights")
     assert (pi.target, pi.text) == ("pi", "its reference is 20% faster than in earlier nights (1 of 2 cells)")
-    assert pi.moved == ("ncnn: 1 -> 2",)
+    assert pi.moved == ("ncnn: 1 -> 2", "fp16_arithmetic: True -> False")
+
+
+def test_another_board_is_no_earlier_night(matrix: Path, device: NightDevice) -> None:
+    """A night on a faster board under the same name says nothing of how fast this one was."""
+    run_night(matrix, device)
+    run_night(matrix, device)
+    device.here, device.facts_now["model"] = 0.5, "Faster Board"
+    assert run_night(matrix, device)[0] == 3
+    device.here, device.facts_now["model"] = 1.0, "Example Board"
+    assert "device changed" not in run_night(matrix, device)[1]
+    # Control: the same board, slower.
+    device.here = 1.5
+    assert "1 device changed" in run_night(matrix, device)[1]
 
 
 def test_last_figures_are_at_one_path(matrix: Path, device: NightDevice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -46,6 +47,8 @@ def test_emulated_device_is_judged_by_accuracy(
     assert "FPS" not in out
     written = [path for path in matrix.parent.rglob("*") if path.name in ("metrics.prom", "summary.md")]
     assert len(written) > 2
+    night = json.loads((matrix.parent / "runs/nightly/nights/0002/night.json").read_text())
+    assert [run["measurement"]["speed"] for run in night["runs"]] == [None, None]
     assert not [path for path in written if re.search(r"nightly_fps{|\| \d+\.\d \|", path.read_text())]
     assert [one.speed for one in judgements(matrix, 2)] == [None, None]
 

@@ -98,16 +98,20 @@ def bless(cells: tuple[str, ...], night: int | None, reason: str, history: Path)
     """
     from yolo_slim.errors import SlimError
     from yolo_slim.history.difference import chosen, night_of
-    from yolo_slim.history.rows import NIGHT
+    from yolo_slim.history.rows import TRIAL
     from yolo_slim.history.store import History
 
     if not reason.strip():
         raise SlimError("The reason is empty.", remedy="Say why this night is the new baseline (--reason).")
     with History.open(history) as opened:
-        nights = [one.number for one in opened.nights() if one.kind == NIGHT]
-        number = night_of(opened, night if night is not None else nights[-1] if nights else 0).number
-        if number not in nights:
-            raise SlimError(f"Night {number} is a trial (--against): no night is compared with it.", remedy=CHOOSE)
+        own = [one.number for one in opened.own_nights()]
+        number = night_of(opened, night if night is not None else own[-1] if own else 0).number
+        if number not in own:
+            is_trial = number in {one.number for one in opened.nights() if one.kind == TRIAL}
+            why = (
+                "a trial (--against): no night is compared with it" if is_trial else "imported: its bundles aren't here"
+            )
+            raise SlimError(f"Night {number} is {why}.", remedy=CHOOSE)
         runs = [run for run in chosen(opened.runs(night=number), cells) if run.state == "measured"]
         if not runs:
             raise SlimError(f"Night {number} measured none of these cells.", remedy=CHOOSE)

@@ -17,7 +17,7 @@ from yolo_slim.runtime.sustained import Sustained
 
 SAME_VERSION = "Use the same yolo_slim on the device and here."
 NOT_ITS_SPEED = "emulated: a timing says nothing of the device's speed"
-"""Why no timing of an emulated device counts."""
+"""Why no timing of an emulated device counts. Histories have this text: with another one, old timings would count."""
 
 
 class DeviceFacts(OpenRecord):

@@ -43,8 +43,7 @@ def device_changes(runs: Iterable[Run]) -> list[DeviceChange]:
 
 def _change(target: str, timed: Sequence[tuple[Run, Judgement, float]]) -> DeviceChange:
     changed = [one for one in timed if one[1].device_changed]
-    # A judgement lists all differences: those of weights and settings don't move the reference.
-    moved = [line for run, judged, _ in changed for line in judged.moved if line.partition(": ")[0] in run.environment]
+    moved = [line for _, judged, _ in changed for line in judged.device_moved]
     return DeviceChange(
         target=target, change=max((change for *_, change in changed), key=abs),
         cells=len(changed), timed=len(timed), moved=tuple(dict.fromkeys(moved)),

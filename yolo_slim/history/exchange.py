@@ -188,6 +188,8 @@ def _add_baselines(history: History, found: list[Baseline], kept: list[Baseline]
     if not take:
         kept += [here[cell] for cell in differing]
     chosen = [one for one in found if take or one.cell not in here]
-    # A baseline of the file may be here already, before others: then it is set again.
-    last = {id(theirs[cell]) for cell in differing}
-    return sum(history.add_baseline(one.cell, one.run, one.reason, one.at, again=id(one) in last) for one in chosen)
+    added = sum(history.add_baseline(one.cell, one.run, one.reason, one.at) for one in chosen)
+    # The file's last baseline of a cell may have been here already, and the earlier ones are now behind it.
+    now = {one.cell: one.run for one in history.baselines()} if take else {}
+    moved = [one for cell, one in theirs.items() if take and now[cell] != one.run]
+    return added + sum(history.add_baseline(one.cell, one.run, one.reason, one.at, again=True) for one in moved)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from yolo_slim.config.nightly import NightlyConfig
 from yolo_slim.history.device_changes import slower_or_faster
-from yolo_slim.history.moved import CHOICE, PROFILE, Moved, moved_between
+from yolo_slim.history.moved import CHOICE, PROFILE, Moved, is_other_device, moved_between
 from yolo_slim.history.rows import NIGHT, Answer, Compared, Judgement, Night, Run, Status, Timing
 from yolo_slim.history.statistics import Rule, answers, compare_accuracy, compare_speed, device_change
 from yolo_slim.history.store import History
@@ -173,8 +173,8 @@ def _earlier(history: History, case: Case) -> list[float]:
     for run in history.runs(cell=case.run.cell.name):
         if run.night >= case.run.night or run.night in trials or run.measurement is None:
             continue
-        # Other images take another time: then the reference moves, and the device doesn't.
-        if not _on_the_same_images(run, case.run):
+        # Other images, or another board under this name: then the reference moves, and the device doesn't.
+        if not _on_the_same_images(run, case.run) or is_other_device(run, case.run):
             continue
         speed = run.measurement.speed
         # In its own night the reference was the candidate.
@@ -209,6 +209,7 @@ def _judgement(case: Case) -> Judgement:
         device_change=case.device_change,
         device_changed=case.device_changed,
         moved=case.moved.texts,
+        device_moved=case.moved.environment,
     )
 
 

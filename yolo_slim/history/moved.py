@@ -121,6 +121,11 @@ def _incomparable(before: Run, after: Run) -> str:
     return ""
 
 
+def is_other_device(before: Run, after: Run) -> bool:
+    """Whether two runs were timed on different machines."""
+    return bool(_other_device(before, after))
+
+
 def _other_device(before: Run, after: Run) -> str:
     """Say that another machine was timed."""
     different = [key for key in DEVICE if before.environment.get(key) != after.environment.get(key)]

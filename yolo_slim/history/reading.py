@@ -39,6 +39,18 @@ def read_facts(kind: type[Kind], value: object, source: str) -> Kind:
         raise SlimError(f"{source} is damaged.", culprits=problems, remedy=RESTORE) from None
 
 
+def parsed(text: str, source: str) -> dict[str, object]:
+    """The stored facts of a row.
+
+    Raises:
+        SlimError: they are no JSON object.
+    """
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise SlimError(f"{source} is damaged: {error}.", remedy=RESTORE) from None
+
+
 def unknown_facts(error: ValidationError) -> list[str]:
     """The keys that only a newer yolo_slim knows; empty: something else is wrong."""
     problems = error.errors()

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from yolo_slim.config.record import Record
 from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench
+from yolo_slim.files import JsonObject
 from yolo_slim.verdict.result import ClassAccuracy
 
 Answer = Literal["worse", "same", "better", "unknown"]
@@ -15,6 +16,10 @@ Status = Literal["worse", "same", "better", "unknown", "first", "incomparable", 
 """The answer for a whole cell. ``first``: there is no baseline yet. ``incomparable``: data or profile aren't the
 baseline's, or its bundle can't be timed. ``excluded``: the timing doesn't count, or is another device's. ``failed``:
 the cell has an error. ``missing``: the device doesn't answer."""
+WORST_FIRST: tuple[Status, ...] = (
+    "worse", "failed", "missing", "excluded", "incomparable", "unknown", "better", "first", "same",
+)  # fmt: skip
+"""The answers in the order in which people must see them."""
 State = Literal["measured", "failed", "missing"]
 NIGHT, TRIAL = "night", "trial"
 
@@ -189,6 +194,8 @@ class Judgement(Record):
     """Whether that is more than the earlier nights vary: then the device itself became slower or faster."""
     moved: tuple[str, ...] = ()
     """What differs from the baseline's night: commit, weights, data, settings, the workstation's SDKs, the device."""
+    device_moved: tuple[str, ...] = ()
+    """Of these the device's own: SDKs, system, clocks, power mode."""
 
 
 class Run(Record):
@@ -221,6 +228,13 @@ class Run(Record):
     null: there was none."""
     judgement: Judgement | None = None
     """Null: the night isn't judged yet."""
+
+    def shown_json(self) -> JsonObject:
+        """The facts for other programs: without the speed of an emulated device."""
+        value = self.to_json()
+        if self.measurement and self.measurement.shown_speed is None:
+            value["measurement"] = {**self.measurement.to_json(), "speed": None}
+        return value
 
 
 class Baseline(Record):

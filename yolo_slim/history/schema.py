@@ -6,6 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ def _record_workstations(connection: sqlite3.Connection) -> None:
         if digest not in versions:
             (content,) = connection.execute("SELECT content FROM blob WHERE sha256 = ?", (digest,)).fetchone()
             versions[digest] = _versions_in(content)
-        updated = json.dumps({**json.loads(facts), "workstation": versions[digest]})
-        connection.execute("UPDATE run SET facts = ? WHERE uid = ?", (updated, uid))
+        # Whoever reads damaged facts is told so; here they stay as they are.
+        with suppress(ValueError):
+            updated = json.dumps({**json.loads(facts), "workstation": versions[digest]})
+            connection.execute("UPDATE run SET facts = ? WHERE uid = ?", (updated, uid))
 
 
 def _versions_in(content: bytes) -> dict[str, str]:

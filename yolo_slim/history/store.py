@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from yolo_slim.errors import SlimError, StorageError, os_errors_explained
-from yolo_slim.history.reading import RESTORE, in_order, read_facts
-from yolo_slim.history.rows import Baseline, Judgement, Night, Run, Source, Timing
+from yolo_slim.history.reading import RESTORE, in_order, parsed, read_facts
+from yolo_slim.history.rows import NIGHT, Baseline, Judgement, Night, Run, Source, Timing
 from yolo_slim.history.schema import bring_up_to_date, require_no_other
 from yolo_slim.measuring.matches import Matches
 from yolo_slim.verdict.result import Result
@@ -84,6 +84,10 @@ class History:
         """All nights, in the order in which they began: the last one is the newest."""
         rows = self._all("SELECT number, facts FROM night ORDER BY number")
         return in_order([self._night(*row) for row in rows])
+
+    def own_nights(self) -> list[Night]:
+        """The nights that ran on this machine, without trials: their bundles are here."""
+        return [night for night in self.nights() if night.kind == NIGHT and not night.imported]
 
     def sources(self, *runs: Run) -> tuple[Source, ...]:
         """The code of the runs' nights."""
@@ -152,11 +156,13 @@ class History:
             raise SlimError(f"{self.path} is damaged: the {kind} of run {uid}.", remedy=RESTORE) from error
 
     def _night(self, number: int, facts: str) -> Night:
-        return read_facts(Night, {**json.loads(facts), "number": number}, f"{self.path}: night {number}")
+        source = f"{self.path}: night {number}"
+        return read_facts(Night, {**parsed(facts, source), "number": number}, source)
 
     def _run(self, night: int, facts: str, judgement: str | None) -> Run:
-        value = {**json.loads(facts), "night": night, "judgement": json.loads(judgement) if judgement else None}
-        return read_facts(Run, value, f"{self.path}: a run of night {night}")
+        source = f"{self.path}: a run of night {night}"
+        found = parsed(judgement, source) if judgement else None
+        return read_facts(Run, {**parsed(facts, source), "night": night, "judgement": found}, source)
 
     # Writing
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from yolo_slim.files import JsonObject
 from yolo_slim.history.difference import Difference
 from yolo_slim.history.exchange import Imported
-from yolo_slim.history.rows import Judgement, Night, Run, Source
+from yolo_slim.history.rows import NIGHT, Judgement, Night, Run, Source
 from yolo_slim.history.store import History
 
 
@@ -20,7 +20,7 @@ def night_log(history: History, nights: Sequence[Night]) -> list[JsonObject]:
         counts = Counter(_status(run.judgement) for run in history.runs(night=night.number))
         shown = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         state = "" if night.ended_at else "  interrupted or running"
-        kind = ("" if night.kind == "night" else f"  {night.kind}") + ("  imported" if night.imported else "")
+        kind = ("" if night.kind == NIGHT else f"  {night.kind}") + ("  imported" if night.imported else "")
         text = f"{night.number:>4}  {night.started_at[:16]}  {_commit(night.source)}  {shown}{kind}{state}"
         rows.append({"night": night.to_json(), "answers": dict(counts), "text": text})
     return rows

@@ -20,14 +20,13 @@ from yolo_slim.history.statistics import answers, compare_accuracy, compare_spee
 from yolo_slim.history.store import History
 from yolo_slim.measuring.matches import Matches
 from yolo_slim.nightly import devices
+from yolo_slim.nightly.bisect_answer import CHANGED, Finding, MeasuredAgain, Shift
 from yolo_slim.nightly.bundles import KeptBundles
-from yolo_slim.nightly.cells import attempt
-from yolo_slim.nightly.finding import CHANGED, Finding, Measured, Shift
+from yolo_slim.nightly.cells import COMPARISONS, attempt
 from yolo_slim.nightly.matrix import Matrix, Plan
 from yolo_slim.nightly.measure import CANDIDATE, REFERENCE
 from yolo_slim.progress import Progress
 
-COMPARISONS = 2
 Pair = tuple[Run, Run]
 """A cell in the earlier and in the later night, measured in both."""
 
@@ -62,10 +61,9 @@ def _finding(
     )  # fmt: skip
     if facts.problem:
         return facts
-    log = matrix.project / "errors" / f"{name.replace('/', '-')}.txt"
-    log.parent.mkdir(exist_ok=True)
+    pair = (before, after)
     try:
-        found = attempt(lambda pair: _measured(matrix, history, name, pair, progress), (before, after), log)
+        found = attempt(lambda both: _measured(matrix, history, name, both, progress), pair, matrix.log(name))
     except SlimError as error:
         problem = f"{error.fact} {error.remedy}".strip()
         return replace(facts, problem=problem)
@@ -95,7 +93,7 @@ def _bundle(run: Run) -> str:
     return run.digests.bundle if run.digests else ""
 
 
-def _measured(matrix: Matrix, history: History, name: str, runs: Pair, progress: Progress) -> Measured:
+def _measured(matrix: Matrix, history: History, name: str, runs: Pair, progress: Progress) -> MeasuredAgain:
     """Detect with both bundles and time them in turns, on the device of the cell's plan."""
     plan = _plan(matrix, name)
     bundles = [_kept(matrix, run) for run in runs]
@@ -120,7 +118,7 @@ def _measured(matrix: Matrix, history: History, name: str, runs: Pair, progress:
         compare_accuracy(matches[0], matches[1], accuracy_rule(config)),
     ])  # fmt: skip
     reasons = dict.fromkeys((*timing.reference.invalid_reasons, *timing.candidate.invalid_reasons))
-    return Measured(
+    return MeasuredAgain(
         speed=speed, accuracy=accuracy, invalid_reasons=tuple(reasons),
         latency_shift=latency_shift(*runs, config.gates.device_change),
         accuracy_shift=_accuracy_shift(matrix, history, plan, runs, matches),
@@ -142,7 +140,7 @@ def _plan(matrix: Matrix, name: str) -> Plan:
 
 def _kept(matrix: Matrix, run: Run) -> Path:
     """The kept bundle of a run."""
-    found = KeptBundles(folder=matrix.project / "bundles").find(_bundle(run))
+    found = KeptBundles(folder=matrix.bundles).find(_bundle(run))
     if found is None:
         raise SlimError(
             f"The bundle of night {run.night} of {run.cell.name} is gone.",

@@ -27,7 +27,7 @@ class KeptBundles:
         return digest
 
     def find(self, digest: str) -> Path | None:
-        """The bundle with a digest; None: it is gone, or a file of it is missing, cut off or another one."""
+        """The bundle with a digest; None: it is gone, or a file of it is missing or has another length."""
         path = self.folder / digest
         if not (path / BUNDLE_JSON).is_file() or sha256(path / BUNDLE_JSON) != digest:
             return None

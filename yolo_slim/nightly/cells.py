@@ -63,10 +63,6 @@ class Cells:
         """Whether the night has the cell already."""
         return bool(self.history.runs(night=self.night.number, cell=cell.name))
 
-    def log(self, name: str) -> Path:
-        """File for the traceback of a cell or a chain."""
-        return self.matrix.project / "errors" / f"{name.replace('/', '-')}.txt"
-
     def missing(self, plan: Plan) -> bool:
         """Whether a cell of a plan isn't recorded yet."""
         return not all(self.is_recorded(plan.cell(build)) for build in plan.builds)

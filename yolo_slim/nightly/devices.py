@@ -70,7 +70,7 @@ def _measured(works: Sequence[Work], device: Device, cells: Cells, progress: Pro
 
     for number, work in enumerate(works, 1):
         try:
-            attempt(measure, work, cells.log(work.name))
+            attempt(measure, work, cells.matrix.log(work.name))
         except SlimError as error:
             cells.fail([work.cell], error)
             if isinstance(error, DeviceGone):

@@ -12,7 +12,8 @@ def environment_of(bench: Bench) -> dict[str, str]:
     """Put together what a timing says of its machine, its clocks and what ran there."""
     facts = {**bench.machine.model_dump(), **bench.runtime.model_dump()}
     state = {"governors": ",".join(bench.before.governors)}
-    return {key: _text(value) for key, value in {**facts, **state}.items() if key not in VOLATILE and value}
+    known = {key: value for key, value in {**facts, **state}.items() if value not in (None, "", [], ())}
+    return {key: _text(value) for key, value in known.items() if key not in VOLATILE}
 
 
 def _text(value: object) -> str:

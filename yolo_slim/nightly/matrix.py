@@ -75,6 +75,15 @@ class Matrix:
         return self.folder / self.config.history if self.config.history else self.project / HISTORY
 
     @property
+    def bundles(self) -> Path:
+        """Folder of the nights' bundles."""
+        return self.project / "bundles"
+
+    def log(self, name: str) -> Path:
+        """File for the traceback of a cell or a chain."""
+        return self.project / "errors" / f"{name.replace('/', '-')}.txt"
+
+    @property
     def cells(self) -> list[Cell]:
         """All cells, in the order of the file."""
         return [plan.cell(build) for plan in self.plans for build in plan.builds]

@@ -121,7 +121,7 @@ def _log(client: Any, experiment: str, history: History, outcome: NightOutcome, 
     result = history.result(run)
     if result:
         client.log_dict(uid, result.to_json(), "result.json")
-    client.log_dict(uid, run.to_json(), "run.json")
+    client.log_dict(uid, run.shown_json(), "run.json")
     client.log_text(uid, summary, "summary.md")
     client.set_terminated(uid, "FINISHED")
 

@@ -55,7 +55,7 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
         # Before the data is read.
         matrix.draw_quickstart()
         night = _begin(request, history, progress)
-        bundles = KeptBundles(folder=matrix.project / "bundles")
+        bundles = KeptBundles(folder=matrix.bundles)
         cells = Cells(
             history=history, night=night, matrix=matrix, bundles=bundles, progress=progress, against=request.against
         )
@@ -67,7 +67,9 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
 
 def _begin(request: NightRequest, history: History, progress: Progress) -> Night:
     """Resume the last night if it was interrupted, else begin the next one."""
-    kind, nights = TRIAL if request.against else NIGHT, history.nights()
+    kind = TRIAL if request.against else NIGHT
+    # An imported night may have begun later than an interrupted one of this machine.
+    nights = [night for night in history.nights() if not night.imported]
     if request.against:
         require_a_reference(history, [cell.name for cell in request.matrix.cells], request.against)
     source, digest = source_of(request.matrix.folder), request.digest
@@ -107,7 +109,7 @@ def _run_cells(request: NightRequest, cells: Cells, progress: Progress) -> None:
     left = [plan for plan in request.matrix.plans if cells.missing(plan)]
     for plan in [plan for plan in left if not chain.needs_device(plan) or _answers(plan, cells)]:
         try:
-            made += attempt(make, plan, cells.log(plan.name))
+            made += attempt(make, plan, cells.matrix.log(plan.name))
         except SlimError as error:
             cells.fail([plan.cell(build) for build in plan.builds], error)
     devices.measure_all([one for one in made if not cells.is_recorded(one.cell)], cells, progress)
@@ -140,9 +142,7 @@ def _end(matrix: Matrix, history: History, night: Night, progress: Progress) -> 
 def _tidy(history: History, bundles: KeptBundles, nights: int) -> None:
     """Remove the bundles that nothing will be compared with any more."""
     blessed = {one.cell: one.run for one in history.baselines()}
-    # Trials don't count: the next one is compared with the last night, however many came in between. The bundles of
-    # imported nights are elsewhere.
-    own = [night.number for night in history.nights() if night.kind == NIGHT and not night.imported]
-    first = min(own[-nights:], default=0)
+    # Trials don't count: the next one is compared with the last night, however many came in between.
+    first = min([night.number for night in history.own_nights()][-nights:], default=0)
     kept = [run for run in history.runs() if run.night >= first or run.uid in blessed.values()]
     bundles.tidy(run.digests.bundle for run in kept if run.digests)

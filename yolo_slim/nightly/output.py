@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from yolo_slim.errors import os_errors_explained
 from yolo_slim.files import JsonObject, write_json, write_text
 from yolo_slim.history.device_changes import DeviceChange
-from yolo_slim.history.rows import NIGHT, Judgement, Run
+from yolo_slim.history.rows import NIGHT, WORST_FIRST, Judgement, Run
 from yolo_slim.history.store import History
 from yolo_slim.nightly.matrix import Matrix
 from yolo_slim.nightly.mlflow_runs import log_night
@@ -23,8 +23,6 @@ from yolo_slim.progress import Progress
 SUMMARY, JUNIT, PROMETHEUS, JSON = "summary.md", "junit.xml", "metrics.prom", "night.json"
 FILES = (SUMMARY, JUNIT, PROMETHEUS, JSON)
 """What the folder of every night that ended has."""
-ORDER = ("worse", "failed", "missing", "excluded", "incomparable", "unknown", "better", "first", "same")
-"""What people must see first comes first."""
 NOT_XML = re.compile(r"[^\t\n\r -\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 """Characters that XML 1.0 doesn't allow, such as those that colour a terminal."""
 
@@ -57,13 +55,13 @@ def write_all(matrix: Matrix, history: History, outcome: NightOutcome, progress:
 def ordered(outcome: NightOutcome) -> list[tuple[Run, Judgement]]:
     """The judged runs, what needs attention first."""
     judged = [(run, run.judgement) for run in outcome.runs if run.judgement]
-    return sorted(judged, key=lambda pair: (ORDER.index(pair[1].status), pair[0].cell.name))
+    return sorted(judged, key=lambda pair: (WORST_FIRST.index(pair[1].status), pair[0].cell.name))
 
 
 def headline(outcome: NightOutcome) -> str:
     """One line: how many cells have which answer, and which devices changed."""
     counts: Counter[str] = Counter(found.status for _, found in ordered(outcome))
-    shown = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+    shown = ", ".join(f"{counts[status]} {status}" for status in WORST_FIRST if counts[status])
     changed = [f"{one.target}, {one.text}" for one in outcome.devices]
     count = f"{len(changed)} device{'s' if len(changed) > 1 else ''} changed: "
     also = [count + "; ".join(changed)] if changed else []
@@ -195,7 +193,7 @@ def as_json_value(outcome: NightOutcome) -> JsonObject:
         "exit_code": outcome.exit_code,
         "night": outcome.night.to_json(),
         "devices_changed": [{**asdict(one), "reason": one.text} for one in outcome.devices],
-        "runs": [run.to_json() for run, _ in ordered(outcome)],
+        "runs": [run.shown_json() for run, _ in ordered(outcome)],
     }
 
 

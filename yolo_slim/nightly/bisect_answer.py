@@ -31,7 +31,7 @@ class Shift:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MeasuredAgain:
     """Both bundles, measured now, and the device, as the records of both nights show it."""
 
     speed: Compared
@@ -88,7 +88,7 @@ class Finding:
     """Part to why the records don't tell whether it differs."""
     is_one_bundle: bool = False
     """Whether both nights have the same bundle."""
-    measured: Measured | None = None
+    measured: MeasuredAgain | None = None
     """None: it couldn't be measured again."""
     problem: str = ""
     """Why not."""
@@ -159,7 +159,7 @@ class Finding:
         unsure = "; ".join(f"{part}: {why}" for part, why in self.not_recorded.items())
         return f"; nothing that is recorded of how it was made differs{f' ({unsure})' if unsure else ''}"
 
-    def _of_device(self, found: Measured, bundles: str) -> str:
+    def _of_device(self, found: MeasuredAgain, bundles: str) -> str:
         """What is left where no bundle moved."""
         if found.device_moved:
             return f"{bundles}, so the device moved, {self._device(found)}"
@@ -167,10 +167,10 @@ class Finding:
             return f"{GONE}: {bundles}; whether the device moved isn't known: {found.device_unknown}"
         return f"{GONE}: {bundles}, and the device didn't move"
 
-    def _device_too(self, found: Measured) -> str:
+    def _device_too(self, found: MeasuredAgain) -> str:
         return f". The device moved too, {self._device(found)}" if found.device_moved else ""
 
-    def _device(self, found: Measured) -> str:
+    def _device(self, found: MeasuredAgain) -> str:
         what = "; ".join(self._moved.environment) or "nothing that is recorded of it differs"
         return f"{' and '.join(found.device_moved)}: {what}"
 
