@@ -24,6 +24,7 @@ from yolo_slim.files import JsonObject, write_json
 from yolo_slim.machine import describe_machine
 from yolo_slim.pruning.allocation import Problem, allocate_global
 from yolo_slim.pruning.outputs import outputs_in
+from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.pruning.work import PruneWork, load_prunable
 from yolo_slim.stages.latency_choice import goals_of
 from yolo_slim.stages.prune_source import source_of
@@ -71,8 +72,16 @@ def _searched(this: preparation.Run, folder: Path) -> list[JsonObject]:
         for share in SHARES:
             target = share * goal.table.control_ms
             problem = Problem(slots=ranked.slots, cost=cost, target=target, round_to=ranked.terms.round_to)
-            rows.append({"build": str(build), "share": share, **_compared(problem)})
+            rows.append({"build": str(build), "share": share, **_row(problem)})
     return rows
+
+
+def _row(problem: Problem) -> JsonObject:
+    """The comparison at one budget, or why there is none."""
+    try:
+        return _compared(problem)
+    except Unreachable as error:
+        return {"unreachable": str(error)}
 
 
 def _compared(problem: Problem) -> JsonObject:

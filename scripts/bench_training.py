@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 from yolo_slim.datasets.description import load_dataset
+from yolo_slim.files import write_json
 from yolo_slim.machine import cores, device_model
 from yolo_slim.models import checkpoint
 from yolo_slim.models.ultralytics import prepare_ultralytics, use_all_cores
@@ -81,21 +82,27 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path, help="record to write, JSON")
     options = parser.parse_args()
     prepare_ultralytics()
     from yolo_slim.training.precision import has_bfloat16
 
     use_all_cores()
     print("| network | step | seconds | ratio |\n|---|---|---|---|")
+    seconds_by_network = {}
     for pair in options.pairs:
         student, _, teacher = pair.partition(":")
         found = timed(steps(Path(student), Path(teacher), options.data.resolve(), options.imgsz), options.rounds)
+        seconds_by_network[Path(teacher).stem] = found
         for name, seconds in found.items():
             ratios = sorted(own / stock for own, stock in zip(seconds, found[STOCK], strict=True))
             spread = f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
             print(f"| {Path(teacher).stem} | {name} | {median(seconds):.2f} | {spread} |", flush=True)
-    about = ", ".join(f"{key} {value}" for key, value in versions().items())
-    print(f"\n{date.today()}, {device_model()}, {cores()} cores, bfloat16 multiplied: {has_bfloat16()}; {about}")
+    made = {"date": str(date.today()), "machine": device_model(), "cores": cores(), "versions": versions()}
+    print(f"\n{made}, bfloat16 multiplied: {has_bfloat16()}")
+    if options.out:
+        record = {"imgsz": options.imgsz, "bfloat16_multiplied": has_bfloat16(), "seconds": seconds_by_network}
+        write_json(options.out, {**made, **record})
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ class UnloadedDevice(LocalDevice):
 NO_TIME = StageTimes(pre_ms=0.0, infer_ms=0.0, post_ms=0.0, total_ms=0.0)
 
 
+BENCHED_MS = make_bench(50.0, 1).stages.infer.p50_ms
+"""Inference of every invented timing."""
+
+
 class FakeDevice:
     """A board far away that sees exactly what the labels say."""
 
@@ -149,6 +153,7 @@ class ModelledDevice(FakeDevice):
         self.scale = scale
         """Milliseconds of a benched network's inference in units of the formula; None: every bench takes 50 ms."""
         self._folders: dict[str, Path] = {}
+        self._unit: dict[str, float] = {}
 
     def put(self, bundle: Path) -> Placed:
         """Remember where the bundle is; networks of a comparison have bundles of one name."""
@@ -186,9 +191,12 @@ class ModelledDevice(FakeDevice):
         self.asked.append("time_paired")
         self.limits.add(max_celsius)
         first, second = (self.network_ms(self._folders[one.path] / "model.onnx") for one in (before, after))
+        # In milliseconds of the bench: without a scale, the unpruned network, which comes first, takes what it says.
+        unit = self.scale or self._unit.setdefault("ms", BENCHED_MS / first)
         return Paired(
-            before=(first,) * rounds, after=(second,) * rounds, threads=4, invalid_reasons=self.invalid_reasons
-        )
+            before=(unit * first,) * rounds, after=(unit * second,) * rounds, threads=4,
+            invalid_reasons=self.invalid_reasons,
+        )  # fmt: skip
 
     def network_ms(self, graph: Path) -> float:
         """What the network of an ONNX file takes."""

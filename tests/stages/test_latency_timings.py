@@ -14,8 +14,9 @@ from yolo_slim.config import targets
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency import LatencyOutputs
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.runtime import bench
+from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.stages import latency, network_meter, prune
 from yolo_slim.stages.context import Context
@@ -128,6 +129,40 @@ def test_repeated_timing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         pauses.clear()
         network_meter.until_it_counts(lambda: LayerTimes(ms={}, threads=1, invalid_reasons=reasons))  # noqa: B023
         assert pauses == [5.0] * expected
+
+
+def test_waits_for_the_former_speed(signs: Path, small: Path, tmp_path: Path) -> None:
+    """A timing beside an unpruned network that takes clearly longer than before is repeated until it takes as long."""
+    slow, spent = 5, {"calls": 0}
+
+    class Slower(ModelledDevice):
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            spent["calls"] += 1
+            if spent["calls"] > slow:
+                return found
+            return replace(found, before=tuple(2 * ms for ms in found.before))
+
+    usual = LatencyTable.load(measured(small, context_of(signs, ModelledDevice()), tmp_path / "usual").tables[BUILD])
+    table = LatencyTable.load(measured(small, context_of(signs, Slower()), tmp_path / "slower").tables[BUILD])
+    assert spent["calls"] == len(table.networks) - 1 + slow
+    assert not table.invalid_reasons
+    assert [one.ms for one in table.networks] == pytest.approx([one.ms for one in usual.networks])
+
+
+def test_doesnt_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the device stays at another speed, a call waits so often in all; then each timing is repeated as usual."""
+    monkeypatch.setattr(network_meter.time, "sleep", lambda _: None)
+    patience, calls = network_meter.Patience(waits=7), []
+
+    def time_once() -> LayerTimes:
+        calls.append(1)
+        return LayerTimes(ms={}, threads=1, invalid_reasons=(network_meter.ANOTHER_SPEED,))
+
+    for expected in (1 + 7 + REPEATS, 1 + REPEATS):
+        calls.clear()
+        assert network_meter.until_it_counts(time_once, patience).invalid_reasons
+        assert len(calls) == expected
 
 
 def test_answer_that_lacks_a_layer(small: Path, signs: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages import prune
 from yolo_slim.stages.latency_choice import goals_of
-from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
+from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder
 from yolo_slim.stages.prune_source import source_of
 from yolo_slim.training.replacement import contains_training
 
@@ -277,7 +277,7 @@ class _Search:
 
         def timed(removed: float) -> Try:
             onnx = self._exported(self._cut(removed), f"macs-{removed * 1e4:.0f}")
-            pair = until_it_counts(lambda: self.meter.compare(placed, self.meter.place(onnx, build)))
+            pair = self.meter.compare(placed, self.meter.place(onnx, build))
             ms = (cut.measured_ms - overhead) * pair.ratio + overhead
             self.this.context.progress.say(
                 f"compare: {removed:.1%} of the MACs removed: {ms:.2f} ms a frame; ours takes {cut.measured_ms:.2f}"

@@ -33,7 +33,7 @@ from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.latency_choice import Chosen, choose, goals_of, other_tables
-from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
+from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder
 
 MOST_ROUNDS = 3
 """Cuts that are timed: the first, and at most two after a correction."""
@@ -161,7 +161,7 @@ class LatencyPruning:
         """Time a cut in turns with the unpruned network; a disturbed timing is repeated."""
         table = self.goal.table
         cut = meter.place(meter.export(with_activation(model, self.activation), onnx), table.build)
-        pair = until_it_counts(lambda: meter.compare(unpruned, cut))
+        pair = meter.compare(unpruned, cut, table.control_ms)
         measured = table.control_ms * pair.ratio + table.overhead_ms
         return TimedCut(
             predicted_ms=predicted, measured_ms=measured, unpruned_ms=pair.ms_before,
