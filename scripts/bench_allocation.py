@@ -44,10 +44,11 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--target", default="host")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     config = RunConfig(
-        model=str(options.model), data=str(options.data), imgsz=options.imgsz,
+        model=str(options.model), data=str(options.data), target=options.target, imgsz=options.imgsz,
         prune=PruneConfig(macs_removed=None, latency_ms=1000.0),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, listening(quiet=False) as listener:

@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import yolo_slim
@@ -24,7 +25,7 @@ from yolo_slim.datasets.description import Dataset, load_dataset
 from yolo_slim.devices.local import LocalDevice
 from yolo_slim.errors import SlimError
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
-from yolo_slim.files import read_json
+from yolo_slim.files import read_json, write_json
 from yolo_slim.machine import device_model
 from yolo_slim.measuring.accuracy import read_truths, score
 from yolo_slim.measuring.block_costs import BlockCostTable, RoundMs
@@ -80,11 +81,12 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=51, help="rounds of the timing")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--record", type=Path, help="record to write, JSON; has the table too")
     options = parser.parse_args()
     guided = {"prune.scope": "block_costs", "prune.block_costs": str(options.table)}
     dataset = load_dataset(options.data)
     images = dataset.splits["val"]
-    text, control = list(HEAD), Path()
+    text, control, rows = list(HEAD), Path(), {}
     try:
         measured = BlockCostTable.load(options.table)
         for name, settings in (("control", None), ("global", {}), ("block_costs", guided)):
@@ -97,14 +99,20 @@ def main() -> None:
                 weights, gmacs = pruned.weights, read_json(pruned.widths)["slim"]["macs"] / 1e9
             onnx = yolo_slim.export(weights, options.data, folder / "export", imgsz=options.imgsz).onnx
             control = onnx if settings is None else control
-            found = [f"{value:.3f}" for value in accuracies(onnx, images, measured.data.images, dataset)]
+            scores = accuracies(onnx, images, measured.data.images, dataset)
             # The control against itself says how much of a gain is the machine's noise.
-            gain = shown(timed(control, onnx, images[0].parent, options.rounds))
-            text.append(f"| {name} | {found[0]} | {found[-1] if len(found) > 1 else '-'} | {gmacs:.3f} | {gain} |")
+            timing = timed(control, onnx, images[0].parent, options.rounds)
+            rows[name] = {"map50_95": scores, "gmacs": gmacs, "timing": timing.to_json()}
+            found = [f"{value:.3f}" for value in scores]
+            unseen = found[-1] if len(found) > 1 else "-"
+            text.append(f"| {name} | {found[0]} | {unseen} | {gmacs:.3f} | {shown(timing)} |")
     except SlimError as error:
         sys.exit(f"error: {error}")
     about = ", ".join(f"{key} {value}" for key, value in versions().items())
     print("\n".join([*text, "", f"{device_model()}, {len(images)} val images; {about}"]))
+    if options.record:
+        made = {"date": str(date.today()), "machine": device_model(), "versions": versions()}
+        write_json(options.record, {**made, "scopes": rows, "table": read_json(options.table)})
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--target", default="host")
     parser.add_argument("--checks", type=int, default=30)
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--seed", type=int, default=2026, help="of the random networks")
@@ -53,7 +54,8 @@ def main() -> None:
 def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> None:
     """Measure the tables, then try the budgets."""
     config = RunConfig(
-        model=str(options.model), data=str(options.data), imgsz=options.imgsz, seed=options.seed,
+        model=str(options.model), data=str(options.data), target=options.target, imgsz=options.imgsz,
+        seed=options.seed,
         latency=LatencyConfig(checks=options.checks), prune=PruneConfig(macs_removed=None, latency_ms=1000.0),
     )  # fmt: skip
     this = preparation.prepared(config, folder / "run", progress=listener, runs_bundles=True)
@@ -62,6 +64,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
     rows = {name: _errors(table) | {"tries": []} for name, table in tables.items()}
     record = {
         "model": options.model.name, "data": options.data.name, "imgsz": options.imgsz, "seed": options.seed,
+        "target": this.context.profile.name, "threads": this.context.profile.threads,
         "machine": describe_machine(), "versions": versions(),
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "builds": rows,
     }  # fmt: skip

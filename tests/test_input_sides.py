@@ -27,6 +27,7 @@ from yolo_slim.pruning.outputs import PruneOutputs, outputs_in
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.recover import RecoverInputs, RecoverOutputs
+from yolo_slim.stages.unpruned import Unpruned
 from yolo_slim.workspace.up_to_date import NotUpToDate
 
 BUDGET = 9.0
@@ -131,6 +132,28 @@ def test_smaller_side_wins_where_it_is_better(trained: Path, signs: Path, script
     """The same sides with other accuracies have another winner: it isn't the largest that wins."""
     scripted.accuracies = {**ACCURACIES, (128, 3): 0.51}
     assert chosen(config_of(trained, signs), tmp_path)[0] == 128
+
+
+@pytest.mark.parametrize("takes_ms", [8.0, 9.5])
+def test_int8_of_the_unpruned_network_competes(
+    takes_ms: float, trained: Path, signs: Path, scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A side that the unpruned network reaches in int8 isn't cut; what int8 loses is taken off its mAP.
+
+    Where int8 is too slow the side is cut (control).
+    """
+    found = Unpruned(frame_ms=takes_ms, map50_95_drop=0.002)
+    monkeypatch.setattr(exploration.pipeline, "unpruned_in_int8", lambda _: found)
+    monkeypatch.setattr(exploration, "map_on_val", lambda *_: 0.5)
+    winner, sides = chosen(config_of(trained, signs), tmp_path)
+    if takes_ms < BUDGET:
+        assert {(one.build, one.macs_removed, one.measured_ms) for one in sides.values()} == {
+            ("onnxruntime-int8", 0.0, 8.0)
+        }
+        assert sides[winner].map50_95 == pytest.approx(0.498)
+        assert not scripted.trainings
+    else:
+        assert {one.macs_removed for one in sides.values()} == {None, 0.4}
 
 
 def test_choice_stays(trained: Path, signs: Path, scripted: Scripted, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Choose the input side for a frame rate: `yolo-slim run --target-fps 30 --imgsz auto`.
 
-A smaller input needs less of a cut. Every side is pruned to the budget on the device and trained for one epoch; the
-better half is trained for a few more. The side with the highest validation mAP wins; test images have no part in it.
+A smaller input needs less of a cut, and the unpruned network may be fast enough in float or in int8. Every other side
+is pruned to the budget on the device, in the float build that loses least, and trained for one epoch; the better half
+is trained for a few more. The side with the highest validation mAP wins; test images have no part in it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yolo_slim import latency_tables, uncut
+from yolo_slim import latency_tables, pipeline, uncut
 from yolo_slim.config.record import read_record
 from yolo_slim.config.run import ExportConfig, RunConfig
 from yolo_slim.devices.base import identity
@@ -29,7 +30,7 @@ from yolo_slim.pruning.latency_limits import LEAST_SIDE, STRIDE
 from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.reporting.sides import text
-from yolo_slim.stages import prune, recover
+from yolo_slim.stages import prune, recover, unpruned
 from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import TRAINING_PACKAGES, settings_of, teacher_of
 from yolo_slim.workspace.folder import stage_claimed
@@ -40,7 +41,7 @@ SHARES = (1.0, 0.8, 0.65, 0.5)
 """Sides that are tried, in units of the largest."""
 FIRST_EPOCHS = 1
 STAGE, FILE = "sides", "sides.json"
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs are compared otherwise."""
 
 
@@ -52,6 +53,8 @@ class _Tried:
     candidate: Candidate
     weights: Path
     """What is trained, or the unpruned checkpoint."""
+    int8_drop: float = 0.0
+    """mAP50-95 that the unpruned network loses in int8, where it needs int8 to reach the budget."""
 
     @property
     def is_pruned(self) -> bool:
@@ -264,13 +267,8 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     def cut_at(context: Context) -> PruneOutputs:
         return prune.run(inputs, this.config.prune, this.folder / "prune", context, recovery=_training(this))
 
-    if uncut.is_enough(this, tables, cut_at):
-        best = _fastest_unpruned(tables)
-        candidate = Candidate(
-            imgsz=side, build=str(best.build), unpruned_ms=best.control_frame_ms, measured_ms=best.control_frame_ms,
-            macs_removed=0.0,
-        )  # fmt: skip
-        return _Tried(this=this, candidate=candidate, weights=this.model)
+    if uncut.is_enough(this, tables, cut_at, lambda: pipeline.in_int8(this)):
+        return _unpruned(this, tables)
     outputs = cut_at(this.context)
     cut = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
     macs = read_json(outputs.widths)
@@ -279,6 +277,20 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
         predicted_ms=cut.cuts[cut.kept].predicted_ms, macs_removed=1 - macs["slim"]["macs"] / macs["control"]["macs"],
     )  # fmt: skip
     return _Tried(this=this, candidate=candidate, weights=outputs.weights)
+
+
+def _unpruned(this: Run, tables: LatencyOutputs) -> _Tried:
+    """The unpruned network, which reaches the budget: in float, else in int8."""
+    found = None if latency_tables.reached_unpruned(this, tables) else pipeline.unpruned_in_int8(this)
+    if found is None:
+        best = _fastest_unpruned(tables)
+        build, frame_ms, drop = best.build, best.control_frame_ms, 0.0
+    else:
+        build, frame_ms, drop = unpruned.BUILD, found.frame_ms, found.map50_95_drop or 0.0
+    candidate = Candidate(
+        imgsz=this.context.imgsz, build=str(build), unpruned_ms=frame_ms, measured_ms=frame_ms, macs_removed=0.0
+    )  # fmt: skip
+    return _Tried(this=this, candidate=candidate, weights=this.model, int8_drop=drop)
 
 
 def _training(this: Run, epochs: int = FIRST_EPOCHS) -> Path:
@@ -293,7 +305,7 @@ def _scored(one: _Tried, epochs: int, *, first: bool) -> _Tried:
         inputs = recover.RecoverInputs(weights=weights, teacher=teacher_of(this.config.recover, this.model))
         config = this.config.recover.model_copy(update={"epochs": epochs})
         weights = recover.run(inputs, config, _training(this, epochs), this.context).weights
-    found = map_on_val(weights, this)
+    found = map_on_val(weights, this) - one.int8_drop
     this.context.progress.say(f"sides: {this.context.imgsz} px: val mAP50-95 {found:.4f}")
     key = "map50_95_first" if first else "map50_95"
     return replace(one, candidate=one.candidate.model_copy(update={key: found}))

@@ -145,7 +145,7 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     def cut(context: Context) -> PruneOutputs:
         return prune.run(inputs, config.prune, folder / "prune", context, recovery=folder / "recover")
 
-    if tables and uncut.is_enough(this, tables, cut, lambda: _in_int8(this)):
+    if tables and uncut.is_enough(this, tables, cut, lambda: in_int8(this)):
         return _uncut(this)
     pruned = cut(this.context)
     trained = _recovered(this, pruned.weights)
@@ -169,23 +169,29 @@ def _recovered(this: Run, start: Path) -> Path:
     return recover.run(inputs, this.config.recover, this.folder / "recover", this.context).weights
 
 
-def _in_int8(this: Run) -> str:
+def in_int8(this: Run) -> str:
     """How the unpruned network reaches the budget in int8; empty: it doesn't, or the settings name another build."""
-    config, context = this.config, this.context
-    budget = config.prune.frame_ms
-    if budget is None or config.latency.runtime is not None or unpruned.BUILD not in context.profile.builds:
+    config, found = this.config, unpruned_in_int8(this)
+    if found is None or config.prune.frame_ms is None:
         return ""
+    takes = f"takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}"
+    why_not = found.why_not(config.prune.frame_ms, config.quantize.max_drop)
+    if why_not:
+        this.context.progress.say(f"prune: the unpruned network {takes}; it is cut, because {why_not}")
+    return "" if why_not else takes
+
+
+def unpruned_in_int8(this: Run) -> unpruned.Unpruned | None:
+    """Time the unpruned network in int8; None: no budget in milliseconds asks for it, or there is no such bundle."""
+    config, context = this.config, this.context
+    if config.prune.frame_ms is None or config.latency.runtime or unpruned.BUILD not in context.profile.builds:
+        return None
     control = _built_control(this)
     bundle = control.bundles.get(unpruned.BUILD)
     if bundle is None or control.layer_errors is None:
-        return ""
+        return None
     inputs = unpruned.UnprunedInputs(bundle=bundle, layer_errors=control.layer_errors)
-    found = unpruned.run(inputs, config.latency, this.folder / "unpruned", context)
-    takes = f"takes {found.frame_ms:.2f} ms a frame in {unpruned.BUILD}"
-    why_not = found.why_not(budget, config.quantize.max_drop)
-    if why_not:
-        context.progress.say(f"prune: the unpruned network {takes}; it is cut, because {why_not}")
-    return "" if why_not else takes
+    return unpruned.run(inputs, config.latency, this.folder / "unpruned", context)
 
 
 def _by_model(control: Mapping[BuildName, Value], slim: Mapping[BuildName, Value]) -> dict[BuildKey, Value]:

@@ -22,13 +22,14 @@ def text(sides: Sides) -> str:
 def head(sides: Sides) -> list[str]:
     """The names of the columns of :func:`cells`."""
     first = "1 epoch" if sides.first_epochs == 1 else f"{sides.first_epochs} epochs"
-    return ["side", "unpruned ms", "predicted ms", "measured ms", "MACs gone", first, f"{sides.epochs} epochs"]
+    return ["side", "build", "unpruned ms", "predicted ms", "measured ms", "MACs gone", first, f"{sides.epochs} epochs"]
 
 
 def cells(one: Candidate) -> list[str]:
     """One side's figures."""
+    times = (one.unpruned_ms, one.predicted_ms, one.measured_ms)
     return [
-        f"{one.imgsz} px", *[_shown(ms, "{:.2f}") for ms in (one.unpruned_ms, one.predicted_ms, one.measured_ms)],
+        f"{one.imgsz} px", one.build or "-", *[_shown(ms, "{:.2f}") for ms in times],
         _shown(one.macs_removed, "{:.0%}"), _shown(one.map50_95_first, "{:.4f}"), _shown(one.map50_95, "{:.4f}"),
     ]  # fmt: skip
 
@@ -42,9 +43,9 @@ def chart(sides: Sides) -> Markup | None:
         "mAP50-95 of every input side at the same frame rate; the table has the figures",
         x="input side (px)", y="mAP50-95 on val", height=320,
     )  # fmt: skip
-    first = Series(name=f"after {head(sides)[5]}", ink="control", symbol="circle", hollow=True)
+    first = Series(name=f"after {head(sides)[-2]}", ink="control", symbol="circle", hollow=True)
     _draw(drawn, first, {one: one.map50_95_first for one in shown})
-    last = Series(name=f"after {head(sides)[6]}", ink="slim", symbol="diamond")
+    last = Series(name=f"after {head(sides)[-1]}", ink="slim", symbol="diamond")
     _draw(drawn, last, {one: one.map50_95 for one in shown})
     best = next(one for one in sides.candidates if one.imgsz == sides.winner)
     if best.map50_95 is not None:
