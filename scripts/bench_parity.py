@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--out", type=Path, help="record to write, JSON; rows of other data in it stay")
+    parser.add_argument("--out", type=Path, help="record to write, JSON; other rows in it stay")
     options = parser.parse_args()
     prepare_ultralytics()
     split = Split(dataset=load_dataset(options.data), name=options.split, imgsz=options.imgsz)
@@ -70,8 +70,9 @@ def main() -> None:
     made = {"date": str(date.today()), "machine": device_model(), "cores": cores(), "versions": versions()}
     print(f"\n{len(split.images)} {split.name} images, {made}")
     if options.out:
-        before = read_json(options.out) if options.out.is_file() else {}
-        write_json(options.out, {**before, split.dataset.yaml.parent.name: {**found, **made}})
+        before, name = read_json(options.out) if options.out.is_file() else {}, split.dataset.yaml.parent.name
+        scores = {**before.get(name, {}).get("map50_95", {}), **scores}
+        write_json(options.out, {**before, name: {**found, **made, "map50_95": scores}})
 
 
 def _scores(weights: Path, split: Split, folder: Path) -> dict[str, float]:

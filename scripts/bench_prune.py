@@ -71,7 +71,7 @@ def main() -> None:
     for family in options.families:
         data = ["--data", str(options.data), "--imgsz", str(options.imgsz)]
         command = [sys.executable, __file__, family, *data, "--here"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         row = rows[family] = json.loads(said.partition(ROW)[2].partition("\n")[0])
         memory = row["peak_memory_mb"] or 0
         print(f"| {family} | {row['seconds']:.1f} | {memory:.0f} | {row['macs_removed']:.1%} |", flush=True)

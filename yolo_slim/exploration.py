@@ -122,6 +122,7 @@ def _job(this: Run) -> Job:
     config, context = this.config, this.context
     settings = {
         "prune": context.recorded(config.prune), "latency": config.latency.model_dump(),
+        "quantize": config.quantize.model_dump(),
         "training": settings_of(config.recover), "target": context.profile.name, "threads": context.profile.threads,
         "builds": list(map(str, context.profile.builds)), **identity(context.device),
     }  # fmt: skip
@@ -282,7 +283,8 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
 def _unpruned(this: Run, tables: LatencyOutputs) -> _Tried:
     """The unpruned network, which reaches the budget: in float, else in int8."""
     found = None if latency_tables.reached_unpruned(this, tables) else pipeline.unpruned_in_int8(this)
-    if found is None:
+    # Near the budget a table that was measured again may say otherwise; the answer that nothing is cut stays.
+    if found is None or found.why_not(frame_ms_of(this.config), this.config.quantize.max_drop):
         best = _fastest_unpruned(tables)
         build, frame_ms, drop = best.build, best.control_frame_ms, 0.0
     else:

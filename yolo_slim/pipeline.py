@@ -182,9 +182,13 @@ def in_int8(this: Run) -> str:
 
 
 def unpruned_in_int8(this: Run) -> unpruned.Unpruned | None:
-    """Time the unpruned network in int8; None: no budget in milliseconds asks for it, or there is no such bundle."""
+    """Time the unpruned network in int8.
+
+    None: no budget in milliseconds asks for it, there is no such bundle, or another activation has to be trained first.
+    """
     config, context = this.config, this.context
-    if config.prune.frame_ms is None or config.latency.runtime or unpruned.BUILD not in context.profile.builds:
+    is_asked = config.prune.frame_ms is not None and not config.latency.runtime and config.recover.activation == "none"
+    if not is_asked or unpruned.BUILD not in context.profile.builds:
         return None
     control = _built_control(this)
     bundle = control.bundles.get(unpruned.BUILD)

@@ -16,10 +16,11 @@ from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.errors import SlimError
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.runtime import bench
-from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.layers import LayerTimes
+from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages import latency, network_meter, prune
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.network_meter import ANOTHER_SPEED
 from yolo_slim.workspace import job
 from yolo_slim.workspace.up_to_date import are_versions, changes
 
@@ -131,35 +132,54 @@ def test_repeated_timing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pauses == [5.0] * expected
 
 
-def test_waits_for_the_former_speed(signs: Path, small: Path, tmp_path: Path) -> None:
-    """A timing beside an unpruned network that takes clearly longer than before is repeated until it takes as long."""
-    slow, spent = 5, {"calls": 0}
+class Unsteady(ModelledDevice):
+    """It needs a multiple of its time in some timings of two networks; the cut is slowed less than the unpruned one."""
 
-    class Slower(ModelledDevice):
-        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
-            found = super().time_paired(*args, **kwargs)
-            spent["calls"] += 1
-            if spent["calls"] > slow:
-                return found
-            return replace(found, before=tuple(2 * ms for ms in found.before))
+    def __init__(self, slow: set[int], factor: float) -> None:
+        super().__init__()
+        self.slow, self.factor, self.calls = slow, factor, 0
 
+    def time_paired(self, *args: Any, **kwargs: Any) -> Paired:
+        """Compute, and slow down."""
+        found = super().time_paired(*args, **kwargs)
+        self.calls += 1
+        if self.calls not in self.slow:
+            return found
+        return replace(found, before=tuple(self.factor * ms for ms in found.before))
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+def test_another_speed(factor: float, small: Path, signs: Path, tmp_path: Path) -> None:
+    """A timing in which the unpruned network takes clearly more or less than usual is repeated until it doesn't."""
     usual = LatencyTable.load(measured(small, context_of(signs, ModelledDevice()), tmp_path / "usual").tables[BUILD])
-    table = LatencyTable.load(measured(small, context_of(signs, Slower()), tmp_path / "slower").tables[BUILD])
-    assert spent["calls"] == len(table.networks) - 1 + slow
+    device = Unsteady({4, 5, 8}, factor)
+    table = LatencyTable.load(measured(small, context_of(signs, device), tmp_path / "unsteady").tables[BUILD])
+    assert device.calls == len(table.networks) - 1 + 3
     assert not table.invalid_reasons
     assert [one.ms for one in table.networks] == pytest.approx([one.ms for one in usual.networks])
 
 
+def test_first_timing_at_another_speed(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Most timings decide what is usual: where the first one was at another speed, the next call repeats it alone."""
+    device = Unsteady({1}, 2.0)
+    context = context_of(signs, device)
+    first = LatencyTable.load(measured(small, context, tmp_path / "tables").tables[BUILD])
+    assert ANOTHER_SPEED in first.invalid_reasons
+    calls = device.calls
+    second = LatencyTable.load(measured(small, context, tmp_path / "tables").tables[BUILD])
+    assert (device.calls - calls, second.invalid_reasons) == (1, ())
+
+
 def test_doesnt_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the device stays at another speed, a call waits so often in all; then each timing is repeated as usual."""
+    """Where the device stays at another speed, a timing waits so often, and all of them together only so often."""
     monkeypatch.setattr(network_meter.time, "sleep", lambda _: None)
-    patience, calls = network_meter.Patience(waits=7), []
+    patience, calls = network_meter.Patience(waits=network_meter.MOST_WAITS + 1), []
 
     def time_once() -> LayerTimes:
         calls.append(1)
         return LayerTimes(ms={}, threads=1, invalid_reasons=(network_meter.ANOTHER_SPEED,))
 
-    for expected in (1 + 7 + REPEATS, 1 + REPEATS):
+    for expected in (1 + network_meter.MOST_WAITS, 1):
         calls.clear()
         assert network_meter.until_it_counts(time_once, patience).invalid_reasons
         assert len(calls) == expected

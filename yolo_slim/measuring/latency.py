@@ -109,6 +109,12 @@ TERMS = ("layers_ms", "moved_mb", "weights_mb")
 """What a network's time may be fitted to, beside a constant; the first one always."""
 
 
+def counting(networks: Sequence[TimedNetwork]) -> list[TimedNetwork]:
+    """Those whose timing counts; all of them where that is less than half."""
+    found = [one for one in networks if not one.invalid_reasons]
+    return found if 2 * len(found) >= len(networks) else list(networks)
+
+
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
@@ -198,6 +204,8 @@ class LatencyTable(Record):
     """Packages of the workstation."""
     control_ms: float
     """Median inference of the unpruned network, milliseconds."""
+    paired_ms: float | None = None
+    """The same where it was timed in turns with other networks; null: it wasn't."""
     overhead_ms: float
     """Pre- and post-processing of the unpruned network's frame, milliseconds: a cut doesn't change them."""
     grids: tuple[LayerGrid, ...]
@@ -216,7 +224,8 @@ class LatencyTable(Record):
     @property
     def error(self) -> TableError:
         """How far the table was off on the networks that were kept for it."""
-        found = [abs(self.fit.ms(one.load) / one.ms - 1) for one in self.networks if one.role == "check"]
+        checks = counting([one for one in self.networks if one.role == "check"])
+        found = [abs(self.fit.ms(one.load) / one.ms - 1) for one in checks]
         return TableError(median=float(np.median(found)), worst=max(found), networks=len(found))
 
     @property

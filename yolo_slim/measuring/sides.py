@@ -11,7 +11,7 @@ class Candidate(Record):
     imgsz: int
     """Input side, pixels."""
     build: str = ""
-    """Runtime and precision that was pruned for."""
+    """Runtime and precision that was pruned for, or in which the unpruned network is fast enough."""
     unpruned_ms: float | None = None
     """Milliseconds of the unpruned network's frame."""
     predicted_ms: float | None = None
@@ -22,9 +22,10 @@ class Candidate(Record):
     macs_removed: float | None = None
     """Fraction of the MACs that went; 0: the unpruned network is fast enough."""
     map50_95_first: float | None = None
-    """Validation mAP50-95 after the first epoch."""
+    """Validation mAP50-95 after the first epoch. In int8: of the float network, less what int8 lost on training images
+    that weren't used for calibration."""
     map50_95: float | None = None
-    """Validation mAP50-95 after the short training; null: it was stopped before."""
+    """The same after the short training; null: it was stopped before."""
     reason: str = ""
     """Why it was dropped, or why it won."""
 

@@ -13,10 +13,9 @@ import numpy as np
 from yolo_slim.backends import backend
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
-from yolo_slim.config.record import Record
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
-from yolo_slim.measuring.latency import LatencyTable, TimedNetwork, fitted, unlike_network
+from yolo_slim.measuring.latency import LatencyTable, TimedNetwork, counting, fitted, unlike_network
 from yolo_slim.measuring.layer_graphs import name_of, write
 from yolo_slim.measuring.layer_grids import LayerGrid, grid_from, layers_of_grid
 from yolo_slim.measuring.measured_files import MeasuredFiles
@@ -34,47 +33,9 @@ from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.latency import LatencyInputs, job_of
+from yolo_slim.stages.latency_timings import ControlTime, Measured, NetworkTime, network_name
 from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
 from yolo_slim.workspace.job import Job, versions
-
-
-class ControlTime(Record):
-    """The unpruned network."""
-
-    control_ms: float
-    """Median inference, milliseconds."""
-    overhead_ms: float
-    """Median pre- and post-processing."""
-    invalid_reasons: tuple[str, ...] = ()
-    """Why the timing doesn't count."""
-
-
-class NetworkTime(Record):
-    """A network that was cut."""
-
-    widths: tuple[int, ...]
-    """Kept channels of every slot: a search finds others when layers were timed anew, or for another build."""
-    ratio: float
-    """Its inference in units of the unpruned network's: median of the rounds."""
-    invalid_reasons: tuple[str, ...] = ()
-    """Why the timing doesn't count."""
-
-
-@dataclass(kw_only=True)
-class Measured:
-    """What one build took so far."""
-
-    placed: Placed
-    """The unpruned network on the device."""
-    control: ControlTime
-    grids: list[LayerGrid]
-    networks: list[TimedNetwork]
-
-    @property
-    def invalid_reasons(self) -> tuple[str, ...]:
-        """Why some of it doesn't count."""
-        parts: list[ControlTime | LayerGrid | TimedNetwork] = [self.control, *self.grids, *self.networks]
-        return tuple(sorted({reason for part in parts for reason in part.invalid_reasons}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +91,11 @@ class LatencyMeter:
             command=context.command,
             versions={**versions(), **backend(build.runtime).versions()},
             control_ms=measured.control.control_ms,
+            paired_ms=measured.usual_ms,
             overhead_ms=measured.control.overhead_ms,
             grids=tuple(measured.grids),
             networks=tuple(measured.networks),
-            fit=fitted([one for one in measured.networks if one.role == "fit"]),
+            fit=fitted(counting([one for one in measured.networks if one.role == "fit"])),
             layer_seconds=round(layer_seconds, 1),
             seconds=round(seconds, 1),
             invalid_reasons=measured.invalid_reasons,
@@ -180,7 +142,11 @@ class LatencyMeter:
                 invalid_reasons=bench.invalid_reasons,
             )
             files.write(name, found)
-        return Measured(placed=placed, control=found, grids=[], networks=[])
+        names = (f"{build}-{network_name(index)}" for index in range(self.config.networks + self.config.checks))
+        before = [one for name in names if (one := files.read(NetworkTime, name))]
+        return Measured(
+            placed=placed, control=found, grids=[], networks=[], unpruned=[one.unpruned_ms for one in before]
+        )
 
     def _grids(self, build: BuildName, scratch: Path) -> list[LayerGrid]:
         """Time every kind of convolution over its widths."""
@@ -209,21 +175,31 @@ class LatencyMeter:
 
     def _time_networks(self, meter: NetworkMeter, found: Mapping[BuildName, Measured], scratch: Path) -> None:
         """Time cut networks; the unpruned one is the first that the line is fitted to."""
-        for measured in found.values():
-            full = widths_of(self.cuts.slots)
-            control = NetworkTime(widths=(), ratio=1.0, invalid_reasons=measured.control.invalid_reasons)
-            measured.networks.append(self._network("unpruned", "fit", measured, full, control))
         total = self.config.networks + self.config.checks
         groups = (("fit", self.config.networks), ("check", self.config.checks))
         # Those that the line is fitted to, and those that check it, go evenly from mild to hard.
         plan = [(role, place / (count - 1)) for role, count in groups for place in range(count)]
+        timed = []
         for index, (role, hardness) in enumerate(plan):
             self.context.progress.step("latency: networks", index, total)
             keep = self._widths(index, hardness, list(found.values()))
-            times = self._times(meter, found, keep, scratch / f"network-{index:02d}.onnx")
-            for build, measured in found.items():
-                measured.networks.append(self._network(f"cut {index}", role, measured, keep, times[build]))
+            times = self._times(meter, found, keep, scratch / f"{network_name(index)}.onnx")
+            timed.append((f"cut {index}", role, keep, times))
         self.context.progress.step("latency: networks", total, total)
+        for build, measured in found.items():
+            measured.networks.append(self._unpruned(measured))
+            # What usually holds is known when all are timed.
+            measured.networks += [
+                self._network(name, role, measured, keep, measured.judged(times[build]))
+                for name, role, keep, times in timed
+            ]
+
+    def _unpruned(self, measured: Measured) -> TimedNetwork:
+        control = NetworkTime(
+            widths=(), ratio=1.0, unpruned_ms=measured.control.control_ms,
+            invalid_reasons=measured.control.invalid_reasons,
+        )  # fmt: skip
+        return self._network("unpruned", "fit", measured, widths_of(self.cuts.slots), control)
 
     def _widths(self, index: int, hardness: float, found: Sequence[Measured]) -> np.ndarray:
         """Widths of one network: random ones and searched ones, for one build after the other, in turns."""
@@ -244,11 +220,14 @@ class LatencyMeter:
         for build, measured in found.items():
             files, name = self._files(build), f"{build}-{onnx.stem}"
             timed = files.read(NetworkTime, name)
-            if timed is None or timed.invalid_reasons or timed.widths != widths:
+            if timed is None or timed.widths != widths or measured.judged(timed).invalid_reasons:
                 if not onnx.is_file():
                     meter.export(self.cuts.cut(self.loaded.model, keep), onnx)
-                pair = meter.compare(measured.placed, meter.place(onnx, build), measured.control.control_ms)
-                timed = NetworkTime(widths=widths, ratio=pair.ratio, invalid_reasons=pair.invalid_reasons)
+                pair = meter.compare(measured.placed, meter.place(onnx, build), measured.usual_ms)
+                measured.unpruned.append(pair.ms_before)
+                timed = NetworkTime(
+                    widths=widths, ratio=pair.ratio, unpruned_ms=pair.ms_before, invalid_reasons=pair.invalid_reasons
+                )
                 files.write(name, timed)
             times[build] = timed
         return times

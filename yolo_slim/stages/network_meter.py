@@ -39,35 +39,45 @@ Timing = TypeVar("Timing", bound=Timed)
 
 
 SAME_SPEED = 0.15
-"""How far the unpruned network's time may be from what it took before, as a share. Beyond it the device runs at another
-clock, or shares its caches with other programs: there a cut saves another share of the time."""
-ANOTHER_SPEED = "the device ran at another speed than when the table was begun"
+"""How far the unpruned network's time may be from what it usually takes in such a timing, as a share. Beyond it the
+device runs at another clock, or shares its caches with other programs: there a cut saves another share of the time."""
+ANOTHER_SPEED = "the device ran at another speed than in the other timings"
 """Why such a timing doesn't count."""
+MOST_WAITS = 6
+"""How often one timing waits for the usual speed."""
 
 
 @dataclass
 class Patience:
-    """How often one call waits for a device to run at its former speed."""
+    """How often a table or a cut waits for the usual speed, in all."""
 
     waits: int = 40
 
 
 def until_it_counts(time_once: Callable[[], Timing], patience: Patience | None = None) -> Timing:
-    """Time, and after a pause again, up to :data:`REPEATS` times, while the device is busy or hot.
+    """Time, and after a pause again: up to :data:`REPEATS` times while the device is busy or hot.
 
-    While it runs at another speed, as long as ``patience`` lasts. An emulated one never counts.
+    While it runs at another speed, up to :data:`MOST_WAITS` times, as long as ``patience`` lasts. An emulated one never
+    counts.
     """
-    found, repeats = time_once(), 0
+    found, repeats, waits = time_once(), 0, 0
     while found.invalid_reasons and NOT_ITS_SPEED not in found.invalid_reasons:
-        if patience and patience.waits > 0 and ANOTHER_SPEED in found.invalid_reasons:
-            patience.waits -= 1
-        elif repeats < REPEATS:
+        if ANOTHER_SPEED not in found.invalid_reasons:
             repeats += 1
+        elif patience and patience.waits:
+            patience.waits, waits = patience.waits - 1, waits + 1
         else:
+            break
+        if repeats > REPEATS or waits > MOST_WAITS:
             break
         time.sleep(bench.PAUSE_S)
         found = time_once()
     return found
+
+
+def is_usual(ms: float, usual_ms: float | None) -> bool:
+    """Whether the unpruned network took about what it usually takes; None: nothing is known yet."""
+    return usual_ms is None or abs(ms / usual_ms - 1) <= SAME_SPEED
 
 
 @contextmanager
@@ -109,21 +119,25 @@ class NetworkMeter:
         make_timed_bundle(source, build, folder)
         return self.context.device.put(folder)
 
-    def compare(self, first: Placed, second: Placed, first_ms: float | None = None) -> Paired:
+    def compare(self, first: Placed, second: Placed, usual_ms: float | None = None) -> Paired:
         """Time two networks in the same rounds; a timing that doesn't count is repeated.
 
         Args:
             first: the network that the other one is compared with.
             second: the other one.
-            first_ms: what the first one took before. Where it takes clearly more or less now, the timing doesn't count.
+            usual_ms: what the first one usually takes in such a timing.
         """
-        return until_it_counts(lambda: self._compared(first, second, first_ms), self.patience)
+        return until_it_counts(lambda: self._compared(first, second, usual_ms), self.patience)
 
-    def _compared(self, first: Placed, second: Placed, first_ms: float | None) -> Paired:
+    def _compared(self, first: Placed, second: Placed, usual_ms: float | None) -> Paired:
         device, limit = self.context.device, celsius_limit(self.context.device, self.context.profile)
         pair = device.time_paired(
             first, second, self.images, rounds=self.rounds, frames=self.frames, max_celsius=limit
         )  # fmt: skip
-        if first_ms is None or abs(pair.ms_before / first_ms - 1) <= SAME_SPEED:
+        if is_usual(pair.ms_before, usual_ms):
             return pair
+        self.context.progress.say(
+            f"timing: {first.build}: the unpruned network takes {pair.ms_before:.2f} ms, usually {usual_ms:.2f} ms; "
+            "it is timed again, or doesn't count"
+        )
         return replace(pair, invalid_reasons=(*pair.invalid_reasons, ANOTHER_SPEED))

@@ -161,7 +161,7 @@ class LatencyPruning:
         """Time a cut in turns with the unpruned network; a disturbed timing is repeated."""
         table = self.goal.table
         cut = meter.place(meter.export(with_activation(model, self.activation), onnx), table.build)
-        pair = meter.compare(unpruned, cut, table.control_ms)
+        pair = meter.compare(unpruned, cut, table.paired_ms)
         measured = table.control_ms * pair.ratio + table.overhead_ms
         return TimedCut(
             predicted_ms=predicted, measured_ms=measured, unpruned_ms=pair.ms_before,
