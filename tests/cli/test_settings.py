@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.helpers.cli import refused, run_cli
 from yolo_slim import api
+from yolo_slim.cli.chain import QUICKSTART_PRUNE
 from yolo_slim.config.run import RunConfig
+from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
 from yolo_slim.preparation import default_name
 
@@ -44,6 +47,36 @@ def test_inputs_in_the_file(signs: Path, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"model": "mine.pt"}))
     code, _, err = run_cli("run", "--config", str(file), "--project", str(tmp_path / "runs"))
     assert (code, "--model and --data go together" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "budget"),
+    [
+        ("", ("macs_removed", QUICKSTART_PRUNE)),
+        ("--set prune.steps=1", ("macs_removed", QUICKSTART_PRUNE)),
+        ("--prune 0.3", ("macs_removed", 0.3)),
+        ("--target-fps 90", ("target_fps", 90.0)),
+        ("--set prune.params_removed=0.4", ("params_removed", 0.4)),
+    ],
+)
+def test_budget_of_the_example(
+    options: str, budget: tuple[str, float], trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a model the example's own share is removed, unless the call names a budget."""
+    asked: list[tuple[str, float]] = []
+
+    def note(model: Path, data: Path, **given: Any) -> None:
+        for key in ("project", "name", "retrain", "command", "progress"):
+            given.pop(key)
+        asked.append(api.make_config(model, data, **given).prune.budget)
+        raise SlimError("noted")
+
+    monkeypatch.setattr(api, "run", note)
+    monkeypatch.setattr(quickstart, "default_model", lambda: trained)
+    monkeypatch.setattr(quickstart, "default_data", lambda _: signs)
+    monkeypatch.setattr(quickstart, "is_drawn", lambda _: True)
+    run_cli("run", *options.split())
+    assert asked == [budget]
 
 
 def test_training_arguments_join(tmp_path: Path) -> None:
