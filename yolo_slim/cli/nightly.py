@@ -93,7 +93,8 @@ def init(out: Path) -> None:
     It runs as it is, on the built-in example.
     """
     write_example(out)
-    click.echo(f"written: {out}\nnow run: yolo-slim nightly {out}")
+    click.echo(f"written: {out}, for the built-in example on this machine; name your model under `models`")
+    click.echo(f"now run: yolo-slim nightly {out}")
 
 
 def write_example(out: Path) -> None:

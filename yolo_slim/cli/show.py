@@ -42,7 +42,8 @@ def show(path: Path, as_json: bool) -> None:
             f"{path} was made by an earlier version of yolo_slim.", remedy="Show its result.json, or a bundle."
         )
     elif (path / FOLDER_JSON).is_file():
-        answer({"run": path, "finished stages": _finished(path)}, as_json=as_json)
+        next_step = "give the command of this run again: it goes on after the finished stages"
+        answer({"run": path, "finished stages": _finished(path), "next": next_step}, as_json=as_json)
     elif runs := sorted(one.parent for one in path.glob(f"*/{FOLDER_JSON}")):
         known = {run.name: _state(run) for run in runs}
         answer(known, as_json=as_json, text=in_columns(known.items()))

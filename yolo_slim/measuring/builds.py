@@ -40,7 +40,8 @@ def measure_builds(
     rank = {build: place for place, build in enumerate(setup.profile.builds)}
     order = sorted(networks.bundles, key=lambda key: (rank.get(key.build, len(rank)), str(key)))
     timer = Timer.of(config, setup.device, setup.profile, placed, setup.images.folder)
-    timer.breakdown = config.breakdown
+    timer.breakdown, timer.tell = config.breakdown, setup.progress.say
+    setup.progress.say(f"validate: timing {len(placed)} bundles in {config.rounds} rounds")
     timings = time_in_rounds(
         [key for key in order if key in placed],
         config.rounds,

@@ -62,7 +62,11 @@ class ControlCheck(Record):
 
     def as_text(self) -> str:
         """One line for people."""
-        trained = "" if self.trained_map50_95 is None else f"; its training recorded {self.trained_map50_95:.4f}"
+        trained = (
+            ""
+            if self.trained_map50_95 is None
+            else f"; its training recorded {self.trained_map50_95:.4f} on other images"
+        )
         # The one difference on purpose (docs/data.md).
         why = " (it rounds scaled sides up)" if f"{self.map50_95:.4f}" != f"{self.ultralytics_map50_95:.4f}" else ""
         return (

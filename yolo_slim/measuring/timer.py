@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -32,6 +32,8 @@ class Timer(Generic[Key]):
     """The first timing of every bundle is followed by a look at where its time goes."""
     divided: set[Key] = field(default_factory=set)
     """Bundles for which that is done."""
+    tell: Callable[[str], None] = lambda _: None
+    """Hears of a timing that was repeated in vain."""
 
     @classmethod
     def of(
@@ -59,6 +61,10 @@ class Timer(Generic[Key]):
                 topic="the-machine-is-busy",
             )
         if found.is_disturbed:
+            if self.settings.repeats:
+                self.tell(
+                    f"timing: {key}: {'; '.join(found.invalid_reasons)}. It was repeated, and still doesn't count"
+                )
             # The pauses didn't help. Repeating every later timing would only cost minutes.
             self.settings = replace(self.settings, repeats=0)
         return found
