@@ -122,7 +122,7 @@ class BlockMeter:
         with scratch_folder() as scratch:
             onnx = meter.export(cut.model, scratch / f"{block.name}.onnx")
             accuracy = self.images.map50_95(onnx)
-            timing = meter.compare(placed, meter.place(onnx, self.build))
+            timing = meter.compare_once(placed, meter.place(onnx, self.build))
         found = MeasuredBlock(
             name=block.name,
             map_cost=control.map50_95 - accuracy,

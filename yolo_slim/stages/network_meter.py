@@ -127,9 +127,10 @@ class NetworkMeter:
             second: the other one.
             usual_ms: what the first one usually takes in such a timing.
         """
-        return until_it_counts(lambda: self._compared(first, second, usual_ms), self.patience)
+        return until_it_counts(lambda: self.compare_once(first, second, usual_ms), self.patience)
 
-    def _compared(self, first: Placed, second: Placed, usual_ms: float | None) -> Paired:
+    def compare_once(self, first: Placed, second: Placed, usual_ms: float | None = None) -> Paired:
+        """Time two networks in the same rounds, whether that counts or not; arguments as :meth:`compare`."""
         device, limit = self.context.device, celsius_limit(self.context.device, self.context.profile)
         pair = device.time_paired(
             first, second, self.images, rounds=self.rounds, frames=self.frames, max_celsius=limit
