@@ -29,6 +29,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.family import family_of
 from yolo_slim.reporting.latency import text
 from yolo_slim.runtime.layers import LayerTimes
+from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages import latency, prune
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.unpruned import Unpruned
@@ -209,6 +210,30 @@ def test_mild_budget_that_the_table_takes_for_reached(
     assert 0.9 * budget < found.measured_ms <= budget
     assert macs_left(tmp_path / "prune") < 1
     assert found.choices[0].loss == 1.0
+
+
+def test_cut_at_another_speed(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
+    """A cut that is timed while the device runs at another speed is timed again, and kept as at the usual speed."""
+
+    class Slower(Board):
+        """The first timing takes twice as long for the unpruned network, and half as much more for the cut."""
+
+        calls = 0
+
+        def time_paired(self, *args: Any, **kwargs: Any) -> Paired:
+            found = super().time_paired(*args, **kwargs)
+            self.calls += 1
+            if self.calls > 1:
+                return found
+            before, after = tuple(2 * ms for ms in found.before), tuple(1.5 * ms for ms in found.after)
+            return replace(found, before=before, after=after)
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    usual = cut(small, context_of(signs, Board()), tables, tmp_path / "usual", latency_ms=budget)
+    found = cut(small, context_of(signs, slower := Slower()), tables, tmp_path / "slower", latency_ms=budget)
+    assert found == usual
+    assert slower.calls == len(usual.cuts) + 1
 
 
 def test_cut_that_is_far_too_fast_gives_nothing_back_for_noise(

@@ -163,7 +163,7 @@ def _emulated() -> str:
 def _text(facts: Mapping[str, object], problems: Mapping[str, SlimError], resources: Mapping[str, str]) -> str:
     """The facts that are known, then what is fine and what isn't."""
     fine = [module for module in (*IMPORTED, *FOUND) if module not in problems]
-    lines = [as_yaml({key: value for key, value in facts.items() if value is not None}), ""]
+    lines = [as_yaml({key: value for key, value in facts.items() if value not in (None, [])}), ""]
     lines += [f"Fine: {', '.join(fine)}."] if fine else []
     lines += [f"Not installed, only for {use}: {extra_line(extra)}" for extra, use in _absent_extras().items()]
     lines += [f"{name}: {text}" for name, text in resources.items()]

@@ -62,16 +62,13 @@ class ControlCheck(Record):
 
     def as_text(self) -> str:
         """One line for people."""
-        trained = (
-            ""
-            if self.trained_map50_95 is None
-            else f"; its training recorded {self.trained_map50_95:.4f} on other images"
-        )
+        trained = self.trained_map50_95
+        recorded = "" if trained is None else f"; its training recorded {trained:.4f} on its validation images"
         # The one difference on purpose (docs/data.md).
         why = " (it rounds scaled sides up)" if f"{self.map50_95:.4f}" != f"{self.ultralytics_map50_95:.4f}" else ""
         return (
             f"control: mAP50-95 {self.map50_95:.4f} on {self.images} {self.split} images, "
-            f"Ultralytics' validator {self.ultralytics_map50_95:.4f}{why}{trained}"
+            f"Ultralytics' validator {self.ultralytics_map50_95:.4f}{why}{recorded}"
         )
 
 

@@ -41,7 +41,7 @@ def invalid_lines(reasons: Sequence[str]) -> list[str]:
     """Why a timing doesn't count, and what to do; nothing where it counts."""
     if not reasons:
         return []
-    remedy = "This timing doesn't count. Stop other programs, let the machine cool, and time again."
+    remedy = "This timing doesn't count. Stop other programs, or let the machine cool if it was hot, and time again."
     return [*(f"INVALID: {reason}" for reason in reasons), remedy]
 
 

@@ -93,7 +93,7 @@ def test_a_video_ends_by_itself(tiny_bundle: Path, tmp_path: Path, capsys: pytes
     writer.release()
     assert camera(str(tiny_bundle), "--no-page", "--source", str(path), "--control", str(tiny_bundle)) == 0
     said = capsys.readouterr().err
-    assert re.search(r"^control: [\d.]+ FPS alone", said, re.MULTILINE)
+    assert re.search(r"^control: [\d.]+ ms a frame .* enough for [\d.]+ FPS", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("cores", "options", "threads"), [(4, [], 1), (1, [], 1), (4, ["--threads", "3"], 3)])

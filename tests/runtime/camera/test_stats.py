@@ -145,7 +145,7 @@ def test_summary(minute: LastMinute) -> None:
     assert stats(minute).as_summary().splitlines() == [
         "100 frames shown in 10 s, 10.0 FPS; 3 dropped.",
         "Last minute: 10.0 FPS, from arrival to detections 35 ms, p99 35 ms.",
-        "slim: 50.0 FPS alone, infer 18.0 of 20.0 ms.",
+        "slim: 20.0 ms a frame (infer 18.0), enough for 50.0 FPS.",
     ]
     text = stats(minute, totals=Totals(shown=1, lost=2, failed=1)).as_summary()
     assert text.splitlines()[-1] == "source lost: 2; frames failed: 1."

@@ -259,7 +259,7 @@ function showBundles() {
   const ms = {};
   for (const name of ["slim", "control"]) {
     ms[name] = view.totals[name] ? median(view.totals[name]) : null;
-    $(`${name}-figures`).textContent = ms[name] ? `${number(ms[name])} ms a frame, ${number(1000 / ms[name])} FPS alone,` : "";
+    $(`${name}-figures`).textContent = ms[name] ? `${number(ms[name])} ms a frame, enough for ${number(1000 / ms[name])} FPS,` : "";
   }
   const frames = Math.min(...["slim", "control"].map((name) => (view.totals[name] || []).length));
   // The first frames are slow, and a few say nothing.

@@ -139,7 +139,9 @@ class LiveStats:
             lines.append(f"Last minute: {figures.fps:.1f} FPS, {latency}.")
         for name, own in figures.bundles.items():
             if own.fps is not None:
-                lines.append(f"{name}: {own.fps:.1f} FPS alone, infer {own.infer_ms:.1f} of {own.total_ms:.1f} ms.")
+                lines.append(
+                    f"{name}: {own.total_ms:.1f} ms a frame (infer {own.infer_ms:.1f}), enough for {own.fps:.1f} FPS."
+                )
         counts = {"source lost": totals.lost, "frames failed": totals.failed, "bad frames": totals.bad,
                   "output errors": totals.callback_errors, "blocked threads": totals.abandoned}  # fmt: skip
         told = [f"{name}: {count}" for name, count in counts.items() if count]
