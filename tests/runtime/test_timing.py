@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import cv2
@@ -101,6 +103,7 @@ def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyP
     """A run during which the machine throttled doesn't count, and keeps its samples."""
     states = iter([state(0, 50.0), state(0x40000, 84.0)])
     monkeypatch.setattr("yolo_slim.runtime.readings.read_state", lambda: next(states))
+    monkeypatch.setattr("yolo_slim.runtime.readings.EVERY_S", math.inf)
     result = run(tiny_bundle, max_celsius=80)
     assert not result.is_valid
     assert result.invalid_reasons == ("throttled during the run", "84.0 C after the run, above 80 C")
@@ -110,7 +113,7 @@ def test_throttled_run_is_invalid(tiny_bundle: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("unloaded")
 def test_heat_in_between_counts(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that was too hot between two cool ends is found by the readings in between."""
-    states = iter([state(0, 50.0), state(0, 84.0), *[state(0, 60.0)] * 50])
+    states = chain([state(0, 50.0), state(0, 84.0)], repeat(state(0, 60.0)))
     monkeypatch.setattr("yolo_slim.runtime.readings.read_state", lambda: next(states))
     monkeypatch.setattr("yolo_slim.runtime.readings.EVERY_S", 0.0)
     result = run(tiny_bundle, max_celsius=80)
