@@ -14,32 +14,49 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
-from yolo_slim.pruning.groups import trace_channels
-from yolo_slim.pruning.latency import largest_widths, make_latency_model
-from yolo_slim.pruning.slots import widths_of
+from yolo_slim.pruning.groups import ChannelGraph, trace_channels
+from yolo_slim.pruning.latency import LatencyModel, largest_widths, make_latency_model
+from yolo_slim.pruning.random_cuts import RandomCuts
+from yolo_slim.pruning.slots import Slot, widths_of
 
 IMGSZ = 96
 
 
-@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
-def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Callable[[str], Path]) -> None:
-    """What a step of one slot saves is what the total falls by, for every slot of a real network."""
-    loaded = checkpoint.load(untrained(family))
+def modelled(path: Path) -> tuple[ChannelGraph, list[Slot], LatencyModel]:
+    """Make the cost of a network's cuts on a device that computes 16 outputs at once."""
+    loaded = checkpoint.load(path)
     graph = trace_channels(loaded.model, IMGSZ)
     exported = exported_layers(loaded.model, end2end=False)
     slots = decide_unscored(graph, make_terms(loaded.model, graph, PruneConfig(), exported, {}))
     kinds = layer_kinds(loaded.model, IMGSZ, exported)
     grids = []
     for kind, widths in largest_widths(graph, slots, kinds).items():
+        per_weight = 1e-8 * np.prod(kind.kernel) * np.prod(kind.output_size)
         ms = {
-            (one.inputs, one.outputs): one.inputs * -(-one.outputs // 16) * 1e-4
+            (one.inputs, one.outputs): float(per_weight) * one.inputs * -(-one.outputs // 16) * 16
             for one in layers_of_grid(kind, *widths)
         }
         grids.append(grid_from(kind, *widths, ms))
-    cost = make_latency_model(graph, slots, kinds, grids)
+    return graph, slots, make_latency_model(graph, slots, kinds, grids)
+
+
+@pytest.mark.parametrize("family", ["yolov8n", "yolo26n"])
+def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Callable[[str], Path]) -> None:
+    """What a step of one slot saves is what the total falls by, for every slot of a real network."""
+    _, slots, cost = modelled(untrained(family))
     keep, step = widths_of(slots), np.array([min(8.0, slot.width - 1) for slot in slots])
     saved = cost.saved(keep, step)
     for i in range(len(slots)):
         less = keep.copy()
         less[i] -= step[i]
         assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
+
+
+def test_deep_cuts_remove_more_weights(untrained: Callable[[str], Path]) -> None:
+    """Of networks that take equally long, those that are cut in the wide layers have clearly fewer weights."""
+    graph, slots, cost = modelled(untrained("yolov8n"))
+    cuts = RandomCuts(graph=graph, slots=slots, round_to=8, seed=0)
+    for hardness in (0.4, 0.8):
+        plain, deep = (cost.load(cuts.searched(5, cost, hardness=hardness, deep=deep)) for deep in (False, True))
+        assert deep.layers_ms == pytest.approx(plain.layers_ms, rel=0.02)
+        assert deep.weights_mb < 0.8 * plain.weights_mb

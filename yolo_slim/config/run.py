@@ -172,7 +172,7 @@ class BlockCostsConfig(Frozen):
 class LatencyConfig(Frozen):
     """How latency tables are measured (docs/latency.md)."""
 
-    networks: Annotated[int, Field(ge=4)] = 8
+    networks: Annotated[int, Field(ge=4)] = 9
     """Number of cut networks that are timed whole; the table is fitted to them."""
     checks: Annotated[int, Field(ge=2)] = 4
     """Number of further networks, which say how far the table is off."""

@@ -26,11 +26,18 @@ MOST_OF_A_LAYER = 0.9
 """Largest share that a single layer loses."""
 LEAST_MS, MOST_MS = 0.1, 0.6
 """Share of its milliseconds that the mildest and the hardest searched network loses."""
+DEEP = 3.0
+"""In a deep cut a channel's worth falls with this power of its layer's width. The scores of a trained network do that:
+its first, narrow layers keep nearly all channels, and its wide ones lose most of the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCuts:
-    """Widths of one network: random ones, or those that a search finds."""
+    """Widths of one network: random ones, or those that a search finds.
+
+    The three kinds differ in how many weights stay for equal milliseconds. If all networks lost both alike, a fit
+    couldn't tell what each of them costs.
+    """
 
     graph: ChannelGraph
     slots: list[Slot]
@@ -54,7 +61,7 @@ class RandomCuts:
             keep[i] = max(min(wanted, slot.width), slot.floor)
         return keep
 
-    def searched(self, index: int, cost: Cost, *, hardness: float) -> np.ndarray:
+    def searched(self, index: int, cost: Cost, *, hardness: float, deep: bool = False) -> np.ndarray:
         """Widths as a search for milliseconds finds them, for channels of random worth; shape (slots,).
 
         Such a search prefers widths that the runtime is fast at, so its networks are faster than random ones whose
@@ -64,11 +71,15 @@ class RandomCuts:
             index: another one gives other widths.
             cost: milliseconds of the convolutions.
             hardness: from 0, the mildest, to 1, the hardest cut.
+            deep: whether channels of wide layers are worth less (:data:`DEEP`).
         """
         rng = np.random.default_rng([self.seed, index])
         slots = [
             # Layers differ in worth by more than the channels of one layer.
-            replace(slot, unit_scores=rng.lognormal() * np.sort(rng.lognormal(size=slot.width)))
+            replace(
+                slot,
+                unit_scores=rng.lognormal() * np.sort(rng.lognormal(size=slot.width)) / slot.width ** (DEEP * deep),
+            )
             for slot in self.slots
         ]
         target = cost.total(widths_of(slots)) * (1 - LEAST_MS - (MOST_MS - LEAST_MS) * hardness)

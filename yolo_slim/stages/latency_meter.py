@@ -202,11 +202,12 @@ class LatencyMeter:
         return self._network("unpruned", "fit", measured, widths_of(self.cuts.slots), control)
 
     def _widths(self, index: int, hardness: float, found: Sequence[Measured]) -> np.ndarray:
-        """Widths of one network: random ones and searched ones, for one build after the other, in turns."""
-        place, searched = divmod(index, 2)
-        if not searched:
+        """Widths of one network: in turns random ones, searched ones and deep ones; builds take turns too."""
+        kind = index % 3
+        if not kind:
             return self.cuts.widths(index, hardness=hardness)
-        return self.cuts.searched(index, self._alone(found[place % len(found)]), hardness=hardness)
+        cost = self._alone(found[index % len(found)])
+        return self.cuts.searched(index, cost, hardness=hardness, deep=kind == 2)
 
     def _alone(self, measured: Measured) -> LatencyModel:
         """What the convolutions of a build take alone."""
