@@ -11,6 +11,7 @@ import pytest
 
 from yolo_slim.backends.layers import Layer, LayerKind
 from yolo_slim.build_key import BuildName
+from yolo_slim.bundle import open_bundle, write_bundle_json
 from yolo_slim.config import targets
 from yolo_slim.devices.answers import NOT_ITS_SPEED, Bench
 from yolo_slim.devices.base import BenchSettings, Device
@@ -130,10 +131,12 @@ def test_bench_runs_on_where_asked(device: Device, looked_at: Bench) -> None:
     assert found.retention == pytest.approx(found.last_fps / found.first_fps)
 
 
-def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path) -> None:
-    """Both have one median in every round."""
-    placed = device.put(bundle)
-    found = device.time_paired(placed, placed, images, rounds=3, frames=2)
+def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
+    """Both have one median in every round. One that was made for the timing alone has no wheel and no self-check."""
+    made = open_bundle(bundle)
+    bare = shutil.copytree(bundle, tmp_path / "bare", ignore=shutil.ignore_patterns("*.whl", "selfcheck"))
+    write_bundle_json(bare, made.spec)
+    found = device.time_paired(device.put(bundle), device.put(bare), images, rounds=3, frames=2)
     assert (len(found.before), len(found.after)) == (3, 3)
     assert min(found.before + found.after) > 0
 

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import tempfile
 import zipfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from yolo_slim.bundle import Bundle, open_bundle
+from yolo_slim.devices import device_wheel
 from yolo_slim.devices.answers import DeviceFacts
 from yolo_slim.devices.commands import ANSWERED, failed
 from yolo_slim.devices.emulated.processors import CORES, Processor
@@ -18,6 +20,7 @@ from yolo_slim.devices.emulated.root import GUEST, Root
 from yolo_slim.errors import MachineError, SlimError
 from yolo_slim.files import read_json
 from yolo_slim.machine import cores
+from yolo_slim.runtime import selfcheck
 
 TIMEOUT_S = 1800.0
 """Longest duration of one command. A frame of 640 px takes up to a minute."""
@@ -50,8 +53,11 @@ class EmulatedShell:
     def bundle_path(self, bundle: Path) -> str:
         """Install a bundle's own wheel, as a device does; the bundle stays where it is.
 
+        A bundle that was made for a timing alone has neither self-check nor wheel. It runs with this workstation's
+        code.
+
         Raises:
-            SlimError: the bundle is damaged, or has no wheel.
+            SlimError: the bundle is damaged, or has a self-check and no wheel.
         """
         path = str(bundle.absolute())
         self._installed[path] = self._unpacked(open_bundle(bundle))
@@ -85,6 +91,8 @@ class EmulatedShell:
         files = bundle.spec.files
         wheel = next((name for name in files if name.endswith(".whl")), None)
         if wheel is None:
+            if not (bundle.folder / selfcheck.FOLDER).exists():
+                return self._own_code
             raise SlimError(
                 f"The bundle {bundle.folder} contains no wheel, so nothing can be installed from it.",
                 remedy="Build it again: yolo-slim build",
@@ -95,10 +103,19 @@ class EmulatedShell:
                 archive.extractall(folder)
         return folder
 
+    @cached_property
+    def _own_code(self) -> Path:
+        """The folder with this workstation's code."""
+        folder = Path(self._place.name) / "own"
+        folder.mkdir()
+        with zipfile.ZipFile(device_wheel.write(folder)) as archive:
+            archive.extractall(folder)
+        return folder
+
     def _run(self, arguments: tuple[str, ...], allowed: tuple[int, ...]) -> None:
+        named = (self._installed[text] for text in arguments if text in self._installed)
         # A command about no bundle, such as `layers`, runs with the code of the last one.
-        last = next(reversed(self._installed.values()))
-        code = next((self._installed[text] for text in arguments if text in self._installed), last)
+        code = next(named, None) or next(reversed(self._installed.values()), None) or self._own_code
         command = [*self.root.command(self.processor), "-m", "yolo_slim.runtime", *arguments]
         environment = {**GUEST, "PYTHONPATH": str(code), "TMPDIR": self._place.name}
         try:
