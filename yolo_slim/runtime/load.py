@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,8 @@ WAITING_TICKS_S = 0.02
 """One timer interrupt or scheduler slice isn't contention, however short the run is."""
 REST_S = 0.1
 """How long other processes are looked at before and after a timing, while this one rests; a tick is .1 cores then."""
+NAMED, LEAST_NAMED = 3, 0.05
+"""So many of the other programs are named at most, from this number of cores on."""
 REFERENCE_RUNS = 7
 """The fastest of so many counts: the others may have been interrupted."""
 
@@ -60,6 +62,8 @@ class Counters:
     """Time that a quota (cgroup) stopped this process's group."""
     preemptions: int
     """Times that this process had to give up a core."""
+    programs: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    """CPU time of every other process that can be seen, by its number and name; on any core."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,8 @@ class Load:
     """Cores that other processes used just before the timing, while this one rested (to .1). Only recorded."""
     other_cores_after: float | None = None
     """The same just after it."""
+    programs: tuple[str, ...] = ()
+    """The other programs that used most cores, such as ``python3 1.0``. In a container only its own are seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +161,19 @@ def between(
         preemptions=after.preemptions - before.preemptions,
         reference_before_ms=reference[0],
         reference_after_ms=reference[1],
+        programs=_busiest_programs(before.programs, after.programs, seconds),
     )
+
+
+def _busiest_programs(
+    before: Mapping[tuple[int, str], float], after: Mapping[tuple[int, str], float], seconds: float
+) -> tuple[str, ...]:
+    """Name the programs whose processes used most CPU time between two readings."""
+    cores: dict[str, float] = {}
+    for (number, name), used in after.items():
+        cores[name] = cores.get(name, 0.0) + (used - before.get((number, name), 0.0)) / seconds
+    most = sorted(cores, key=lambda name: -cores[name])[:NAMED]
+    return tuple(f"{name} {cores[name]:.1f}" for name in most if cores[name] >= LEAST_NAMED)
 
 
 def busy_reasons(load: Load) -> list[str]:
@@ -166,9 +184,11 @@ def busy_reasons(load: Load) -> list[str]:
 def taken_reasons(load: Load) -> list[str]:
     """How others had the cores that a timing needed."""
     reasons = []
-    for cores, who in ((load.other_cores, "other processes used"), (load.stolen_cores, "other virtual machines used")):
+    taken = ((load.other_cores, "processes", load.programs), (load.stolen_cores, "virtual machines", ()))
+    for cores, who, names in taken:
         if cores is not None and cores > allowed_cores(load):
-            reasons.append(f"{who} {cores:.1f} of {load.cores} cores during the run")
+            named = f" ({', '.join(names)})" if names else ""
+            reasons.append(f"other {who} used {cores:.1f} of {load.cores} cores during the run{named}")
     # Threads that outnumber the cores wait for each other, on a quiet machine too.
     if load.threads <= load.cores and _is_above(load.waiting_share, WAITING_SHARE, WAITING_TICKS_S / load.seconds):
         reasons.append(f"its threads waited for a core {load.waiting_share:.0%} of the time")
@@ -219,6 +239,7 @@ def read_counters() -> Counters:
         stalled_s=_stalled_seconds(),
         stopped_s=_stopped_seconds(),
         preemptions=_preemptions(),
+        programs=_programs(),
     )
 
 
@@ -248,6 +269,18 @@ def _core_seconds() -> tuple[float | None, float | None]:
     # user, nice, system, idle, iowait, irq, softirq, steal; guests count in user already.
     busy = sum(sum(core[:3]) + sum(core[5:7]) for core in cores)
     return busy / per_second, sum(core[7] for core in cores if len(core) > 7) / per_second
+
+
+def _programs() -> dict[tuple[int, str], float]:
+    """CPU seconds of every other process (proc_pid_stat(5)); what ended while it was read is left out."""
+    found, per_second = {}, os.sysconf("SC_CLK_TCK")
+    for path in (machine.ROOT / "proc").glob("[0-9]*/stat"):
+        # The name stands in parentheses, and may contain some.
+        name, _, rest = "".join(_read(path)).partition("(")[2].rpartition(")")
+        fields = rest.split()
+        if len(fields) > 12 and int(path.parent.name) != os.getpid():
+            found[int(path.parent.name), name] = (int(fields[11]) + int(fields[12])) / per_second
+    return found
 
 
 def waiting_seconds() -> float | None:
