@@ -53,6 +53,14 @@ def printed(*words: str) -> list[str]:
         ("run --lr0 0.1", "No such option '--lr0'. It is an argument of Ultralytics' training: --train lr0=VALUE"),
         ("run --imgsz big", "Invalid value for '--imgsz': 'big' is neither a whole number nor auto."),
         ("prune", "Missing argument 'MODEL'."),
+        (
+            "prune --model best.pt",
+            "No such option '--model'. It is given without an option: yolo-slim prune MODEL ...",
+        ),
+        (
+            "recover --weights best.pt",
+            "No such option '--weights'. It is given without an option: yolo-slim recover WEIGHTS ...",
+        ),
         ("nightly run data.yaml --onyl x", "No such option '--onyl'. It is a key of FILE: only"),
         ("show best.pt other.pt", "Unexpected: other.pt."),
     ],

@@ -20,6 +20,8 @@ from yolo_slim.version import __version__
 WHOLE = 1000
 """Longest first sentence in a list of commands, characters: click would cut it off after 45."""
 
+NETWORK_WORDS = {"MODEL", "WEIGHTS", "ONNX"}
+"""What commands call the network that they read."""
 _FLAGS = {item.key: item.option.dashed for item in options_in(RunConfig).values() if item.option}
 """Key of a setting to its option."""
 TYPED = "yolo_slim.typed"
@@ -44,7 +46,8 @@ class Command(click.Command):
         try:
             left = super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            instead = self.meant(error.option_name) or _elsewhere(ctx, error.option_name)
+            option = error.option_name
+            instead = self._as_argument(ctx, option) or self.meant(option) or _elsewhere(ctx, option)
             raise click.UsageError(f"No such option '{error.option_name}'.{instead}", ctx) from None
         except click.UsageError as error:
             # What click's own parser refuses doesn't say by which command.
@@ -78,7 +81,18 @@ class Command(click.Command):
     @property
     def _options(self) -> set[str]:
         """Every option as it is typed."""
-        return {name for parameter in self.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        options = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        return {name for option in options for name in (*option.opts, *option.secondary_opts)}
+
+    def _as_argument(self, ctx: click.Context, option: str) -> str:
+        """Say that a value is given without the option; empty where the command takes no such one."""
+        arguments = [one.make_metavar(ctx) for one in self.params if isinstance(one, click.Argument)]
+        words = {option.strip("-").upper()}
+        if words & NETWORK_WORDS:
+            words |= NETWORK_WORDS
+        if not words & set(arguments):
+            return ""
+        return f" It is given without an option: {ctx.command_path} {' '.join(arguments)} ..."
 
     def meant(self, option: str) -> str:
         """What to write in place of an option that doesn't exist; empty where nothing is like it."""
