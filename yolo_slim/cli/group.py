@@ -20,7 +20,7 @@ from yolo_slim.version import __version__
 WHOLE = 1000
 """Longest first sentence in a list of commands, characters: click would cut it off after 45."""
 
-NETWORK_WORDS = {"MODEL", "WEIGHTS", "ONNX"}
+NETWORK_WORDS = {"MODEL", "WEIGHTS", "ONNX", "PATH"}
 """What commands call the network that they read."""
 _FLAGS = {item.key: item.option.dashed for item in options_in(RunConfig).values() if item.option}
 """Key of a setting to its option."""
@@ -86,13 +86,14 @@ class Command(click.Command):
 
     def _as_argument(self, ctx: click.Context, option: str) -> str:
         """Say that a value is given without the option; empty where the command takes no such one."""
-        arguments = [one.make_metavar(ctx) for one in self.params if isinstance(one, click.Argument)]
+        arguments = [one for one in self.params if isinstance(one, click.Argument)]
         words = {option.strip("-").upper()}
         if words & NETWORK_WORDS:
             words |= NETWORK_WORDS
-        if not words & set(arguments):
+        if not any(one.human_readable_name.upper() in words for one in arguments):
             return ""
-        return f" It is given without an option: {ctx.command_path} {' '.join(arguments)} ..."
+        usage = " ".join(piece for one in arguments for piece in one.get_usage_pieces(ctx))
+        return f" It is given without an option: {ctx.command_path} {usage} ..."
 
     def meant(self, option: str) -> str:
         """What to write in place of an option that doesn't exist; empty where nothing is like it."""

@@ -15,10 +15,8 @@ from yolo_slim.pruning.groups import ChannelGraph
 from yolo_slim.pruning.latency import MILLISECONDS, LatencyModel, make_latency_model
 from yolo_slim.pruning.slots import Slot, widths_of
 
-AIM = 0.995
+AIM = 0.99
 """Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
-LAST_AIM = 0.985
-"""The same for the last cut, if none was inside the budget before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +32,6 @@ class LatencyGoal:
     """``prune.target_fps`` or ``prune.latency_ms``."""
     correction: float = 1.0
     """What measured cuts took, in units of the table's prediction."""
-    aim: float = AIM
-    """Share of the budget that the next cut aims at."""
 
     @property
     def build(self) -> BuildName:
@@ -50,7 +46,7 @@ class LatencyGoal:
     @property
     def _wanted_ms(self) -> float:
         """What a cut's inference should take, milliseconds."""
-        return self.aim * self.frame_ms - self.table.overhead_ms
+        return AIM * self.frame_ms - self.table.overhead_ms
 
     def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
         """The cost of a network's cuts."""
@@ -83,10 +79,9 @@ class LatencyGoal:
         full = self.model(graph, slots).total(widths_of(slots))
         return self if self.infer_ms < full else self.corrected([(full, self.table.control_ms)])
 
-    def corrected(self, found: Sequence[tuple[float, float]], *, aim: float = AIM) -> LatencyGoal:
+    def corrected(self, found: Sequence[tuple[float, float]]) -> LatencyGoal:
         """The same goal after cuts; of each what the table alone predicted of its inference, and what was measured."""
-        after = replace(self, aim=aim)
-        return replace(after, correction=after._wanted_ms / table_ms_for(after._wanted_ms, found))
+        return replace(self, correction=self._wanted_ms / table_ms_for(self._wanted_ms, found))
 
 
 def limit_of(setting: str, frame_ms: float) -> str:

@@ -62,8 +62,9 @@ class Counters:
     """Time that a quota (cgroup) stopped this process's group."""
     preemptions: int
     """Times that this process had to give up a core."""
-    programs: Mapping[tuple[int, str], float] = field(default_factory=dict)
-    """CPU time of every other process that can be seen, by its number and name; on any core."""
+    programs: Mapping[tuple[int, int], tuple[str, float]] = field(default_factory=dict)
+    """Name of every other process that can be seen, and its CPU time on any core; by its number and its start, because
+    numbers are used again and names change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ class Load:
     other_cores_after: float | None = None
     """The same just after it."""
     programs: tuple[str, ...] = ()
-    """The other programs that used most cores, such as ``python3 1.0``. In a container only its own are seen."""
+    """The other programs that used most CPU time, on any core, such as ``python3 1.0``. One that ended during the
+    timing isn't named. Inside a container only the container's programs are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,9 @@ def load_since(begin: Start, threads: int) -> Load:
 
 def other_cores_at_rest() -> float | None:
     """How many cores other processes use, while this one waits for :data:`REST_S`; None: the machine doesn't say."""
-    before = read_counters()
+    before = read_counters(programs=False)
     time.sleep(REST_S)
-    return between(before, read_counters(), threads=1).other_cores
+    return between(before, read_counters(programs=False), threads=1).other_cores
 
 
 def between(
@@ -166,12 +168,14 @@ def between(
 
 
 def _busiest_programs(
-    before: Mapping[tuple[int, str], float], after: Mapping[tuple[int, str], float], seconds: float
+    before: Mapping[tuple[int, int], tuple[str, float]],
+    after: Mapping[tuple[int, int], tuple[str, float]],
+    seconds: float,
 ) -> tuple[str, ...]:
     """Name the programs whose processes used most CPU time between two readings."""
     cores: dict[str, float] = {}
-    for (number, name), used in after.items():
-        cores[name] = cores.get(name, 0.0) + (used - before.get((number, name), 0.0)) / seconds
+    for process, (name, used) in after.items():
+        cores[name] = cores.get(name, 0.0) + (used - before.get(process, ("", 0.0))[1]) / seconds
     most = sorted(cores, key=lambda name: -cores[name])[:NAMED]
     return tuple(f"{name} {cores[name]:.1f}" for name in most if cores[name] >= LEAST_NAMED)
 
@@ -227,8 +231,8 @@ def reference_ms() -> float:
     return min(samples)
 
 
-def read_counters() -> Counters:
-    """Read everything at this moment."""
+def read_counters(*, programs: bool = True) -> Counters:
+    """Read everything at this moment; ``programs``: also every process of the machine."""
     busy, stolen = _core_seconds()
     return Counters(
         wall_s=time.perf_counter(),
@@ -239,7 +243,7 @@ def read_counters() -> Counters:
         stalled_s=_stalled_seconds(),
         stopped_s=_stopped_seconds(),
         preemptions=_preemptions(),
-        programs=_programs(),
+        programs=_programs() if programs else {},
     )
 
 
@@ -271,15 +275,16 @@ def _core_seconds() -> tuple[float | None, float | None]:
     return busy / per_second, sum(core[7] for core in cores if len(core) > 7) / per_second
 
 
-def _programs() -> dict[tuple[int, str], float]:
-    """CPU seconds of every other process (proc_pid_stat(5)); what ended while it was read is left out."""
+def _programs() -> dict[tuple[int, int], tuple[str, float]]:
+    """Name and CPU seconds of every other process (proc_pid_stat(5)); one that ended meanwhile is left out."""
     found, per_second = {}, os.sysconf("SC_CLK_TCK")
     for path in (machine.ROOT / "proc").glob("[0-9]*/stat"):
         # The name stands in parentheses, and may contain some.
         name, _, rest = "".join(_read(path)).partition("(")[2].rpartition(")")
         fields = rest.split()
-        if len(fields) > 12 and int(path.parent.name) != os.getpid():
-            found[int(path.parent.name), name] = (int(fields[11]) + int(fields[12])) / per_second
+        if len(fields) > 19 and int(path.parent.name) != os.getpid():
+            used = int(fields[11]) + int(fields[12])
+            found[int(path.parent.name), int(fields[19])] = name, used / per_second
     return found
 
 
@@ -322,6 +327,7 @@ def _lines(path: str) -> list[str]:
 
 def _read(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # The name of a process is cut off after 15 bytes, also inside a character.
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []

@@ -1,7 +1,7 @@
 """best.pt -> latency tables: what the cuts of a network take on the device, one table for each build.
 
-Every kind of convolution is timed alone over a grid of widths; then whole networks: half cut at random, half by the
-search. Nothing is trained and no channel is scored: time depends on widths alone.
+Every kind of convolution is timed alone over a grid of widths; then whole networks that were cut in three
+ways. Nothing is trained and no channel is scored: time depends on widths alone.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from yolo_slim.models.checkpoint import Checkpoint
 from yolo_slim.models.macs import conv_widths
 from yolo_slim.pruning.decisions import decide_unscored, make_terms
 from yolo_slim.pruning.groups import ChannelGraph, trace_channels
-from yolo_slim.pruning.latency_budget import AIM, LAST_AIM, LatencyGoal, limit_of
+from yolo_slim.pruning.latency_budget import LatencyGoal, limit_of
 from yolo_slim.pruning.latency_limits import unreachable_in_all
 from yolo_slim.pruning.plan import PrunePlan
 from yolo_slim.pruning.pruner import Pruner
@@ -37,7 +37,7 @@ from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder
 
 MOST_ROUNDS = 3
 """Cuts that are timed: the first, and at most two after a correction."""
-TOO_FAST = 0.99
+TOO_FAST = 0.98
 """Share of the budget below which a cut removed more than it had to."""
 CHANGED = 0.03
 """How far the unpruned network's inference may be from the table's without a word, as a fraction."""
@@ -93,8 +93,7 @@ class LatencyPruning:
                 if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1 and not cut.invalid_reasons:
                     break
                 found.append((predicted, cut.measured_ms - goal.table.overhead_ms))
-                is_open = all(one.measured_ms > goal.frame_ms for one in timed)
-                goal = goal.corrected(found, aim=LAST_AIM if is_open and index == MOST_ROUNDS - 2 else AIM)
+                goal = goal.corrected(found)
         self._tell_change(timed)
         kept = _best(timed, goal.frame_ms)
         self._require_met(timed, kept)

@@ -1,4 +1,4 @@
-"""Start a device's commands under QEMU. It shares this machine's files, so nothing but the bundle's wheel is copied."""
+"""Start a device's commands under QEMU. It shares this machine's files, so nothing but the code that runs is copied."""
 
 from __future__ import annotations
 
