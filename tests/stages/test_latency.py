@@ -20,7 +20,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.config.run import LatencyConfig, PruneConfig, RecoverConfig
 from yolo_slim.datasets import quickstart
-from yolo_slim.devices.answers import DeviceFacts
+from yolo_slim.devices.answers import NOT_ITS_SPEED, DeviceFacts
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
 from yolo_slim.measuring.latency import Fit, LatencyOutputs, LatencyTable
@@ -140,6 +140,27 @@ def test_busy_device_is_told(small: Path, signs: Path, tmp_path: Path) -> None:
     found = measured(small, context_of(signs, again), tmp_path / "tables")
     assert not LatencyTable.load(found.tables[BUILD]).invalid_reasons
     assert again.asked.count("layers") == len(table.grids)
+
+
+def test_emulated_table_is_kept(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Timings of an emulated device never count, so they are measured once; each kind of reason is told once."""
+
+    class Emulated(Board):
+        """The machine that emulates it is busier at every layer."""
+
+        def time_layers(self, layers: Path, **limits: Any) -> LayerTimes:
+            found, busy = super().time_layers(layers, **limits), self.asked.count("layers") / 10
+            return replace(found, invalid_reasons=(NOT_ITS_SPEED, f"other processes used {busy:.1f} (qemu {busy:.1f})"))
+
+    device, listener = Emulated(), Remembers()
+    found = measured(small, context_of(signs, device, progress=listener), tmp_path / "tables")
+    table = LatencyTable.load(found.tables[BUILD])
+    assert table.invalid_reasons == (NOT_ITS_SPEED, "other processes used 0.1 (qemu 0.1)")
+    assert device.asked.count("layers") == len(table.grids)
+    assert "measures them again" not in listener.said
+    again = Emulated()
+    assert measured(small, context_of(signs, again), tmp_path / "tables") == found
+    assert again.asked == []
 
 
 def test_layers_that_are_timed_anew_give_other_networks(small: Path, signs: Path, tmp_path: Path) -> None:

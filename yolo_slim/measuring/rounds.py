@@ -79,7 +79,7 @@ def merged(rounds: Sequence[Bench]) -> Bench:
             "breakdown": next((one.breakdown for one in rounds if one.breakdown), None),
             "sensors": widest(one.sensors for one in rounds if one.sensors),
             "load": busiest(one.load for one in rounds if one.load),
-            "invalid_reasons": tuple(_one_of_a_kind(reason for one in rounds for reason in one.invalid_reasons)),
+            "invalid_reasons": tuple(one_of_a_kind(reason for one in rounds for reason in one.invalid_reasons)),
         }
     )
 
@@ -94,11 +94,11 @@ def _median_start(starts: Sequence[ColdStart]) -> ColdStart | None:
     return sorted(starts, key=lambda one: one.total_ms)[(len(starts) - 1) // 2] if starts else None
 
 
-def _one_of_a_kind(reasons: Iterable[str]) -> list[str]:
-    """The first of the reasons that differ in their figures alone: two rounds are never equally hot or busy."""
+def one_of_a_kind(reasons: Iterable[str]) -> list[str]:
+    """The first of the reasons that differ in figures and programs alone: two rounds are never equally hot or busy."""
     kinds: dict[str, str] = {}
     for reason in reasons:
-        kinds.setdefault(re.sub(r"[\d.]+", "", reason), reason)
+        kinds.setdefault(re.sub(r"[\d.]+|\(.*?\)", "", reason), reason)
     return list(kinds.values())
 
 

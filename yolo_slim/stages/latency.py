@@ -127,6 +127,7 @@ def run(
 def _made(meter: LatencyMeter) -> Made:
     """Measure, and write the tables."""
     from yolo_slim.reporting.latency import render
+    from yolo_slim.stages.network_meter import may_count_later
 
     folder = meter.job.folder
     with os_errors_explained(folder):
@@ -135,5 +136,5 @@ def _made(meter: LatencyMeter) -> Made:
             table.save(folder / table_name(table.build))
         write_text(folder / PAGE, render(tables))
     # What a throttled or busy machine measured is shown, but the next call measures it again.
-    is_lasting = not any(table.invalid_reasons for table in tables)
+    is_lasting = not any(map(may_count_later, tables))
     return Made(outputs=[*(folder / table_name(table.build) for table in tables), folder / PAGE], is_lasting=is_lasting)

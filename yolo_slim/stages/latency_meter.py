@@ -34,7 +34,7 @@ from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.latency import LatencyInputs, job_of
 from yolo_slim.stages.latency_timings import ControlTime, Measured, NetworkTime, network_name
-from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder, until_it_counts
+from yolo_slim.stages.network_meter import NetworkMeter, may_count_later, scratch_folder, until_it_counts
 from yolo_slim.workspace.job import Job, versions
 
 
@@ -107,9 +107,10 @@ class LatencyMeter:
             f"and post-processing; the table's error: {table.error}"
         )
         if table.invalid_reasons:
+            again = "; the next call measures them again" if may_count_later(table) else ""
             context.progress.say(
                 f"latency: WARNING: {build}: timings that don't count: {'; '.join(table.invalid_reasons)}. The table "
-                "is used; the next call measures them again"
+                f"is used{again}"
             )
         return table
 
@@ -130,7 +131,7 @@ class LatencyMeter:
         """Time the unpruned network end to end."""
         files, name = self._files(build), f"{build}-control"
         found = files.read(ControlTime, name)
-        if found is None or found.invalid_reasons:
+        if found is None or may_count_later(found):
             settings = BenchSettings(
                 seconds=self.config.control_seconds, queries=64, repeats=REPEATS, max_celsius=self._limit
             )
@@ -162,7 +163,7 @@ class LatencyMeter:
         """Time one kind; the device gets its layers as ``file``."""
         files = self._files(build)
         before = files.read(LayerGrid, file.stem)
-        if before is not None and before.kind == kind and not before.invalid_reasons:
+        if before is not None and before.kind == kind and not may_count_later(before):
             return before
         layers = layers_of_grid(kind, *widths)
         write(file, layers, build, self.context.profile.threads)
@@ -221,7 +222,7 @@ class LatencyMeter:
         for build, measured in found.items():
             files, name = self._files(build), f"{build}-{onnx.stem}"
             timed = files.read(NetworkTime, name)
-            if timed is None or timed.widths != widths or measured.judged(timed).invalid_reasons:
+            if timed is None or timed.widths != widths or may_count_later(measured.judged(timed)):
                 if not onnx.is_file():
                     meter.export(self.cuts.cut(self.loaded.model, keep), onnx)
                 pair = meter.compare(measured.placed, meter.place(onnx, build), measured.usual_ms)

@@ -10,6 +10,7 @@ from yolo_slim.config.record import Record
 from yolo_slim.devices.base import Placed
 from yolo_slim.measuring.latency import TimedNetwork
 from yolo_slim.measuring.layer_grids import LayerGrid
+from yolo_slim.measuring.rounds import one_of_a_kind
 from yolo_slim.stages.network_meter import ANOTHER_SPEED, is_usual
 
 USUAL_OF = 3
@@ -67,7 +68,7 @@ class Measured:
     def invalid_reasons(self) -> tuple[str, ...]:
         """Why some of it doesn't count."""
         parts: list[ControlTime | LayerGrid | TimedNetwork] = [self.control, *self.grids, *self.networks]
-        return tuple(sorted({reason for part in parts for reason in part.invalid_reasons}))
+        return tuple(one_of_a_kind(sorted({reason for part in parts for reason in part.invalid_reasons})))
 
 
 def network_name(index: int) -> str:

@@ -54,14 +54,18 @@ class Patience:
     waits: int = 40
 
 
+def may_count_later(timed: Timed) -> bool:
+    """Whether a timing doesn't count, and another one might; of an emulated device none ever counts."""
+    return bool(timed.invalid_reasons) and NOT_ITS_SPEED not in timed.invalid_reasons
+
+
 def until_it_counts(time_once: Callable[[], Timing], patience: Patience | None = None) -> Timing:
     """Time, and after a pause again: up to :data:`REPEATS` times while the device is busy or hot.
 
-    While it runs at another speed, up to :data:`MOST_WAITS` times, as long as ``patience`` lasts. An emulated one never
-    counts.
+    While it runs at another speed, up to :data:`MOST_WAITS` times, as long as ``patience`` lasts.
     """
     found, repeats, waits = time_once(), 0, 0
-    while found.invalid_reasons and NOT_ITS_SPEED not in found.invalid_reasons:
+    while may_count_later(found):
         if ANOTHER_SPEED not in found.invalid_reasons:
             repeats += 1
         elif patience and patience.waits:
