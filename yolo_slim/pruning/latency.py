@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from yolo_slim.backends.layers import LayerKind
-from yolo_slim.measuring.latency import LAYERS_ALONE, Fit, Load
+from yolo_slim.measuring.latency import CACHED_MB, LAYERS_ALONE, Fit, Load
 from yolo_slim.measuring.layer_grids import LayerGrid, grid_of, moved_mb, weights_mb
 from yolo_slim.pruning.goal import Goal, channel_counts
 from yolo_slim.pruning.groups import ChannelGraph
@@ -78,7 +78,7 @@ class LatencyModel:
             given = inputs[kind.rows], outputs[kind.rows]
             layers[kind.rows] = kind.grid.ms_at(*given)
             moved[kind.rows] = moved_mb(kind.grid.kind, *given)
-            weights[kind.rows] = weights_mb(kind.grid.kind, *given)
+            weights[kind.rows] = np.minimum(weights_mb(kind.grid.kind, *given), CACHED_MB)
         return Load(layers_ms=layers, moved_mb=moved, weights_mb=weights)
 
 

@@ -17,6 +17,8 @@ from yolo_slim.pruning.slots import Slot, widths_of
 
 AIM = 0.99
 """Share of the budget that a cut aims at: at the budget itself, noise alone would decide about the gate."""
+AFTER_A_MISS = 0.01
+"""Share of the budget by which every cut that missed it lowers the aim, until one is inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class LatencyGoal:
     """``prune.target_fps`` or ``prune.latency_ms``."""
     correction: float = 1.0
     """What measured cuts took, in units of the table's prediction."""
+    misses: int = 0
+    """Cuts that missed the budget before the next one, if none was inside."""
 
     @property
     def build(self) -> BuildName:
@@ -46,7 +50,7 @@ class LatencyGoal:
     @property
     def _wanted_ms(self) -> float:
         """What a cut's inference should take, milliseconds."""
-        return AIM * self.frame_ms - self.table.overhead_ms
+        return (AIM - AFTER_A_MISS * self.misses) * self.frame_ms - self.table.overhead_ms
 
     def model(self, graph: ChannelGraph, slots: list[Slot], goal: Goal | None = None) -> LatencyModel:
         """The cost of a network's cuts."""
@@ -79,9 +83,10 @@ class LatencyGoal:
         full = self.model(graph, slots).total(widths_of(slots))
         return self if self.infer_ms < full else self.corrected([(full, self.table.control_ms)])
 
-    def corrected(self, found: Sequence[tuple[float, float]]) -> LatencyGoal:
+    def corrected(self, found: Sequence[tuple[float, float]], *, misses: int = 0) -> LatencyGoal:
         """The same goal after cuts; of each what the table alone predicted of its inference, and what was measured."""
-        return replace(self, correction=self._wanted_ms / table_ms_for(self._wanted_ms, found))
+        after = replace(self, misses=misses)
+        return replace(after, correction=after._wanted_ms / table_ms_for(after._wanted_ms, found))
 
 
 def limit_of(setting: str, frame_ms: float) -> str:

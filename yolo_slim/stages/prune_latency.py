@@ -73,11 +73,11 @@ class LatencyPruning:
             unpruned = meter.place(onnx, goal.build)
             for index in range(MOST_ROUNDS):
                 try:
-                    model, plan, predicted = self._cut_once(base, goal)
+                    goal, (model, plan, predicted) = self._cut_aimed(base, goal, found)
                 except Unreachable as refused:
                     if any(one.measured_ms <= goal.frame_ms for one in timed):
                         break
-                    raise self._explained(refused, goal) from None
+                    raise self._explained(refused, goal.corrected(found) if found else goal) from None
                 if conv_widths(model) == self.work.widths:
                     # Nothing goes by these corrections. Timed against itself, the network would show noise alone.
                     found.append((predicted, goal.table.control_ms))
@@ -93,7 +93,8 @@ class LatencyPruning:
                 if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1 and not cut.invalid_reasons:
                     break
                 found.append((predicted, cut.measured_ms - goal.table.overhead_ms))
-                goal = goal.corrected(found)
+                is_inside = any(one.measured_ms <= goal.frame_ms for one in timed)
+                goal = goal.corrected(found, misses=0 if is_inside else len(timed))
         self._tell_change(timed)
         kept = _best(timed, goal.frame_ms)
         self._require_met(timed, kept)
@@ -138,6 +139,18 @@ class LatencyPruning:
                 predicted_ms=timed[kept].predicted_ms,
                 measured_ms=measured,
             )  # fmt: skip
+
+    def _cut_aimed(
+        self, base: Checkpoint, goal: LatencyGoal, found: list[tuple[float, float]]
+    ) -> tuple[LatencyGoal, tuple[nn.Module, PrunePlan, float]]:
+        """Prune a copy; where the aim was lowered out of reach, with the aim of the first cut."""
+        try:
+            return goal, self._cut_once(base, goal)
+        except Unreachable:
+            if not goal.misses:
+                raise
+        goal = goal.corrected(found)
+        return goal, self._cut_once(base, goal)
 
     def _cut_once(self, base: Checkpoint, goal: LatencyGoal) -> tuple[nn.Module, PrunePlan, float]:
         """Prune a copy; the prediction is of inference, without corrections."""
