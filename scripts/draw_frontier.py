@@ -1,6 +1,6 @@
 r"""Draw accuracy against speed from the record of a comparison, as an SVG for the README and the docs.
 
-    python scripts/draw_frontier.py docs/benchmarks/records/compare-hardhat-yolov8n-20ep.json \
+    python scripts/draw_frontier.py docs/benchmarks/records/compare-hardhat-yolov8n-10ep-1000-methods.json \
         --out docs/images/frontier.svg
 
 Speed is the median of the rounds' ratios to the control, end to end. The picture needs no package.
@@ -75,7 +75,7 @@ def picture(record: dict[str, Any], runtime: str) -> str:
             f'<desc id="about">{escape(_description(lines))}</desc>',
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
             '<text x="16" y="22" font-size="15" font-weight="600" fill="#111111">mAP50-95 and speed of the same model, '
-            "made smaller in six ways</text>",
+            f"made smaller in {len(lines.keys() - {'control'})} ways</text>",
             f'<text x="16" y="39" fill="#555555" font-size="12">{escape(about)}</text>',
             *body,
             "</svg>",
