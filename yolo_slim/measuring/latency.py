@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,6 @@ OUTLIER = 0.02
 CACHED_MB = 0.25
 """Weights of one layer that the cache keeps between two timings of it alone, megabytes. Chosen on an AMD EPYC: in NCNN
 the table's median error fell from 3.3 to 1.6 %, in ONNX Runtime it stayed below 1 %."""
-SAME_ERROR = 0.01
-"""Errors of two fits, as fractions, that are so near are equal, and the fit with fewer terms is taken: timings of one
-network scatter as much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +106,11 @@ LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=
 
 
 TERMS = ("layers_ms", "moved_mb", "weights_mb")
-"""What a network's time may be fitted to, beside a constant; the first one always."""
+"""What a network's time may be fitted to, beside a constant."""
+MORE_TERMS = (((0, 2), 0.001), ((0, 1, 2), 0.005))
+"""Which of them count beside the first, by their places, and by how much the error of networks that were left out must
+fall with them, as a fraction. For weights that is little: cuts of trained networks lose most of theirs, so a table
+without them is wrong there even if it is right for the networks that it was fitted to."""
 
 
 def counting(networks: Sequence[TimedNetwork]) -> list[TimedNetwork]:
@@ -122,15 +122,17 @@ def counting(networks: Sequence[TimedNetwork]) -> list[TimedNetwork]:
 def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
-    Networks with long convolutions also move much and have many weights, so that few networks can't tell all terms
-    apart. The convolutions always count, because a search would make use of it if they didn't; of the others, the terms
-    are used that predict each network best from the rest (leave one out).
+    Networks with long convolutions also move much and have many weights, so that few networks can't always tell all
+    terms apart. The convolutions always count, because a search would make use of it if they didn't. Weights and what is
+    moved count if each network is predicted better from the rest with them (leave one out).
     """
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
-    others = range(1, len(TERMS))
-    sets = [(0, *chosen) for size in range(len(TERMS)) for chosen in combinations(others, size)]
-    best = min(sets, key=lambda terms: round(_error_of_left_out(rows, ms, terms) / SAME_ERROR))
+    best: tuple[int, ...] = (0,)
+    error = _error_of_left_out(rows, ms, best)
+    for terms, gain in MORE_TERMS:
+        if (with_terms := _error_of_left_out(rows, ms, terms)) < error - gain:
+            best, error = terms, with_terms
     per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, best).tolist()
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
 

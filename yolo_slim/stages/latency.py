@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 READ_OF_PRUNE = ("protect", "round_to", "min_width", "min_share", "head_rate")
 """Settings of prune that decide which widths occur."""
 PAGE = "latency.html"
-REVISION = 8
+REVISION = 9
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
 """Packages that export; those of the runtimes decide too."""
