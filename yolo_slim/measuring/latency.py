@@ -123,8 +123,8 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
     Networks with long convolutions also move much and have many weights, so that few networks can't always tell all
-    terms apart. The convolutions always count, because a search would make use of it if they didn't. Weights and what is
-    moved count if each network is predicted better from the rest with them (leave one out).
+    terms apart. The convolutions always count, because a search would make use of it if they didn't. Weights and what
+    is moved count if each network is predicted better from the rest with them (leave one out).
     """
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
