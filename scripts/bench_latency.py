@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--checks", type=int, default=30)
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--seed", type=int, default=2027, help="of the random networks")
+    parser.add_argument("--tables", type=Path, help="keep the tables here; what was measured there is used")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, listening(quiet=False) as listener:
@@ -59,7 +60,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
         latency=LatencyConfig(checks=options.checks), prune=PruneConfig(macs_removed=None, latency_ms=1000.0),
     )  # fmt: skip
     this = preparation.prepared(config, folder / "run", progress=listener, runs_bundles=True)
-    outputs = latency_tables.measured(this, folder / "tables")
+    outputs = latency_tables.measured(this, options.tables or folder / "tables")
     tables = {str(build): LatencyTable.load(path) for build, path in outputs.tables.items()}
     rows = {name: _errors(table) | {"tries": []} for name, table in tables.items()}
     record = {

@@ -107,6 +107,9 @@ LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=
 
 TERMS = ("layers_ms", "moved_mb", "weights_mb")
 """What a network's time may be fitted to, beside a constant."""
+MOST_BELOW_0 = 0.05
+"""Share of the slowest network's time by which the constant may be below 0. Without a limit a few timings made it a
+quarter, and what was predicted of smaller networks than those of the fit was far too little."""
 MORE_TERMS = (((0, 2), 0.001), ((0, 1, 2), 0.005))
 """Which of them count beside the first, by their places, and by how much the error of networks that were left out must
 fall with them, as a fraction. For weights that is little: cuts of trained networks lose most of theirs, so a table
@@ -150,15 +153,15 @@ def _error_of_left_out(rows: Floats, ms: Floats, terms: Sequence[int]) -> float:
 def _coefficients(rows: Floats, ms: Floats, terms: Sequence[int]) -> Floats:
     """Coefficients of these terms and the constant; the other terms have 0.
 
-    A layer's time and a megabyte cost something or nothing. The constant may be negative: small networks stay in the
-    cache.
+    A layer's time and a megabyte cost something or nothing. The constant may be negative, because small networks stay
+    in the cache, but not by more than :data:`MOST_BELOW_0`.
     """
     from scipy.optimize import least_squares
 
     used = [*terms, len(TERMS)]
     relative = rows[:, used] / ms[:, None]
     start = 1 / np.abs(relative).max(axis=0) / len(used)
-    bounds = ([0.0] * len(terms) + [-np.inf], [np.inf] * len(used))
+    bounds = ([0.0] * len(terms) + [-MOST_BELOW_0 * ms.max()], [np.inf] * len(used))
     found = least_squares(lambda x: relative @ x - 1, start, bounds=bounds, loss="soft_l1", f_scale=OUTLIER)
     coefficients = np.zeros(len(TERMS) + 1)
     coefficients[used] = found.x
