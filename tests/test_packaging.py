@@ -56,11 +56,13 @@ def test_wheel_installs_and_answers(archives: Path, tmp_path: Path) -> None:
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel)]
     subprocess.run(install, check=True)
     code = "import yolo_slim; from yolo_slim.commit import commit_text; print(yolo_slim.__file__, commit_text())"
-    done = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    # Isolated: a PYTHONPATH of the caller would come first.
+    done = subprocess.run([python, "-I", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path)), "another copy answers"
     if (ROOT / ".git").exists():
         assert re.search(r"commit [0-9a-f]{12}", done.stdout)
-    shown = subprocess.run([python, "-m", "yolo_slim.runtime", "--help"], cwd=tmp_path, check=True, capture_output=True)
+    command = [python, "-I", "-m", "yolo_slim.runtime", "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert b"bench" in shown.stdout
 
 
