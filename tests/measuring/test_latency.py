@@ -88,6 +88,24 @@ def test_fit_of_terms_that_go_together() -> None:
     assert found.per_layer_ms > 0.95
 
 
+def test_weights_that_explain_little_count() -> None:
+    """A gain below the noise of a timing is enough for weights, which trained networks lose most of; not for bytes."""
+    rows = np.random.default_rng(1).uniform(5, 10, (10, 3))
+    found = fitted([network(a, b, a + 0.02 * c, weights_mb=c) for a, b, c in rows])
+    assert (found.per_weight_mb, found.per_mb) == (pytest.approx(0.02, rel=0.05), 0)
+    swapped = fitted([network(a, c, a + 0.02 * c, weights_mb=b) for a, b, c in rows])
+    assert swapped.per_mb == 0
+
+
+def test_small_networks_take_some_time() -> None:
+    """A line that starts far below 0 is bent up: half of the smallest network that was timed isn't free."""
+    others = np.random.default_rng(1).uniform(5, 10, (5, 2))
+    layers = (4.0, 5.0, 6.0, 7.0, 8.0)
+    found = fitted([network(a, b, 2 * a - 5, weights_mb=c) for a, (b, c) in zip(layers, others, strict=True)])
+    assert found.constant_ms == pytest.approx(-0.05 * 11, abs=0.01)
+    assert found.ms(network(2.0, 5.0, 0.0, weights_mb=5.0).load) > 1
+
+
 def test_error_is_of_networks_that_were_not_seen() -> None:
     """Those that the line was fitted to say nothing of it."""
     found = table().error

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from yolo_slim.config.run import PruneConfig
-from yolo_slim.measuring.layer_grids import grid_from, layers_of_grid
+from yolo_slim.measuring.latency import CACHED_MB
+from yolo_slim.measuring.layer_grids import grid_from, layers_of_grid, weights_mb
 from yolo_slim.models import checkpoint
 from yolo_slim.models.layer_kinds import layer_kinds
 from yolo_slim.models.macs import exported_layers
@@ -50,6 +51,18 @@ def test_saved_milliseconds_are_differences_of_totals(family: str, untrained: Ca
         less = keep.copy()
         less[i] -= step[i]
         assert saved[i] == pytest.approx(cost.total(keep) - cost.total(less), abs=1e-9)
+
+
+def test_weights_beyond_the_cache_do_not_count(untrained: Callable[[str], Path]) -> None:
+    """A layer's weights count up to what a cache keeps of it; all of a wide network's weigh more than that."""
+    _, slots, cost = modelled(untrained("yolov8n"))
+    sizes = cost.reads @ widths_of(slots) + cost.reads_fixed, cost.writes @ widths_of(slots)
+    load = cost.load(widths_of(slots))
+    all_of_them = sum(
+        float(weights_mb(kind.grid.kind, sizes[0][kind.rows], sizes[1][kind.rows]).sum()) for kind in cost.kinds
+    )
+    assert load.weights_mb <= CACHED_MB * len(sizes[1])
+    assert load.weights_mb < 0.8 * all_of_them
 
 
 def test_deep_cuts_remove_more_weights(untrained: Callable[[str], Path]) -> None:

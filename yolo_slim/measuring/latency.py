@@ -30,8 +30,8 @@ KIND = "latency"
 OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
 CACHED_MB = 0.25
-"""Weights of one layer that the cache keeps between two timings of it alone, megabytes. Chosen on an AMD EPYC: in NCNN
-the table's median error fell from 3.3 to 1.6 %, in ONNX Runtime it stayed below 1 %."""
+"""Weights of one layer that the cache keeps between two timings of it alone, megabytes. Chosen on an AMD EPYC, where
+tables of ONNX Runtime and NCNN were right most often with it; other processors keep more or less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +108,12 @@ LAYERS_ALONE = Fit(per_layer_ms=1.0, per_mb=0.0, per_weight_mb=0.0, constant_ms=
 TERMS = ("layers_ms", "moved_mb", "weights_mb")
 """What a network's time may be fitted to, beside a constant."""
 MOST_BELOW_0 = 0.05
-"""Share of the slowest network's time by which the constant may be below 0. Without a limit a few timings made it a
-quarter, and what was predicted of smaller networks than those of the fit was far too little."""
-MORE_TERMS = (((0, 2), 0.001), ((0, 1, 2), 0.005))
-"""Which of them count beside the first, by their places, and by how much the error of networks that were left out must
-fall with them, as a fraction. For weights that is little: cuts of trained networks lose most of theirs, so a table
-without them is wrong there even if it is right for the networks that it was fitted to."""
+"""Share of the slowest network's time by which the constant may be below 0. Without a limit a few timings can make it a
+quarter, and what is predicted of smaller networks than those of the fit is far too little."""
+LEAST_GAIN = {"weights_mb": 0.001, "moved_mb": 0.005}
+"""By how much the mean error of networks that were left out must fall for a term to count, as a fraction. For weights
+that is little: cuts of trained networks lose most of theirs, so a table without them is wrong there even if it is right
+for the networks that it was fitted to."""
 
 
 def counting(networks: Sequence[TimedNetwork]) -> list[TimedNetwork]:
@@ -131,12 +131,13 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
-    best: tuple[int, ...] = (0,)
-    error = _error_of_left_out(rows, ms, best)
-    for terms, gain in MORE_TERMS:
-        if (with_terms := _error_of_left_out(rows, ms, terms)) < error - gain:
-            best, error = terms, with_terms
-    per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, best).tolist()
+    terms = [TERMS.index("layers_ms")]
+    error = _error_of_left_out(rows, ms, terms)
+    for term, gain in LEAST_GAIN.items():
+        more = sorted([*terms, TERMS.index(term)])
+        if (with_term := _error_of_left_out(rows, ms, more)) < error - gain:
+            terms, error = more, with_term
+    per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, terms).tolist()
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
 
 

@@ -33,7 +33,7 @@ from yolo_slim.pruning.work import PruneWork
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
 from yolo_slim.stages.latency_choice import Chosen, choose, goals_of, other_tables
-from yolo_slim.stages.network_meter import NetworkMeter, scratch_folder
+from yolo_slim.stages.network_meter import NetworkMeter, may_count_later, scratch_folder
 
 MOST_ROUNDS = 3
 """Cuts that are timed: the first, and at most two after a correction."""
@@ -93,7 +93,7 @@ class LatencyPruning:
                 if TOO_FAST <= cut.measured_ms / goal.frame_ms <= 1 and not cut.invalid_reasons:
                     break
                 found.append((predicted, cut.measured_ms - goal.table.overhead_ms))
-                is_inside = any(one.measured_ms <= goal.frame_ms for one in timed)
+                is_inside = any(one.measured_ms <= goal.frame_ms and not may_count_later(one) for one in timed)
                 goal = goal.corrected(found, misses=0 if is_inside else len(timed))
         self._tell_change(timed)
         kept = _best(timed, goal.frame_ms)
