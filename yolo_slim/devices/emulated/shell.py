@@ -107,7 +107,7 @@ class EmulatedShell:
     def _own_code(self) -> Path:
         """The folder with this workstation's code."""
         folder = Path(self._place.name) / "own"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         with zipfile.ZipFile(device_wheel.write(folder)) as archive:
             archive.extractall(folder)
         return folder
