@@ -1,9 +1,11 @@
-"""Names that are made of a user's own."""
+"""Names that are made of a user's own; files and folders that two threads write at once."""
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from tests.helpers.cli import run_cli
 from yolo_slim.api import make_config
 from yolo_slim.errors import explain_os_error
-from yolo_slim.files import MOST_NAME_BYTES, fitted_name
+from yolo_slim.files import MOST_NAME_BYTES, fitted_name, fresh_folder, write_atomic
 from yolo_slim.preparation import default_name
 
 
@@ -57,3 +59,48 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     explained = explain_os_error(error, tmp_path)
     assert explained is not None
     assert explained.fact == f"This can't be read: {tmp_path / 'a.jpg'} (Permission denied)."
+
+
+def test_two_threads_make_one_folder(tmp_path: Path) -> None:
+    """Each writes into a folder of its own; what the first one put there stays where it is as good."""
+    meet, folder = threading.Barrier(2), tmp_path / "made"
+
+    def make(text: str) -> None:
+        with fresh_folder(folder, stays=Path.is_dir) as new:
+            (new / "a.txt").write_text(text)
+            meet.wait(10)
+            assert (new / "a.txt").read_text() == text
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(make, ["same", "other"]))
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (folder / "a.txt").read_text() in {"same", "other"}
+
+
+def test_a_made_folder_replaces_what_must_not_stay(tmp_path: Path) -> None:
+    """Negative control: an older folder goes; one that stays is left alone."""
+    folder = tmp_path / "made"
+    for stays in (False, True):
+        folder.mkdir(exist_ok=True)
+        with fresh_folder(folder, stays=[_never, Path.is_dir][stays]) as new:
+            (new / "a.txt").write_text("3" if stays else "2")
+        assert (folder / "a.txt").read_text() == "2"
+
+
+def test_two_threads_write_one_file(tmp_path: Path) -> None:
+    """A reader sees one of the two contents, whole."""
+    meet, path = threading.Barrier(2), tmp_path / "a.txt"
+
+    def write(temporary: Path, text: str) -> None:
+        temporary.write_text(text)
+        meet.wait(10)
+        assert temporary.read_text() == text
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda text: write_atomic(path, lambda to: write(to, text)), ["aa", "bb"]))
+    assert path.read_text() in {"aa", "bb"}
+    assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
+
+
+def _never(_: Path) -> bool:
+    return False

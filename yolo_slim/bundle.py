@@ -362,14 +362,18 @@ def _write_tar(folder: Path, names: list[str], top: str, out: Path) -> None:
                 tar.addfile(entry, content)
 
 
+def _is_bundle(folder: Path) -> bool:
+    return (folder / BUNDLE_JSON).is_file()
+
+
 def _unpacked(archive: Path) -> Path:
     """The folder beside ``archive`` with its content, unpacked on first use."""
     # The hash is in the name: another archive under the same name never gets this one's files.
     folder = archive.with_name(f"{_stem(archive)}-{sha256(archive)[:12]}")
-    if (folder / BUNDLE_JSON).is_file():
+    if _is_bundle(folder):
         return folder
     try:
-        with fresh_folder(folder) as temporary:
+        with fresh_folder(folder, stays=_is_bundle) as temporary:
             _extract(archive, temporary)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SlimError(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ NETWORKS, DESCRIPTIONS = (".pt", ".onnx"), (".yaml", ".yml")
 """Endings of what is a model, and of what describes data."""
 JsonObject = dict[str, Any]
 """A JSON object; what its keys mean is said by whoever reads it."""
+_SWAP = threading.Lock()
 
 
 def sha256(path: Path) -> str:
@@ -51,7 +53,7 @@ def fitted_name(text: str, *, before: str = "", after: str = "") -> str:
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary sibling, then move it into place: a reader sees all of the file or none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         write(temporary)
         temporary.replace(path)
@@ -94,15 +96,39 @@ def merge_json(path: Path, values: JsonObject) -> JsonObject:
 
 
 @contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary sibling that replaces ``path`` when the block succeeds, and is removed when it fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def fresh_folder(path: Path, *, stays: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
+    """Yield an empty temporary sibling that replaces ``path`` when the block succeeds, and is removed when it fails.
+
+    Args:
+        path: the folder to make.
+        stays: whether the folder at ``path`` is as good as the new one and stays; another writer may have made it
+            during the block, and a reader may be in it.
+    """
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        with _SWAP:
+            _swap(temporary, path, stays)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, stays: Callable[[Path], bool]) -> None:
+    while not (path.exists() and stays(path)):
+        if path.exists():
+            shutil.rmtree(path)
+        try:
+            new.replace(path)
+        except OSError:
+            # Another process put its folder here since it was looked at.
+            if not path.exists():
+                raise
+        else:
+            return
+
+
+def _temporary(path: Path) -> Path:
+    """A hidden sibling that no other process or thread writes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")

@@ -22,7 +22,7 @@ class KeptBundles:
         """Copy a bundle and return its digest, that of ``bundle.json``."""
         digest = sha256(bundle / BUNDLE_JSON)
         if self.find(digest) is None:
-            with os_errors_explained(self.folder), fresh_folder(self.folder / digest) as temporary:
+            with os_errors_explained(self.folder), fresh_folder(self.folder / digest, stays=self._has) as temporary:
                 shutil.copytree(bundle, temporary, dirs_exist_ok=True, copy_function=_copy)
         return digest
 
@@ -32,6 +32,9 @@ class KeptBundles:
         if not (path / BUNDLE_JSON).is_file() or sha256(path / BUNDLE_JSON) != digest:
             return None
         return path if _is_whole(path) else None
+
+    def _has(self, kept: Path) -> bool:
+        return self.find(kept.name) is not None
 
     def tidy(self, needed: Iterable[str]) -> None:
         """Remove the bundles that no digest names."""

@@ -87,7 +87,7 @@ def download(needs: Needs, about: JsonObject, cache: Path) -> Path:
         *platforms, "--python-version", minor, "--implementation", "cp", "pip", *needs.modules.values(),
     ]  # fmt: skip
     cache.mkdir(parents=True, exist_ok=True)
-    with fresh_folder(folder) as temporary:
+    with fresh_folder(folder, stays=Path.is_dir) as temporary:
         done = subprocess.run([*command, "--dest", str(temporary)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SlimError(
