@@ -59,7 +59,7 @@ def timed(control: Path, slim: Path, images: Path, rounds: int) -> Paired:
         placed = []
         for name, onnx in (("control", control), ("slim", slim)):
             source = BundleSource(name=name, exported=onnx, layout=layout_of(onnx), profile=profile)
-            make_timed_bundle(source, BuildName("onnxruntime", "fp32"), Path(folder) / name)
+            make_timed_bundle(source, BuildName("onnxruntime", "fp32"), onnx, Path(folder) / name)
             placed.append(device.put(Path(folder) / name))
         return device.time_paired(placed[0], placed[1], images, rounds=rounds, frames=6)
 

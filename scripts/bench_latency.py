@@ -19,6 +19,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from yolo_slim import latency_tables, preparation
+from yolo_slim.backends import backend
 from yolo_slim.cli.progress import listening
 from yolo_slim.config.run import LatencyConfig, PruneConfig, RunConfig
 from yolo_slim.errors import SlimError
@@ -46,8 +47,12 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--seed", type=int, default=2027, help="of the random networks")
     parser.add_argument("--tables", type=Path, help="keep the tables here; what was measured there is used")
+    parser.add_argument("--count-layers", action="store_true", help="as for TensorRT, which can't time single layers")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
+    if options.count_layers:
+        for runtime in ("onnxruntime", "ncnn"):
+            vars(backend(runtime)).pop("layer_graph")
     with tempfile.TemporaryDirectory() as folder, listening(quiet=False) as listener:
         _measure(options, Path(folder), listener)
 
@@ -65,6 +70,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
     rows = {name: _errors(table) | {"tries": []} for name, table in tables.items()}
     record = {
         "model": options.model.name, "data": options.data.name, "imgsz": options.imgsz, "seed": options.seed,
+        "layers": "counted" if options.count_layers else "timed",
         "target": this.context.profile.name, "threads": this.context.profile.threads,
         "machine": describe_machine(), "versions": versions(),
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "builds": rows,

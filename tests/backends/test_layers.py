@@ -15,7 +15,7 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.machine import read_state
-from yolo_slim.measuring.layer_graphs import name_of, require_timed_layers, write
+from yolo_slim.measuring.layer_graphs import name_of, times_layers, write
 from yolo_slim.runtime import layers
 from yolo_slim.runtime.__main__ import main
 from yolo_slim.runtime.layers import LayerTimes, time_layers
@@ -108,8 +108,9 @@ def test_hot_machine_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not [one for one in time_layers(file).invalid_reasons if "81.0 C" in one]
 
 
-def test_runtime_without_single_layers_is_refused() -> None:
-    """TensorRT builds its engines on the device; the error says what to do."""
-    with pytest.raises(SlimError, match="tensorrt has no latency table") as error:
-        require_timed_layers(BuildName("tensorrt", "fp16"))
-    assert "--prune" in str(error.value)
+def test_runtime_without_single_layers_is_refused(tmp_path: Path) -> None:
+    """TensorRT builds its engines on the device, so there is no file of layers for it."""
+    tensorrt = BuildName("tensorrt", "fp16")
+    assert [times_layers(build) for build in (*BUILDS, tensorrt)] == [True] * len(BUILDS) + [False]
+    with pytest.raises(SlimError, match="tensorrt can't time single layers"):
+        write(tmp_path / "layers.json", [Layer(kind=KIND, inputs=8, outputs=8)], tensorrt, 1)

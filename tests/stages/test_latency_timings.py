@@ -14,12 +14,14 @@ from yolo_slim.config import targets
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.errors import SlimError
-from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, unlike_network
+from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.runtime import bench
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages import latency, network_meter, prune
 from yolo_slim.stages.context import Context
+from yolo_slim.stages.latency_meter import KINDS, planned
 from yolo_slim.stages.network_meter import ANOTHER_SPEED
 from yolo_slim.workspace import job
 from yolo_slim.workspace.up_to_date import are_versions, changes
@@ -87,15 +89,54 @@ def with_runtimes(context: Context, **precisions: tuple[str, ...]) -> Context:
     return replace(context, profile=type(context.profile).model_validate(values))
 
 
-@pytest.mark.parametrize("others", [{}, {"tensorrt": ("fp16",)}])
+@pytest.mark.parametrize("others", [{}, {"tensorrt": ("int8",)}])
 def test_target_without_a_build_that_can_be_timed(others: dict[str, tuple[str, ...]], signs: Path) -> None:
-    """A target that has only int8, alone or beside TensorRT, is refused with its builds; with a float one it is not."""
+    """A target that has only int8, in one runtime or two, is refused with its builds; with a float one it is not."""
     context = context_of(signs, ModelledDevice())
     with pytest.raises(SlimError, match="No build of host has a latency table") as error:
         latency.timed_builds(with_runtimes(context, onnxruntime=("int8",), **others))
     named = [one.partition(":")[0] for one in error.value.culprits]
     assert named == ["onnxruntime-int8", *(f"{name}-{one[0]}" for name, one in others.items())]
     assert latency.timed_builds(with_runtimes(context, onnxruntime=("int8", "fp32"), **others)) == [BUILD]
+
+
+def test_engines_are_built_on_the_device_and_timed(small: Path, signs: Path, tmp_path: Path) -> None:
+    """TensorRT times no single layer: they are counted. The cut still meets its budget, by what the device measured."""
+    device = ModelledDevice()
+    context = context_of(signs, device, "jetson-orin-nano")
+    tensorrt = BuildName("tensorrt", "fp16")
+    assert latency.timed_builds(context) == [tensorrt]
+    inputs = latency.LatencyInputs(model=small, pruning=PruneConfig(round_to=8))
+    found = latency.run(inputs, QUICK, [tensorrt], tmp_path / "tables", context)
+    assert "layers" not in device.asked
+    # An engine of every network, and of the unpruned one.
+    assert device.asked.count("build") == QUICK.networks + QUICK.checks + 1
+    table = LatencyTable.load(found.tables[tensorrt])
+    assert all(grid.is_computed for grid in table.grids)
+    assert "they count by their multiply-accumulates" in "\n".join(unlike_network(table))
+    # The board computes 32 channels at once, which multiply-accumulates don't show.
+    assert table.error.worst < 0.25
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    given = prune.PruneInputs(model=small, latency=found, timing=QUICK)
+    outputs = prune.run(given, PruneConfig(latency_ms=budget, round_to=8), tmp_path / "pruned", context)
+    kept = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
+    assert 0.9 * budget < kept.measured_ms <= budget
+    # Negative control: ONNX Runtime's table of the same board times its layers.
+    timed = LatencyTable.load(measured(small, context_of(signs, device), tmp_path / "host").tables[BUILD])
+    assert not any(grid.is_computed for grid in timed.grids)
+    assert unlike_network(timed) == []
+
+
+def test_networks_of_every_kind_reach_the_hardest() -> None:
+    """The line is fitted to three kinds; none ends where the checks go on."""
+    for networks in (3, 4, 9, 11):
+        plan = planned(networks, 4)
+        fits = [hardness for role, hardness in plan if role == "fit"]
+        assert len(fits) == networks
+        for kind in range(KINDS):
+            assert fits[kind::KINDS][-1] == 1
+            assert fits[kind::KINDS] == sorted(set(fits[kind::KINDS]))
+        assert [hardness for role, hardness in plan if role == "check"] == [0, 1 / 3, 2 / 3, 1]
 
 
 def test_runtime_that_cannot_run_the_graph(signs: Path) -> None:

@@ -54,10 +54,10 @@ def make_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path
     return compared
 
 
-def make_timed_bundle(source: BundleSource, build: BuildName, folder: Path) -> None:
+def make_timed_bundle(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> None:
     """Make the least that a device can time, in a new folder: no self-check, no wheel, no archive."""
     folder.mkdir()
-    write_bundle_json(folder, _built(source, build, source.exported, folder))
+    write_bundle_json(folder, _built(source, build, onnx, folder))
 
 
 def _built(source: BundleSource, build: BuildName, onnx: Path, folder: Path) -> BundleSpec:

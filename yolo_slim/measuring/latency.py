@@ -244,6 +244,11 @@ class LatencyTable(Record):
         return self.control_ms + self.overhead_ms
 
     @property
+    def times_layers(self) -> bool:
+        """Whether single convolutions were timed; else they count by their multiply-accumulates."""
+        return not any(grid.is_computed for grid in self.grids)
+
+    @property
     def exchanged(self) -> str:
         """The activation that was exchanged, after the name of a network, for people; empty: none."""
         return after_exchange(self.activation)
@@ -286,11 +291,18 @@ class LatencyTable(Record):
 
 def unlike_network(table: LatencyTable) -> list[str]:
     """Say what was timed otherwise than the network has it, one fact a line."""
+    lines = []
+    if not table.times_layers:
+        lines.append(
+            f"{table.build.runtime} can't time single convolutions: they count by their multiply-accumulates, so "
+            "the table is less exact."
+        )
     if not table.as_silu:
-        return []
+        return lines
     return [
+        *lines,
         f"Single convolutions before {', '.join(table.as_silu)} were timed with SiLU, which may take longer or "
-        "shorter; whole networks were timed as they are."
+        "shorter; whole networks were timed as they are.",
     ]
 
 

@@ -14,20 +14,14 @@ from yolo_slim.runtime.layers import SCHEMA
 
 def why_no_table(build: BuildName) -> str:
     """Why a build has no latency table; empty: it has one."""
-    if layer_graph_of(build.runtime) is None:
-        return f"single layers can't be timed in {build.runtime}"
     if build.precision == "int8":
         return "what int8 itself loses can't be weighed against a cut before the training"
     return ""
 
 
-def require_timed_layers(build: BuildName) -> None:
-    """Refuse a runtime that can't time single layers."""
-    if layer_graph_of(build.runtime) is None:
-        raise SlimError(
-            f"{build.runtime} has no latency table: single layers can't be timed in it.",
-            remedy="Use a target that has onnxruntime or ncnn, or prune to MACs with --prune.",
-        )
+def times_layers(build: BuildName) -> bool:
+    """Whether the build's runtime can time single layers."""
+    return layer_graph_of(build.runtime) is not None
 
 
 def name_of(layer: Layer) -> str:
@@ -41,8 +35,8 @@ def write(file: Path, layers: Sequence[Layer], build: BuildName, threads: int) -
     Raises:
         SlimError: a runtime that can't time single layers.
     """
-    require_timed_layers(build)
     graph = layer_graph_of(build.runtime)
-    assert graph is not None
+    if graph is None:
+        raise SlimError(f"{build.runtime} can't time single layers.", remedy="Choose onnxruntime or ncnn.")
     graphs = [{"name": name_of(layer), "input": list(layer.input_shape), "graph": graph(layer)} for layer in layers]
     write_json(file, {"schema": SCHEMA, "runtime": build.runtime, "threads": threads, "graphs": graphs})

@@ -5,6 +5,7 @@ Imports no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ class LayerGrid(Record):
     """Milliseconds of further output widths, with the largest input width."""
     invalid_reasons: tuple[str, ...] = ()
     """Why the timings don't count."""
+    is_computed: bool = False
+    """Whether nothing was timed: a millisecond stands for a thousand million multiply-accumulates."""
 
     @property
     def kind(self) -> LayerKind:
@@ -162,6 +165,28 @@ def layers_of_grid(kind: LayerKind, inputs: int, outputs: int) -> list[Layer]:
     pairs = [(i, o) for i in coarse_widths(inputs) for o in coarse_widths(outputs)]
     pairs += [(i, outputs) for i in fine_widths(inputs)] + [(inputs, o) for o in fine_widths(outputs)]
     return [Layer(kind=kind, inputs=i, outputs=o) for i, o in pairs]
+
+
+def computed_grid(kind: LayerKind, inputs: int, outputs: int, multiple: int) -> LayerGrid:
+    """The grid of a kind in a runtime that can't time single layers: its multiply-accumulates.
+
+    Args:
+        kind: the kind of convolution.
+        inputs: largest input width.
+        outputs: largest output width.
+        multiple: channels that the runtime computes at once (``channel_multiple`` of the target): one more costs as
+            much as as many more.
+    """
+    area = math.prod(kind.kernel) * math.prod(kind.output_size)
+    ms = {}
+    for layer in layers_of_grid(kind, inputs, outputs):
+        read = 1 if kind.depthwise else _up(layer.inputs, multiple)
+        ms[layer.inputs, layer.outputs] = area * read * _up(layer.outputs, multiple) / 1e9
+    return grid_from(kind, inputs, outputs, ms).model_copy(update={"is_computed": True})
+
+
+def _up(width: int, multiple: int) -> int:
+    return -(-width // multiple) * multiple
 
 
 def grid_from(

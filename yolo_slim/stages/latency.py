@@ -1,7 +1,7 @@
 """best.pt -> latency tables: what the cuts of a network take on the device, one table for each build.
 
-Every kind of convolution is timed alone over a grid of widths; then whole networks that were cut in three
-ways. Nothing is trained and no channel is scored: time depends on widths alone.
+Every kind of convolution is timed alone over a grid of widths, where the runtime can do that. Then whole networks that
+were cut in three ways. Nothing is trained and no channel is scored: time depends on widths alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.builds import expected_builds
 from yolo_slim.files import write_text
 from yolo_slim.measuring.latency import LatencyOutputs, table_name
-from yolo_slim.measuring.layer_graphs import require_timed_layers, why_no_table
+from yolo_slim.measuring.layer_graphs import why_no_table
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 READ_OF_PRUNE = ("protect", "round_to", "min_width", "min_share", "head_rate")
 """Settings of prune that decide which widths occur."""
 PAGE = "latency.html"
-REVISION = 9
+REVISION = 10
 """Raised when equal inputs are measured otherwise."""
 PACKAGES = ("torch", "ultralytics", "onnx", "onnxslim", "numpy", "opencv-python")
 """Packages that export; those of the runtimes decide too."""
@@ -56,7 +56,7 @@ def without_table(context: Context) -> dict[BuildName, str]:
 
 
 def timed_builds(context: Context) -> list[BuildName]:
-    """The builds of the target that can have a table: a runtime whose layers can be timed, in its float precision.
+    """The builds of the target that can have a table: those in float.
 
     Raises:
         SlimError: the target has none.
@@ -67,7 +67,7 @@ def timed_builds(context: Context) -> list[BuildName]:
     raise SlimError(
         f"No build of {context.profile.name} has a latency table.",
         culprits=[f"{build}: {why}" for build, why in reasons.items()],
-        remedy="Use a target that has onnxruntime (fp32) or ncnn, or prune to MACs with --prune.",
+        remedy="Use a target that has a float build, or prune to MACs with --prune.",
         topic="the-frame-rate-cant-be-timed",
     )
 
@@ -108,10 +108,8 @@ def run(
         context: images to time on, target (whose threads are used), device, input side and seed.
 
     Raises:
-        SlimError: an unusable checkpoint, layers that no table has, or a runtime that can't time single layers.
+        SlimError: an unusable checkpoint, or layers that no table has.
     """
-    for build in builds:
-        require_timed_layers(build)
     job = job_of(inputs, config, builds, folder, context)
 
     def check() -> LatencyMeter:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from yolo_slim.backends import backend
+from yolo_slim.backends import backend, engine_builder
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import LatencyConfig
 from yolo_slim.devices.base import BenchSettings, Placed, celsius_limit
 from yolo_slim.measuring.latency import LatencyTable, TimedNetwork, counting, fitted, unlike_network
-from yolo_slim.measuring.layer_graphs import name_of, write
-from yolo_slim.measuring.layer_grids import LayerGrid, grid_from, layers_of_grid
+from yolo_slim.measuring.layer_graphs import name_of, times_layers, write
+from yolo_slim.measuring.layer_grids import LayerGrid, computed_grid, grid_from, layers_of_grid
 from yolo_slim.measuring.measured_files import MeasuredFiles
 from yolo_slim.measuring.validation_images import ValidationImages
 from yolo_slim.models import checkpoint
@@ -36,6 +36,9 @@ from yolo_slim.stages.latency import LatencyInputs, job_of
 from yolo_slim.stages.latency_timings import ControlTime, Measured, NetworkTime, network_name
 from yolo_slim.stages.network_meter import NetworkMeter, may_count_later, scratch_folder, until_it_counts
 from yolo_slim.workspace.job import Job, versions
+
+KINDS = 3
+"""Kinds of cut networks, see :class:`yolo_slim.pruning.random_cuts.RandomCuts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,9 @@ class LatencyMeter:
             is_measured_on_target=context.device.is_target(context.profile),
             measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             command=context.command,
-            versions={**versions(), **backend(build.runtime).versions()},
+            versions=versions()
+            if engine_builder(build.runtime)
+            else {**versions(), **backend(build.runtime).versions()},
             control_ms=measured.control.control_ms,
             paired_ms=measured.usual_ms,
             overhead_ms=measured.control.overhead_ms,
@@ -161,6 +166,8 @@ class LatencyMeter:
 
     def _grid(self, build: BuildName, kind: LayerKind, widths: tuple[int, int], file: Path) -> LayerGrid:
         """Time one kind; the device gets its layers as ``file``."""
+        if not times_layers(build):
+            return computed_grid(kind, *widths, self.context.profile.channel_multiple)
         files = self._files(build)
         before = files.read(LayerGrid, file.stem)
         if before is not None and before.kind == kind and not may_count_later(before):
@@ -176,11 +183,8 @@ class LatencyMeter:
 
     def _time_networks(self, meter: NetworkMeter, found: Mapping[BuildName, Measured], scratch: Path) -> None:
         """Time cut networks; the unpruned one is the first that the line is fitted to."""
-        total = self.config.networks + self.config.checks
-        groups = (("fit", self.config.networks), ("check", self.config.checks))
-        # Those that the line is fitted to, and those that check it, go evenly from mild to hard.
-        plan = [(role, place / (count - 1)) for role, count in groups for place in range(count)]
-        timed = []
+        plan = planned(self.config.networks, self.config.checks)
+        total, timed = len(plan), []
         for index, (role, hardness) in enumerate(plan):
             self.context.progress.step("latency: networks", index, total)
             keep = self._widths(index, hardness, list(found.values()))
@@ -204,7 +208,7 @@ class LatencyMeter:
 
     def _widths(self, index: int, hardness: float, found: Sequence[Measured]) -> np.ndarray:
         """Widths of one network: in turns random ones, searched ones and deep ones; builds take turns too."""
-        kind = index % 3
+        kind = index % KINDS
         if not kind:
             return self.cuts.widths(index, hardness=hardness)
         cost = self._alone(found[index % len(found)])
@@ -242,6 +246,17 @@ class LatencyMeter:
             ms=measured.control.control_ms * timed.ratio,
             invalid_reasons=timed.invalid_reasons,
         )  # fmt: skip
+
+
+def planned(networks: int, checks: int) -> list[tuple[str, float]]:
+    """The role and the hardness of every network that is cut.
+
+    Each kind of those that the line is fitted to goes evenly up to the hardest: the unpruned network is the mildest of
+    all. What is predicted of networks beyond those of the fit is worth little.
+    """
+    places = [len(range(index % KINDS, networks, KINDS)) for index in range(networks)]
+    fits = [("fit", (index // KINDS + 1) / places[index]) for index in range(networks)]
+    return fits + [("check", place / (checks - 1)) for place in range(checks)]
 
 
 def latency_meter(

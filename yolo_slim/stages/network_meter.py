@@ -12,15 +12,19 @@ from typing import Protocol, TypeVar
 
 from torch import nn
 
+from yolo_slim.backends import engine_builder
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.run import ExportConfig
 from yolo_slim.devices.answers import NOT_ITS_SPEED
 from yolo_slim.devices.base import Placed, celsius_limit
+from yolo_slim.export.builds import FLOAT_GRAPH, graph_of
 from yolo_slim.export.bundle_maker import BundleSource, make_timed_bundle
 from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
 from yolo_slim.models.exported import layout_of
 from yolo_slim.models.ultralytics import log_to
+from yolo_slim.quantization import fp16
+from yolo_slim.quantization import graph as graphs
 from yolo_slim.runtime import bench
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import Paired
@@ -91,6 +95,16 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def _graph(onnx: Path, build: BuildName) -> Path:
+    """The graph that a float build starts from, made of the fp32 one beside it."""
+    if graph_of(build) == FLOAT_GRAPH:
+        return onnx
+    half = onnx.with_name(f"{onnx.stem}-fp16.onnx")
+    if not half.is_file():
+        graphs.save(fp16.convert(graphs.load(onnx)), half)
+    return half
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkMeter:
     """Exports networks, and lets the device compare them with the unpruned one."""
@@ -117,11 +131,14 @@ class NetworkMeter:
         return onnx
 
     def place(self, onnx: Path, build: BuildName) -> Placed:
-        """Bring a graph to the device, as a bundle of a runtime and precision beside its file."""
+        """Bring an fp32 graph to the device, as a bundle of a runtime and precision beside its file."""
         folder = onnx.with_name(f"{onnx.stem}-{build}-bundle")
         source = BundleSource(name=onnx.stem, exported=onnx, layout=layout_of(onnx), profile=self.context.profile)
-        make_timed_bundle(source, build, folder)
-        return self.context.device.put(folder)
+        make_timed_bundle(source, build, _graph(onnx, build), folder)
+        placed = self.context.device.put(folder)
+        if engine_builder(build.runtime):
+            self.context.device.build(placed)
+        return placed
 
     def compare(self, first: Placed, second: Placed, usual_ms: float | None = None) -> Paired:
         """Time two networks in the same rounds; a timing that doesn't count is repeated.
