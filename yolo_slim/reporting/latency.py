@@ -33,10 +33,10 @@ def text(tables: Sequence[LatencyTable]) -> str:
 
 
 def _cells(one: LatencyTable) -> list[str]:
-    error = one.error
+    error, layers = one.error, sum(map(_timed, one.grids)) if one.times_layers else 0
     return [
         str(one.build), f"{one.control_ms:.2f}", f"{one.control_frame_ms:.2f}", f"{1000 / one.control_frame_ms:.1f}",
-        str(sum(map(_timed, one.grids)) if one.times_layers else 0), str(len(one.networks)), f"{error.median:.1%}", f"{error.worst:.1%}",
+        str(layers), str(len(one.networks)), f"{error.median:.1%}", f"{error.worst:.1%}",
     ]  # fmt: skip
 
 
