@@ -17,7 +17,7 @@ from yolo_slim.errors import SlimError
 from yolo_slim.machine import read_state
 from yolo_slim.runtime import paired
 from yolo_slim.runtime.load import Load, busy_reasons
-from yolo_slim.runtime.paired import WARMUP, Paired, pair_bundles, precision_of, time_paired
+from yolo_slim.runtime.paired import ROUNDS_A_LOAD, WARMUP, Paired, pair_bundles, precision_of, time_paired
 
 
 class _Named:
@@ -40,12 +40,35 @@ class _Named:
 def test_order_alternates() -> None:
     """Both networks run the same frames in every round, and the one that begins changes."""
     seen: list[str] = []
-    found = time_paired(_Named("a", seen), _Named("b", seen), [np.zeros(1, np.float32)], rounds=2, frames=2)
+    found = time_paired(
+        lambda: _Named("a", seen), lambda: _Named("b", seen), [np.zeros(1, np.float32)], rounds=2, frames=2
+    )
     frames = WARMUP + 2
     assert seen == ["a"] * frames + ["b"] * 2 * frames + ["a"] * frames
     assert len(found.before) == len(found.after) == 2
     assert found.threads == 3
     assert Paired.from_json(found.to_json()) == found
+
+
+def test_networks_are_loaded_again() -> None:
+    """A place in memory may suit one network: every third round both get another; each is closed as often."""
+    loaded: list[str] = []
+    closed: list[str] = []
+
+    class Counted(_Named):
+        def __init__(self, name: str) -> None:
+            super().__init__(name, [])
+            loaded.append(name)
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    found = time_paired(
+        lambda: Counted("a"), lambda: Counted("b"), [np.zeros(1, np.float32)], rounds=2 * ROUNDS_A_LOAD + 1, frames=1
+    )
+    assert loaded == ["a", "b"] * 3
+    assert sorted(closed) == sorted(loaded)
+    assert len(found.before) == len(found.after) == 2 * ROUNDS_A_LOAD + 1
 
 
 class _Clock:
@@ -91,7 +114,7 @@ def test_a_busy_machines_gain_does_not_count(
     monkeypatch.setattr(paired, "time", clock)
     session = _Named("a", [])
     monkeypatch.setattr(session, "infer", clock.frame)
-    found = time_paired(session, session, [np.zeros(1, np.float32)], rounds=2, frames=4)
+    found = time_paired(lambda: session, lambda: session, [np.zeros(1, np.float32)], rounds=2, frames=4)
     assert found.invalid_reasons == reasons
     assert found.before == (1000.0, 1000.0)
 
@@ -105,7 +128,9 @@ def test_hot_machines_gain_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
 
     def reasons(max_celsius: float | None) -> tuple[str, ...]:
         blobs = [np.zeros(1, np.float32)]
-        return time_paired(session, session, blobs, rounds=1, frames=1, max_celsius=max_celsius).invalid_reasons
+        return time_paired(
+            lambda: session, lambda: session, blobs, rounds=1, frames=1, max_celsius=max_celsius
+        ).invalid_reasons
 
     assert reasons(80.0) == ("81.0 C before the run, above 80 C", "81.0 C after the run, above 80 C")
     assert reasons(82.0) == reasons(None) == ()

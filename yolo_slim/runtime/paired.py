@@ -7,9 +7,10 @@ networks run right after one another, and the median of the rounds' differences 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -29,6 +30,9 @@ WARMUP = 2
 SETTLE_S = 0.02
 """Seconds before a network's part of a round: the threads of the other session wait busily for a few milliseconds after
 its last frame, and would take a core from this one."""
+ROUNDS_A_LOAD = 3
+"""Rounds until both networks are loaded again. Where a network lies in memory makes it faster or slower: 25 rounds of one
+load in NCNN gave ratios 4 % apart. Loaded anew every third round, they are 1 % apart in the same time."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 
@@ -152,8 +156,8 @@ def pair_bundles(
     blobs = [letterbox(image, before.spec.imgsz)[0] for image in islice(images, IMAGES)]
     if not blobs:
         raise SlimError("Nothing to time: no image was given.", remedy="Give at least one image.")
-    with closing(_opened(before)) as first, closing(_opened(after)) as second:
-        return time_paired(first, second, blobs, rounds=rounds, frames=frames, max_celsius=max_celsius)
+    first, second = partial(_opened, before), partial(_opened, after)
+    return time_paired(first, second, blobs, rounds=rounds, frames=frames, max_celsius=max_celsius)
 
 
 def _opened(bundle: Bundle) -> Session:
@@ -163,8 +167,8 @@ def _opened(bundle: Bundle) -> Session:
 
 
 def time_paired(
-    before: Session,
-    after: Session,
+    before: Callable[[], Session],
+    after: Callable[[], Session],
     blobs: Sequence[Blob],
     *,
     rounds: int,
@@ -174,8 +178,8 @@ def time_paired(
     """Time the inference of two networks in the same rounds; every other round begins with the second one.
 
     Args:
-        before: the network that the other is compared with.
-        after: the other.
+        before: loads the network that the other is compared with; called every :data:`ROUNDS_A_LOAD` rounds.
+        after: loads the other.
         blobs: inputs, used one after the other; at least one.
         rounds: how often both are timed.
         frames: timed frames of one network in a round.
@@ -184,12 +188,16 @@ def time_paired(
     state = read_state()
     # No reference kernel: a machine that slows down in between slows both networks of a round.
     begin = start(with_reference=False)
-    parts: dict[int, list[_Part]] = {0: [], 1: []}
-    for index in range(rounds):
-        # If one network always ran second, a drift inside the rounds would count as its gain or loss.
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
-            parts[which].append(_run_part((before, after)[which], blobs, frames))
-    threads = after.describe().threads
+    parts: tuple[list[_Part], list[_Part]] = ([], [])
+    threads = 1
+    for loaded_at in range(0, rounds, ROUNDS_A_LOAD):
+        with closing(before()) as first, closing(after()) as second:
+            threads = second.describe().threads
+            timed = ((first, parts[0]), (second, parts[1]))
+            for index in range(loaded_at, min(loaded_at + ROUNDS_A_LOAD, rounds)):
+                # If one network always ran second, a drift inside the rounds would count as its gain or loss.
+                for session, found in timed if index % 2 == 0 else reversed(timed):
+                    found.append(_run_part(session, blobs, frames))
     load = replace(load_since(begin, threads), waiting_share=_waiting_share([*parts[0], *parts[1]], threads))
     end = read_state()
     reasons = busy_reasons(load) + throttle_reasons(state, end) + heat_reasons(state, end, max_celsius)
