@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from yolo_slim.progress import Progress
 
 QUICKSTART_IMGSZ, QUICKSTART_EPOCHS, QUICKSTART_PRUNE = 320, 20, 0.685
-"""Settings of a run without a model: two cores need a few minutes, the cut costs 10 points of mAP, and recovery wins all
-but half a point back."""
+"""Settings of a run without a model: two cores need a few minutes, the cut costs 10 points of mAP, and recovery wins
+all but half a point back."""
 QUICKSTART_SETTINGS = {"prune.round_to": 8}
 """More of them: with it the cut is the same for every target."""
 
