@@ -110,10 +110,8 @@ TERMS = ("layers_ms", "moved_mb", "weights_mb")
 MOST_BELOW_0 = 0.05
 """Share of the slowest network's time by which the constant may be below 0. Without a limit a few timings can make it a
 quarter, and what is predicted of smaller networks than those of the fit is far too little."""
-LEAST_GAIN = {"weights_mb": 0.001, "moved_mb": 0.005}
-"""By how much the mean error of networks that were left out must fall for a term to count, as a fraction. For weights
-that is little: cuts of trained networks lose most of theirs, so a table without them is wrong there even if it is right
-for the networks that it was fitted to."""
+LEAST_GAIN = 0.005
+"""By how much the mean error of networks that were left out must fall for what is moved to count, as a fraction."""
 
 
 def counting(networks: Sequence[TimedNetwork]) -> list[TimedNetwork]:
@@ -126,17 +124,16 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     """Fit the line to the relative errors; a single network that was timed badly hardly moves it.
 
     Networks with long convolutions also move much and have many weights, so that few networks can't always tell all
-    terms apart. The convolutions always count, because a search would make use of it if they didn't. Weights and what
-    is moved count if each network is predicted better from the rest with them (leave one out).
+    terms apart. The convolutions always count, because a search would make use of it if they didn't. So do the weights:
+    cuts of trained networks lose most of theirs, and a table without them is wrong there even if it is right for the
+    networks that it was fitted to. What is moved counts if each network is predicted better from the rest with it
+    (leave one out).
     """
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
-    terms = [TERMS.index("layers_ms")]
-    error = _error_of_left_out(rows, ms, terms)
-    for term, gain in LEAST_GAIN.items():
-        more = sorted([*terms, TERMS.index(term)])
-        if (with_term := _error_of_left_out(rows, ms, more)) < error - gain:
-            terms, error = more, with_term
+    always, every = [TERMS.index("layers_ms"), TERMS.index("weights_mb")], range(len(TERMS))
+    is_better = _error_of_left_out(rows, ms, every) < _error_of_left_out(rows, ms, always) - LEAST_GAIN
+    terms = every if is_better else always
     per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, terms).tolist()
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
 
