@@ -89,7 +89,7 @@ def test_fit_of_terms_that_go_together() -> None:
 
 
 def test_weights_that_explain_little_count() -> None:
-    """A gain below the noise of a timing is enough for weights, which trained networks lose most of; not for bytes."""
+    """Weights, which trained networks lose most of, count even below the noise of a timing; what is moved doesn't."""
     rows = np.random.default_rng(1).uniform(5, 10, (10, 3))
     found = fitted([network(a, b, a + 0.02 * c, weights_mb=c) for a, b, c in rows])
     assert (found.per_weight_mb, found.per_mb) == (pytest.approx(0.02, rel=0.05), 0)

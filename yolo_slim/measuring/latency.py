@@ -132,6 +132,9 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
     always, every = [TERMS.index("layers_ms"), TERMS.index("weights_mb")], range(len(TERMS))
+    if np.linalg.matrix_rank(rows[:, always]) < len(always):
+        # The weights are in proportion to the convolutions: nothing tells what they cost.
+        always = always[:1]
     is_better = _error_of_left_out(rows, ms, every) < _error_of_left_out(rows, ms, always) - LEAST_GAIN
     terms = every if is_better else always
     per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, terms).tolist()
