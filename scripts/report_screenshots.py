@@ -18,12 +18,12 @@ from yolo_slim.reporting.html import write_report
 from yolo_slim.verdict.result import Result
 
 FOLDER = Path(__file__).parents[1] / "docs/images"
-SIZE = (1000, 900)
+WIDTH = 1000
 PICTURES = {
-    "report-verdict.png": ("h1", [".verdict strong", ".verdict p b", ".verdict table"]),
-    "report-ladder.png": ("h2:nth-of-type(1)", ["h2:nth-of-type(1)", "h2:nth-of-type(2)"]),
+    "report-verdict.png": ("h1", 900, [".verdict strong", ".verdict p b", ".verdict table"]),
+    "report-ladder.png": ("h2:nth-of-type(1)", 1340, ["h2:nth-of-type(1)", "h2:nth-of-type(2)"]),
 }
-"""Picture to where it begins, and what its numbers stand beside."""
+"""Picture to where it begins, how high it is, and what its numbers stand beside."""
 MARK = """
 (places => places.forEach((place, index) => {
   const mark = document.createElement("span");
@@ -40,9 +40,9 @@ async def take(page: Path) -> None:
     """Number the parts, scroll to each picture's beginning and save it."""
     first = 1
     async with Chromium() as browser:
-        for name, (start, places) in PICTURES.items():
+        for name, (start, height, places) in PICTURES.items():
             tab = await browser.new_tab()
-            await tab.open(page.as_uri(), size=SIZE)
+            await tab.open(page.as_uri(), size=(WIDTH, height))
             await tab.run(MARK.replace("FIRST", str(first)).replace("PLACES", json.dumps(places)))
             await tab.run(f"document.querySelector({json.dumps(start)}).scrollIntoView()")
             await asyncio.sleep(1)
