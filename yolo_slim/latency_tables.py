@@ -99,8 +99,9 @@ def require_device(this: Run) -> None:
         )
     if device.is_here and not device.is_target(profile):
         raise SlimError(
-            f"{profile.name} isn't here, so a cut can't be timed on it.",
-            remedy="Name the device with --host, prune for this machine (--target host), or to MACs (--prune).",
+            f"{profile.name} isn't here, so nothing can be timed on it.",
+            remedy="Name the device with --host, or choose this machine with --target host. Without a device `run` and "
+            "`prune` can cut to MACs: --prune.",
             topic="the-frame-rate-cant-be-timed",
         )
 
