@@ -57,8 +57,10 @@ def test_changed_settings_lose_nothing(train: Recover, tmp_path: Path) -> None:
     listener = Remembers()
     train(progress=listener)
     assert RESUMES in listener.said
+    assert "training begins" not in listener.said
     assert (folder / "manifest.json").exists()
-    again = train(epochs=1)
+    again = train(epochs=1, progress=(listener := Remembers()))
+    assert "recover: training begins, 1 epoch\n" in listener.said
     assert read_json(folder / "manifest.json")["settings"]["epochs"] == 1
     assert again.weights.exists()
 

@@ -88,6 +88,8 @@ def train(recovery: Recovery, progress: Progress) -> Recovered:
             return Recovered(best=last.with_name("best.pt"), mixed_precision=None)
         progress.say(f"recover: resumes after epoch {epoch + 1} of {config.epochs}")
         arguments |= resuming(last)
+    else:
+        progress.say(f"recover: training begins, {config.epochs} epoch{'s' * (config.epochs > 1)}")
     with log_to(recovery.training.folder / "train.log"):
         trainer = trainer_of(recovery.pruned.task, config.distill_on)(overrides=arguments)
         if not getattr(trainer, "ddp", False):
