@@ -52,8 +52,9 @@ def test_inputs_in_the_file(signs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "budget"),
     [
-        ("", ("macs_removed", QUICKSTART_PRUNE)),
-        ("--set prune.steps=1", ("macs_removed", QUICKSTART_PRUNE)),
+        ("", ("macs_removed", QUICKSTART_PRUNE[16])),
+        ("--target rpi5", ("macs_removed", QUICKSTART_PRUNE[8])),
+        ("--set prune.steps=1", ("macs_removed", QUICKSTART_PRUNE[16])),
         ("--prune 0.3", ("macs_removed", 0.3)),
         ("--target-fps 90", ("target_fps", 90.0)),
         ("--set prune.params_removed=0.4", ("params_removed", 0.4)),
