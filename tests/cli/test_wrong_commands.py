@@ -52,7 +52,6 @@ def printed(*words: str) -> list[str]:
         ("run --macs-removed 0.5", "No such option '--macs-removed'. Did you mean '--prune'?"),
         ("run --lr0 0.1", "No such option '--lr0'. It is an argument of Ultralytics' training: --train lr0=VALUE"),
         ("run --imgsz big", "Invalid value for '--imgsz': 'big' is neither a whole number nor auto."),
-        ("prune", "Missing argument 'MODEL'."),
         (
             "prune --model best.pt",
             "No such option '--model'. It is given without an option: yolo-slim prune MODEL ...",
@@ -78,6 +77,22 @@ def test_options(typed: str, message: str) -> None:
     words = typed.split()
     command = " ".join(words[: 2 if words[0] == "nightly" else 1])
     assert printed(*words) == [f"error: {message}", f"See `yolo-slim {command} --help`."]
+
+
+@pytest.mark.parametrize(
+    ("typed", "missing", "needed"),
+    [
+        ("latency", "option '--model'", "--model and --data"),
+        ("latency --model best.pt", "option '--data'", "--model and --data"),
+        ("prune", "argument 'MODEL'", "MODEL and --data"),
+        ("estimate", "argument 'PATH'", None),
+    ],
+)
+def test_all_that_a_command_needs_is_named(typed: str, missing: str, needed: str | None) -> None:
+    """Where something required is missing, the message names all of it; negative control: one thing needs no list."""
+    command = typed.split()[0]
+    start = f"`yolo-slim {command}` needs {needed}. " if needed else ""
+    assert printed(*typed.split()) == [f"error: Missing {missing}.", f"{start}See `yolo-slim {command} --help`."]
 
 
 @pytest.mark.parametrize(

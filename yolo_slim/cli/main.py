@@ -74,7 +74,19 @@ def _show(error: click.ClickException) -> None:
         error.show()
         return
     command = error.ctx.command_path if error.ctx else "yolo-slim"
-    click.echo(f"error: {error.format_message()}\nSee `{command} --help`.", err=True)
+    click.echo(f"error: {error.format_message()}\n{_needed(error)}See `{command} --help`.", err=True)
+
+
+def _needed(error: click.UsageError) -> str:
+    """All that a command can't do without, where something of it is missing: click names the first alone."""
+    if not isinstance(error, click.MissingParameter) or error.ctx is None:
+        return ""
+    needed = [
+        param.opts[0] if isinstance(param, click.Option) else param.make_metavar(error.ctx)
+        for param in error.ctx.command.params
+        if param.required
+    ]
+    return f"`{error.ctx.command_path}` needs {' and '.join(needed)}. " if len(needed) > 1 else ""
 
 
 def _refused(error: SlimError) -> int:

@@ -67,7 +67,7 @@ class ControlCheck(Record):
         # The one difference on purpose (docs/data.md).
         why = " (it rounds scaled sides up)" if f"{self.map50_95:.4f}" != f"{self.ultralytics_map50_95:.4f}" else ""
         return (
-            f"control: mAP50-95 {self.map50_95:.4f} on {self.images} {self.split} images, "
+            f"control: quick check on {self.images} {self.split} images: mAP50-95 {self.map50_95:.4f}, "
             f"Ultralytics' validator {self.ultralytics_map50_95:.4f}{why}{recorded}"
         )
 
