@@ -10,7 +10,7 @@ import yaml
 
 from tests.helpers.cli import refused, run_cli
 from yolo_slim import api
-from yolo_slim.cli.chain import QUICKSTART_PRUNE
+from yolo_slim.cli.chain import QUICKSTART_PRUNE, QUICKSTART_PRUNE_COARSE
 from yolo_slim.config.run import RunConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
@@ -52,9 +52,9 @@ def test_inputs_in_the_file(signs: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "budget"),
     [
-        ("", ("macs_removed", QUICKSTART_PRUNE[16])),
-        ("--target rpi5", ("macs_removed", QUICKSTART_PRUNE[8])),
-        ("--set prune.steps=1", ("macs_removed", QUICKSTART_PRUNE[16])),
+        ("", ("macs_removed", QUICKSTART_PRUNE_COARSE)),
+        ("--target rpi5", ("macs_removed", QUICKSTART_PRUNE)),
+        ("--set prune.steps=1", ("macs_removed", QUICKSTART_PRUNE_COARSE)),
         ("--prune 0.3", ("macs_removed", 0.3)),
         ("--target-fps 90", ("target_fps", 90.0)),
         ("--set prune.params_removed=0.4", ("params_removed", 0.4)),

@@ -33,8 +33,8 @@ def latency(
     Prune to a frame rate; `run` measures a missing table by itself:
       yolo-slim run --model best.pt --data data.yaml --target-fps 30
 
-    It times single convolutions, and whole networks on a few validation images. To resume an interrupted measurement,
-    give the same command again.
+    It times single convolutions, if the runtime can, and whole networks on a few validation images. To resume an
+    interrupted measurement, give the same command again.
     """  # noqa: D301
     from yolo_slim import api
     from yolo_slim.measuring.latency import LatencyTable

@@ -1,8 +1,9 @@
 """The latency table: what the convolutions of a network take on one device, and how that adds up to a frame.
 
-Single convolutions are timed over a grid of widths. Their sum isn't a network's time: tensors are rearranged, split and
-joined between them, and a cache is warm or cold. A line is therefore fitted to whole cut networks that were timed on
-the same device; other networks, which the fit didn't see, say how far it is off.
+Single convolutions are timed over a grid of widths; where the runtime can't do that, they count by their MACs. Their
+sum isn't a network's time: tensors are rearranged, split and joined between them, and a cache is warm or cold. A line
+is therefore fitted to whole cut networks that were timed on the same device; other networks, which the fit didn't see,
+say how far it is off.
 
 Schema 2 of ``latency.json`` is :class:`LatencyTable`. Imports no torch.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from yolo_slim.build_key import BuildName
 from yolo_slim.bundle import PACKAGES
@@ -31,7 +33,7 @@ OUTLIER = 0.02
 """Relative error from which a network counts less in the fit."""
 CACHED_MB = 0.25
 """Weights of one layer that the cache keeps between two timings of it alone, megabytes. Chosen on an AMD EPYC, where
-tables of ONNX Runtime and NCNN were right most often with it; other processors keep more or less."""
+tables of ONNX Runtime and NCNN were right most often with it. No other processor was tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Load:
     """What the time of convolutions is predicted from; of one network, or arrays of one shape."""
 
     layers_ms: Any
-    """What they take alone, milliseconds."""
+    """What they take alone, milliseconds; where they are counted, thousand million MACs."""
     moved_mb: Any
     """What they read and write, megabytes."""
     weights_mb: Any
@@ -62,7 +64,7 @@ class TimedNetwork(Record):
     name: str
     """What it is, for people."""
     layers_ms: float
-    """Sum of its convolutions in the grid, milliseconds."""
+    """Sum of its convolutions in the grid, milliseconds; where they are counted, thousand million MACs."""
     moved_mb: float
     """What its convolutions read and write, megabytes."""
     weights_mb: float
@@ -84,7 +86,7 @@ class Fit(Record):
     """A line through the timed networks: milliseconds of a network's inference."""
 
     per_layer_ms: float
-    """Milliseconds of a network for one of its convolutions' sum."""
+    """Milliseconds of a network for one of its convolutions' sum; where counted, for a thousand million MACs."""
     per_mb: float
     """Milliseconds for a megabyte that they read and write."""
     per_weight_mb: float
@@ -110,6 +112,8 @@ TERMS = ("layers_ms", "moved_mb", "weights_mb")
 MOST_BELOW_0 = 0.05
 """Share of the slowest network's time by which the constant may be below 0. Without a limit a few timings can make it a
 quarter, and what is predicted of smaller networks than those of the fit is far too little."""
+MOST_ALIKE = 100.0
+"""Condition number up to which weights and convolutions are told apart. Those of measured tables are 12 to 27."""
 LEAST_GAIN = 0.005
 """By how much the mean error of networks that were left out must fall for what is moved to count, as a fraction."""
 
@@ -132,13 +136,18 @@ def fitted(networks: Sequence[TimedNetwork]) -> Fit:
     rows = np.array([[*(getattr(one, term) for term in TERMS), 1.0] for one in networks])
     ms = np.array([one.ms for one in networks])
     always, every = [TERMS.index("layers_ms"), TERMS.index("weights_mb")], range(len(TERMS))
-    if np.linalg.matrix_rank(rows[:, always]) < len(always):
-        # The weights are in proportion to the convolutions: nothing tells what they cost.
+    if _alike(rows[:, [*always, len(TERMS)]]) > MOST_ALIKE:
+        # The weights rise in a line with the convolutions: nothing tells what they cost.
         always = always[:1]
     is_better = _error_of_left_out(rows, ms, every) < _error_of_left_out(rows, ms, always) - LEAST_GAIN
     terms = every if is_better else always
     per_layer_ms, per_mb, per_weight_mb, constant_ms = _coefficients(rows, ms, terms).tolist()
     return Fit(per_layer_ms=per_layer_ms, per_mb=per_mb, per_weight_mb=per_weight_mb, constant_ms=constant_ms)
+
+
+def _alike(columns: Floats) -> float:
+    """The condition number of columns of equal length: 1 where they are independent, infinite where one follows."""
+    return float(np.linalg.cond(columns / np.linalg.norm(columns, axis=0)))
 
 
 def _error_of_left_out(rows: Floats, ms: Floats, terms: Sequence[int]) -> float:
@@ -204,6 +213,8 @@ class LatencyTable(Record):
     """``recover.activation`` of the networks that were timed; none: their own."""
     as_silu: tuple[str, ...] = ()
     """Activations that single convolutions have no name for: these were timed with SiLU."""
+    target_settings: JsonObject = Field(default_factory=dict)
+    """Further settings of the target that decide the milliseconds, such as those of TensorRT's engine."""
     is_measured_on_target: bool
     """Whether the milliseconds are those of the target."""
     measured_at: str
@@ -259,7 +270,7 @@ class LatencyTable(Record):
         return {
             "model_sha256": self.model_sha256, "imgsz": self.imgsz, "build": str(self.build), "target": self.target,
             "threads": self.threads, "activation": self.activation, "device": self.device or "this machine",
-            **of_machine(self.machine, self.build),
+            **of_machine(self.machine, self.build), **self.target_settings,
         }  # fmt: skip
 
     def to_json(self) -> dict[str, object]:
@@ -297,13 +308,12 @@ def unlike_network(table: LatencyTable) -> list[str]:
             f"{table.build.runtime} can't time single convolutions: they count by their multiply-accumulates, so "
             "the table is less exact."
         )
-    if not table.as_silu:
-        return lines
-    return [
-        *lines,
-        f"Single convolutions before {', '.join(table.as_silu)} were timed with SiLU, which may take longer or "
-        "shorter; whole networks were timed as they are.",
-    ]
+    if table.as_silu:
+        lines.append(
+            f"Single convolutions before {', '.join(table.as_silu)} were timed with SiLU, which may take longer or "
+            "shorter; whole networks were timed as they are."
+        )
+    return lines
 
 
 def of_machine(machine: DeviceFacts, build: BuildName) -> JsonObject:

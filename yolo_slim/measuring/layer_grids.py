@@ -1,4 +1,4 @@
-"""What single convolutions of a kind take over their widths: the grid that is timed, and what lies between.
+"""What single convolutions of a kind take over their widths: the grid that is timed or counted, and what lies between.
 
 Imports no torch.
 """
@@ -34,7 +34,7 @@ def fine_widths(largest: int) -> list[int]:
 
 
 class LayerGrid(Record):
-    """The milliseconds of one kind of convolution over its widths."""
+    """The milliseconds of one kind of convolution over its widths; where it is counted, thousand million MACs."""
 
     kernel: tuple[int, int]
     """Height and width."""
@@ -61,7 +61,7 @@ class LayerGrid(Record):
     invalid_reasons: tuple[str, ...] = ()
     """Why the timings don't count."""
     is_computed: bool = False
-    """Whether nothing was timed: a millisecond stands for a thousand million multiply-accumulates."""
+    """Whether the convolutions were counted, not timed."""
 
     @property
     def kind(self) -> LayerKind:

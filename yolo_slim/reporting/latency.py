@@ -33,10 +33,10 @@ def text(tables: Sequence[LatencyTable]) -> str:
 
 
 def _cells(one: LatencyTable) -> list[str]:
-    error, layers = one.error, sum(map(_timed, one.grids)) if one.times_layers else 0
+    error, layers = one.error, str(sum(map(_timed, one.grids))) if one.times_layers else "counted"
     return [
         str(one.build), f"{one.control_ms:.2f}", f"{one.control_frame_ms:.2f}", f"{1000 / one.control_frame_ms:.1f}",
-        str(layers), str(len(one.networks)), f"{error.median:.1%}", f"{error.worst:.1%}",
+        layers, str(len(one.networks)), f"{error.median:.1%}", f"{error.worst:.1%}",
     ]  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def render(tables: Sequence[LatencyTable]) -> str:
     """Make the page of all builds; it loads nothing from elsewhere."""
     template = environment().from_string(TEMPLATE.read_text(encoding="utf-8"))
     shown = [
-        {"table": one, "error": one.error, "networks": _networks_chart(one), "widths": _widths_chart(one),
-         "remarks": remarks(one)}
+        {"table": one, "error": one.error, "networks": _networks_chart(one),
+         "widths": _widths_chart(one) if one.times_layers else None, "remarks": remarks(one)}
         for one in tables
     ]  # fmt: skip
     return template.render(tables=shown, first=tables[0])

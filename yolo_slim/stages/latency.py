@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from yolo_slim import bundle
 from yolo_slim.build_key import BuildName
+from yolo_slim.config.profile import Profile
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.builds import expected_builds
-from yolo_slim.files import write_text
+from yolo_slim.files import JsonObject, flat, write_text
 from yolo_slim.measuring.latency import LatencyOutputs, table_name
-from yolo_slim.measuring.layer_graphs import why_no_table
+from yolo_slim.measuring.layer_graphs import times_layers, why_no_table
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
@@ -72,6 +73,15 @@ def timed_builds(context: Context) -> list[BuildName]:
     )
 
 
+def decided_by(profile: Profile, build: BuildName) -> JsonObject:
+    """What of a target decides the milliseconds of a build, beside its threads.
+
+    That is how its engine is built, and by how many channels layers are counted where they can't be timed.
+    """
+    counted = {} if times_layers(build) else {"channel_multiple": profile.channel_multiple}
+    return {**flat(profile.engine_settings(build.runtime)), **counted}
+
+
 def job_of(
     inputs: LatencyInputs, config: LatencyConfig, builds: Sequence[BuildName], folder: Path, context: Context
 ) -> Job:
@@ -84,6 +94,8 @@ def job_of(
         "pruning": {key: getattr(inputs.pruning, key) for key in READ_OF_PRUNE},
         "target": profile.name, "threads": profile.threads, **identity(device), "cores": device.facts().cores,
     }  # fmt: skip
+    if target := {str(build): found for build in builds if (found := decided_by(profile, build))}:
+        settings["target_settings"] = target
     if inputs.activation != "none":
         settings["activation"] = inputs.activation
     runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]

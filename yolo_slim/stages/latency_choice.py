@@ -26,7 +26,7 @@ from yolo_slim.pruning.latency_limits import InFamily, SmallestCut, unreachable_
 from yolo_slim.pruning.scope import PER_MS, REACH
 from yolo_slim.pruning.scoring import Ranked
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.latency import without_table
+from yolo_slim.stages.latency import decided_by, without_table
 from yolo_slim.workspace.folder import differences
 
 
@@ -77,6 +77,7 @@ def measured_for_now(loaded: Checkpoint, build: BuildName, context: Context, act
         "model_sha256": loaded.sha256, "imgsz": context.imgsz, "build": str(build), "target": profile.name,
         "threads": profile.threads, "activation": activation,
         "device": "this machine" if device.is_here else device.name, **of_machine(device.facts(), build),
+        **decided_by(profile, build),
     }  # fmt: skip
 
 

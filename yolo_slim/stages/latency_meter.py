@@ -1,4 +1,4 @@
-"""Measure latency tables: single convolutions over a grid of widths, then whole networks that were cut."""
+"""Measure latency tables: single convolutions over a grid of widths, if they can be timed, then whole networks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from yolo_slim.pruning.slots import widths_of
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import IMAGES
 from yolo_slim.stages.context import Context
-from yolo_slim.stages.latency import LatencyInputs, job_of
+from yolo_slim.stages.latency import LatencyInputs, decided_by, job_of
 from yolo_slim.stages.latency_timings import ControlTime, Measured, NetworkTime, network_name
 from yolo_slim.stages.network_meter import NetworkMeter, may_count_later, scratch_folder, until_it_counts
 from yolo_slim.workspace.job import Job, versions
@@ -88,7 +88,8 @@ class LatencyMeter:
             machine=context.device.facts(),
             device="" if context.device.is_here else context.device.name,
             activation=self.activation,
-            as_silu=self.as_silu,
+            as_silu=self.as_silu if times_layers(build) else (),
+            target_settings=decided_by(context.profile, build),
             is_measured_on_target=context.device.is_target(context.profile),
             measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             command=context.command,
@@ -155,7 +156,7 @@ class LatencyMeter:
         )
 
     def _grids(self, build: BuildName, scratch: Path) -> list[LayerGrid]:
-        """Time every kind of convolution over its widths."""
+        """Time every kind of convolution over its widths, or count it."""
         largest = sorted(largest_widths(self.cuts.graph, self.cuts.slots, self.kinds).items())
         progress, text, grids = self.context.progress, f"latency: convolutions in {build}", []
         for number, (kind, widths) in enumerate(largest):
@@ -165,7 +166,7 @@ class LatencyMeter:
         return grids
 
     def _grid(self, build: BuildName, kind: LayerKind, widths: tuple[int, int], file: Path) -> LayerGrid:
-        """Time one kind; the device gets its layers as ``file``."""
+        """Time one kind, whose layers the device gets as ``file``; count it where the runtime can't time layers."""
         if not times_layers(build):
             return computed_grid(kind, *widths, self.context.profile.channel_multiple)
         files = self._files(build)
@@ -254,8 +255,7 @@ def planned(networks: int, checks: int) -> list[tuple[str, float]]:
     Each kind of those that the line is fitted to goes evenly up to the hardest: the unpruned network is the mildest of
     all. What is predicted of networks beyond those of the fit is worth little.
     """
-    places = [len(range(index % KINDS, networks, KINDS)) for index in range(networks)]
-    fits = [("fit", (index // KINDS + 1) / places[index]) for index in range(networks)]
+    fits = [("fit", (index // KINDS + 1) / len(range(index % KINDS, networks, KINDS))) for index in range(networks)]
     return fits + [("check", place / (checks - 1)) for place in range(checks)]
 
 
