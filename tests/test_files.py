@@ -87,6 +87,25 @@ def test_a_made_folder_replaces_what_must_not_stay(tmp_path: Path) -> None:
         assert (folder / "a.txt").read_text() == "2"
 
 
+@pytest.mark.parametrize("stays", [False, True])
+def test_another_process_makes_the_folder_first(stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder appears between the look and the move: it stays where it is as good, and is replaced where not."""
+    folder, move, calls = tmp_path / "made", Path.replace, []
+
+    def replaced(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == 1:
+            folder.mkdir()
+            (folder / "a.txt").write_text("theirs")
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    with fresh_folder(folder, stays=[_never, Path.is_dir][stays]) as new:
+        (new / "a.txt").write_text("ours")
+    assert (folder / "a.txt").read_text() == ("theirs" if stays else "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
 def test_two_threads_write_one_file(tmp_path: Path) -> None:
     """A reader sees one of the two contents, whole."""
     meet, path = threading.Barrier(2), tmp_path / "a.txt"

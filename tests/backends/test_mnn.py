@@ -17,6 +17,7 @@ from yolo_slim.bundle import Bundle
 from yolo_slim.errors import SlimError
 from yolo_slim.export.builds import expected_builds, graph_of
 from yolo_slim.runtime.letterbox import letterbox
+from yolo_slim.runtime.paired import pair_bundles
 
 pytest.importorskip("MNN", reason="MNN isn't installed (extra mnn)")
 
@@ -36,6 +37,19 @@ def test_int8_weights_come_from_the_float_graph(tiny_onnx: Path, tmp_path: Path,
     expected = onnxruntime.InferenceSession(str(tiny_onnx)).run(None, {"images": blob})[0]
     np.testing.assert_allclose(session.infer(blob), expected, rtol=0, atol=0.05)
     assert session.describe().precision == "int8"
+
+
+def test_networks_are_timed_for_its_latency_table(bundle: Bundle) -> None:
+    """It times no single layer, so its table is of whole networks: two of its sessions are open at once."""
+    from yolo_slim.build_key import BuildName
+    from yolo_slim.measuring.layer_graphs import times_layers, why_no_table
+
+    found = pair_bundles(bundle, bundle, [scene()], rounds=4, frames=1)
+    assert len(found.before) == len(found.after) == 4
+    assert min(found.before) > 0
+    fp16, int8 = BuildName("mnn", "fp16"), BuildName("mnn", "int8")
+    assert not times_layers(fp16)
+    assert [bool(why_no_table(build)) for build in (fp16, int8)] == [False, True]
 
 
 def test_its_builds_are_like_ncnns() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,16 @@ from tests.helpers.latency_tables import KIND, grid, network, table
 from yolo_slim.backends.layers import LayerKind
 from yolo_slim.errors import SlimError
 from yolo_slim.files import write_json
-from yolo_slim.measuring.latency import LatencyTable, fitted
-from yolo_slim.measuring.layer_grids import coarse_widths, fine_widths, grid_of, layers_of_grid, moved_mb, weights_mb
+from yolo_slim.measuring.latency import LatencyTable, fitted, unlike_network
+from yolo_slim.measuring.layer_grids import (
+    coarse_widths,
+    computed_grid,
+    fine_widths,
+    grid_of,
+    layers_of_grid,
+    moved_mb,
+    weights_mb,
+)
 
 
 @pytest.mark.parametrize("largest", [3, 8, 24, 80, 144, 384])
@@ -57,6 +66,31 @@ def test_steps_of_wide_layers_are_kept(block: int, width: int) -> None:
     assert ms[0] == pytest.approx(ms[1])
 
 
+@pytest.mark.parametrize(
+    ("depthwise", "stride", "macs"),
+    # 9 channels cost as much as 16; a stride of two halves both sides; a depthwise kernel reads one channel.
+    [(False, 1, 9 * 400 * 16 * 24), (False, 2, 9 * 100 * 16 * 24), (True, 1, 9 * 400 * 24)],
+)
+def test_counted_convolutions(depthwise: bool, stride: int, macs: int) -> None:
+    """Where layers can't be timed, the grid has their MACs, with widths rounded up to what is computed at once."""
+    kind = LayerKind(
+        kernel=(3, 3), stride=(stride, stride), padding=(1, 1), depthwise=depthwise, size=(20, 20), activation="silu"
+    )
+    found = computed_grid(kind, 9, 24, 8)
+    assert found.is_computed
+    assert found.ms_at(np.array([9.0]), np.array([24.0]))[0] == pytest.approx(macs / 1e9)
+
+
+def test_what_is_unlike_the_network_is_told() -> None:
+    """A counted table says so; where nothing was timed, nothing was timed with SiLU either."""
+    timed, counted = table(), table()
+    counted = counted.model_copy(
+        update={"grids": tuple(one.model_copy(update={"is_computed": True}) for one in timed.grids)}
+    )
+    assert unlike_network(timed) == []
+    assert ["multiply-accumulates" in line for line in unlike_network(counted)] == [True]
+
+
 def test_depthwise_depends_on_one_width() -> None:
     """Only the output width counts, and the grid is a line."""
     kind = LayerKind(kernel=(3, 3), stride=(1, 1), padding=(1, 1), depthwise=True, size=(20, 20), activation="silu")
@@ -86,6 +120,18 @@ def test_fit_of_terms_that_go_together() -> None:
     """Where what is moved and the weights grow with the convolutions, their own sum explains the time."""
     found = fitted([network(a, 2 * a, a, weights_mb=3 * a) for a in (1.0, 2.0, 4.0, 8.0)])
     assert found.per_layer_ms > 0.95
+
+
+@pytest.mark.parametrize("weights", [lambda a, i: 0.5 * a * (1 + 1e-4 * (-1) ** i), lambda a, _: 2 * a - 1])
+def test_weights_that_follow_the_convolutions_stay_out(weights: Callable[[float, int], float]) -> None:
+    """Nearly in proportion or in a line with them, weights would take any share of their time; else they count."""
+    noise = np.random.default_rng(0).normal(1, 0.01, 10)
+    sums = np.linspace(1, 10, 10)
+    found = fitted([network(a, 5.0, 1.1 * a * noise[i], weights_mb=weights(a, i)) for i, a in enumerate(sums)])
+    assert found.per_weight_mb == 0
+    assert found.per_layer_ms == pytest.approx(1.1, rel=0.05)
+    apart = [network(a, 5.0, 1.1 * a + 0.3 * (i % 3), weights_mb=1 + i % 3) for i, a in enumerate(sums)]
+    assert fitted(apart).per_weight_mb == pytest.approx(0.3, rel=0.1)
 
 
 def test_weights_that_explain_little_count() -> None:

@@ -29,6 +29,7 @@ from yolo_slim.models import checkpoint
 from yolo_slim.models.family import family_of
 from yolo_slim.pruning.random_cuts import RandomCuts
 from yolo_slim.reporting.latency import text
+from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.layers import LayerTimes
 from yolo_slim.runtime.paired import Paired
 from yolo_slim.stages import latency, prune
@@ -249,6 +250,27 @@ def test_cut_after_a_miss_aims_lower(small: Path, signs: Path, tables: LatencyOu
     first, second = found.cuts
     assert second.measured_ms <= budget < first.measured_ms
     assert second.predicted_ms < first.predicted_ms - 0.005 * budget
+
+
+def test_cut_after_a_disturbed_timing_aims_lower(
+    small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+) -> None:
+    """A disturbed first cut inside the budget proves nothing, so the next one aims lower; one that counts ends it."""
+
+    class Disturbed(Board):
+        def time_paired(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().time_paired(*args, **kwargs)
+            is_first = self.asked.count("time_paired") <= 1 + REPEATS
+            return replace(found, invalid_reasons=("busy",)) if is_first else found
+
+    table = LatencyTable.load(tables.tables[BUILD])
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    first, second, *more = cut(small, context_of(signs, Disturbed()), tables, tmp_path / "a", latency_ms=budget).cuts
+    assert first.measured_ms <= budget
+    assert second.predicted_ms < first.predicted_ms - 0.005 * budget
+    assert more == []
+    quiet = cut(small, context_of(signs, Board()), tables, tmp_path / "b", latency_ms=budget)
+    assert len(quiet.cuts) == 1
 
 
 def macs_left(folder: Path) -> float:

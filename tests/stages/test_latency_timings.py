@@ -127,6 +127,29 @@ def test_engines_are_built_on_the_device_and_timed(small: Path, signs: Path, tmp
     assert unlike_network(timed) == []
 
 
+@pytest.mark.parametrize(
+    ("changed", "builds"),
+    [
+        ({"tensorrt": {"optimization_level": 4}}, {"tensorrt-fp16": True}),
+        ({"channel_multiple": 32}, {"tensorrt-fp16": True, "onnxruntime-fp32": False}),
+    ],
+)
+def test_settings_of_the_target_that_decide_milliseconds(
+    changed: dict[str, Any], builds: dict[str, bool], small: Path, signs: Path
+) -> None:
+    """Another way to build the engine, or to count, is another table; a timed table doesn't depend on counting."""
+    inputs = latency.LatencyInputs(model=small, pruning=PruneConfig(round_to=32))
+    for name, is_other in builds.items():
+        build = BuildName.parse(name)
+        context = context_of(signs, ModelledDevice(), "jetson-orin-nano")
+        values = {**context.profile.model_dump(exclude_unset=True), **changed}
+        other = replace(context, profile=type(context.profile).model_validate(values))
+        first, second = (latency.job_of(inputs, QUICK, [build], Path(), one) for one in (context, other))
+        assert (first.fingerprint != second.fingerprint) == is_other
+        found = [latency.decided_by(one.profile, build) for one in (context, other)]
+        assert (found[0] != found[1]) == is_other
+
+
 def test_networks_of_every_kind_reach_the_hardest() -> None:
     """The line is fitted to three kinds; none ends where the checks go on."""
     for networks in (3, 4, 9, 11):

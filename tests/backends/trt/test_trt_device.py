@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 from onnx import helper
+
+from yolo_slim.bundle import read_spec, write_bundle_json
 
 Cli = Callable[..., Any]
 VERSIONS = ("8.6.1", "10.3.0", "10.16.1", "11.4.0")
@@ -43,6 +47,24 @@ def test_build_check_bench(make_bundle: Callable[..., Path], device: Cli, versio
     assert runtime["gpu_ms"]["frames"] >= 14
     assert runtime["gpu_ms"]["median"] == 1.25
     assert (runtime["cuda_graph"], "libcuda" in runtime["cuda_graph_reason"]) == (False, True)
+
+
+def test_two_engines_are_timed_in_turns(make_bundle: Callable[..., Path], device: Cli, tmp_path: Path) -> None:
+    """As for a latency table: two engines of bare bundles are open at once, and loaded again every third round."""
+    first = make_bundle()
+    shutil.rmtree(first / "selfcheck")
+    second = tmp_path / "second"
+    shutil.copytree(first, second)
+    for bundle in (first, second):
+        spec = read_spec(bundle)
+        write_bundle_json(bundle, replace(spec, files={}))
+        assert device("build", bundle).returncode == 0
+    done = device(
+        "pair", first, second, "--images", tmp_path / "scene.png", "--rounds", 7, "--frames", 1, "--json", "-"
+    )
+    assert done.returncode in (0, 1), done.stderr
+    rounds = json.loads(done.stdout)["round_ms"]
+    assert [len(rounds[name]) for name in ("control", "cut")] == [7, 7]
 
 
 def test_engine_is_the_plan_alone(make_bundle: Callable[..., Path], device: Cli) -> None:
