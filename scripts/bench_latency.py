@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--seed", type=int, default=2027, help="of the random networks")
     parser.add_argument("--tables", type=Path, help="keep the tables here; what was measured there is used")
+    parser.add_argument("--runtime", help="the only build, such as onnxruntime-int8")
     parser.add_argument("--count-layers", action="store_true", help="as for TensorRT, which can't time single layers")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -61,8 +62,8 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
     """Measure the tables, then try the budgets."""
     config = RunConfig(
         model=str(options.model), data=str(options.data), target=options.target, imgsz=options.imgsz,
-        seed=options.seed,
-        latency=LatencyConfig(checks=options.checks), prune=PruneConfig(macs_removed=None, latency_ms=1000.0),
+        seed=options.seed, latency=LatencyConfig(checks=options.checks, runtime=options.runtime),
+        prune=PruneConfig(macs_removed=None, latency_ms=1000.0),
     )  # fmt: skip
     this = preparation.prepared(config, folder / "run", progress=listener, runs_bundles=True)
     outputs = latency_tables.measured(this, options.tables or folder / "tables")

@@ -55,7 +55,7 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds."""
     if this.config.prune.frame_ms is None:
         return None
-    if left := latency.without_table(this.context):
+    if left := latency.without_table(this.context, this.config.latency.runtime):
         named = "; ".join(f"{build}: {why}" for build, why in left.items())
         this.context.progress.say(
             f"latency: no cut is made for {named}. The cut for another build is built for it too, and timed at the end"
@@ -108,12 +108,12 @@ def require_device(this: Run) -> None:
 
 def builds_of(config: LatencyConfig, context: Context) -> list[BuildName]:
     """The builds to measure: the one that the settings name, else all that can have a table."""
-    found = latency.timed_builds(context)
+    found = latency.timed_builds(context, config.runtime)
     if config.runtime is None:
         return found
     chosen = [build for build in found if config.runtime in (str(build), build.runtime)]
     if not chosen:
-        names = [str(build) for build in found]
+        names = [str(build) for build in latency.nameable_builds(context)]
         raise SlimError(
             f"latency.runtime: got {config.runtime!r}.{did_you_mean(config.runtime, names)}",
             remedy=f"{context.profile.name} has {', '.join(names)}.",

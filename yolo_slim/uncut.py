@@ -40,7 +40,7 @@ def is_enough(
         this: the run, whose budget is in milliseconds.
         tables: the device's latency tables.
         cut: runs the prune stage.
-        in_int8: says how the network reaches the budget in int8, which has no table; empty: it doesn't.
+        in_int8: says how the network reaches the budget in int8, without a table; empty: it doesn't.
     """
     context = this.context
     if _is_cut(context, cut):

@@ -186,7 +186,7 @@ def test_first_night_on_a_busy_device_says_so(matrix: Path, device: NightDevice)
     device.reasons = ("throttled during the run",)
     code, out, _ = run_night(matrix, device)
     assert (code, statuses(matrix, 1)) == (0, ["first", "first"])
-    assert "this run is it now; the timing doesn't count: throttled during the run" in out
+    assert "it now; the timing doesn't count: throttled during the run; later nights time this bundle again" in out
 
 
 def test_colours_of_an_error_leave_the_junit_file_whole(matrix: Path, device: NightDevice) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from tests.helpers.devices import ModelledDevice
@@ -13,7 +14,9 @@ from yolo_slim.build_key import BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.run import LatencyConfig, PruneConfig
 from yolo_slim.devices.answers import NOT_ITS_SPEED
+from yolo_slim.devices.base import Placed
 from yolo_slim.errors import SlimError
+from yolo_slim.latency_tables import builds_of
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, unlike_network
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.runtime import bench
@@ -125,6 +128,40 @@ def test_engines_are_built_on_the_device_and_timed(small: Path, signs: Path, tmp
     timed = LatencyTable.load(measured(small, context_of(signs, device), tmp_path / "host").tables[BUILD])
     assert not any(grid.is_computed for grid in timed.grids)
     assert unlike_network(timed) == []
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-int8", "tensorrt-int8"])
+def test_int8_that_the_settings_name(name: str, small: Path, signs: Path, tmp_path: Path) -> None:
+    """Int8 has a table, and a cut that meets its budget, if it is named; unnamed it has none (control)."""
+    build = BuildName.parse(name)
+    device = ModelledDevice()
+    context = with_runtimes(context_of(signs, device, "jetson-orin-nano"), **{build.runtime: ("int8", "fp16")})
+    assert build not in latency.timed_builds(context)
+    assert build in latency.nameable_builds(context)
+    assert builds_of(LatencyConfig(runtime=name), context) == [build]
+    assert build not in builds_of(LatencyConfig(runtime=build.runtime), context)
+    placed: list[set[str]] = []
+
+    def put(bundle: Path) -> Placed:
+        graph = onnx.load(bundle / "model.onnx").graph
+        placed.append({node.op_type for node in graph.node})
+        return ModelledDevice.put(device, bundle)
+
+    device.put = put  # type: ignore[method-assign]
+    inputs = latency.LatencyInputs(model=small, pruning=PruneConfig(round_to=8))
+    found = latency.run(inputs, QUICK, [build], tmp_path / "tables", context)
+    assert "layers" not in device.asked
+    budget_of = LatencyTable.load(found.tables[build])
+    budget = budget_of.overhead_ms + 0.7 * budget_of.control_ms
+    given = prune.PruneInputs(model=small, latency=found, timing=QUICK)
+    outputs = prune.run(given, PruneConfig(latency_ms=budget, round_to=8), tmp_path / "pruned", context)
+    kept = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
+    assert 0.9 * budget < kept.measured_ms <= budget
+    assert kept.build == build
+    assert kept.without_table == {}
+    # What was timed is the network in int8, each time.
+    assert len(placed) == QUICK.networks + QUICK.checks + 2 + len(kept.cuts)
+    assert all({"QuantizeLinear", "DequantizeLinear"} <= operators for operators in placed)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,16 +13,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+SILENT_S = 30.0
+"""Without a terminal, seconds without a line after which a step is one: a log shows that the command works."""
+
+
 class Listener:
     """Bars where there is a terminal, else one line per fact; see :class:`yolo_slim.progress.Progress`."""
 
     def __init__(self, bars: Progress | None, *, quiet: bool) -> None:
         self._bars, self._quiet = bars, quiet
         self._tasks: dict[str, TaskID] = {}
+        self._said_at = time.monotonic()
 
     def step(self, text: str, done: int, total: int) -> None:
-        """Move a bar."""
+        """Move a bar; without bars, print how far it is when nothing was printed for :data:`SILENT_S`."""
         if self._bars is None:
+            if time.monotonic() - self._said_at > SILENT_S:
+                self.say(f"{text}: {done} of {total}")
             return
         if text not in self._tasks:
             for task in self._tasks.values():
@@ -31,6 +39,7 @@ class Listener:
 
     def say(self, text: str) -> None:
         """Print a line."""
+        self._said_at = time.monotonic()
         if self._quiet:
             return
         if self._bars is None:

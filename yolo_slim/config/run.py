@@ -185,8 +185,8 @@ class LatencyConfig(Frozen):
     explore_epochs: Positive = 3
     """Epochs of the short trainings with which ``--imgsz auto`` compares input sides."""
     runtime: str | None = None
-    """Build that the cut is made for, such as ``ncnn-fp16``; none: of the target's builds the one that reaches the
-    budget at the least loss."""
+    """Build that the cut is made for, such as ``ncnn-fp16``; none: of the target's float builds the one that reaches
+    the budget at the least loss. An int8 build is pruned for only if it is named here."""
 
 
 class RecoverConfig(Frozen):

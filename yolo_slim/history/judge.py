@@ -111,7 +111,9 @@ def _without_baseline(case: Case) -> Case:
     new = "the branch's nights didn't measure this cell, so there is nothing to compare it with"
     case = case.noting(new if case.is_trial else "there was no baseline; this run is it now", "first")
     invalid = case.run.measurement.speed.invalid_reasons if case.run.measurement else ()
-    return case.noting(f"the timing doesn't count: {'; '.join(invalid)}") if invalid else case
+    # The bundle is what stays: a busy first night spoils no comparison.
+    again = "" if case.is_trial else "; later nights time this bundle again"
+    return case.noting(f"the timing doesn't count: {'; '.join(invalid)}{again}") if invalid else case
 
 
 def _baseline_of(history: History, night: Night, run: Run) -> Run | None:

@@ -305,8 +305,8 @@ def unlike_network(table: LatencyTable) -> list[str]:
     lines = []
     if not table.times_layers:
         lines.append(
-            f"{table.build.runtime} can't time single convolutions: they count by their multiply-accumulates, so "
-            "the table is less exact."
+            f"Single convolutions aren't timed in {table.build}: they count by their multiply-accumulates, so the "
+            "table is less exact."
         )
     if table.as_silu:
         lines.append(

@@ -12,16 +12,21 @@ from yolo_slim.files import write_json
 from yolo_slim.runtime.layers import SCHEMA
 
 
-def why_no_table(build: BuildName) -> str:
-    """Why a build has no latency table; empty: it has one."""
-    if build.precision == "int8":
-        return "what int8 itself loses can't be weighed against a cut before the training"
+def why_no_table(build: BuildName, named: str | None = None) -> str:
+    """Why a build has no latency table; empty: it has one.
+
+    Args:
+        build: runtime and precision.
+        named: the build that ``latency.runtime`` asks for, if any. Then nothing has to be weighed.
+    """
+    if build.precision == "int8" and str(build) != named:
+        return "what int8 itself loses can't be weighed against a cut before the training; latency.runtime can name it"
     return ""
 
 
 def times_layers(build: BuildName) -> bool:
-    """Whether the build's runtime can time single layers."""
-    return layer_graph_of(build.runtime) is not None
+    """Whether the build's runtime can time single layers; their graphs are float."""
+    return build.precision != "int8" and layer_graph_of(build.runtime) is not None
 
 
 def name_of(layer: Layer) -> str:

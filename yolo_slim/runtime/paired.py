@@ -31,8 +31,9 @@ SETTLE_S = 0.02
 """Seconds before a network's part of a round: the threads of the other session wait busily for a few milliseconds after
 its last frame, and would take a core from this one."""
 ROUNDS_A_LOAD = 3
-"""Rounds until both networks are loaded again. Where a network lies in memory makes it faster or slower: in NCNN 25
-rounds of one load gave ratios up to 9 % apart, with a load for every three rounds 2 %, on an AMD EPYC."""
+"""Rounds until both networks are loaded again. Where a network lies in memory makes it faster or slower: in NCNN twelve
+timings of one pair were up to 3.2 % apart with one load, and up to 1.8 % with one for every three rounds, on an AMD
+EPYC (docs/benchmarks/latency.md)."""
 IMAGES = 8
 """Most images that two bundles are timed on."""
 

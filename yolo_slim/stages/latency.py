@@ -49,26 +49,41 @@ class LatencyInputs:
     """``recover.activation``: what the recovered network will have is what is timed."""
 
 
-def without_table(context: Context) -> dict[BuildName, str]:
-    """Those of the target's builds that no cut is made for, because they have no latency table, with the reason."""
+def without_table(context: Context, named: str | None = None) -> dict[BuildName, str]:
+    """Those of the target's builds that no cut is made for, because they have no latency table, with the reason.
+
+    Args:
+        context: of the call.
+        named: ``latency.runtime``, if any. An int8 build has a table only if it is named.
+    """
     impossible = expected_builds(context.profile, "end2end" if context.end2end else "one2many").skipped
-    reasons = {build: impossible.get(build) or why_no_table(build) for build in context.profile.builds}
+    reasons = {build: impossible.get(build) or why_no_table(build, named) for build in context.profile.builds}
     return {build: why for build, why in reasons.items() if why}
 
 
-def timed_builds(context: Context) -> list[BuildName]:
-    """The builds of the target that can have a table: those in float.
+def nameable_builds(context: Context) -> list[BuildName]:
+    """The builds that ``latency.runtime`` may name."""
+    return [build for build in context.profile.builds if build not in without_table(context, str(build))]
+
+
+def timed_builds(context: Context, named: str | None = None) -> list[BuildName]:
+    """The builds of the target that can have a table: those in float, and the one that is named.
+
+    Args:
+        context: of the call.
+        named: ``latency.runtime``, if any.
 
     Raises:
         SlimError: the target has none.
     """
-    reasons = without_table(context)
+    reasons = without_table(context, named)
     if found := [build for build in context.profile.builds if build not in reasons]:
         return found
     raise SlimError(
         f"No build of {context.profile.name} has a latency table.",
         culprits=[f"{build}: {why}" for build, why in reasons.items()],
-        remedy="Use a target that has a float build, or prune to MACs with --prune.",
+        remedy="Name one with --set latency.runtime=BUILD, use a target that has a float build, or prune to MACs with "
+        "--prune.",
         topic="the-frame-rate-cant-be-timed",
     )
 
@@ -99,10 +114,12 @@ def job_of(
     if inputs.activation != "none":
         settings["activation"] = inputs.activation
     runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
+    # The int8 graphs of every runtime are made with ONNX Runtime's tools.
+    makers = ("onnxruntime",) if any(build.precision == "int8" for build in builds) else ()
     there = {} if device.is_here else {f"{name} of the device": device.facts().runtimes.get(name) for name in runtimes}
     return Job(
         stage="latency", folder=folder, settings=settings, revision=REVISION,
-        packages=(*PACKAGES, *runtimes), elsewhere=there,
+        packages=tuple(dict.fromkeys((*PACKAGES, *makers, *runtimes))), elsewhere=there,
         inputs={"model": content(inputs.model), "data": context.dataset.digest},
     )  # fmt: skip
 

@@ -116,7 +116,7 @@ def choose(
     )
     cuts = {build: _smallest(goal, ranked) for build, goal in goals.items()}
     losses = {build: loss for build, goal in goals.items() if (loss := _loss(goal, ranked)) is not None}
-    unknown = without_table(context)
+    unknown = {build: why for build, why in without_table(context).items() if build not in goals}
     if not losses:
         others = {build: _smallest(goal, ranked) for build, goal in left_out.items()}
         raise unreachable_in_all(cuts, others, unknown, context.imgsz, family)

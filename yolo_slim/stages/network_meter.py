@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
@@ -23,8 +23,10 @@ from yolo_slim.export.onnx import export_onnx
 from yolo_slim.models import checkpoint
 from yolo_slim.models.exported import layout_of
 from yolo_slim.models.ultralytics import log_to
-from yolo_slim.quantization import fp16
+from yolo_slim.quantization import fp16, int8
 from yolo_slim.quantization import graph as graphs
+from yolo_slim.quantization.files import FP16, INT8
+from yolo_slim.quantization.inputs import blobs
 from yolo_slim.runtime import bench
 from yolo_slim.runtime.arguments import REPEATS
 from yolo_slim.runtime.paired import Paired
@@ -95,16 +97,6 @@ def scratch_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _graph(onnx: Path, build: BuildName) -> Path:
-    """The graph that a float build starts from, made of the fp32 one beside it."""
-    if graph_of(build) == FLOAT_GRAPH:
-        return onnx
-    half = onnx.with_name(f"{onnx.stem}-fp16.onnx")
-    if not half.is_file():
-        graphs.save(fp16.convert(graphs.load(onnx)), half)
-    return half
-
-
 @dataclass(frozen=True, kw_only=True)
 class NetworkMeter:
     """Exports networks, and lets the device compare them with the unpruned one."""
@@ -134,11 +126,28 @@ class NetworkMeter:
         """Bring an fp32 graph to the device, as a bundle of a runtime and precision beside its file."""
         folder = onnx.with_name(f"{onnx.stem}-{build}-bundle")
         source = BundleSource(name=onnx.stem, exported=onnx, layout=layout_of(onnx), profile=self.context.profile)
-        make_timed_bundle(source, build, _graph(onnx, build), folder)
+        make_timed_bundle(source, build, self._graph(onnx, build), folder)
         placed = self.context.device.put(folder)
         if engine_builder(build.runtime):
             self.context.device.build(placed)
         return placed
+
+    def _graph(self, onnx: Path, build: BuildName) -> Path:
+        """The graph that a build starts from, made of the fp32 one beside it."""
+        name = graph_of(build)
+        if name == FLOAT_GRAPH:
+            return onnx
+        file = onnx.with_name(f"{onnx.stem}-{name}.onnx")
+        if not file.is_file():
+            model = graphs.load(onnx)
+            made = fp16.convert(model) if name == FP16 else self._in_int8(model, outputs=name == INT8)
+            graphs.save(made, file)
+        return file
+
+    def _in_int8(self, model: Any, *, outputs: bool) -> Any:
+        """An int8 graph to be timed: its ranges are those of one image."""
+        image = sorted(self.images.iterdir())[:1]
+        return int8.for_timing(model, blobs(image, self.context.imgsz), outputs=outputs)
 
     def compare(self, first: Placed, second: Placed, usual_ms: float | None = None) -> Paired:
         """Time two networks in the same rounds; a timing that doesn't count is repeated.

@@ -1,6 +1,6 @@
 """The unpruned network's int8 bundle -> unpruned.json: what a frame of it takes, and what int8 loses.
 
-No cut is made for int8 (docs/latency.md). But where the unpruned network reaches a budget in milliseconds in int8,
+No cut is made for int8 unless it is named (docs/latency.md). But where the unpruned network reaches a budget in int8,
 nothing has to be cut.
 """
 
