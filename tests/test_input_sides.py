@@ -119,9 +119,9 @@ def test_best_side_wins(trained: Path, signs: Path, scripted: Scripted, tmp_path
     assert scripted.trainings == ["160 px, 1", "128 px, 1", "96 px, 1", "128 px, 3", "160 px, 3"]
     assert [one for one, side in found.items() if side.map50_95 is not None] == [160, 128]
     assert {side: one.reason for side, one in found.items()} == {
-        192: "the budget can't be reached: the smallest cut is predicted to take 12.00 ms",
+        192: "the budget can't be reached: pruned as far as possible it is predicted to take 12.00 ms",
         160: "won: the highest mAP, mAP50-95 0.5000 after 3 epochs, 0.0500 above 128 px",
-        128: "lost 0.0500 to 160 px",
+        128: "0.0500 below 160 px",
         96: "stopped after one epoch: 2 were better",
     }
     assert "sides: 160 px: won: the highest mAP" in listener.said
@@ -200,7 +200,7 @@ def test_no_side_reaches_it(trained: Path, signs: Path, scripted: Scripted, tmp_
     scripted.reached = set()
     with pytest.raises(SlimError, match="No input side reaches 9 ms a frame by pruning") as error:
         choose_side(config_of(trained, signs), project=tmp_path)
-    predicted = r"px: the budget can't be reached: the smallest cut is predicted to take \d+\.\d\d ms"
+    predicted = r"px: the budget can't be reached: pruned as far as possible it is predicted to take \d+\.\d\d ms"
     assert len(re.findall(predicted, str(error.value))) == len(sides_of(192))
     assert "Set prune.latency_ms to at least 12.13" in error.value.remedy
     assert scripted.trainings == []

@@ -70,8 +70,8 @@ def frame_ms_of(config: RunConfig) -> float:
     """
     if config.prune.frame_ms is None:
         raise SlimError(
-            "--imgsz auto chooses the input side for a frame rate, but none is asked for.",
-            remedy="Give --target-fps or --latency-ms with it, or a side in pixels.",
+            "--imgsz auto needs a frame rate, for which it chooses the input side.",
+            remedy="Give --target-fps or --latency-ms with it, or give --imgsz in pixels.",
         )
     return config.prune.frame_ms
 
@@ -171,7 +171,7 @@ def judged(final: Sequence[Candidate], epochs: int) -> list[Candidate]:
     else:
         why = f"won: the only one that was trained to the end, {score}"
     beaten = [
-        one.model_copy(update={"reason": f"lost {(best.map50_95 or 0) - (one.map50_95 or 0):.4f} to {best.imgsz} px"})
+        one.model_copy(update={"reason": f"{(best.map50_95 or 0) - (one.map50_95 or 0):.4f} below {best.imgsz} px"})
         for one in others
     ]
     return [best.model_copy(update={"reason": why}), *beaten]
@@ -231,7 +231,7 @@ def _unreached(side: int, error: Unreachable, tables: LatencyOutputs) -> Candida
     if error.measured_ms is not None:
         why = f": the fastest cut took {error.measured_ms:.2f} ms"
     elif error.predicted_ms is not None:
-        why = f": the smallest cut is predicted to take {error.predicted_ms:.2f} ms"
+        why = f": pruned as far as possible it is predicted to take {error.predicted_ms:.2f} ms"
     else:
         why = ""
     return Candidate(

@@ -55,11 +55,13 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds."""
     if this.config.prune.frame_ms is None:
         return None
-    if left := latency.without_table(this.context, this.config.latency.runtime):
-        named = "; ".join(f"{build}: {why}" for build, why in left.items())
-        this.context.progress.say(
-            f"latency: no cut is made for {named}. The cut for another build is built for it too, and timed at the end"
-        )
+    impossible = latency.impossible_builds(this.context)
+    for build, why in latency.without_table(this.context, this.config.latency.runtime).items():
+        said = f"{build} isn't built: {why}" if build in impossible else (
+            f"no cut is made for {build}: {why}. The network that is cut for another build is also built in {build}, "
+            "and timed at the end"
+        )  # fmt: skip
+        this.context.progress.say(f"latency: {said}")
     return measured(this, tables_folder(this, runs))
 
 

@@ -232,7 +232,7 @@ def test_side_that_does_not_fit(trained: Path, signs: Path) -> None:
     ("options", "message"),
     [
         ("--imgsz 321", "imgsz 321 is not a multiple of the model's stride 32."),
-        ("--imgsz auto", "--imgsz auto chooses the input side for a frame rate, but none is asked for."),
+        ("--imgsz auto", "--imgsz auto needs a frame rate, for which it chooses the input side."),
         ("--name mine --prune 2", "settings: 1 value is not valid."),
         ("--train lr00=1", "Some training arguments (--train) can't be passed to Ultralytics."),
         ("--device 99", "recover.device asks for GPU 99; this machine has none that torch can use."),

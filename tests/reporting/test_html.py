@@ -322,9 +322,10 @@ def test_input_sides(result: Result, examples: Sequence[Example]) -> None:
 
 
 def test_builds_that_a_cut_could_be_made_for(result: Result, examples: Sequence[Example]) -> None:
-    """Each has its smallest cut and its loss, or why it has none; with one build there is no such table (control)."""
+    """Each has its narrowest network and its loss, or why it has none; with one build there is no such table (control)."""
     found = part(render(changed(result, latency=latency_cut()), examples), "Budget in milliseconds")
     for text in ("chosen: it loses least", "can&#39;t reach it", "9.20", "int8 is not timed", "7.88"):
         assert text in found
     alone = latency_cut(choices=latency_cut().choices[:1], without_table={})
-    assert "smallest cut" not in part(render(changed(result, latency=alone), examples), "Budget in milliseconds")
+    page = render(changed(result, latency=alone), examples)
+    assert "pruned as far as possible" not in part(page, "Budget in milliseconds")

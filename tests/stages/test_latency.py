@@ -479,7 +479,7 @@ def figure(pattern: str, message: object) -> float:
     return float(found[1])
 
 
-SMALLEST = "onnxruntime-fp32: the smallest cut is predicted to take # ms"
+SMALLEST = "onnxruntime-fp32: pruned as far as possible it is predicted to take # ms"
 
 
 def test_unreachable_budget_says_how_far_it_goes(
@@ -566,7 +566,7 @@ def test_table_of_another_runtime_is_named(small: Path, signs: Path, tables: Lat
     assert "ncnn" not in str(error)
     table.model_copy(update=changed).save(beside)
     error = refusal(small, context_of(signs, Board()), alone, tmp_path / "two", latency_ms=budget)
-    ms = figure("ncnn-fp16: the smallest cut is predicted to take # ms", error)
+    ms = figure("ncnn-fp16: pruned as far as possible it is predicted to take # ms", error)
     assert f"set latency.runtime to ncnn-fp16, predicted {ms:.2f} ms" in error.remedy
     table.model_copy(update={**changed, "model_sha256": "0" * 64}).save(beside)
     error = refusal(small, context_of(signs, Board()), alone, tmp_path / "other", latency_ms=budget)

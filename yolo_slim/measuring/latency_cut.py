@@ -59,7 +59,7 @@ class BuildChoice(Record):
     build: BuildNameText
     """Runtime and precision."""
     smallest_ms: float
-    """Milliseconds of the smallest cut's frame by the build's latency table."""
+    """Milliseconds of the narrowest network's frame by the build's latency table."""
     loss: float | None
     """Score that a cut to the budget loses, in units of the chosen build's; null: no cut reaches the budget."""
 

@@ -15,7 +15,7 @@ class Candidate(Record):
     unpruned_ms: float | None = None
     """Milliseconds of the unpruned network's frame."""
     predicted_ms: float | None = None
-    """Milliseconds of the cut network's frame by the latency table; of the smallest cut where none reaches the budget;
+    """Milliseconds of the cut network's frame by the latency table; of the narrowest one where none reaches the budget;
     null: nothing was cut."""
     measured_ms: float | None = None
     """The same on the device; null: no cut was timed."""

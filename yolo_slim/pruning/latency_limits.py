@@ -72,10 +72,10 @@ class InFamily:
     unpruned_ms: float | None = None
     """Estimated milliseconds of its frame; None: the table has no layers like its own."""
     smallest_ms: float | None = None
-    """The same of its smallest cut."""
+    """The same of its narrowest network."""
 
     def is_enough(self, goal: LatencyGoal) -> bool:
-        """Whether its smallest cut is estimated to reach a budget."""
+        """Whether its narrowest network is estimated to reach a budget."""
         return self.smallest_ms is not None and self.smallest_ms <= AIM * goal.frame_ms
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class InFamily:
             return f"{self.smaller} is smaller than {self.name}; its time isn't estimated"
         return (
             f"{self.smaller}, which is smaller than {self.name}: estimated {_speed(self.unpruned_ms)} unpruned, "
-            f"{_speed(self.smallest_ms)} at its smallest cut"
+            f"{_speed(self.smallest_ms)} pruned as far as possible"
         )
 
     def way(self, goal: LatencyGoal) -> list[str]:
@@ -94,7 +94,7 @@ class InFamily:
         if self.unpruned_ms is not None and self.unpruned_ms <= AIM * goal.frame_ms:
             return [f"train {self.smaller} on these data, estimated {self.unpruned_ms:.2f} ms unpruned"]
         if self.is_enough(goal):
-            return [f"train {self.smaller} on these data and prune it, estimated {self.smallest_ms:.2f} ms at least"]
+            return [f"train {self.smaller} on these data and prune it, estimated down to {self.smallest_ms:.2f} ms"]
         return []
 
 
@@ -114,7 +114,7 @@ def unreachable_in_all(
     """The error of a budget that no build reaches.
 
     Args:
-        cuts: the smallest cut in every build that was asked for.
+        cuts: the narrowest network in every build that was asked for.
         others: the same in further builds of the target that have a table.
         without_table: builds of the target of which nothing is known, with the reason.
         imgsz: input side of the run.
@@ -142,8 +142,8 @@ def _smallest(build: BuildName, cut: SmallestCut) -> str:
     """How far cuts go in a build."""
     table = cut.goal.table
     return (
-        f"{build}: the smallest cut is predicted to take {_speed(cut.frame_ms)}, {table.overhead_ms:.2f} ms of them "
-        f"before and after inference; unpruned {_speed(table.control_frame_ms)}"
+        f"{build}: pruned as far as possible it is predicted to take {_speed(cut.frame_ms)}, "
+        f"{table.overhead_ms:.2f} ms of them before and after inference; unpruned {_speed(table.control_frame_ms)}"
     )
 
 

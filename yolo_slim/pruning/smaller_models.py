@@ -20,7 +20,7 @@ from yolo_slim.pruning.work import Source
 
 
 def in_family(source: Source, activation: str, goal: LatencyGoal) -> InFamily | None:
-    """The largest smaller model whose smallest cut is estimated to reach a budget; where none does, the smallest one.
+    """The largest smaller model that can be pruned to a budget by an estimate; where none can, the smallest one.
 
     Args:
         source: what is pruned, and how.

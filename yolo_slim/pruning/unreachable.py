@@ -20,7 +20,7 @@ class Unreachable(SlimError):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.predicted_ms = predicted_ms
-        """Milliseconds of the smallest cut's frame by the latency table; None: the budget is of another kind."""
+        """Milliseconds of the narrowest network's frame by the latency table; None: the budget is of another kind."""
         self.measured_ms = measured_ms
         """The same of the fastest cut that was timed; None: none was."""
 

@@ -49,6 +49,11 @@ class LatencyInputs:
     """``recover.activation``: what the recovered network will have is what is timed."""
 
 
+def impossible_builds(context: Context) -> dict[BuildName, str]:
+    """Those of the target's builds that can't run the exported graph, with the reason."""
+    return expected_builds(context.profile, "end2end" if context.end2end else "one2many").skipped
+
+
 def without_table(context: Context, named: str | None = None) -> dict[BuildName, str]:
     """Those of the target's builds that no cut is made for, because they have no latency table, with the reason.
 
@@ -56,7 +61,7 @@ def without_table(context: Context, named: str | None = None) -> dict[BuildName,
         context: of the call.
         named: ``latency.runtime``, if any. An int8 build has a table only if it is named.
     """
-    impossible = expected_builds(context.profile, "end2end" if context.end2end else "one2many").skipped
+    impossible = impossible_builds(context)
     reasons = {build: impossible.get(build) or why_no_table(build, named) for build in context.profile.builds}
     return {build: why for build, why in reasons.items() if why}
 

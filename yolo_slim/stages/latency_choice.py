@@ -35,7 +35,7 @@ class Chosen:
     """The build that is pruned for, and those that it was chosen from."""
 
     smallest: SmallestCut
-    """Its smallest cut, and its goal."""
+    """Its narrowest network, and its goal."""
     choices: tuple[BuildChoice, ...]
     without_table: dict[str, str]
     """The target's further builds, with the reason."""
@@ -127,7 +127,7 @@ def choose(
     )
     if len(goals) > 1:
         beside = ", ".join(str(choice) for choice in choices if choice.build != best)
-        context.progress.say(f"prune: {best} reaches the budget at the least loss of score ({beside})")
+        context.progress.say(f"prune: {best} loses the least score at this budget ({beside})")
     return Chosen(
         smallest=cuts[best], choices=choices, without_table={str(build): why for build, why in unknown.items()}
     )

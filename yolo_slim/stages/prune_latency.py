@@ -120,8 +120,8 @@ class LatencyPruning:
         now, table = float(np.median([cut.unpruned_ms for cut in timed])), self.goal.table.control_ms
         if abs(now / table - 1) > CHANGED:
             self.work.progress.say(
-                f"prune: the unpruned network's inference takes {now:.2f} ms now, and took {table:.2f} ms when the "
-                "latency table was measured; budget and cuts are in the table's milliseconds"
+                f"prune: the device's speed changed: the unpruned network's inference takes {now:.2f} ms now, and took "
+                f"{table:.2f} ms when the latency table was measured. The cuts are shown at the table's speed"
             )
 
     def _require_met(self, timed: list[TimedCut], kept: int) -> None:
