@@ -322,7 +322,7 @@ def test_input_sides(result: Result, examples: Sequence[Example]) -> None:
 
 
 def test_builds_that_a_cut_could_be_made_for(result: Result, examples: Sequence[Example]) -> None:
-    """Each has its narrowest network and its loss, or why it has none; with one build there is no such table (control)."""
+    """Each has its narrowest network and its loss, or why not; with one build there is no such table (control)."""
     found = part(render(changed(result, latency=latency_cut()), examples), "Budget in milliseconds")
     for text in ("chosen: it loses least", "can&#39;t reach it", "9.20", "int8 is not timed", "7.88"):
         assert text in found
