@@ -71,7 +71,7 @@ def _measure(options: argparse.Namespace, folder: Path, listener: Progress) -> N
     rows = {name: _errors(table) | {"tries": []} for name, table in tables.items()}
     record = {
         "model": options.model.name, "data": options.data.name, "imgsz": options.imgsz, "seed": options.seed,
-        "layers": "counted" if options.count_layers else "timed",
+        "layers": "timed" if any(table.times_layers for table in tables.values()) else "counted",
         "target": this.context.profile.name, "threads": this.context.profile.threads,
         "machine": describe_machine(), "versions": versions(),
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "builds": rows,

@@ -67,6 +67,16 @@ def test_emulated_device_has_no_milliseconds(
     require_measurable(prepared(trained, signs, tmp_path, target="rpi5"))
 
 
+def test_named_build_without_a_frame_rate(trained: Path, signs: Path, tmp_path: Path) -> None:
+    """The name of a build isn't ignored beside a budget in MACs; beside a frame rate it is part of the run's name."""
+    named = {"latency.runtime": "onnxruntime-fp32"}
+    with pytest.raises(SlimError, match=r"latency.runtime \(onnxruntime-fp32\) names the build .* none is asked for"):
+        require_measurable(prepared(trained, signs, tmp_path, target="host", prune=0.5, settings=named))
+    require_measurable(prepared(trained, signs, tmp_path, target="host", prune=0.5))
+    config = api.make_config(trained, signs, imgsz=IMGSZ, target="host", target_fps=60.0, settings=named)
+    assert preparation.default_name(config).endswith("-60fps-onnxruntime-fp32")
+
+
 def test_activation_is_trained_where_nothing_is_cut(
     trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,17 +201,18 @@ def test_no_side_reaches_it(trained: Path, signs: Path, scripted: Scripted, tmp_
     with pytest.raises(SlimError, match="No input side reaches 9 ms a frame by pruning") as error:
         choose_side(config_of(trained, signs), project=tmp_path)
     predicted = r"px: the budget can't be reached: pruned as far as possible it is predicted to take \d+\.\d\d ms"
-    assert len(re.findall(predicted, str(error.value))) == len(sides_of(192))
+    assert len(re.findall(predicted, str(error.value))) == len(sides_of(192, 32))
     assert "Set prune.latency_ms to at least 12.13" in error.value.remedy
     assert scripted.trainings == []
 
 
 def test_sides_are_multiples_of_the_stride() -> None:
     """From the target's side down to about half of it; none is too small to detect anything."""
-    assert sides_of(640) == [640, 512, 416, 320]
-    assert sides_of(320) == [320, 256, 192, 160]
-    assert sides_of(128) == [128, 96]
-    assert sides_of(96) == [96]
+    assert sides_of(640, 32) == [640, 512, 416, 320]
+    assert sides_of(640, 64) == [640, 512, 448, 320]
+    assert sides_of(320, 32) == [320, 256, 192, 160]
+    assert sides_of(128, 32) == [128, 96]
+    assert sides_of(96, 32) == [96]
 
 
 def test_auto_needs_a_frame_rate(trained: Path, signs: Path, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_run_at_the_best_side(
     result, listener = run(recorded, signs, project, name="auto", imgsz="auto", target_fps=2.0, config=start)
     assert "Input sides for 500.00 ms a frame" in listener.said
     assert result.sides is not None
-    assert [one.imgsz for one in result.sides.candidates] == sides_of(128)
+    assert [one.imgsz for one in result.sides.candidates] == sides_of(128, 32)
     assert (result.imgsz, result.sides.winner) == (96, 96)
     page = (project / "auto" / "validate" / "report.html").read_text(encoding="utf-8")
     assert "stopped after one epoch: 1 was better" in page

@@ -12,9 +12,11 @@ from tests.helpers.latency_tables import outputs_of, table
 from tests.helpers.listeners import Remembers
 from yolo_slim import preparation
 from yolo_slim.api import make_config
+from yolo_slim.build_key import BuildName
+from yolo_slim.errors import SlimError
 from yolo_slim.preparation import Run
 from yolo_slim.stages.context import Context
-from yolo_slim.uncut import is_enough
+from yolo_slim.uncut import InInt8, is_enough
 from yolo_slim.workspace.up_to_date import NotUpToDate
 
 FAST, SLOW = 7.0, 11.0
@@ -44,7 +46,7 @@ def this(trained: Path, signs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def asked(this: Run, control_ms: float, cut: Cut, int8: str = "") -> bool:
     """Ask with a table that says so."""
     tables = outputs_of(table(control_ms=control_ms), this.folder.parent / "tables")
-    return is_enough(this, tables, cut, lambda: int8)
+    return is_enough(this, tables, cut, InInt8(reached=lambda: int8))
 
 
 def test_answer_that_nothing_is_cut_stays(this: Run) -> None:
@@ -71,6 +73,20 @@ def test_int8_is_asked_last_and_once(this: Run) -> None:
     assert asked(this, SLOW, Cut(), takes)
     assert f"the unpruned network {takes}; nothing is cut" in this.context.progress.said
     assert asked(this, SLOW, Cut(), "")
+
+
+def test_int8_that_is_named_and_loses_too_much(this: Run) -> None:
+    """A network that is fast enough in the named build, and loses too much there, is no answer: a cut loses more."""
+    int8 = table(control_ms=FAST, build=BuildName("onnxruntime", "int8"))
+    tables = outputs_of(int8, this.folder.parent / "tables")
+    named = this.config.latency.model_copy(update={"runtime": "onnxruntime-int8"})
+    this = replace(this, config=this.config.model_copy(update={"latency": named}))
+    with pytest.raises(SlimError, match=r"in onnxruntime-int8, but int8 loses \.1") as refused:
+        is_enough(this, tables, Cut(), InInt8(too_much=lambda: "int8 loses .1"))
+    assert "Leave latency.runtime out" in refused.value.remedy
+    # Neither where a cut was made nor where int8 loses little: controls.
+    assert not is_enough(this, tables, Cut(is_made=True), InInt8(too_much=lambda: "int8 loses .1"))
+    assert is_enough(this, tables, Cut(), InInt8())
 
 
 def test_call_that_may_make_nothing(this: Run) -> None:

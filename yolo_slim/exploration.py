@@ -23,10 +23,10 @@ from yolo_slim.input_check import require_calibration, require_good_inputs
 from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
 from yolo_slim.measuring.latency_cut import LatencyCut
 from yolo_slim.measuring.sides import Candidate, Sides
-from yolo_slim.preparation import Run, amount_of, prepared
+from yolo_slim.preparation import Run, amount_of, named_build, prepared
 from yolo_slim.progress import Progress, Silent
 from yolo_slim.pruning.latency_budget import limit_of
-from yolo_slim.pruning.latency_limits import LEAST_SIDE, STRIDE
+from yolo_slim.pruning.latency_limits import LEAST_SIDE, sides_at
 from yolo_slim.pruning.outputs import PruneOutputs
 from yolo_slim.pruning.unreachable import Unreachable
 from yolo_slim.reporting.sides import text
@@ -54,7 +54,7 @@ class _Tried:
     weights: Path
     """What is trained, or the unpruned checkpoint."""
     int8_drop: float = 0.0
-    """mAP50-95 that the unpruned network loses in int8, where it needs int8 to reach the budget."""
+    """mAP50-95 that the unpruned network loses in int8, where it needs int8 to reach the budget or int8 is named."""
 
     @property
     def is_pruned(self) -> bool:
@@ -184,15 +184,15 @@ def stopped(behind: Sequence[Candidate], kept: int) -> list[Candidate]:
     return [one.model_copy(update={"reason": f"stopped after {epochs}: {better}"}) for one in behind]
 
 
-def sides_of(largest: int) -> list[int]:
-    """The sides that are tried, the largest first."""
-    found = [round(largest * share / STRIDE) * STRIDE for share in SHARES]
+def sides_of(largest: int, stride: int) -> list[int]:
+    """The sides that are tried, the largest first: multiples of the network's largest stride."""
+    found = sides_at(largest, SHARES, stride)
     return sorted({side for side in found if side >= LEAST_SIDE} | {largest}, reverse=True)
 
 
 def _name(config: RunConfig) -> str:
     """Name the folder of the search."""
-    after = f"-{Path(config.target).stem}-{amount_of(config.prune)}-{STAGE}"
+    after = f"-{Path(config.target).stem}-{amount_of(config.prune)}{named_build(config)}-{STAGE}"
     return fitted_name(Path(config.model).stem.replace("'", ""), after=after)
 
 
@@ -202,12 +202,14 @@ def _all_cut(this: Run, project: Path) -> tuple[list[_Tried], list[Candidate]]:
     Raises:
         SlimError: none can.
     """
+    from yolo_slim.models import checkpoint  # here, because it imports torch, which an up-to-date search doesn't need
+
     tried: list[_Tried] = []
     lost: list[Candidate] = []
-    for side in sides_of(this.config.imgsz):
+    for side in sides_of(this.config.imgsz, checkpoint.load(this.model).stride):
         this.context.progress.say(f"sides: {side} px")
         one = _at(this, side)
-        tables = latency_tables.for_budget(one, project)
+        tables = latency_tables.for_budget(one, project, pipeline.kept_float(one))
         assert tables is not None
         try:
             tried.append(_cut(one, tables))
@@ -268,7 +270,7 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
     def cut_at(context: Context) -> PruneOutputs:
         return prune.run(inputs, this.config.prune, this.folder / "prune", context, recovery=_training(this))
 
-    if uncut.is_enough(this, tables, cut_at, lambda: pipeline.in_int8(this)):
+    if uncut.is_enough(this, tables, cut_at, pipeline.in_int8(this)):
         return _unpruned(this, tables)
     outputs = cut_at(this.context)
     cut = LatencyCut.model_validate_json(outputs.latency.read_text(encoding="utf-8"))
@@ -277,7 +279,7 @@ def _cut(this: Run, tables: LatencyOutputs) -> _Tried:
         imgsz=side, build=str(cut.build), unpruned_ms=cut.unpruned_ms, measured_ms=cut.measured_ms,
         predicted_ms=cut.cuts[cut.kept].predicted_ms, macs_removed=1 - macs["slim"]["macs"] / macs["control"]["macs"],
     )  # fmt: skip
-    return _Tried(this=this, candidate=candidate, weights=outputs.weights)
+    return _Tried(this=this, candidate=candidate, weights=outputs.weights, int8_drop=pipeline.int8_drop(this) or 0.0)
 
 
 def _unpruned(this: Run, tables: LatencyOutputs) -> _Tried:
@@ -286,7 +288,7 @@ def _unpruned(this: Run, tables: LatencyOutputs) -> _Tried:
     # Near the budget a table that was measured again may say otherwise; the answer that nothing is cut stays.
     if found is None or found.why_not(frame_ms_of(this.config), this.config.quantize.max_drop):
         best = _fastest_unpruned(tables)
-        build, frame_ms, drop = best.build, best.control_frame_ms, 0.0
+        build, frame_ms, drop = best.build, best.control_frame_ms, pipeline.int8_drop(this) or 0.0
     else:
         build, frame_ms, drop = unpruned.BUILD, found.frame_ms, found.map50_95_drop or 0.0
     candidate = Candidate(

@@ -37,22 +37,35 @@ def _device_name(device: Device) -> str:
     return f"{readable}-{sha256_json(identity(device))[:8]}"
 
 
-def measured(this: Run, folder: Path) -> LatencyOutputs:
+def measured(this: Run, folder: Path, kept_float: tuple[str, ...] = ()) -> LatencyOutputs:
     """Measure the tables on the device, or use those that are up to date.
+
+    Args:
+        this: the run, or the one command.
+        folder: of the tables.
+        kept_float: convolutions that stay float in an int8 build.
 
     Raises:
         SlimError: the device isn't the target, or the stage's own errors.
     """
     require_device(this)
     activation = this.config.recover.activation
-    inputs = latency.LatencyInputs(model=this.model, pruning=this.config.prune, activation=activation)
+    inputs = latency.LatencyInputs(
+        model=this.model, pruning=this.config.prune, activation=activation, kept_float=kept_float
+    )
     builds = builds_of(this.config.latency, this.context)
     with stage_claimed(folder, "latency", model_sha256=content(this.model)):
         return latency.run(inputs, this.config.latency, builds, folder, this.context)
 
 
-def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
-    """The tables that the budget needs; None: it isn't in milliseconds."""
+def for_budget(this: Run, runs: Path, kept_float: tuple[str, ...] = ()) -> LatencyOutputs | None:
+    """The tables that the budget needs; None: it isn't in milliseconds.
+
+    Args:
+        this: the run.
+        runs: the folder of all runs.
+        kept_float: convolutions that stay float in an int8 build.
+    """
     if this.config.prune.frame_ms is None:
         return None
     impossible = latency.impossible_builds(this.context)
@@ -62,12 +75,13 @@ def for_budget(this: Run, runs: Path) -> LatencyOutputs | None:
             "and timed at the end"
         )  # fmt: skip
         this.context.progress.say(f"latency: {said}")
-    return measured(this, tables_folder(this, runs))
+    return measured(this, tables_folder(this, runs), kept_float)
 
 
 def require_measurable(this: Run) -> None:
     """Refuse a budget in milliseconds that can't be measured, before any work."""
     if (budget := this.config.prune.frame_ms) is None:
+        _require_no_name(this.config.latency)
         return
     require_device(this)
     builds_of(this.config.latency, this.context)
@@ -76,6 +90,15 @@ def require_measurable(this: Run) -> None:
         this.context.progress.say(
             f"latency: WARNING: {1000 / budget:.4g} FPS are asked for, but {this.context.profile.name} has min_fps "
             f"{gate:g}: a cut that only reaches the budget fails that gate"
+        )
+
+
+def _require_no_name(config: LatencyConfig) -> None:
+    """Refuse to ignore the name of a build."""
+    if config.runtime is not None:
+        raise SlimError(
+            f"latency.runtime ({config.runtime}) names the build of a cut to a frame rate, but none is asked for.",
+            remedy="Give --target-fps or --latency-ms, or leave latency.runtime out.",
         )
 
 
@@ -116,8 +139,10 @@ def builds_of(config: LatencyConfig, context: Context) -> list[BuildName]:
     chosen = [build for build in found if config.runtime in (str(build), build.runtime)]
     if not chosen:
         names = [str(build) for build in latency.nameable_builds(context)]
+        impossible = {str(build): why for build, why in latency.impossible_builds(context).items()}
         raise SlimError(
             f"latency.runtime: got {config.runtime!r}.{did_you_mean(config.runtime, names)}",
+            culprits=[f"{config.runtime}: {impossible[config.runtime]}"] if config.runtime in impossible else [],
             remedy=f"{context.profile.name} has {', '.join(names)}.",
             topic="the-frame-rate-cant-be-timed",
         )

@@ -16,12 +16,14 @@ from yolo_slim import latency_tables, uncut
 from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config.run import RunConfig
 from yolo_slim.errors import os_errors_explained
-from yolo_slim.export.builds import archive_of, precisions_needed
+from yolo_slim.export.builds import archive_of, graph_of, precisions_needed
 from yolo_slim.input_check import check_then_make, require_calibration, require_good_inputs
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of, prepared
 from yolo_slim.progress import Progress
 from yolo_slim.pruning.outputs import PruneOutputs
+from yolo_slim.quantization import layer_errors
+from yolo_slim.quantization.files import INT8, TENSORRT_INT8
 from yolo_slim.stages import build, control, emulate, export, prune, quantize, recover, unpruned, validate
 from yolo_slim.stages.context import Context
 from yolo_slim.training.settings import teacher_of
@@ -91,7 +93,7 @@ def _chain(this: Run, project: Path, sides: Path | None) -> Outcome:
     """Run the stages in order; ``project`` is the folder of all runs, ``sides`` says how the input side was chosen."""
     config, folder, context = this.config, this.folder, this.context
     control_check = control.run(this.model, config.validate_, folder / "control", context)
-    slimmed = _slimmed(this, latency_tables.for_budget(this, project))
+    slimmed = _slimmed(this, latency_tables.for_budget(this, project, kept_float(this)))
     control_built = _built_control(this)
     slim = _built(this, "slim", slimmed.weights, control_built.calibration)
     bundles = _by_model(control_built.bundles, slim.bundles)
@@ -145,7 +147,7 @@ def _slimmed(this: Run, tables: LatencyOutputs | None) -> Slimmed:
     def cut(context: Context) -> PruneOutputs:
         return prune.run(inputs, config.prune, folder / "prune", context, recovery=folder / "recover")
 
-    if tables and uncut.is_enough(this, tables, cut, lambda: in_int8(this)):
+    if tables and uncut.is_enough(this, tables, cut, in_int8(this)):
         return _uncut(this)
     pruned = cut(this.context)
     trained = _recovered(this, pruned.weights)
@@ -169,7 +171,43 @@ def _recovered(this: Run, start: Path) -> Path:
     return recover.run(inputs, this.config.recover, this.folder / "recover", this.context).weights
 
 
-def in_int8(this: Run) -> str:
+def in_int8(this: Run) -> uncut.InInt8:
+    """What the unpruned network's int8 bundle says of a run to milliseconds."""
+    return uncut.InInt8(reached=lambda: _reached_in_int8(this), too_much=lambda: _too_much_in_int8(this))
+
+
+def names_int8(this: Run) -> bool:
+    """Whether the cut to milliseconds is made for an int8 build that yolo_slim quantizes."""
+    if this.config.prune.frame_ms is None:
+        return False
+    quantized = [build for build in this.context.profile.builds if graph_of(build) in (INT8, TENSORRT_INT8)]
+    return any(this.config.latency.runtime == str(build) for build in quantized)
+
+
+def kept_float(this: Run) -> tuple[str, ...]:
+    """The layers that stay float in the unpruned network's int8 graph, where the cut is made for int8.
+
+    Cuts are timed with these layers in float: otherwise the bundle would be slower than the cut was.
+    """
+    errors = _built_control(this).layer_errors if names_int8(this) else None
+    return () if errors is None else layer_errors.kept_float(errors)
+
+
+def int8_drop(this: Run) -> float | None:
+    """mAP50-95 that int8 takes from the unpruned network, where the cut is made for int8; None: not known."""
+    errors = _built_control(this).layer_errors if names_int8(this) else None
+    return None if errors is None else unpruned.drop_in(errors)
+
+
+def _too_much_in_int8(this: Run) -> str:
+    """What int8 loses, if it is named and that is too much."""
+    drop, most = int8_drop(this), this.config.quantize.max_drop
+    if drop is None or drop <= most:
+        return ""
+    return f"int8 loses {drop:.4f} mAP50-95 there, and quantize.max_drop is {most:g}"
+
+
+def _reached_in_int8(this: Run) -> str:
     """How the unpruned network reaches the budget in int8; empty: it doesn't, or the settings name another build."""
     config, found = this.config, unpruned_in_int8(this)
     if found is None or config.prune.frame_ms is None:

@@ -39,9 +39,15 @@ LATENCY_ROUND_TO = 8
 
 def default_name(config: RunConfig) -> str:
     """Name a run after what decides it: weights, target, input side and the share removed."""
-    decided = f"-{Path(config.target).stem}-{config.imgsz}-{amount_of(config.prune)}"
+    decided = f"-{Path(config.target).stem}-{config.imgsz}-{amount_of(config.prune)}{named_build(config)}"
     # Ultralytics doesn't train in a folder with an apostrophe (training/arguments.py).
     return fitted_name(Path(config.model).stem.replace("'", ""), after=decided)
+
+
+def named_build(config: RunConfig) -> str:
+    """The build that a cut to milliseconds is made for by name, for a name: another build is another cut."""
+    is_named = config.prune.frame_ms is not None and config.latency.runtime is not None
+    return f"-{config.latency.runtime}" if is_named else ""
 
 
 def amount_of(config: PruneConfig) -> str:

@@ -6,10 +6,11 @@ It is asked once. Near the budget noise decides, and another answer would throw 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yolo_slim.config.record import Record, read_record
+from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json, write_json
 from yolo_slim.latency_tables import reached_unpruned
 from yolo_slim.measuring.latency import LatencyOutputs
@@ -31,8 +32,22 @@ class Uncut(Record):
     """How the unpruned network reaches the budget, for people; empty: it doesn't."""
 
 
+def _nothing() -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InInt8:
+    """What the unpruned network's int8 bundle says; asked only where that decides."""
+
+    reached: Callable[[], str] = _nothing
+    """How it reaches the budget, without a table; empty: it doesn't."""
+    too_much: Callable[[], str] = _nothing
+    """What int8 loses, where the settings name it and that is too much; empty: it isn't."""
+
+
 def is_enough(
-    this: Run, tables: LatencyOutputs, cut: Callable[[Context], object], in_int8: Callable[[], str] = lambda: ""
+    this: Run, tables: LatencyOutputs, cut: Callable[[Context], object], in_int8: InInt8 | None = None
 ) -> bool:
     """Whether the unpruned network reaches the budget; a cut that an earlier call made, or its answer, stays.
 
@@ -40,9 +55,12 @@ def is_enough(
         this: the run, whose budget is in milliseconds.
         tables: the device's latency tables.
         cut: runs the prune stage.
-        in_int8: says how the network reaches the budget in int8, without a table; empty: it doesn't.
+        in_int8: the network in int8.
+
+    Raises:
+        SlimError: it reaches the budget in the int8 build that the settings name, and loses too much there.
     """
-    context = this.context
+    context, in_int8 = this.context, in_int8 or InInt8()
     if _is_cut(context, cut):
         return False
     path = this.folder / "uncut" / FILE
@@ -54,7 +72,7 @@ def is_enough(
 
     run_once(
         _job(this, tables, path.parent), make, replace(context, progress=Silent()),
-        check=lambda: _in_float(this, tables) or in_int8(),
+        check=lambda: _by_table(this, tables, in_int8) or in_int8.reached(),
     )  # fmt: skip
     reason = read_record(Uncut, read_json(path), str(path), "Run it again.").reason
     if reason:
@@ -87,6 +105,13 @@ def _is_cut(context: Context, cut: Callable[[Context], object]) -> bool:
     return True
 
 
-def _in_float(this: Run, tables: LatencyOutputs) -> str:
+def _by_table(this: Run, tables: LatencyOutputs, in_int8: InInt8) -> str:
     reached = reached_unpruned(this, tables)
+    if reached and (lost := in_int8.too_much()):
+        raise SlimError(
+            f"The unpruned network reaches the budget in {this.config.latency.runtime}, but {lost}.",
+            remedy="A cut would lose more. Leave latency.runtime out, or allow a larger loss (quantize.max_drop) or "
+            "more float layers (quantize.max_float_layers).",
+            topic="int8-loses-much-accuracy",
+        )
     return f"reaches the budget ({', '.join(reached)})" if reached else ""

@@ -146,6 +146,26 @@ def test_summary_of_a_cut_to_a_frame_rate(failed: str, remedy: str, result: Resu
     assert "--prune" not in text
 
 
+@pytest.mark.parametrize("named", ["onnxruntime-int8", None])
+def test_summary_of_a_named_build_that_lost(named: str | None, result: Result) -> None:
+    """A higher frame rate doesn't help the build that the cut wasn't made for. Control: no build was named."""
+    cut = LatencyCut(
+        budget_ms=20.0, build=BuildName("onnxruntime", "int8"), device="board", unpruned_ms=30.0, overhead_ms=1.0,
+        table_error_median=0.01, table_error_worst=0.02, cuts=(TimedCut(predicted_ms=19.0, measured_ms=19.5),), kept=0,
+        named=named,
+    )  # fmt: skip
+    assert result.winner is not None
+    assert result.winner.build != cut.build
+    gates = tuple(
+        changed(gate, status="fail", reason="off by 1") if gate.name == "min_fps" else gate
+        for gate in result.verdict.gates
+    )
+    found = changed(result, latency=cut, verdict=changed(result.verdict, status="fail", gates=gates))
+    text = " ".join(summary(found).split()).rpartition("Next: ")[2]
+    assert ("onnxruntime-int8, for which the cut was made, didn't win" in text) == (named is not None)
+    assert ("ask for a higher --target-fps" in text) == (named is None)
+
+
 @pytest.mark.parametrize(("failed", "remedy"), [("rung:recovered", "nothing was cut"), ("min_fps", "--target-fps")])
 def test_summary_of_an_uncut_network(failed: str, remedy: str, result: Result) -> None:
     """Only a budget in milliseconds leaves a network uncut, so the last line doesn't speak of --prune either."""

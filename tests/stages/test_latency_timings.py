@@ -164,6 +164,33 @@ def test_int8_that_the_settings_name(name: str, small: Path, signs: Path, tmp_pa
     assert all({"QuantizeLinear", "DequantizeLinear"} <= operators for operators in placed)
 
 
+def test_layers_that_stay_float(small: Path, signs: Path, tmp_path: Path) -> None:
+    """Networks that are timed in int8 keep the named layers float, and the table says which; else none."""
+    build = BuildName("onnxruntime", "int8")
+    quantized: list[int] = []
+
+    class Counting(ModelledDevice):
+        def put(self, bundle: Path) -> Placed:
+            graph = onnx.load(bundle / "model.onnx").graph
+            weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+            quantized.append(sum(node.op_type == "Conv" and node.input[1] in weights for node in graph.node))
+            names.update(node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in weights)
+            return super().put(bundle)
+
+    names: set[str] = set()
+    context = with_runtimes(context_of(signs, Counting()), onnxruntime=("int8", "fp32"))
+    inputs = latency.LatencyInputs(model=small, pruning=PruneConfig(round_to=8))
+    whole = latency.run(inputs, QUICK, [build], tmp_path / "whole", context)
+    assert len(set(quantized)) == 1
+    every, some = quantized[0], tuple(sorted(names))[:2]
+    quantized.clear()
+    kept = latency.run(replace(inputs, kept_float=some), QUICK, [build], tmp_path / "kept", context)
+    assert set(quantized) == {every - 2}
+    found = [LatencyTable.load(one.tables[build]).kept_float for one in (whole, kept)]
+    assert found == [(), some]
+    assert whole.request != kept.request
+
+
 @pytest.mark.parametrize(
     ("changed", "builds"),
     [

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yolo_slim.build_key import BuildName
 from yolo_slim.comparison.builds import RUNTIMES, require_runtimes
 from yolo_slim.comparison.methods import DEFAULT_METHODS, require_methods
 from yolo_slim.config.run import RunConfig
@@ -59,6 +60,7 @@ def checked(request: CompareRequest) -> CompareRequest:
             f"No training can be made with the seeds {list(seeds)}.",
             remedy="Give how many (--seeds 3), or the seeds themselves, 0 or more (--seeds 0,1,2).",
         )
+    require_runtimes(request.runtimes)
     if in_ms:
         _require_alone(request)
     wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
@@ -68,7 +70,6 @@ def checked(request: CompareRequest) -> CompareRequest:
             culprits=wrong,
             remedy="Give fractions, such as --prune 0.3,0.5.",
         )
-    require_runtimes(request.runtimes)
     config = fair(request.config)
     if config.prune.block_costs:
         # Read only to refuse a table of another model before the first training.
@@ -85,6 +86,9 @@ def _require_alone(request: CompareRequest) -> None:
     budget = request.config.prune.budget[0]
     problems = [f"--prune: {budget} decides the share of the MACs"] if request.removed else []
     problems += ["--measured: another comparison's share takes other milliseconds"] if request.measured else []
+    named, first = request.config.latency.runtime, request.runtimes[0]
+    if named not in (None, first, BuildName.parse(first).runtime):
+        problems += [f"latency.runtime ({named}): the budget is of the first build of --runtimes, {first}"]
     if problems:
         raise SlimError(
             f"A comparison at equal latency ({budget}) can't have these options.",

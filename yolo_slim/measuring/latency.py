@@ -213,6 +213,8 @@ class LatencyTable(Record):
     """``recover.activation`` of the networks that were timed; none: their own."""
     as_silu: tuple[str, ...] = ()
     """Activations that single convolutions have no name for: these were timed with SiLU."""
+    kept_float: tuple[str, ...] = ()
+    """Convolutions that stayed float in networks that were timed in int8: those of the unpruned network's bundle."""
     target_settings: JsonObject = Field(default_factory=dict)
     """Further settings of the target that decide the milliseconds, such as those of TensorRT's engine."""
     is_measured_on_target: bool

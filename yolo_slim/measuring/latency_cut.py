@@ -95,6 +95,13 @@ class LatencyCut(Record):
     """The builds that the cut could have been made for, the chosen one among them."""
     without_table: dict[str, str] = Field(default_factory=dict)
     """The target's builds that have no latency table, with the reason: no cut was made for them."""
+    named: str | None = None
+    """``latency.runtime``, which named the build or its runtime; null: the build that loses least was chosen."""
+
+    @property
+    def why_chosen(self) -> str:
+        """Why the cut was made for its build, for people."""
+        return "named by latency.runtime" if self.named == str(self.build) else "chosen: it loses least"
 
     @property
     def measured_ms(self) -> float:

@@ -32,6 +32,8 @@ class LatencyGoal:
     """Milliseconds that a frame may take, end to end."""
     setting: str
     """``prune.target_fps`` or ``prune.latency_ms``."""
+    stride: int = 32
+    """The network's largest stride, pixels: input sides are multiples of it."""
     correction: float = 1.0
     """What measured cuts took, in units of the table's prediction."""
     misses: int = 0

@@ -6,7 +6,7 @@ nothing was measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +22,6 @@ SMALLER_SIDES = (0.75, 0.5)
 """Sides that are estimated, in units of the run's."""
 LEAST_SIDE = 96
 """Smallest input side that is suggested or tried, pixels."""
-STRIDE = 32
-"""Stride of the detectors' coarsest level: sides are multiples of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +96,14 @@ class InFamily:
         return []
 
 
-def smaller_sides(imgsz: int) -> list[int]:
+def sides_at(imgsz: int, shares: Sequence[float], stride: int) -> set[int]:
+    """Input sides at shares of another, as multiples of the network's largest stride."""
+    return {round(imgsz * share / stride) * stride for share in shares}
+
+
+def smaller_sides(imgsz: int, stride: int) -> list[int]:
     """The input sides that a message estimates, the largest first."""
-    found = {round(imgsz * share / STRIDE) * STRIDE for share in SMALLER_SIDES}
+    found = sides_at(imgsz, SMALLER_SIDES, stride)
     return sorted((side for side in found if LEAST_SIDE <= side < imgsz), reverse=True)
 
 
@@ -121,21 +124,26 @@ def unreachable_in_all(
         family: what a smaller model of the family is estimated to take in a build.
     """
     best = min(cuts.values(), key=lambda cut: cut.frame_ms)
-    estimates = {side: best.estimated_ms(side) for side in smaller_sides(imgsz)}
+    estimates = {side: best.estimated_ms(side) for side in smaller_sides(imgsz, best.goal.stride)}
     smaller = family(best.goal)
     return Unreachable(
         f"{best.goal.asked} can't be reached by pruning at {imgsz} px.",
         culprits=[
             *[_smallest(build, cuts[build]) for build in sorted(cuts, key=str)],
-            *[f"{_smallest(build, others[build])}; left out by latency.runtime" for build in sorted(others, key=str)],
+            *[f"{_smallest(build, others[build])}; {_why_left_out(build)}" for build in sorted(others, key=str)],
             *[f"{best.goal.build} at {side} px: estimated {_speed(ms)}" for side, ms in estimates.items()],
             *([str(smaller)] if smaller else []),
-            *[f"{build}: not predicted; {why}" for build, why in without_table.items()],
+            *[f"{build}: not predicted; {why}" for build, why in without_table.items() if build not in others],
         ],
         remedy=f"{_ways(best, others, estimates, smaller)}.",
         topic="the-frame-rate-cant-be-reached",
         predicted_ms=best.frame_ms,
     )
+
+
+def _why_left_out(build: BuildName) -> str:
+    """Why a build with a table wasn't asked."""
+    return "latency.runtime can name it" if build.precision == "int8" else "left out by latency.runtime"
 
 
 def _smallest(build: BuildName, cut: SmallestCut) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +27,16 @@ MEAN_IMAGES = 64
 """Calibration images for the bias correction: means need fewer than ranges."""
 
 
-def for_timing(model: Any, images: Iterable[Blob], *, outputs: bool) -> Any:
-    """Copy a float graph with every layer in int8 that may be: as fast as a calibrated one, and useless otherwise.
+def for_timing(model: Any, images: Iterable[Blob], *, outputs: bool, kept_float: Collection[str] = ()) -> Any:
+    """Copy a float graph with its layers in int8: as fast as a calibrated one, and useless otherwise.
 
     Args:
         model: float ``ModelProto``; it isn't changed.
         images: inputs (1, 3, h, w) that ranges are measured on; at least one.
         outputs: see :func:`yolo_slim.quantization.qdq.quantize`; for ONNX Runtime.
+        kept_float: names of convolutions that stay float, besides those that always do.
     """
-    layers = graphs.parts(model).body
+    layers = [layer for layer in graphs.parts(model).body if layer not in kept_float]
     statistics = observers(model, layers)
     collect(model, statistics, images, lambda _: None)
     ranges = ranges_of(statistics, "max", qdq.unsigned_in(model, outputs=outputs))

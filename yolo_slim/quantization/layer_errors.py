@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from yolo_slim.quantization.float_layers import Trial
 
 SCHEMA = 1
+ROW = ("node", "layer", "error", "kept_float", "position")
+"""What the file says of a layer."""
 NEAR_WORST = 0.5
 """A layer with at least this share of the largest error is bad."""
 
@@ -74,6 +76,16 @@ def save(path: Path, layers: Sequence[LayerError], kept: Sequence[str], trials: 
     write_json(path, {"schema": SCHEMA, "trials": [asdict(trial) for trial in trials], "layers": rows})
 
 
+def kept_float(path: Path) -> tuple[str, ...]:
+    """The nodes that stayed float, in the order of the graph.
+
+    Raises:
+        SlimError: not a ``layer_errors.json``.
+    """
+    rows = sorted(_rows(path), key=lambda row: row["position"])
+    return tuple(str(row["node"]) for row in rows if row["kept_float"])
+
+
 def first_bad_layer(path: Path) -> str | None:
     """The first int8 layer of the graph whose error is near the largest; None if all are float.
 
@@ -82,12 +94,20 @@ def first_bad_layer(path: Path) -> str | None:
     Raises:
         SlimError: not a ``layer_errors.json``.
     """
+    rows = [row for row in _rows(path) if not row["kept_float"]]
+    worst = max((row["error"] for row in rows), default=0.0)
+    bad = [row for row in rows if row["error"] >= NEAR_WORST * worst]
+    return str(min(bad, key=lambda row: row["position"])["layer"]) if bad else None
+
+
+def _rows(path: Path) -> list[Any]:
+    """The layers of a ``layer_errors.json``, each with every key.
+
+    Raises:
+        SlimError: another file.
+    """
     try:
-        value = read_json(path)
-        rows = [row for row in value["layers"] if not row["kept_float"]]
-        worst = max((row["error"] for row in rows), default=0.0)
-        bad = [row for row in rows if row["error"] >= NEAR_WORST * worst]
-        return str(min(bad, key=lambda row: row["position"])["layer"]) if bad else None
+        return [{key: row[key] for key in ROW} for row in read_json(path)["layers"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SlimError(
             f"{path} isn't a layer_errors file: {error!r}", remedy="Run the quantize stage again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from yolo_slim.build_key import BuildName
 from yolo_slim.reporting.facts import number
 from yolo_slim.verdict.control import CLASSES_GATE, CONTROL_GATE
 from yolo_slim.verdict.emulated import proof
@@ -77,6 +78,13 @@ def _next(result: Result) -> str:
     return f"{'; '.join(ways) or 'run `python -m yolo_slim.runtime check BUNDLE` on the device'}."
 
 
+def _named_loser(result: Result) -> BuildName | None:
+    """The build that ``latency.runtime`` named and that another one won against; None: there is no such build."""
+    cut = result.latency
+    is_lost = cut is not None and cut.named == str(cut.build) and result.winner and result.winner.build != cut.build
+    return cut.build if cut is not None and is_lost else None
+
+
 def _repair(failed: list[Gate], result: Result) -> str:
     """What changes the gates that failed; --prune is refused beside a budget in milliseconds."""
     names = {gate.name for gate in failed}
@@ -89,6 +97,8 @@ def _repair(failed: list[Gate], result: Result) -> str:
         less = "ask for a lower --target-fps (a longer --latency-ms)" if in_ms else "remove less (PRUNE=, --prune)"
         return f"train longer (EPOCHS=, --epochs) or {less}."
     if names & set(SPEED_GATES):
+        if (lost := _named_loser(result)) is not None:
+            return f"{lost}, for which the cut was made, didn't win: the report says why. Leave latency.runtime out."
         more = "ask for a higher --target-fps (a shorter --latency-ms)" if in_ms else "remove more (PRUNE=, --prune)"
         return f"{more} or make the input smaller (IMGSZ=, --imgsz)."
     return f"look at {failed[0].name} in the report; docs/troubleshooting.md#gates has what changes each gate."

@@ -47,6 +47,8 @@ class LatencyInputs:
     """What may be cut."""
     activation: str = "none"
     """``recover.activation``: what the recovered network will have is what is timed."""
+    kept_float: tuple[str, ...] = ()
+    """Convolutions that stay float in an int8 build."""
 
 
 def impossible_builds(context: Context) -> dict[BuildName, str]:
@@ -118,6 +120,8 @@ def job_of(
         settings["target_settings"] = target
     if inputs.activation != "none":
         settings["activation"] = inputs.activation
+    if inputs.kept_float and any(build.precision == "int8" for build in builds):
+        settings["kept_float"] = list(inputs.kept_float)
     runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
     # The int8 graphs of every runtime are made with ONNX Runtime's tools.
     makers = ("onnxruntime",) if any(build.precision == "int8" for build in builds) else ()

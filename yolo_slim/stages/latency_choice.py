@@ -65,7 +65,7 @@ def goals_of(
     kinds = layer_kinds(with_activation(loaded.model, activation), context.imgsz, exported)
     setting = f"prune.{config.budget[0]}"
     return {
-        build: LatencyGoal(table=table, kinds=kinds, frame_ms=frame_ms, setting=setting)
+        build: LatencyGoal(table=table, kinds=kinds, frame_ms=frame_ms, setting=setting, stride=loaded.stride)
         for build, table in found.items()
     }
 

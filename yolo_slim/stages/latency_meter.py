@@ -60,6 +60,8 @@ class LatencyMeter:
     """``recover.activation``."""
     as_silu: tuple[str, ...]
     """Activations whose convolutions are timed with SiLU."""
+    kept_float: tuple[str, ...]
+    """Convolutions that stay float in an int8 build."""
 
     def measure(self) -> list[LatencyTable]:
         """Measure everything."""
@@ -89,6 +91,7 @@ class LatencyMeter:
             device="" if context.device.is_here else context.device.name,
             activation=self.activation,
             as_silu=self.as_silu if times_layers(build) else (),
+            kept_float=self.kept_float if build.precision == "int8" else (),
             target_settings=decided_by(context.profile, build),
             is_measured_on_target=context.device.is_target(context.profile),
             measured_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -131,6 +134,7 @@ class LatencyMeter:
         return NetworkMeter(
             loaded=self.loaded, rounds=self.config.rounds, frames=self.config.frames, context=self.context,
             images=self.images.link_timed(scratch / "images"), log=self.job.folder / "export.log",
+            kept_float=self.kept_float,
         )  # fmt: skip
 
     def _begun(self, meter: NetworkMeter, placed: Placed, build: BuildName) -> Measured:
@@ -284,4 +288,5 @@ def latency_meter(
         ),
         images=ValidationImages.of(context.dataset, IMAGES),
         activation=inputs.activation, as_silu=timed_as_silu(loaded.model, exported & graph.convs.keys()),
+        kept_float=inputs.kept_float,
     )  # fmt: skip

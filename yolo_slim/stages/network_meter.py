@@ -112,6 +112,8 @@ class NetworkMeter:
     """Folder of the images that networks are timed on."""
     log: Path
     """Where the exporter's output goes."""
+    kept_float: tuple[str, ...] = ()
+    """Convolutions that stay float in an int8 build."""
     patience: Patience = field(default_factory=Patience)
 
     def export(self, model: nn.Module, onnx: Path) -> Path:
@@ -147,7 +149,8 @@ class NetworkMeter:
     def _in_int8(self, model: Any, *, outputs: bool) -> Any:
         """An int8 graph to be timed: its ranges are those of one image."""
         image = sorted(self.images.iterdir())[:1]
-        return int8.for_timing(model, blobs(image, self.context.imgsz), outputs=outputs)
+        found = blobs(image, self.context.imgsz)
+        return int8.for_timing(model, found, outputs=outputs, kept_float=self.kept_float)
 
     def compare(self, first: Placed, second: Placed, usual_ms: float | None = None) -> Paired:
         """Time two networks in the same rounds; a timing that doesn't count is repeated.

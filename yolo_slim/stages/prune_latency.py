@@ -104,6 +104,7 @@ class LatencyPruning:
             unpruned_ms=goal.table.control_frame_ms, overhead_ms=goal.table.overhead_ms,
             table_error_median=error.median, table_error_worst=error.worst, cuts=tuple(timed), kept=kept,
             activation=self.activation, choices=self.chosen.choices, without_table=self.chosen.without_table,
+            named=self.config.runtime,
         )  # fmt: skip
         return *tried[kept], record
 
@@ -167,7 +168,7 @@ class LatencyPruning:
         images = ValidationImages.of(self.context.dataset, IMAGES).link_timed(scratch / "images")
         return NetworkMeter(
             loaded=self.work.source.loaded, rounds=self.config.rounds, frames=self.config.frames, context=self.context,
-            images=images, log=self.work.files.weights.with_name("export.log"),
+            images=images, log=self.work.files.weights.with_name("export.log"), kept_float=self.goal.table.kept_float,
         )  # fmt: skip
 
     def _timed(self, meter: NetworkMeter, model: nn.Module, unpruned: Placed, onnx: Path, predicted: float) -> TimedCut:

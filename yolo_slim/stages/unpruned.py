@@ -103,12 +103,12 @@ def _timed(inputs: UnprunedInputs, config: LatencyConfig, context: Context) -> U
         bench = context.device.bench(context.device.put(inputs.bundle), images, settings)
     return Unpruned(
         frame_ms=bench.stages.total.p50_ms,
-        map50_95_drop=_drop(inputs.layer_errors),
+        map50_95_drop=drop_in(inputs.layer_errors),
         invalid_reasons=bench.invalid_reasons,
     )
 
 
-def _drop(layer_errors: Path) -> float | None:
+def drop_in(layer_errors: Path) -> float | None:
     """What int8 lost in its last trial, with the layers float that stayed float; None: there was none."""
     trials = read_json(layer_errors)["trials"]
     return float(trials[-1]["map50_95_drop"]) if trials else None

@@ -44,6 +44,28 @@ def test_file_is_shown_whole(tiny_bundle: Path) -> None:
     assert live.names() == {0: "red", 1: "blue"}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_models_run_once_before_the_first_frame(
+    fails: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a first run pays for is no frame's; a model that fails there is judged by its frames."""
+    events: list[str] = []
+
+    def warmed(_: Detector, image: Any) -> None:
+        assert not image.any()
+        events.append("warm-up")
+        if fails:
+            raise RuntimeError("no memory yet")
+
+    monkeypatch.setattr(Detector, "detect", warmed)
+    with Detector(tiny_bundle) as slim, Detector(tiny_bundle) as control:
+        live = Live(Opener(Scripted(frames(3))), {"slim": slim, "control": control})
+        live.on_shown(lambda _: events.append("frame"))
+        with live:
+            assert live.wait(20)
+    assert events == ["warm-up"] * (1 if fails else 2) + ["frame"] * 3
+
+
 def test_live_source_never_queues() -> None:
     """While a slow model works, frames of a camera replace each other: the newest is next, the rest is counted."""
     begun, go = threading.Event(), threading.Event()

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +15,7 @@ from tests.helpers.tiny_detector import scene
 from yolo_slim.bundle import BUNDLE_JSON, pack, read_spec
 from yolo_slim.runtime.camera.journal import Journal
 from yolo_slim.runtime.camera.reload import BundleWatch, Reloading
-from yolo_slim.runtime.decode import Detections
-from yolo_slim.runtime.detector import Detector, StageTimes
+from yolo_slim.runtime.detector import Detector
 
 
 @pytest.fixture
@@ -154,21 +152,3 @@ def test_watch_thread(running: Reloading, own_bundle: Path, journal: Journal) ->
     until(lambda: looked(running, times=0) == "newer")
     watch.stop()
     assert journal.totals().reloaded == 1
-
-
-def test_first_frame_is_run_twice(running: Reloading, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the model takes for its first frame isn't reported: it pays for allocations. Later frames run once."""
-    runs: list[float] = []
-    timed = running.detector.timed
-
-    def counted(*args: Any) -> tuple[Detections, StageTimes]:
-        found = timed(*args)
-        runs.append(found[1].infer_ms)
-        return found
-
-    monkeypatch.setattr(running.detector, "timed", counted)
-    first = running.timed(scene())[1].infer_ms
-    assert len(runs) == 2
-    assert first == runs[1]
-    running.timed(scene())
-    assert len(runs) == 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -229,6 +230,7 @@ class Live:
     def _infer(self) -> None:
         """The inference thread: every newest frame, until nothing comes any more."""
         error: SlimError | None = None
+        self._warm_up()
         try:
             while not (self._stopped.is_set() or self._ended.is_set() or self._capture.is_finished):
                 if self.settings.paused:
@@ -243,6 +245,13 @@ class Live:
         except Exception as fault:  # a fault of ours: said as one message, like every end
             error = SlimError(f"The camera failed: {describe(fault)}.", remedy="Please report this.")
         self._end(error)
+
+    def _warm_up(self) -> None:
+        """Run every model once while the source opens: otherwise the first frame would be the p99 of a minute."""
+        # A model that fails fails on the first frame too, which is told and counted.
+        with suppress(Exception), self._frame_watch.working():
+            for one in self._reloading:
+                one.warm_up()
 
     def _show(self, frame: Frame) -> None:
         taken_s = self._clock()

@@ -31,7 +31,6 @@ class Reloading:
         self._path = detector.bundle.archive or detector.bundle.folder
         self._threads = None if detector.threads == detector.bundle.spec.threads else detector.threads
         self._next: Detector | None = None
-        self._is_cold = True
         self._loaded = self._seen = self._tried = _state_of(self._path)
 
     def timed(self, image: Any, conf: float | None = None) -> tuple[Detections, StageTimes]:
@@ -41,11 +40,11 @@ class Reloading:
             self.detector, self._next = self._next, None
             self._journal.count("reloaded")
             self._journal.say(f"The bundle was replaced: {self.detector.bundle.spec.name} runs now.")
-        if self._is_cold:
-            # The first frame pays for allocations: counted, it would be the p99 of the first minutes.
-            self.detector.timed(image, conf)
-            self._is_cold = False
         return self.detector.timed(image, conf)
+
+    def warm_up(self) -> None:
+        """Run the model once, on a black picture."""
+        _run_once(self.detector)
 
     def close_own(self) -> None:
         """Free every model that was loaded here; the first one is its giver's."""
@@ -72,10 +71,14 @@ class Reloading:
 
     def _opened(self) -> Detector:
         detector = Detector(self._path, self._threads)
-        height, width = detector.bundle.spec.imgsz
-        # The first frame pays for allocations, and shows whether the model runs at all.
-        detector.detect(np.zeros((height, width, 3), np.uint8))
+        _run_once(detector)
         return detector
+
+
+def _run_once(detector: Detector) -> None:
+    """Run a model before its first frame, which pays for allocations, and shows whether the model runs at all."""
+    height, width = detector.bundle.spec.imgsz
+    detector.detect(np.zeros((height, width, 3), np.uint8))
 
 
 class BundleWatch:
