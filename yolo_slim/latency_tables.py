@@ -99,6 +99,7 @@ def _require_no_name(config: LatencyConfig) -> None:
         raise SlimError(
             f"latency.runtime ({config.runtime}) names the build of a cut to a frame rate, but none is asked for.",
             remedy="Give --target-fps or --latency-ms, or leave latency.runtime out.",
+            topic="the-frame-rate-cant-be-timed",
         )
 
 
