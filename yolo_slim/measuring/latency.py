@@ -307,8 +307,7 @@ def unlike_network(table: LatencyTable) -> list[str]:
     lines = []
     if not table.times_layers:
         lines.append(
-            f"Single convolutions aren't timed in {table.build}: they count by their multiply-accumulates, so the "
-            "table is less exact."
+            "Single convolutions aren't timed: they count by their multiply-accumulates, so the table is less exact."
         )
     if table.as_silu:
         lines.append(
