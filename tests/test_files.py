@@ -12,8 +12,8 @@ import pytest
 
 from tests.helpers.cli import run_cli
 from yolo_slim.api import make_config
-from yolo_slim.errors import explain_os_error
-from yolo_slim.files import MOST_NAME_BYTES, fitted_name, fresh_folder, write_atomic
+from yolo_slim.errors import SlimError, explain_os_error
+from yolo_slim.files import MOST_NAME_BYTES, fitted_name, fresh_folder, named, write_atomic, write_text
 from yolo_slim.preparation import default_name
 
 
@@ -59,6 +59,40 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     explained = explain_os_error(error, tmp_path)
     assert explained is not None
     assert explained.fact == f"This can't be read: {tmp_path / 'a.jpg'} (Permission denied)."
+
+
+def test_refusals_name_what_the_user_knows(tmp_path: Path) -> None:
+    """Neither a file nor a folder that can't be made is called by its temporary sibling's name."""
+    with pytest.raises(FileNotFoundError) as missing:
+        write_text(tmp_path / "no" / "a.txt", "x")
+    assert missing.value.filename == str(tmp_path / "no" / "a.txt")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as wrong, fresh_folder(tmp_path / "file" / "a"):
+        pass
+    assert wrong.value.filename == str(tmp_path / "file" / "a")
+    with pytest.raises(FileNotFoundError) as inside, fresh_folder(tmp_path / "a") as new:
+        (new / "b" / "c").touch()
+    assert inside.value.filename == str(tmp_path / "a" / "b" / "c")
+    with pytest.raises(FileNotFoundError) as other, fresh_folder(tmp_path / "a"):
+        (tmp_path / "z" / "c").touch()
+    assert other.value.filename == str(tmp_path / "z" / "c")
+
+
+def test_folder_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written beside . or .. is named after the folder that it stands for; the root has no name."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a")
+    assert [named(Path(given)).name for given in (".", "b/..", "..", "", "b", "../c")] == [
+        "a", "a", tmp_path.name, "a", "b", "c",
+    ]  # fmt: skip
+    with pytest.raises(SlimError, match="the root of the file system"):
+        named(Path("/"))
+    with fresh_folder(Path("b/..") / "b") as new:
+        (new / "c").touch()
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["c"]
+    with pytest.raises(IsADirectoryError):
+        write_text(Path(), "x")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c"]
 
 
 def test_two_threads_make_one_folder(tmp_path: Path) -> None:

@@ -194,6 +194,24 @@ def test_named_pythons_are_those_of_the_page() -> None:
     assert f'requires-python = ">={named[0]}"' in PROJECT
 
 
+def test_pins_fit_the_bounds() -> None:
+    """No pin is a version that the package refuses; a bound that refuses one is found (negative control).
+
+    The commands' types need click 8.5: an earlier one ends at the first import.
+    """
+    bounds = {one.name.lower(): one for one in map(Requirement, re.findall(r'"([A-Za-z][\w-]*>=[^"]+)"', PROJECT))}
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]]
+
+    def refused(bounds: dict[str, Requirement]) -> list[str]:
+        known = [pin for pin in pins if pin.name.lower() in bounds]
+        assert len(known) > 20
+        return [pin.name for pin in known if str(pin.specifier)[2:] not in bounds[pin.name.lower()].specifier]
+
+    assert refused(bounds) == []
+    assert refused({**bounds, "click": Requirement("click>=99")}) == ["click"]
+    assert ["8.4.2" in bounds["click"].specifier, "8.5.0" in bounds["click"].specifier] == [False, True]
+
+
 def test_every_python_has_one_pin_of_a_package() -> None:
     """A package with pins for several Pythons has exactly one for each of them."""
     pins: dict[str, list[Requirement]] = {}

@@ -25,6 +25,8 @@ SHORTEST = 3
 TROUBLESHOOTING = "docs/troubleshooting.md"
 """Page with a section for every topic of an error: what it means and what else to try."""
 CHECK_PATH = "Check the path; yolo_slim downloads nothing."
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The system's words for it; such an error names no file."""
 MAKE_READABLE = "Give yourself permission to read it: chmod u+r FILE, as its owner."
 
 
@@ -164,7 +166,7 @@ def explain_os_error(error: OSError, path: Path) -> SlimError | None:
 
     None for any other error.
     """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_IS_FULL:
         # A copy that fails names its source first.
         return StorageError(
             f"The disk is full: writing to {error.filename2 or error.filename or path} failed.",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from yolo_slim.errors import DISK_IS_FULL, MachineError, SlimError
 
 MOST_NAME_BYTES = 200
 """Bytes of a name that is made of a user's: file systems take 255, and temporary and derived files add to it."""
@@ -51,12 +54,59 @@ def fitted_name(text: str, *, before: str = "", after: str = "") -> str:
     return before + (text if len(encoded) <= room else encoded[:room].decode("utf-8", "ignore")) + after
 
 
+def named(path: Path) -> Path:
+    """Give a path with ``.`` or ``..`` the names that these stand for: what is written beside it is named so.
+
+    Raises:
+        SlimError: the root of the file system, which has no name.
+    """
+    found = path if path.name and ".." not in path.parts else path.resolve()
+    if not found.name:
+        raise SlimError(f"{path} is the root of the file system.", remedy=f"Give a folder in it: {found}NAME")
+    return found
+
+
+def require_place(file: Path, label: str) -> None:
+    """Check where a file is to be written, before the work whose answer it is to hold.
+
+    Args:
+        file: as the user gave it; what is there already is replaced.
+        label: what gave it, such as ``--out``.
+
+    Raises:
+        SlimError: a folder is there, or something else that isn't a file; or the file's own folder is missing.
+        MachineError: the folder can't be written.
+    """
+    folder, shown = file.parent, f"({label} {file})"
+    if file.is_dir():
+        raise SlimError(
+            f"A folder where a file is wanted: {file} ({label})", remedy=f"Name a file in it: {file / 'NAME'}"
+        )
+    if file.exists() and not file.is_file():
+        raise SlimError(f"No ordinary file: {file} ({label})", remedy="Name another file: this one would be replaced.")
+    existing = next(one for one in file.parents if one.exists())
+    if not existing.is_dir():
+        raise SlimError(f"{existing} is a file, not a folder {shown}.", remedy="Name a file in a folder.")
+    if existing != folder:
+        raise SlimError(
+            f"There is no folder {folder} {shown}.", remedy=f"Make it first: mkdir -p {shlex.quote(str(folder))}"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MachineError(
+            f"The folder can't be written: {folder} {shown}.",
+            remedy="Choose another folder, or change its permissions.",
+            topic="the-folder-cant-be-written",
+        )
+
+
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary sibling, then move it into place: a reader sees all of the file or none."""
+    path = named(path)
     temporary = _temporary(path)
     try:
-        write(temporary)
-        temporary.replace(path)
+        with _refusals_of(path, temporary):
+            write(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -104,13 +154,15 @@ def fresh_folder(path: Path, *, stays: Callable[[Path], bool] = lambda _: False)
         stays: whether the folder at ``path`` is as good as the new one and stays; another writer may have made it
             during the block, and a reader may be in it.
     """
+    path = named(path)
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     try:
-        yield temporary
-        with _SWAP:
-            _swap(temporary, path, stays)
+        with _refusals_of(path, temporary):
+            temporary.mkdir(parents=True)
+            yield temporary
+            with _SWAP:
+                _swap(temporary, path, stays)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -127,6 +179,19 @@ def _swap(new: Path, path: Path, stays: Callable[[Path], bool]) -> None:
                 raise
         else:
             return
+
+
+@contextmanager
+def _refusals_of(path: Path, temporary: Path) -> Iterator[None]:
+    """Let the system's refusals name what the user knows, in place of its temporary sibling."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(temporary), str(path))
+        elif error.errno in DISK_IS_FULL:
+            error.filename = str(path)
+        raise
 
 
 def _temporary(path: Path) -> Path:

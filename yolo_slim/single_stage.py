@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from yolo_slim import latency_tables, preparation
 from yolo_slim.config.run import RecoverConfig, RunConfig
 from yolo_slim.errors import SlimError, os_errors_explained
-from yolo_slim.files import fitted_name
+from yolo_slim.files import fitted_name, named
 from yolo_slim.input_check import DETECTION, check_then_make, require_good_inputs
 from yolo_slim.measuring.latency import LatencyOutputs
 from yolo_slim.preparation import Run, default_name, owner_of
@@ -280,11 +280,12 @@ def run_validate(call: Call, inputs: validate.ValidateInputs) -> validate.Valida
 
     def make(this: Run) -> validate.ValidateOutputs:
         config, context = this.config, this.context
+        inputs.require_side(context.imgsz)
         inputs.require_classes(context.dataset.names)
         emulate.require_ready(config.emulate, context.profile)
         checked = control.run(inputs.control, config.validate_, folder / "control", context)
         emulated = emulate.run(inputs.bundles, config.emulate, config.validate_, folder / "emulate", context)
         complete = replace(inputs, control_check=checked, emulated=emulated)
-        return validate.run(complete, config.validate_, folder, context, name=folder.name)
+        return validate.run(complete, config.validate_, folder, context, name=named(folder).name)
 
     return _run(call, folder, "validate", make, tasks=DETECTION, runs_bundles=True)

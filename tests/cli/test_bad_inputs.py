@@ -49,6 +49,8 @@ def test_bad_data(trained: Path, copied: Path, tmp_path: Path) -> None:
         ({"names": ["a", "b"]}, "it has 2 classes, the model has 8"),
         ({"names": list("abcdefgh")}, "its classes have other names than the model's."),
         ({"names": [*"abcdefg", " "]}, "names: class 7 has the name ' '"),
+        ({"names": {None: "cat"}}, "names: got {None: 'cat'}; expected a list or a mapping of class id to name"),
+        ({"names": {float("inf"): "cat"}}, "names: got {inf: 'cat'}; expected a list"),
     ],
 )
 def test_bad_description(trained: Path, copied: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:

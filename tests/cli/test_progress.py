@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
 from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers.waiting import wait_until
 from yolo_slim.cli.progress import listening
 
 
@@ -35,8 +37,56 @@ def test_long_steps_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: 
             for done, seconds in enumerate((10, 25, 10, 25, 10)):
                 now[0] += seconds
                 listener.step("recover: train", done, 5)
+                listener.remind()
             listener.say("recover: epoch 1")
             now[0] += 20
             listener.step("recover: train", 5, 5)
-        expected = [] if quiet else ["recover: train: 1 of 5", "recover: train: 3 of 5", "recover: epoch 1"]
-        assert capsys.readouterr().err.splitlines() == expected
+            listener.remind()
+        lines = ["still at recover: train: 1 of 5", "still at recover: train: 3 of 5", "recover: epoch 1"]
+        assert capsys.readouterr().err.splitlines() == ([] if quiet else lines)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "line"),
+    [
+        (2, 5, "still at build: 2 of 5"),
+        (0, 1, "still at build"),
+        (1, 1, "still working, after build"),
+        (5, 5, "still working, after build"),
+        (None, None, None),
+    ],
+)
+def test_what_a_log_says_of_the_last_step(
+    done: int | None, total: int | None, line: str | None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A step of one part has no counter, a finished one isn't called running, and without a step nothing is said."""
+    now = [0.0]
+    monkeypatch.setattr("yolo_slim.cli.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with listening(quiet=False) as listener:
+        if done is not None and total is not None:
+            listener.step("build", done, total)
+        now[0] = 29.0
+        assert listener.remind() == 1.0
+        now[0] = 31.0
+        assert listener.remind() == 30.0
+    assert capsys.readouterr().err.splitlines() == ([line] if line else [])
+
+
+def test_one_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that reports nothing for long is said again by itself, and never after the command ended."""
+    monkeypatch.setattr("yolo_slim.cli.progress.SILENT_S", 0.001)
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    before = set(threading.enumerate())
+
+    def interrupted() -> None:
+        with listening(quiet=False) as listener:
+            listener.step("export: model.onnx", 0, 2)
+            wait_until(lambda: shown.getvalue().count("\n") > 2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert set(shown.getvalue().splitlines()) == {"still at export: model.onnx: 0 of 2"}
+    assert set(threading.enumerate()) == before

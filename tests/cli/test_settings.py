@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from tests.helpers.cli import refused, run_cli
 from yolo_slim import api
-from yolo_slim.cli.chain import QUICKSTART_PRUNE, QUICKSTART_PRUNE_COARSE
+from yolo_slim.cli.chain import QUICKSTART_EPOCHS, QUICKSTART_IMGSZ, QUICKSTART_PRUNE, QUICKSTART_PRUNE_COARSE
 from yolo_slim.config.run import RunConfig
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
@@ -58,26 +59,53 @@ def test_inputs_in_the_file(signs: Path, tmp_path: Path) -> None:
         ("--prune 0.3", ("macs_removed", 0.3)),
         ("--target-fps 90", ("target_fps", 90.0)),
         ("--set prune.params_removed=0.4", ("params_removed", 0.4)),
+        ("--set 'prune={target_fps: 30}'", ("target_fps", 30.0)),
+        ("--set 'prune={steps: 1}'", ("macs_removed", QUICKSTART_PRUNE_COARSE)),
     ],
 )
 def test_budget_of_the_example(
     options: str, budget: tuple[str, float], trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a model the example's own share is removed, unless the call names a budget."""
-    asked: list[tuple[str, float]] = []
+    assert example_settings(options, trained, signs, monkeypatch).prune.budget == budget
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("", (QUICKSTART_IMGSZ, QUICKSTART_EPOCHS)),
+        ("--imgsz 128 --epochs 2", (128, 2)),
+        ("--set imgsz=128 --set recover.epochs=2", (128, 2)),
+        ("--set 'recover={epochs: 2}'", (QUICKSTART_IMGSZ, 2)),
+        ("--set 'recover={patience: 2}'", (QUICKSTART_IMGSZ, QUICKSTART_EPOCHS)),
+    ],
+)
+def test_side_and_epochs_of_the_example(
+    options: str, found: tuple[int, int], trained: Path, signs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the example's own unless the call names them, by option, by key or in a section."""
+    config = example_settings(options, trained, signs, monkeypatch)
+    assert (config.imgsz, config.recover.epochs) == found
+
+
+def example_settings(options: str, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """The settings with which ``yolo-slim run`` without a model would run."""
+    asked: list[RunConfig] = []
 
     def note(model: Path, data: Path, **given: Any) -> None:
         for key in ("project", "name", "retrain", "command", "progress"):
             given.pop(key)
-        asked.append(api.make_config(model, data, **given).prune.budget)
+        asked.append(api.make_config(model, data, **given))
         raise SlimError("noted")
 
     monkeypatch.setattr(api, "run", note)
-    monkeypatch.setattr(quickstart, "default_model", lambda: trained)
-    monkeypatch.setattr(quickstart, "default_data", lambda _: signs)
+    monkeypatch.setattr(quickstart, "default_model", lambda: model)
+    monkeypatch.setattr(quickstart, "default_data", lambda _: data)
     monkeypatch.setattr(quickstart, "is_drawn", lambda _: True)
-    run_cli("run", *options.split())
-    assert asked == [budget]
+    code, _, err = run_cli("run", *shlex.split(options))
+    assert (code, err) == (2, "error: noted\n")
+    (config,) = asked
+    return config
 
 
 def test_training_arguments_join(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.cli import edit, run_cli
 from yolo_slim import api
+from yolo_slim.config.strict import CORRECT_YAML
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import CHECK_PATH, SlimError
 
@@ -307,6 +308,51 @@ def test_mistakes_in_a_file_of_settings(line: str, culprit: str, tmp_path: Path)
     assert printed("run", "--config", "my.yaml")[:2] == [
         "error: my.yaml: 1 value is not valid.", f"  - {culprit}"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("2024-02-30 10:00:00", "'2024-02-30 10:00:00': day is out of range for month"),
+        ("2024-13-45", "'2024-13-45': month must be in 1..12"),
+        ("0x_", "'0x_': invalid literal for int() with base 16: ''"),
+        ("!!bool maybe", "'maybe': 'maybe'"),
+        ("!!timestamp noon", "'noon': 'NoneType' object has no attribute 'groupdict'"),
+    ],
+)
+def test_values_that_are_impossible(value: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML refuses them with errors of Python's own: whichever file it is, it is named with the value's place."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "yolo_slim").mkdir()
+    devices = tmp_path / "yolo_slim/devices.yaml"
+    for typed, name in (
+        ("run --model best.pt --data bad.yaml", "bad.yaml"),
+        ("run --config bad.yaml", "bad.yaml"),
+        ("nightly bad.yaml", "bad.yaml"),
+        ("targets bad.yaml", "bad.yaml"),
+        ("device list", devices),
+    ):
+        (tmp_path / name).write_text(f"names: [a]\nval: {value}\n")
+        lines = printed(*typed.split())
+        assert lines[0] == f"error: Not a YAML file: {name}"
+        assert lines[1] == f"  - {problem}"
+        assert lines[2].endswith("line 2, column 6:")
+        assert lines[-1] == CORRECT_YAML
+    devices.unlink()
+    for option in ("--set", "--train"):
+        text = f"prune.steps={value}"
+        assert printed("run", option, text)[0] == (
+            f"error: Invalid value for '{option}': '{text}': the value isn't YAML; in quotes it is text: "
+            f"'prune.steps=\"{value}\"'"
+        )
+
+
+def test_brackets_without_end(tmp_path: Path) -> None:
+    """A file that would exhaust the stack is refused too; a good date is read (negative control)."""
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 3000)
+    assert printed("targets", "deep.yaml")[1] == "  - too many brackets inside each other"
+    (tmp_path / "good.yaml").write_text("a: 2024-02-29\n")
+    assert "  - a: unknown key." in printed("targets", "good.yaml")
 
 
 def test_training_argument_that_two_are_like(trained: Path, signs: Path) -> None:

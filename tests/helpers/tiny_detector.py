@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,21 @@ def write_onnx(path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+    return path
+
+
+def write_described(path: Path, *, names: Mapping[int, str] = NAMES, imgsz: tuple[int, int] = IMGSZ) -> Path:
+    """Write the graph with the metadata of an export, which may describe another input or other classes."""
+    graph = onnx.load(str(write_onnx(path)))
+    metadata = {
+        "task": "detect",
+        "names": str(names),
+        "imgsz": str(list(imgsz)),
+        "stride": str(CELL),
+        "end2end": "False",
+    }
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.save(graph, str(path))
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import sqlite3
@@ -342,6 +343,72 @@ def test_damaged_part_of_a_run(path: Path) -> None:
     connection.close()
     with History.open(path) as history, pytest.raises(SlimError, match="damaged"):
         history.payload("run of night", "timing")
+
+
+@pytest.mark.parametrize("content", ["itself", "gz", "text", "cut", "deep", "utf-16"])
+def test_import_of_no_export(content: str, path: Path, tmp_path: Path) -> None:
+    """A database, a compressed or damaged export and other text are refused; no history and no folder is left.
+
+    A history that is there stays as it is, and the export itself is read (control).
+    """
+    out, source = tmp_path / "all.jsonl", tmp_path / "given"
+    with filled(tmp_path / "a.sqlite") as history:
+        exchange.export(history, out)
+    source.write_bytes({
+        "itself": (tmp_path / "a.sqlite").read_bytes(),
+        "gz": gzip.compress(out.read_bytes()),
+        "text": b"# notes\n",
+        "cut": b"".join(out.read_bytes().splitlines(keepends=True)[:2]),
+        "deep": b"[" * 100_000,
+        "utf-16": out.read_text().encode("utf-16"),
+    }[content])  # fmt: skip
+    code, text, err = run_cli("nightly", "import", str(source), "--history", str(path))
+    assert (code, text, path.parent.exists()) == (2, "", False), err
+    assert err.startswith(f"error: {source}")
+    assert exchange.AGAIN in err
+    assert run_cli("nightly", "import", str(out), "--history", str(path))[0] == 0
+    assert run_cli("nightly", "import", str(source), "--history", str(path))[0] == 2
+    with History.open(path) as history:
+        assert [night.uid for night in history.nights()] == ["night"]
+
+
+@pytest.mark.parametrize("name", ["history.sqlite", "link", "weights.pt", "empty", "notes.jsonl", "other.json"])
+def test_export_replaces_nothing_of_the_users(name: str, tmp_path: Path) -> None:
+    """Neither the history itself nor any file that isn't an earlier export; an earlier one is replaced (control)."""
+    filled(tmp_path / "history.sqlite").close()
+    (tmp_path / "link").symlink_to("history.sqlite")
+    for other, content in (("weights.pt", b"\x80PK"), ("empty", b""), ("notes.jsonl", b'{"kind":"note"}\n')):
+        (tmp_path / other).write_bytes(content)
+    (tmp_path / "other.json").write_text("[1]")
+    before = (tmp_path / name).read_bytes()
+    words = ("nightly", "export", "--history", str(tmp_path / "history.sqlite"))
+    code, text, err = run_cli(*words, str(tmp_path / name))
+    assert (code, text, (tmp_path / name).read_bytes()) == (2, "", before)
+    what = "is the history itself" if name in ("history.sqlite", "link") else "is no exported history"
+    assert what in err
+    for _ in range(2):
+        assert run_cli(*words, str(tmp_path / "all.jsonl"))[:2] == (0, f"written: {tmp_path / 'all.jsonl'}, 1 runs\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "lines"),
+    [
+        ("no/deep/x", ["There is no folder no/deep ({label} no/deep/x).", "Make it first: mkdir -p no/deep"]),
+        ("file/x", ["file is a file, not a folder ({label} file/x).", "Name a file in a folder."]),
+    ],
+)
+def test_files_in_no_folder(place: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is named with what makes it, and not a temporary file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    filled(tmp_path / "history.sqlite").close()
+    words = ("nightly", "export", "--history", "history.sqlite", place)
+    for typed, label in ((words, "OUT"), (("nightly", "init", "--out", place), "--out")):
+        code, text, err = run_cli(*typed)
+        assert (code, text) == (2, "")
+        assert err.splitlines() == [f"error: {lines[0].format(label=label)}", lines[1]]
+    (tmp_path / "no/deep").mkdir(parents=True)
+    assert run_cli("nightly", "init", "--out", "no/deep/x")[0] == 0
 
 
 def test_import_of_a_missing_file(path: Path) -> None:

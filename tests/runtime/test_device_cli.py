@@ -297,7 +297,7 @@ def test_bad_input(cli: Cli, tiny_bundle: Path, photo: Path, tmp_path: Path) -> 
     (tmp_path / "clip.mp4").touch()
     assert_one_error(cli("infer", tiny_bundle, "clip.mp4", "--out", "a.json"), "infer takes images")
     assert_one_error(cli("detect", tiny_bundle, photo, "--out", photo / "out"), "Not a directory")
-    assert_one_error(cli("infer", tiny_bundle, photo, "--out", tmp_path), "Is a directory")
+    assert_one_error(cli("infer", tiny_bundle, photo, "--out", tmp_path), "A folder where a file is wanted")
     for wrong in (
         ["bench", tiny_bundle, "--repeat", "-1"],
         ["bench", tiny_bundle, "--queries", "0"],
@@ -324,6 +324,57 @@ def test_full_disk(
     assert message.startswith("error: The disk is full")
     assert "--out" in message
     assert "--project" not in message
+
+
+@pytest.mark.parametrize("names_a_file", [True, False])
+def test_answer_on_a_full_disk(
+    names_a_file: bool, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """What was measured is printed, as text and as JSON, where its file can't be written any more."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device", *([str(tmp_path / "x")] if names_a_file else []))
+
+    out = tmp_path / "check.json"
+    monkeypatch.setattr("yolo_slim.files.os.fsync", full)
+    assert device.main(["check", str(tiny_bundle), "--json", str(out)]) == 2
+    shown, errors = capsys.readouterr()
+    text, brace, value = shown.partition("{\n")
+    assert "self-check passed" in text
+    assert json.loads(brace + value)["passed"] is True
+    named = tmp_path / "x" if names_a_file else out
+    assert errors.startswith(f"error: The disk is full: writing to {named} failed.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_on_a_full_disk(
+    tiny_bundle: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system names no file where a disk fills up within one: that is one message too."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert device.main(["detect", str(tiny_bundle), str(photo), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: The disk is full")
+
+
+@pytest.mark.parametrize(
+    ("given", "written"), [(".", "here-2"), ("..", "above-2"), ("new/..", "here-2"), ("../here", "here-2")]
+)
+def test_detect_beside_the_working_folder(
+    given: str, written: str, tiny_bundle: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is given as . or .. exists already: the new one beside it has its name and a number."""
+    here = tmp_path / "above" / "here"
+    (here / "new").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert device.main(["detect", str(tiny_bundle), str(photo), "--out", given]) == 0
+    (found,) = tmp_path.rglob("detections.json")
+    expected = (tmp_path if written == "above-2" else here.parent) / written
+    assert (found.parent.resolve(), list(here.iterdir())) == (expected.resolve(), [here / "new"])
 
 
 def test_missing_opencv(

@@ -102,6 +102,41 @@ def test_files_that_are_not_there(
     assert printed(typed, capsys) == [f"error: {lines[0]}", *lines[1:]]
 
 
+COMMANDS = ("doctor here", "build here", "check here", "tune here", "bench here", "detect here here", "layers here",
+            "pair here here --images here")  # fmt: skip
+"""All that have --json."""
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "infer here here"])
+def test_answer_that_can_not_be_written(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is read, which would find no bundle here; a good place reaches that (control)."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "photo.jpg").touch()
+    option = "--out" if command.startswith("infer") else "--json"
+    for place in (".", "..", "here", "''"):
+        name = "." if place == "''" else place
+        assert printed(f"{command} {option} {place}", capsys) == [
+            f"error: A folder where a file is wanted: {name} ({option})", f"Name a file in it: {Path(name) / 'NAME'}",
+        ]  # fmt: skip
+    if option == "--json":
+        assert printed(f"{command} --json 'my out/deep/b.json'", capsys) == [
+            "error: There is no folder my out/deep (--json my out/deep/b.json).",
+            "Make it first: mkdir -p 'my out/deep'",
+        ]
+        assert printed(f"{command} --json photo.jpg/b.json", capsys) == [
+            "error: photo.jpg is a file, not a folder (--json photo.jpg/b.json).", "Name a file in a folder.",
+        ]  # fmt: skip
+    assert printed(f"{command} {option} /dev/null", capsys)[0] == f"error: No ordinary file: /dev/null ({option})"
+    with monkeypatch.context() as closed:
+        closed.setattr("yolo_slim.files.os.access", lambda *_: False)
+        lines = printed(f"{command} {option} here/b.json", capsys)
+        assert lines[0] == f"error: The folder can't be written: here ({option} here/b.json)."
+    assert f"({option}" not in printed(f"{command} {option} here/b.json", capsys)[0]
+    assert f"({option}" not in printed(f"{command} {option} photo.jpg", capsys)[0]
+
+
 def test_folder_that_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The message says what a bundle is and where one is made; half of one is to be copied again."""
     (tmp_path / "photos").mkdir()

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import pytest
 
 import yolo_slim
+from tests.helpers.cli import run_cli
 from tests.helpers.devices import FakeDevice
 from tests.helpers.results import BUSY, SUSTAINED
-from yolo_slim.build_key import BuildKey
+from tests.helpers.tiny_detector import write_described
+from yolo_slim.build_key import BuildKey, BuildName
 from yolo_slim.config import targets
 from yolo_slim.config.run import ExportConfig, ValidateConfig
 from yolo_slim.errors import SlimError
@@ -173,6 +175,47 @@ def test_importing_the_stage_imports_no_torch() -> None:
     code = "import sys, yolo_slim.stages.validate; print('torch' in sys.modules, 'onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_networks_of_another_side_are_refused_at_once(
+    inputs: validate.ValidateInputs, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """All would be scored at one side: every other bundle and graph is named with its own.
+
+    A bundle and a graph of that side are fine (negative control).
+    """
+    key, folder = next(iter(inputs.bundles.items()))
+    places = {BuildKey("slim", key.build): (128, 128), BuildKey("slim", BuildName("onnxruntime", "int8")): (64, 96)}
+    bundles = {str(key): folder}
+    for name, sides in places.items():
+        copy = tmp_path / str(name.build)
+        shutil.copytree(folder, copy)
+        precision = {"precision": name.build.precision, "imgsz": list(sides)}
+        write_json(copy / "bundle.json", {**read_json(copy / "bundle.json"), **precision})
+        bundles[str(name)] = copy
+    graph = write_described(tmp_path / "model.onnx", imgsz=(32, 32))
+    with pytest.raises(SlimError, match="another input side than 64") as caught:
+        yolo_slim.validate(bundles, trained, signs, tmp_path / "out", imgsz=IMGSZ, onnx=graph)
+    wrong = [f"{bundles[str(name)]}: {height}x{width}" for name, (height, width) in places.items()]
+    assert list(caught.value.culprits) == [*wrong, f"{graph}: 32x32"]
+    assert not list((tmp_path / "out").rglob("*.json"))
+    replace(inputs, onnx=write_described(tmp_path / "model.onnx")).require_side(IMGSZ)
+
+
+def test_bundles_of_two_sides_by_the_command_line(
+    inputs: validate.ValidateInputs, trained: Path, signs: Path, tmp_path: Path
+) -> None:
+    """Without --imgsz the first bundle has the side, and the others are compared with it."""
+    folder = next(iter(inputs.bundles.values()))
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    write_json(other / "bundle.json", {**read_json(other / "bundle.json"), "precision": "fp16", "imgsz": [128, 128]})
+    given = ("--control", str(trained), "--data", str(signs), "--out", str(tmp_path / "out"))
+    for first, second, side in ((folder, other, 64), (other, folder, 128)):
+        code, _, err = run_cli("validate", str(first), str(second), *given)
+        assert (code, f"another input side than {side}" in err) == (2, True), err
+        assert f"  - {second}: {192 - side}x{192 - side}\n" in err
+        assert f"  - {first}" not in err
 
 
 def test_a_bundle_of_another_model_is_refused_at_once(

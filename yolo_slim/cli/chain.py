@@ -10,8 +10,11 @@ from yolo_slim.cli.group import cli
 from yolo_slim.cli.options import answering, place, retrain, setting, settings_of
 from yolo_slim.cli.progress import listening
 from yolo_slim.errors import SlimError
+from yolo_slim.files import flat
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Unpack
 
     from yolo_slim.config.options import RunOptions
@@ -98,8 +101,10 @@ def _quickstart(options: RunOptions, listener: Progress) -> tuple[Path, Path, st
     model, root = quickstart.default_model(), Path(".quickstart")
     place = quickstart.default_place(root)
     if not options.get("config"):
-        options["imgsz"] = options.get("imgsz") or QUICKSTART_IMGSZ
-        options["epochs"] = options.get("epochs") or QUICKSTART_EPOCHS
+        if not _is_set(options, "imgsz"):
+            options["imgsz"] = QUICKSTART_IMGSZ
+        if not _is_set(options, "epochs"):
+            options["epochs"] = QUICKSTART_EPOCHS
         if not _has_budget(options):
             options["prune"] = _share(_config_of(model, place, options).target)
     config = _config_of(model, place, options)
@@ -122,9 +127,22 @@ def _has_budget(options: RunOptions) -> bool:
     """Whether the call says how much is to be removed."""
     from yolo_slim.config.run import BUDGETS
 
-    short = (options.get("prune"), options.get("target_fps"), options.get("latency_ms"))
-    settings = options.get("settings") or {}
-    return any(value is not None for value in short) or any(f"prune.{key}" in settings for key in BUDGETS)
+    keys = {f"prune.{key}" for key in BUDGETS}
+    short = any(_is_set(options, name) for name in ("prune", "target_fps", "latency_ms"))
+    return short or not keys.isdisjoint(_settings(options))
+
+
+def _is_set(options: RunOptions, name: str) -> bool:
+    """Whether the call gives a setting: by its short option, or by its key."""
+    from yolo_slim.config.declaration import options_in
+    from yolo_slim.config.run import RunConfig
+
+    return options.get(name) is not None or options_in(RunConfig)[name].key in _settings(options)
+
+
+def _settings(options: RunOptions) -> Mapping[str, object]:
+    """What --set gives, by dotted keys: a section may be given as a whole."""
+    return flat(options.get("settings") or {})
 
 
 def _config_of(model: Path, data: Path, options: RunOptions) -> RunConfig:

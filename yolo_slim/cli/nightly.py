@@ -101,13 +101,14 @@ def write_example(out: Path) -> None:
     """Write the example of a matrix.
 
     Raises:
-        SlimError: the file exists.
+        SlimError: the file exists, or its folder doesn't.
     """
     from yolo_slim.errors import SlimError
-    from yolo_slim.files import write_text
+    from yolo_slim.files import require_place, write_text
 
     if out.exists():
         raise SlimError(f"{out} exists already.", remedy="Give another name (--out), or remove that file yourself.")
+    require_place(out, "--out")
     write_text(out, EXAMPLE.read_text(encoding="utf-8"))
 
 

@@ -145,6 +145,8 @@ def import_(source: Path, take_baselines: bool, history: Path) -> None:
     from yolo_slim.history.store import History
     from yolo_slim.history.text import import_text
 
+    if not history.exists():
+        exchange.require_whole(source)
     with History.open(history, create=True) as opened:
         done = exchange.read_in(opened, source, take_baselines=take_baselines)
         last = opened.nights()[-1:]

@@ -15,6 +15,7 @@ from yolo_slim.config import targets
 from yolo_slim.config.commands import TAKES
 from yolo_slim.config.declaration import Setting, options_in
 from yolo_slim.config.run import RunConfig
+from yolo_slim.config.strict import yaml_value
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -197,7 +198,7 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
         if not separator:
             raise click.BadParameter(f"'{text}' is not KEY=VALUE", param=option)
         try:
-            parsed[key] = float(value) if EXPONENT.fullmatch(value.strip()) else yaml.safe_load(value)
+            parsed[key] = float(value) if EXPONENT.fullmatch(value.strip()) else yaml_value(value)
         except yaml.YAMLError:
             quoted = f"""'{text}': the value isn't YAML; in quotes it is text: '{key}="{value}"'"""
             raise click.BadParameter(quoted, param=option) from None

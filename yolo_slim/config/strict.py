@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import (
@@ -33,6 +33,9 @@ Positive = Annotated[int, Field(gt=0)]
 
 Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+MOST_SHOWN = 60
+"""Characters of an impossible value in a message."""
+CORRECT_YAML = "Correct its syntax. A text that looks like a date or a number is written in quotes."
 NO_OPTIONS: Mapping[str, str] = {}
 
 
@@ -93,6 +96,31 @@ def parse(
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's own, but a value that can't be read, such as February 30th, is an error of YAML with its place."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Make a value; see PyYAML."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError) as error:
+            raise yaml.MarkedYAMLError(
+                problem=f"{str(node.value)[:MOST_SHOWN]!r}: {error}", problem_mark=node.start_mark
+            ) from error
+
+
+def yaml_value(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        yaml.YAMLError: it isn't YAML, or has an impossible value.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("too many brackets inside each other") from None
+
+
 def read_yaml(path: Path) -> JsonObject:
     """Read a YAML mapping.
 
@@ -100,11 +128,11 @@ def read_yaml(path: Path) -> JsonObject:
         SlimError: the file is missing, isn't YAML or isn't a mapping.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SlimError(f"File not found: {path}", remedy=CHECK_PATH) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy="Correct its syntax.") from None
+        raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy=CORRECT_YAML) from None
     if not isinstance(values, dict):
         raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' per line.")
     return values

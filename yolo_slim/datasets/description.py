@@ -183,7 +183,7 @@ def _class_names(values: Values) -> tuple[dict[int, str], list[str]]:
         names = dict(enumerate(names))
     try:
         named = {int(key): str(value) for key, value in names.items()}
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return {}, [f"names: got {names!r}; expected a list or a mapping of class id to name"]
     problems = name_problems(named)
     if count is not None and count != len(named):

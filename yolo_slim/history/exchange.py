@@ -9,6 +9,7 @@ being asked.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from yolo_slim.errors import SlimError
-from yolo_slim.files import write_atomic
+from yolo_slim.files import require_place, write_atomic
 from yolo_slim.history.reading import unknown_facts
 from yolo_slim.history.rows import Baseline, Night, Run
 from yolo_slim.history.schema import versions_of
@@ -31,6 +32,8 @@ EXPORT_SCHEMA = 2
 HEAD = {"kind": "history", "schema": EXPORT_SCHEMA}
 NOT_RESUMED = ""
 """In place of the matrix's digest of a night that ran while it was exported."""
+HEAD_BYTES = 200
+"""More than the first line takes."""
 END = "end"
 """Kind of the last line: without it the file is cut off."""
 AGAIN = "Nothing was imported. Export again: yolo-slim nightly export FILE."
@@ -49,7 +52,12 @@ class Imported:
 
 
 def export(history: History, out: Path) -> int:
-    """Write a history; returns the number of runs."""
+    """Write a history; returns the number of runs. An earlier export is replaced.
+
+    Raises:
+        SlimError: there is no such folder, or another file would be replaced.
+    """
+    _require_replaceable(history, out)
     counts: Counter[str] = Counter()
 
     def write(temporary: Path) -> None:
@@ -61,6 +69,31 @@ def export(history: History, out: Path) -> int:
 
     write_atomic(out, write)
     return counts["run"]
+
+
+def _require_replaceable(history: History, out: Path) -> None:
+    """Refuse to replace anything but an earlier export."""
+    require_place(out, "OUT")
+    if not out.exists():
+        return
+    if out.samefile(history.path):
+        raise SlimError(f"{out} is the history itself.", remedy="Give another file; an export is JSON lines.")
+    if not _is_export(out):
+        raise SlimError(
+            f"{out} exists already and is no exported history: it would be replaced.",
+            remedy="Give another name, or remove that file yourself.",
+        )
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file begins as every export does."""
+    with path.open("rb") as stream:
+        head = stream.readline(HEAD_BYTES)
+    try:
+        value = json.loads(head)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and value.get("kind") == HEAD["kind"]
 
 
 def _line(value: dict[str, Any]) -> str:
@@ -76,6 +109,19 @@ def _lines(history: History) -> Iterator[dict[str, Any]]:
         yield {"kind": "run", "row": run.to_json(), "parts": {key: part for key, part in parts.items() if part}}
     for baseline in history.baselines():
         yield {"kind": "baseline", "row": baseline.to_json()}
+
+
+def require_whole(source: Path) -> None:
+    """Check a file by reading it into a history that is thrown away: a new history isn't made for a bad file.
+
+    Raises:
+        SlimError: as :func:`read_in`.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="yolo-slim-import-") as folder,
+        History.open(Path(folder) / "history.sqlite", create=True) as history,
+    ):
+        read_in(history, source)
 
 
 def read_in(history: History, source: Path, *, take_baselines: bool = False) -> Imported:
@@ -94,7 +140,8 @@ def read_in(history: History, source: Path, *, take_baselines: bool = False) -> 
     done = Imported()
     added, baselines = done.added, list[Baseline]()
     place, kind = 0, ""
-    with source.open(encoding="utf-8") as stream, history.writing():
+    # As bytes: text of another encoding, or no text at all, is a damaged line.
+    with source.open("rb") as stream, history.writing():
         known = {night.uid: night for night in history.nights()}
         # Into an empty history a copy is put back: its nights are this history's own.
         is_joined = bool(known)
@@ -114,7 +161,7 @@ def read_in(history: History, source: Path, *, take_baselines: bool = False) -> 
                     added["baseline"] = _add_baselines(history, baselines, done.kept, take_baselines)
             except ValidationError as error:
                 raise _refused(source, place, error) from None
-            except (ValueError, KeyError, TypeError, AttributeError, IntegrityError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IntegrityError) as error:
                 raise SlimError(
                     f"{source}, line {place}: no line of an exported history ({type(error).__name__}).",
                     remedy=AGAIN,

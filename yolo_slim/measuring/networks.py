@@ -82,6 +82,27 @@ class Networks:
                 remedy="Give bundles and weights that were made from the same model.",
             )
 
+    def require_side(self, imgsz: int) -> None:
+        """Check that every bundle and graph takes the input that all networks are measured with.
+
+        Otherwise the drops would be those of another side, not of the pruning.
+
+        Args:
+            imgsz: input side in pixels.
+
+        Raises:
+            SlimError: bundles or a graph of another side.
+        """
+        found = {str(self.bundles[key]): spec.imgsz for key, spec in self.specs.items()}
+        found |= {str(self.onnx): layout_of(self.onnx).imgsz} if self.onnx else {}
+        wrong = {where: sides for where, sides in found.items() if sides != (imgsz, imgsz)}
+        if wrong:
+            raise SlimError(
+                f"These networks have another input side than {imgsz}, with which all would be measured.",
+                culprits=[f"{where}: {height}x{width}" for where, (height, width) in wrong.items()],
+                remedy="Give bundles and a graph of one side; validate those of another side on their own.",
+            )
+
     @property
     def layout(self) -> str:
         """Output layout of all networks."""

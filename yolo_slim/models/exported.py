@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,17 @@ class GraphLayout:
     stride: int
     """Largest stride."""
 
+    def __str__(self) -> str:
+        height, width = self.imgsz
+        classes = f"classes {', '.join(self.names.values())}"
+        return f"{height}x{width}, {classes}{', end2end' * (self.layout == 'end2end')}"
+
 
 def layout_of(onnx: Path) -> GraphLayout:
     """Read the layout of an exported graph.
 
     Raises:
-        SlimError: not an ONNX file, or one without Ultralytics' detection metadata.
+        SlimError: not an ONNX file, one without Ultralytics' detection metadata, or one whose input has no fixed size.
     """
     import onnx as onnx_package
 
@@ -48,8 +54,29 @@ def layout_of(onnx: Path) -> GraphLayout:
             remedy="Only detection models can be built and validated for a device. The ONNX file itself is valid.",
         )
     _require_names(onnx, layout)
+    _require_fixed_input(onnx, graph)
     _require_output(onnx, graph, layout)
     return layout
+
+
+def require_same_layout(onnx: Path, graphs: Mapping[str, Path]) -> None:
+    """Check that graphs were made from an exported one: their bundles take input, classes and layout from it.
+
+    Args:
+        onnx: the exported graph.
+        graphs: by the names that people know them by.
+
+    Raises:
+        SlimError: graphs of another input side, of other classes or of another layout.
+    """
+    expected = layout_of(onnx)
+    found = {name: layout_of(path) for name, path in graphs.items()}
+    if wrong := {name: layout for name, layout in found.items() if layout != expected}:
+        raise SlimError(
+            f"Some graphs weren't made from {onnx} ({expected}).",
+            culprits=[f"{graphs[name]} ({name}): {layout}" for name, layout in wrong.items()],
+            remedy="Give the folder that `yolo-slim quantize` made from this ONNX file (--quantized).",
+        )
 
 
 def _described(metadata: dict[str, str]) -> tuple[str, GraphLayout]:
@@ -70,6 +97,19 @@ def _require_names(onnx: Path, layout: GraphLayout) -> None:
             f"{onnx}: its class names can't be used.",
             culprits=problems,
             remedy="Name every class in the checkpoint, and export it again with `yolo-slim export`.",
+        )
+
+
+def _require_fixed_input(onnx: Path, graph: Any) -> None:
+    """Raise unless height and width are numbers: without them neither work nor latency can be told."""
+    weights = {item.name for item in graph.graph.initializer}
+    image = next(item for item in graph.graph.input if item.name not in weights)
+    sides = image.type.tensor_type.shape.dim[2:]
+    if len(sides) != 2 or not all(side.dim_value > 0 for side in sides):
+        shown = " x ".join(str(side.dim_value or side.dim_param or "?") for side in sides)
+        raise SlimError(
+            f"{onnx}: its input has no fixed height and width ({shown or 'none'}).",
+            remedy="Export it with a fixed imgsz, without dynamic=True: `yolo-slim export` does.",
         )
 
 

@@ -16,9 +16,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from yolo_slim.child_process import ended_by_sigterm
-from yolo_slim.errors import EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
-from yolo_slim.files import read_json, write_json
-from yolo_slim.runtime.arguments import make_parser, require_inputs
+from yolo_slim.errors import DISK_IS_FULL, EXIT_BAD_INPUT, EXIT_FAIL, EXIT_OK, SlimError, explain_os_error
+from yolo_slim.files import read_json, require_place, write_json
+from yolo_slim.runtime.arguments import make_parser, require_answer, require_inputs
 from yolo_slim.system_libraries import explain_import
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         require_inputs(args)
+        require_answer(args)
         with ended_by_sigterm():
             return int(args.run(args))
     except KeyboardInterrupt:
@@ -51,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _report(explained)
     except OSError as error:
-        if error.filename is None:  # not about a path: a fault of ours, which needs its traceback
-            raise
+        if error.filename is None and error.errno not in DISK_IS_FULL:
+            raise  # not about a path: a fault of ours, which needs its traceback
         return _report(_explain_refusal(error))
 
 
@@ -172,12 +173,13 @@ def infer(args: argparse.Namespace) -> int:
 
     if is_video(args.source):
         raise SlimError(f"infer takes images, not a video: {args.source}", remedy="Use detect for a video.")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    require_place(args.out, "--out")
     root = args.source if args.source.is_dir() else args.source.parent
     found = find_images(args.source)
     _warn(args, Skipped(left_out=list(found.left_out)))
     with Detector(args.bundle, args.threads) as detector:
         images = infer_folder(detector, found.images, args.mode, root, candidates=args.candidates)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         save_detections(args.out, images, detector, args.mode)
     _say(args, f"{sum(len(image.detections) for image in images)} detections in {len(images)} images: {args.out}")
     return EXIT_OK
@@ -235,10 +237,16 @@ def _answer(args: argparse.Namespace, value: object, text: str) -> None:
     if args.json == "-":
         print(json.dumps(value, indent=2))
         return
-    if args.json:
-        write_json(Path(args.json), value)
     if not args.quiet:
         print(text)
+    if not args.json:
+        return
+    try:
+        write_json(Path(args.json), value)
+    except OSError:
+        # Not lost with the file: it may have been measured for half an hour.
+        print(json.dumps(value, indent=2))
+        raise
 
 
 def _progress_line(args: argparse.Namespace) -> Callable[[str], object]:
@@ -271,7 +279,7 @@ def _report(error: SlimError) -> int:
 
 def _explain_refusal(error: OSError) -> SlimError:
     """What a path that the system refuses means for the user: disk full, no permission, a file for a folder."""
-    explained = explain_os_error(error, Path(str(error.filename)))
+    explained = explain_os_error(error, Path.cwd())
     if explained is None:
         return SlimError(f"{error.filename}: {error.strerror}.", remedy="Choose another path.")
     return SlimError(explained.fact, remedy="Free some space, or write to another folder with --out or --json.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from yolo_slim.errors import SlimError
+from yolo_slim.files import named
 from yolo_slim.runtime.draw import draw
 from yolo_slim.runtime.folders import IMAGE_SUFFIXES
 from yolo_slim.runtime.infer import ImageDetections
@@ -58,8 +59,11 @@ def new_folder(base: Path) -> Iterator[Path]:
     """Create and yield ``base``, or the first of ``base-2``, ``base-3``, ... that doesn't exist.
 
     It is removed again when nothing was written into it.
+
+    Raises:
+        SlimError: the root of the file system.
     """
-    folder = next(path for path in _numbered(base) if _is_created(path))
+    folder = next(path for path in _numbered(named(base)) if _is_created(path))
     try:
         yield folder
     finally:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from yolo_slim.errors import EXIT_BAD_INPUT, did_you_mean, not_found
+from yolo_slim.files import require_place
 from yolo_slim.runtime.camera.arguments import add_camera_options
 
 PROG = "python -m yolo_slim.runtime"
@@ -108,6 +109,17 @@ def require_inputs(args: argparse.Namespace) -> None:
     if missing:
         remedies = dict.fromkeys(REMEDIES[name] for name in missing)
         raise not_found({args.inputs[name]: given[name] for name in missing}, " ".join(remedies))
+
+
+def require_answer(args: argparse.Namespace) -> None:
+    """Check the file that ``--json`` names: a measurement of half an hour must not end without a place for it.
+
+    Raises:
+        SlimError: nothing can be written there.
+    """
+    file = getattr(args, "json", None)
+    if file not in (None, "-"):
+        require_place(Path(file), "--json")
 
 
 def has_command(name: str) -> bool:

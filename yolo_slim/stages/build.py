@@ -113,12 +113,14 @@ def _checked(inputs: BuildInputs, context: Context) -> _Checked:
     from yolo_slim.backends import engine_builder
     from yolo_slim.export.builds import expected_builds, require_builds, require_graphs
     from yolo_slim.export.preflight import preflight
-    from yolo_slim.models.exported import layout_of
+    from yolo_slim.models.exported import layout_of, require_same_layout
 
     profile, layout = context.profile, layout_of(inputs.onnx).layout
     expected = expected_builds(profile, layout)
     require_builds(profile, expected.possible, _by_name(expected.skipped))
     require_graphs(expected.possible, inputs.graphs)
+    needed = {graph_of(build) for build in expected.possible}
+    require_same_layout(inputs.onnx, {name: path for name, path in inputs.graphs.items() if name in needed})
     on_device = [build for build in expected.possible if engine_builder(build.runtime)]
     checks: dict[str, object] = {}
     refused: dict[str, str] = {}

@@ -253,6 +253,26 @@ def test_foreign_folder_is_left_alone(small: Path, tmp_path: Path) -> None:
     assert not (folder / "thesis.txt").exists()
 
 
+@pytest.mark.parametrize(("cwd", "given"), [("site", "."), ("site", ""), ("site/images", ".."), ("site", "../site")])
+def test_working_folder_is_left_alone(
+    cwd: str, given: str, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that a shell is in isn't replaced, empty or with an older dashboard; from elsewhere it is (control)."""
+    site, words = tmp_path / "site", ("nightly", "dashboard", "--history", str(small), "--out")
+    (tmp_path / cwd).mkdir(parents=True)
+    (site / MANIFEST).write_text("{}")
+    monkeypatch.chdir(tmp_path / cwd)
+    code, _, err = run_cli(*words, given)
+    assert (code, err.splitlines()) == (
+        2, [f"error: The dashboard would replace the working folder: {site}.",
+            f"Give a folder of its own, such as --out {Path(given) / 'dashboard'}."],
+    )  # fmt: skip
+    assert (site / MANIFEST).read_text() == "{}"
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(*words, "no/../site")[0] == 0
+    assert (site / "index.html").is_file()
+
+
 def test_failed_writing_leaves_the_old_dashboard(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk in the middle: the pages of yesterday stay, and nothing half-written beside them."""
     folder = tmp_path / "out" / "site"

@@ -50,7 +50,7 @@ def write_dashboard(history: History, folder: Path) -> Site:
     """Write all pages into a folder; an older dashboard there is replaced as a whole.
 
     Raises:
-        SlimError: the history has no night; or the folder has something else in it.
+        SlimError: the history has no night; or the folder has something else in it, or is the working folder.
     """
     _require_ours(folder)
     board = read(history)
@@ -74,7 +74,12 @@ def _notes(unreadable: Sequence[str]) -> tuple[str, ...]:
 
 
 def _require_ours(folder: Path) -> None:
-    """Refuse to replace what isn't a dashboard."""
+    """Refuse to replace what isn't a dashboard, or the folder that a shell is in."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise SlimError(
+            f"The dashboard would replace the working folder: {folder.resolve()}.",
+            remedy=f"Give a folder of its own, such as --out {folder / 'dashboard'}.",
+        )
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
         raise SlimError(
             f"{folder} has something else than a dashboard in it; it would be replaced.",
