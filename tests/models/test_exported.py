@@ -43,6 +43,21 @@ def test_input_without_a_fixed_size(free: tuple[int, ...], shown: str | None, si
         ]
 
 
+def test_graph_without_an_input(tmp_path: Path) -> None:
+    """Weights may be listed among the inputs, as old exporters did; where nothing else is, that is said."""
+    path = write_described(tmp_path / "constant.onnx")
+    graph = onnx.load(str(path))
+    image = graph.graph.input[0]
+    del graph.graph.input[:]
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("bias", onnx.TensorProto.FLOAT, [2]))
+    onnx.save(graph, str(path))
+    with pytest.raises(SlimError, match=r"no fixed height and width \(none\)"):
+        layout_of(path)
+    graph.graph.input.append(image)
+    onnx.save(graph, str(path))
+    assert layout_of(path).imgsz == IMGSZ
+
+
 def test_graphs_of_another_export(tmp_path: Path) -> None:
     """Each graph that wasn't made from the exported one is named with what it is; one that was passes (control)."""
     own = write_described(tmp_path / "model.onnx")

@@ -24,7 +24,7 @@ class Listener:
     def __init__(self, bars: Progress | None, *, quiet: bool) -> None:
         self._bars, self._quiet = bars, quiet
         self._tasks: dict[str, TaskID] = {}
-        # The thread of :func:`_reminding` prints too. One lock, so that its line never stands beside a newer one.
+        # The thread of :func:`_reminding` prints too: a line that comes meanwhile makes its own one needless.
         self._lock = threading.RLock()
         self._said_at = time.monotonic()
         self._reminder = ""

@@ -103,8 +103,8 @@ def _require_names(onnx: Path, layout: GraphLayout) -> None:
 def _require_fixed_input(onnx: Path, graph: Any) -> None:
     """Raise unless height and width are numbers: without them neither work nor latency can be told."""
     weights = {item.name for item in graph.graph.initializer}
-    image = next(item for item in graph.graph.input if item.name not in weights)
-    sides = image.type.tensor_type.shape.dim[2:]
+    images = [item for item in graph.graph.input if item.name not in weights]
+    sides = images[0].type.tensor_type.shape.dim[2:] if images else []
     if len(sides) != 2 or not all(side.dim_value > 0 for side in sides):
         shown = " x ".join(str(side.dim_value or side.dim_param or "?") for side in sides)
         raise SlimError(
