@@ -57,6 +57,7 @@ def main() -> None:
     for row in rows:
         print(row)
     made = {"model": options.model.name, "imgsz": options.imgsz, "date": str(date.today())}
+    made |= {"target": this.context.profile.name, "threads": this.context.profile.threads}
     write_json(options.out, {**made, "machine": describe_machine(), "versions": versions(), "rows": rows})
 
 

@@ -23,6 +23,10 @@ from yolo_slim.devices.base import BenchSettings, Placed
 from yolo_slim.errors import SlimError
 from yolo_slim.exploration import sides_of
 from yolo_slim.latency_tables import for_budget, tables_folder
+from yolo_slim.measuring.latency import LatencyTable
+from yolo_slim.quantization.layer_errors import kept_float
+from yolo_slim.stages.unpruned import drop_in
+from yolo_slim.uncut import LosesTooMuch
 from yolo_slim.verdict.result import Result
 
 IMGSZ = 96
@@ -191,6 +195,44 @@ def test_unpruned_in_int8(
     again, said = call()
     assert (again.latency, again.size) == (first.latency, first.size)
     assert ("recover: up to date, skipped" in said) == is_busy
+
+
+@pytest.mark.slow
+def test_cut_for_a_named_int8_build(
+    trained: Path, integer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table and cuts keep the layers float that the unpruned network's int8 graph keeps.
+
+    Where that network is fast enough, and int8 loses too much, nothing is cut and the error says so.
+    """
+    monkeypatch.setattr(preparation, "connect", lambda *_: ModelledDevice())
+    data = quickstart.generate(tmp_path / "data", counts={"train": 48, "val": 16, "test": 8}, imgsz=IMGSZ)
+    # No loss is allowed, so that two layers stay float: as many as may.
+    settings = QUICK | {
+        "latency.runtime": "onnxruntime-int8", "quantize.images": 32, "quantize.check_images": 8,
+        "quantize.max_drop": 0.0, "quantize.max_float_layers": 2,
+    }  # fmt: skip
+
+    def call(latency_ms: float) -> Result:
+        outcome = yolo_slim.run(
+            trained, data, project=tmp_path, name="run", epochs=1, settings=settings, progress=Remembers(),
+            target=str(integer), imgsz=IMGSZ, latency_ms=latency_ms,
+        )  # fmt: skip
+        return Result.load(outcome.result)
+
+    result = call(15.0)
+    assert result.latency is not None
+    assert (str(result.latency.build), result.latency.named) == ("onnxruntime-int8", "onnxruntime-int8")
+    kept = kept_float(tmp_path / "run" / "quantize" / "control" / "layer_errors.json")
+    (table,) = tmp_path.glob("*-latency/onnxruntime-int8.json")
+    assert LatencyTable.load(table).kept_float == kept
+    drop = drop_in(tmp_path / "run" / "quantize" / "control" / "layer_errors.json")
+    assert drop is not None
+    if drop > 0:
+        with pytest.raises(LosesTooMuch, match="in onnxruntime-int8, but int8 loses"):
+            call(1000.0)
+    else:
+        assert call(1000.0).latency is None
 
 
 def test_run_at_the_best_side(

@@ -215,6 +215,8 @@ def _all_cut(this: Run, project: Path) -> tuple[list[_Tried], list[Candidate]]:
             tried.append(_cut(one, tables))
         except Unreachable as error:
             lost.append(_unreached(side, error, tables))
+        except uncut.LosesTooMuch as error:
+            lost.append(_too_lossy(side, error, tables))
     if not tried:
         raise _unreached_by_all(lost, this.config)
     return tried, lost
@@ -239,6 +241,14 @@ def _unreached(side: int, error: Unreachable, tables: LatencyOutputs) -> Candida
     return Candidate(
         imgsz=side, unpruned_ms=_fastest_unpruned(tables).control_frame_ms, predicted_ms=error.predicted_ms,
         measured_ms=error.measured_ms, reason=f"the budget can't be reached{why}",
+    )  # fmt: skip
+
+
+def _too_lossy(side: int, error: SlimError, tables: LatencyOutputs) -> Candidate:
+    """A side at which the unpruned network is fast enough in int8, and loses too much there."""
+    fastest = _fastest_unpruned(tables)
+    return Candidate(
+        imgsz=side, build=str(fastest.build), unpruned_ms=fastest.control_frame_ms, reason=error.fact.rstrip(".")
     )  # fmt: skip
 
 

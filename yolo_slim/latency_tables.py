@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from yolo_slim.build_key import BuildName
@@ -11,7 +12,7 @@ from yolo_slim.devices.base import Device, identity
 from yolo_slim.devices.emulated.processors import PROCESSORS
 from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.files import fitted_name, sha256_json
-from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable
+from yolo_slim.measuring.latency import LatencyOutputs, LatencyTable, table_name
 from yolo_slim.preparation import Run
 from yolo_slim.stages import latency
 from yolo_slim.stages.context import Context
@@ -37,34 +38,45 @@ def _device_name(device: Device) -> str:
     return f"{readable}-{sha256_json(identity(device))[:8]}"
 
 
-def measured(this: Run, folder: Path, kept_float: tuple[str, ...] = ()) -> LatencyOutputs:
+def measured(this: Run, folder: Path, kept_float: tuple[str, ...] | None = None) -> LatencyOutputs:
     """Measure the tables on the device, or use those that are up to date.
 
     Args:
         this: the run, or the one command.
         folder: of the tables.
-        kept_float: convolutions that stay float in an int8 build.
+        kept_float: convolutions that stay float in an int8 build; None: those of the table that is there, if any.
 
     Raises:
         SlimError: the device isn't the target, or the stage's own errors.
     """
     require_device(this)
-    activation = this.config.recover.activation
+    config = this.config
+    builds = builds_of(config.latency, this.context)
     inputs = latency.LatencyInputs(
-        model=this.model, pruning=this.config.prune, activation=activation, kept_float=kept_float
-    )
-    builds = builds_of(this.config.latency, this.context)
+        model=this.model, pruning=config.prune, activation=config.recover.activation, quantize=config.quantize,
+        kept_float=_kept_before(folder, builds) if kept_float is None else kept_float,
+    )  # fmt: skip
     with stage_claimed(folder, "latency", model_sha256=content(this.model)):
         return latency.run(inputs, this.config.latency, builds, folder, this.context)
 
 
-def for_budget(this: Run, runs: Path, kept_float: tuple[str, ...] = ()) -> LatencyOutputs | None:
+def _kept_before(folder: Path, builds: Sequence[BuildName]) -> tuple[str, ...]:
+    """The float layers of the int8 table in a folder: a command alone doesn't measure a run's table again."""
+    for path in (folder / table_name(build) for build in builds if build.precision == "int8"):
+        try:
+            return LatencyTable.load(path).kept_float
+        except (SlimError, OSError):
+            continue  # none yet, or one that the stage measures again
+    return ()
+
+
+def for_budget(this: Run, runs: Path, kept_float: tuple[str, ...] | None = None) -> LatencyOutputs | None:
     """The tables that the budget needs; None: it isn't in milliseconds.
 
     Args:
         this: the run.
         runs: the folder of all runs.
-        kept_float: convolutions that stay float in an int8 build.
+        kept_float: convolutions that stay float in an int8 build; None: as :func:`measured`.
     """
     if this.config.prune.frame_ms is None:
         return None
@@ -81,7 +93,7 @@ def for_budget(this: Run, runs: Path, kept_float: tuple[str, ...] = ()) -> Laten
 def require_measurable(this: Run) -> None:
     """Refuse a budget in milliseconds that can't be measured, before any work."""
     if (budget := this.config.prune.frame_ms) is None:
-        _require_no_name(this.config.latency)
+        require_no_name(this.config.latency)
         return
     require_device(this)
     builds_of(this.config.latency, this.context)
@@ -93,7 +105,7 @@ def require_measurable(this: Run) -> None:
         )
 
 
-def _require_no_name(config: LatencyConfig) -> None:
+def require_no_name(config: LatencyConfig) -> None:
     """Refuse to ignore the name of a build."""
     if config.runtime is not None:
         raise SlimError(

@@ -194,14 +194,23 @@ def kept_float(this: Run) -> tuple[str, ...]:
 
 
 def int8_drop(this: Run) -> float | None:
-    """mAP50-95 that int8 takes from the unpruned network, where the cut is made for int8; None: not known."""
-    errors = _built_control(this).layer_errors if names_int8(this) else None
+    """mAP50-95 that int8 takes from the unpruned network, where the cut is made for int8; None: not known.
+
+    It isn't known where another activation has to be trained first.
+    """
+    is_asked = names_int8(this) and this.config.recover.activation == "none"
+    errors = _built_control(this).layer_errors if is_asked else None
     return None if errors is None else unpruned.drop_in(errors)
 
 
 def _too_much_in_int8(this: Run) -> str:
     """What int8 loses, if it is named and that is too much."""
     drop, most = int8_drop(this), this.config.quantize.max_drop
+    if drop is None and this.config.latency.runtime and this.config.latency.runtime.endswith("-int8"):
+        this.context.progress.say(
+            f"prune: what {this.config.latency.runtime} loses isn't known before the end: it wasn't measured on check "
+            "images of the unpruned network"
+        )
     if drop is None or drop <= most:
         return ""
     return f"int8 loses {drop:.4f} mAP50-95 there, and quantize.max_drop is {most:g}"

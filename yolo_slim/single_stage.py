@@ -110,6 +110,8 @@ def run_prune(call: Call) -> PruneOutputs:
         return prune.run(inputs, this.config.prune, this.folder, this.context, recovery=recovery)
 
     in_ms = call.config.prune.frame_ms is not None
+    if not in_ms:
+        latency_tables.require_no_name(call.config.latency)
     return _run(call, call.place("prune"), "prune", make, tasks=DETECTION if in_ms else TASKS, runs_bundles=in_ms)
 
 
@@ -268,7 +270,7 @@ def run_build(call: Call, onnx: Path, quantized: Path | None) -> build.BuildOutp
     inputs = build.BuildInputs(
         onnx=onnx,
         images=build.selfcheck_images(this.context.dataset),
-        graphs=quantize.finished_in(quantized).graphs if quantized else {},
+        graphs=quantize.finished_in(quantized, onnx).graphs if quantized else {},
     )
     with call.claimed(folder, "build"):
         return build.run(inputs, folder, this.context, name=onnx.stem)

@@ -36,6 +36,10 @@ def _nothing() -> str:
     return ""
 
 
+class LosesTooMuch(SlimError):
+    """The unpruned network is fast enough in the int8 build that the settings name, and loses too much there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InInt8:
     """What the unpruned network's int8 bundle says; asked only where that decides."""
@@ -58,7 +62,7 @@ def is_enough(
         in_int8: the network in int8.
 
     Raises:
-        SlimError: it reaches the budget in the int8 build that the settings name, and loses too much there.
+        LosesTooMuch: it reaches the budget in the int8 build that the settings name, and int8 costs it too much.
     """
     context, in_int8 = this.context, in_int8 or InInt8()
     if _is_cut(context, cut):
@@ -108,7 +112,7 @@ def _is_cut(context: Context, cut: Callable[[Context], object]) -> bool:
 def _by_table(this: Run, tables: LatencyOutputs, in_int8: InInt8) -> str:
     reached = reached_unpruned(this, tables)
     if reached and (lost := in_int8.too_much()):
-        raise SlimError(
+        raise LosesTooMuch(
             f"The unpruned network reaches the budget in {this.config.latency.runtime}, but {lost}.",
             remedy="A cut would lose more. Leave latency.runtime out, or allow a larger loss (quantize.max_drop) or "
             "more float layers (quantize.max_float_layers).",

@@ -147,7 +147,7 @@ def test_comparison_at_equal_latency(
     [
         (
             ["--latency-ms", "5", "--set", "latency.runtime=ncnn-fp16"],
-            "latency.runtime (ncnn-fp16): the budget is of the first build of --runtimes, onnxruntime-fp32",
+            "latency.runtime names ncnn-fp16, but the budget is of the first build of this comparison",
         ),
         (["--latency-ms", "5", "--prune", "0.4"], "--prune: latency_ms decides the share of the MACs"),
         (["--target-fps", "5", "--measured", __file__], "--measured: another comparison's share"),

@@ -372,6 +372,21 @@ def test_import_of_no_export(content: str, path: Path, tmp_path: Path) -> None:
         assert [night.uid for night in history.nights()] == ["night"]
 
 
+def test_import_from_a_pipe(path: Path, tmp_path: Path) -> None:
+    """What can be read only once, such as the output of ssh, makes a new history too."""
+    out, pipe = tmp_path / "all.jsonl", tmp_path / "pipe"
+    with filled(tmp_path / "a.sqlite") as history:
+        exchange.export(history, out)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(out.read_bytes()), daemon=True)
+    writer.start()
+    code, _, err = run_cli("nightly", "import", str(pipe), "--history", str(path))
+    writer.join(10)
+    assert (code, err) == (0, "")
+    with History.open(path) as history:
+        assert [night.uid for night in history.nights()] == ["night"]
+
+
 @pytest.mark.parametrize("name", ["history.sqlite", "link", "weights.pt", "empty", "notes.jsonl", "other.json"])
 def test_export_replaces_nothing_of_the_users(name: str, tmp_path: Path) -> None:
     """Neither the history itself nor any file that isn't an earlier export; an earlier one is replaced (control)."""

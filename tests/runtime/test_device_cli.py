@@ -358,7 +358,9 @@ def test_images_on_a_full_disk(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert device.main(["detect", str(tiny_bundle), str(photo), "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.startswith("error: The disk is full")
+    err = capsys.readouterr().err
+    assert err.startswith("error: The disk is full")
+    assert str(tmp_path / "out") in err
 
 
 @pytest.mark.parametrize(

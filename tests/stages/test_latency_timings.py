@@ -188,7 +188,12 @@ def test_layers_that_stay_float(small: Path, signs: Path, tmp_path: Path) -> Non
     assert set(quantized) == {every - 2}
     found = [LatencyTable.load(one.tables[build]).kept_float for one in (whole, kept)]
     assert found == [(), some]
-    assert whole.request != kept.request
+    # An update may let others stay float: the table is another one, and what was asked for the same.
+    assert whole.request == kept.request
+    first, second = (
+        latency.job_of(replace(inputs, kept_float=layers), QUICK, [build], tmp_path, context) for layers in ((), some)
+    )
+    assert first.fingerprint != second.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -145,9 +145,11 @@ def import_(source: Path, take_baselines: bool, history: Path) -> None:
     from yolo_slim.history.store import History
     from yolo_slim.history.text import import_text
 
-    if not history.exists():
-        exchange.require_whole(source)
-    with History.open(history, create=True) as opened:
-        done = exchange.read_in(opened, source, take_baselines=take_baselines)
+    if history.exists():
+        with History.open(history) as opened:
+            done = exchange.read_in(opened, source, take_baselines=take_baselines)
+    else:
+        done = exchange.read_into_new(history, source)
+    with History.open(history) as opened:
         last = opened.nights()[-1:]
     click.echo(import_text(done, last))

@@ -64,10 +64,8 @@ class Listener:
 
 
 def _reminder(text: str, done: int, total: int) -> str:
-    """What a log says of a step: how far it is, where it has more than one part."""
-    if done >= total:
-        return f"still working, after {text}"
-    return f"still at {text}" if total == 1 else f"still at {text}: {done} of {total}"
+    """What a log says of the last step: how far it was, where it has more than one part."""
+    return f"last step: {text}" if total == 1 else f"last step: {text}, {done} of {total}"
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def checked(request: CompareRequest) -> CompareRequest:
     require_runtimes(request.runtimes)
     if in_ms:
         _require_alone(request)
+        require_named_first(request.config, request.runtimes)
     wrong = [f"{share:g}" for share in removed if not 0 < share < 1]
     if wrong or (not removed and not in_ms):
         raise SlimError(
@@ -86,14 +87,25 @@ def _require_alone(request: CompareRequest) -> None:
     budget = request.config.prune.budget[0]
     problems = [f"--prune: {budget} decides the share of the MACs"] if request.removed else []
     problems += ["--measured: another comparison's share takes other milliseconds"] if request.measured else []
-    named, first = request.config.latency.runtime, request.runtimes[0]
-    if named not in (None, first, BuildName.parse(first).runtime):
-        problems += [f"latency.runtime ({named}): the budget is of the first build of --runtimes, {first}"]
     if problems:
         raise SlimError(
             f"A comparison at equal latency ({budget}) can't have these options.",
             culprits=problems,
             remedy="Leave them out.",
+        )
+
+
+def require_named_first(config: RunConfig, runtimes: Sequence[str]) -> None:
+    """Refuse a build by name that isn't the one whose milliseconds the budget is in.
+
+    Raises:
+        SlimError: it is another one.
+    """
+    named, first = config.latency.runtime, runtimes[0]
+    if config.prune.frame_ms is not None and named not in (None, first, BuildName.parse(first).runtime):
+        raise SlimError(
+            f"latency.runtime names {named}, but the budget is of the first build of this comparison, {first}.",
+            remedy="Leave latency.runtime out. The first build of the first call's --runtimes decides.",
         )
 
 

@@ -20,7 +20,7 @@ from yolo_slim.comparison.equal_latency import AtBudget, at_budget, to_macs_of
 from yolo_slim.comparison.measure import Measurements
 from yolo_slim.comparison.methods import cells_of, table_order
 from yolo_slim.comparison.output import Outcome, write
-from yolo_slim.comparison.request import CompareRequest, checked
+from yolo_slim.comparison.request import CompareRequest, checked, require_named_first
 from yolo_slim.comparison.summary import summarize
 from yolo_slim.input_check import require_good_inputs
 from yolo_slim.preparation import Run
@@ -45,8 +45,7 @@ def run(request: CompareRequest, progress: Progress | None = None) -> Outcome:
 def _compared(asked: CompareRequest, this: Run) -> Outcome:
     """Make and measure every method's networks."""
     require_good_inputs(this)
-    if asked.config.prune.frame_ms is not None:
-        latency_tables.require_measurable(this)
+    latency_tables.require_measurable(this)
     folder = asked.folder
     settings = settings_of(this.config, this.context.dataset.digest)
     with folders.owned(folder, settings) as known:
@@ -54,6 +53,7 @@ def _compared(asked: CompareRequest, this: Run) -> Outcome:
         joined = imported.join(folder, networks)
         # Known ones first: the first runtime of the first call decides the verdict.
         runtimes = tuple(dict.fromkeys([*known.runtimes, *asked.runtimes]))
+        require_named_first(this.config, runtimes)
         profile = this.context.profile.model_copy(update={"runtimes": choices(runtimes)})
         this = replace(this, context=replace(this.context, profile=profile))
         at_budget = _at_budget(asked, this, BuildName.parse(runtimes[0]))

@@ -184,7 +184,7 @@ class LatencyConfig(Frozen):
     """Least duration of the timing of the unpruned network, end to end."""
     explore_epochs: Positive = 3
     """Epochs of the short trainings with which ``--imgsz auto`` compares input sides."""
-    runtime: str | None = None
+    runtime: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)?$")] | None = None
     """Build that the cut is made for, such as ``ncnn-fp16``; none: of the target's float builds the one that reaches
     the budget at the least loss. An int8 build is pruned for only if it is named here."""
 

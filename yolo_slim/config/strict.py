@@ -35,6 +35,8 @@ Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 MOST_SHOWN = 60
 """Characters of an impossible value in a message."""
+KINDS = {"int": "number", "float": "number", "bool": "truth value", "timestamp": "date"}
+"""YAML's kinds of values, for people."""
 CORRECT_YAML = "Correct its syntax. A text that looks like a date or a number is written in quotes."
 NO_OPTIONS: Mapping[str, str] = {}
 
@@ -104,8 +106,12 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, AttributeError, LookupError) as error:
+            kind = str(node.tag).rpartition(":")[2]
+            # Only of dates do Python's own words say more.
+            why = f": {error}" if kind == "timestamp" and isinstance(error, ValueError) else ""
             raise yaml.MarkedYAMLError(
-                problem=f"{str(node.value)[:MOST_SHOWN]!r}: {error}", problem_mark=node.start_mark
+                problem=f"{str(node.value)[:MOST_SHOWN]!r} isn't a valid {KINDS.get(kind, kind)}{why}",
+                problem_mark=node.start_mark,
             ) from error
 
 

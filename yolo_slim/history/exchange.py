@@ -9,6 +9,7 @@ being asked.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -111,17 +112,19 @@ def _lines(history: History) -> Iterator[dict[str, Any]]:
         yield {"kind": "baseline", "row": baseline.to_json()}
 
 
-def require_whole(source: Path) -> None:
-    """Check a file by reading it into a history that is thrown away: a new history isn't made for a bad file.
+def read_into_new(path: Path, source: Path) -> Imported:
+    """Make a history of a file, which is read once; of a bad file none is made.
 
     Raises:
         SlimError: as :func:`read_in`.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="yolo-slim-import-") as folder,
-        History.open(Path(folder) / "history.sqlite", create=True) as history,
-    ):
-        read_in(history, source)
+    with tempfile.TemporaryDirectory(prefix="yolo-slim-import-") as folder:
+        made = Path(folder) / "history.sqlite"
+        with History.open(made, create=True) as history:
+            done = read_in(history, source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, lambda temporary: shutil.copyfile(made, temporary))
+    return done
 
 
 def read_in(history: History, source: Path, *, take_baselines: bool = False) -> Imported:

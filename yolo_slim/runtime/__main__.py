@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is None and error.errno not in DISK_IS_FULL:
             raise  # not about a path: a fault of ours, which needs its traceback
-        return _report(_explain_refusal(error))
+        return _report(_explain_refusal(error, _written(args)))
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -277,9 +277,15 @@ def _report(error: SlimError) -> int:
     return EXIT_BAD_INPUT
 
 
-def _explain_refusal(error: OSError) -> SlimError:
+def _written(args: argparse.Namespace) -> Path:
+    """What the command writes, as it was given; the working folder where nothing was."""
+    given = (getattr(args, name, None) for name in ("out", "json"))
+    return next((Path(one) for one in given if one and str(one) != "-"), Path.cwd())
+
+
+def _explain_refusal(error: OSError, written: Path) -> SlimError:
     """What a path that the system refuses means for the user: disk full, no permission, a file for a folder."""
-    explained = explain_os_error(error, Path.cwd())
+    explained = explain_os_error(error, written)
     if explained is None:
         return SlimError(f"{error.filename}: {error.strerror}.", remedy="Choose another path.")
     return SlimError(explained.fact, remedy="Free some space, or write to another folder with --out or --json.")

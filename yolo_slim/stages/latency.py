@@ -7,14 +7,14 @@ were cut in three ways. Nothing is trained and no channel is scored: time depend
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_slim import bundle
 from yolo_slim.build_key import BuildName
 from yolo_slim.config.profile import Profile
-from yolo_slim.config.run import LatencyConfig, PruneConfig
+from yolo_slim.config.run import LatencyConfig, PruneConfig, QuantizeConfig
 from yolo_slim.devices.base import identity
 from yolo_slim.errors import SlimError, os_errors_explained
 from yolo_slim.export.builds import expected_builds
@@ -49,6 +49,8 @@ class LatencyInputs:
     """``recover.activation``: what the recovered network will have is what is timed."""
     kept_float: tuple[str, ...] = ()
     """Convolutions that stay float in an int8 build."""
+    quantize: QuantizeConfig = field(default_factory=QuantizeConfig)
+    """What decides which convolutions these are."""
 
 
 def impossible_builds(context: Context) -> dict[BuildName, str]:
@@ -120,12 +122,15 @@ def job_of(
         settings["target_settings"] = target
     if inputs.activation != "none":
         settings["activation"] = inputs.activation
-    if inputs.kept_float and any(build.precision == "int8" for build in builds):
-        settings["kept_float"] = list(inputs.kept_float)
     runtimes = [package for name in sorted({build.runtime for build in builds}) for package in bundle.PACKAGES[name]]
     # The int8 graphs of every runtime are made with ONNX Runtime's tools.
-    makers = ("onnxruntime",) if any(build.precision == "int8" for build in builds) else ()
+    is_int8 = any(build.precision == "int8" for build in builds)
+    makers = ("onnxruntime",) if is_int8 else ()
     there = {} if device.is_here else {f"{name} of the device": device.facts().runtimes.get(name) for name in runtimes}
+    if is_int8:
+        settings["quantize"] = inputs.quantize.model_dump()
+        # Found by measuring, so that an update may change it: no finished cut goes for that.
+        there = {**there, "layers that stay float": ", ".join(inputs.kept_float) or "none"}
     return Job(
         stage="latency", folder=folder, settings=settings, revision=REVISION,
         packages=tuple(dict.fromkeys((*PACKAGES, *makers, *runtimes))), elsewhere=there,

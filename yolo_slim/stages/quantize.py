@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_slim.config.run import QuantizeConfig
+from yolo_slim.errors import SlimError
 from yolo_slim.quantization import files as names
 from yolo_slim.stages.context import Context
 from yolo_slim.workspace.job import Job, Made, content, require_manifest
@@ -128,10 +129,20 @@ def expected_outputs(out_dir: Path, precisions: Sequence[str], *, quantized: boo
     )
 
 
-def finished_in(folder: Path) -> QuantizeOutputs:
+def finished_in(folder: Path, onnx: Path | None = None) -> QuantizeOutputs:
     """Say what a finished stage left in its folder.
 
+    Args:
+        folder: of the stage.
+        onnx: what its graphs must be made from; None: anything.
+
     Raises:
-        SlimError: no finished quantize stage there.
+        SlimError: no finished quantize stage there, or one of another graph.
     """
-    return written_in(folder, require_manifest(folder, "quantize").outputs)
+    manifest = require_manifest(folder, "quantize")
+    if onnx is not None and manifest.inputs.get("onnx") != content(onnx):
+        raise SlimError(
+            f"The graphs in {folder} weren't made from {onnx}: they have other weights.",
+            remedy=f"Make them from it: yolo-slim quantize {onnx}, with another --out.",
+        )
+    return written_in(folder, manifest.outputs)

@@ -87,7 +87,8 @@ class Job:
     packages: tuple[str, ...]
     """Packages whose version decides the result."""
     elsewhere: Mapping[str, str | None] = field(default_factory=dict)
-    """Versions on another machine that decide it too, by what they are called; None: it isn't installed there."""
+    """What else decides it that an update may change, by what it is called: versions on another machine (None: it isn't
+    installed there), or what an earlier stage found."""
 
     def __post_init__(self) -> None:
         """Refuse an input without a digest: its content could change unnoticed."""

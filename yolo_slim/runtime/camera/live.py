@@ -248,9 +248,9 @@ class Live:
 
     def _warm_up(self) -> None:
         """Run every model once while the source opens: otherwise the first frame would be the p99 of a minute."""
-        # A model that fails fails on the first frame too, which is told and counted.
-        with suppress(Exception), self._frame_watch.working():
-            for one in self._reloading:
+        for one in self._reloading:
+            # A model that fails fails on the first frame too, which is told and counted.
+            with suppress(Exception), self._frame_watch.working():
                 one.warm_up()
 
     def _show(self, frame: Frame) -> None:
