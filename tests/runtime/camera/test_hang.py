@@ -23,15 +23,15 @@ timed, frames = detector.Detector.timed, []
 
 def hang(self, *arguments):
     frames.append(0)
-    while len(frames) > 3:
+    while len(frames) > int(sys.argv[-1]):
         time.sleep(60)
     return timed(self, *arguments)
 
 detector.Detector.timed = hang
 detector.Detector.close = lambda _: time.sleep(600)
-sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:-1]))
 """
-"""The device's command with a model that hangs in its fourth frame, and then can't be freed either."""
+"""The device's command with a model that hangs after so many runs, and then can't be freed either."""
 
 
 def test_hung_model_ends_the_camera() -> None:
@@ -78,13 +78,17 @@ def test_slow_frames_are_no_hang() -> None:
         assert not live.wait(0.3)
 
 
-def test_command_leaves_a_hung_model(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Outputs are closed, the message says what to do, the code is an error, and nothing waits for the model."""
+@pytest.mark.parametrize(("runs", "shown"), [(4, 3), (0, 0)])
+def test_command_leaves_a_hung_model(runs: int, shown: int, tiny_bundle: Path, tmp_path: Path) -> None:
+    """Outputs are closed, the message says what to do, the code is an error, and nothing waits for the model.
+
+    It runs once before the first frame, and may hang there too.
+    """
     lines = tmp_path / "out.jsonl"
     options = ["--port", "0", "--max-stall", "1", "--jsonl", str(lines)]
-    command = [sys.executable, "-c", HANGING, "camera", str(tiny_bundle), *options]
+    command = [sys.executable, "-c", HANGING, "camera", str(tiny_bundle), *options, str(runs)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "error: The model hasn't finished a frame for 1 s: it or its driver hangs." in done.stderr
     assert "Traceback" not in done.stderr
-    assert len(lines.read_text().splitlines()) == 3
+    assert len(lines.read_text().splitlines()) == shown
