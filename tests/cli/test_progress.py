@@ -42,17 +42,17 @@ def test_long_steps_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: 
             now[0] += 20
             listener.step("recover: train", 5, 5)
             listener.remind()
-        lines = ["last step: recover: train, 1 of 5", "last step: recover: train, 3 of 5", "recover: epoch 1"]
+        lines = ["latest step: recover: train, 1 of 5", "latest step: recover: train, 3 of 5", "recover: epoch 1"]
         assert capsys.readouterr().err.splitlines() == ([] if quiet else lines)
 
 
 @pytest.mark.parametrize(
     ("done", "total", "line"),
     [
-        (2, 5, "last step: build, 2 of 5"),
-        (0, 1, "last step: build"),
-        (1, 1, "last step: build"),
-        (5, 5, "last step: build, 5 of 5"),
+        (2, 5, "latest step: build, 2 of 5"),
+        (0, 1, "latest step: build"),
+        (1, 1, "latest step: build"),
+        (5, 5, "latest step: build, 5 of 5"),
         (None, None, None),
     ],
 )
@@ -88,5 +88,5 @@ def test_one_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert set(shown.getvalue().splitlines()) == {"last step: export: model.onnx, 0 of 2"}
+    assert set(shown.getvalue().splitlines()) == {"latest step: export: model.onnx, 0 of 2"}
     assert set(threading.enumerate()) <= before

@@ -303,6 +303,18 @@ def test_mild_budget_that_the_table_takes_for_reached(
     assert found.choices[0].loss == 1.0
 
 
+def test_budget_below_what_surrounds_the_inference(
+    small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path
+) -> None:
+    """No cut reaches it, though a poor table predicts less than nothing for the narrowest network."""
+    table = LatencyTable.load(tables.tables[BUILD])
+    poor = table.model_copy(update={"fit": Fit(**{**table.fit.model_dump(), "constant_ms": -2 * table.control_ms})})
+    poor.save(tmp_path / "table.json")
+    given = replace(tables, tables={BUILD: tmp_path / "table.json"})
+    budget = 0.5 * table.overhead_ms
+    refusal(small, context_of(signs, Board()), given, tmp_path / "prune", latency_ms=budget)
+
+
 def test_cut_at_another_speed(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:
     """A cut that is timed while the device runs at another speed is timed again, and kept as at the usual speed."""
 

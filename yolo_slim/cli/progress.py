@@ -65,7 +65,7 @@ class Listener:
 
 def _reminder(text: str, done: int, total: int) -> str:
     """What a log says of the last step: how far it was, where it has more than one part."""
-    return f"last step: {text}" if total == 1 else f"last step: {text}, {done} of {total}"
+    return f"latest step: {text}" if total == 1 else f"latest step: {text}, {done} of {total}"
 
 
 @contextmanager

@@ -37,7 +37,8 @@ MOST_SHOWN = 60
 """Characters of an impossible value in a message."""
 KINDS = {"int": "number", "float": "number", "bool": "truth value", "timestamp": "date"}
 """YAML's kinds of values, for people."""
-CORRECT_YAML = "Correct its syntax. A text that looks like a date or a number is written in quotes."
+CORRECT_YAML = "Correct its syntax."
+WRITE_QUOTES = "Correct it. A text that looks like a date or a number is written in quotes."
 NO_OPTIONS: Mapping[str, str] = {}
 
 
@@ -98,6 +99,10 @@ def parse(
         ) from None
 
 
+class ImpossibleValue(yaml.MarkedYAMLError):
+    """A value that looks like a date or a number, and is none."""
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's own, but a value that can't be read, such as February 30th, is an error of YAML with its place."""
 
@@ -109,7 +114,7 @@ class _Loader(yaml.SafeLoader):
             kind = str(node.tag).rpartition(":")[2]
             # Only of dates do Python's own words say more.
             why = f": {error}" if kind == "timestamp" and isinstance(error, ValueError) else ""
-            raise yaml.MarkedYAMLError(
+            raise ImpossibleValue(
                 problem=f"{str(node.value)[:MOST_SHOWN]!r} isn't a valid {KINDS.get(kind, kind)}{why}",
                 problem_mark=node.start_mark,
             ) from error
@@ -138,7 +143,8 @@ def read_yaml(path: Path) -> JsonObject:
     except FileNotFoundError:
         raise SlimError(f"File not found: {path}", remedy=CHECK_PATH) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy=CORRECT_YAML) from None
+        remedy = WRITE_QUOTES if isinstance(error, ImpossibleValue) else CORRECT_YAML
+        raise SlimError(f"Not a YAML file: {path}", culprits=[str(error)], remedy=remedy) from None
     if not isinstance(values, dict):
         raise SlimError(f"Not a mapping of keys to values: {path}", remedy="Write one 'key: value' per line.")
     return values

@@ -50,6 +50,11 @@ class LatencyGoal:
         return self._wanted_ms / self.correction
 
     @property
+    def leaves_nothing(self) -> bool:
+        """Whether pre- and post-processing alone take as long as a frame may."""
+        return self._wanted_ms <= 0
+
+    @property
     def _wanted_ms(self) -> float:
         """What a cut's inference should take, milliseconds."""
         return (AIM - AFTER_A_MISS * self.misses) * self.frame_ms - self.table.overhead_ms

@@ -139,6 +139,9 @@ def _smallest(goal: LatencyGoal, ranked: Ranked) -> SmallestCut:
 
 def _loss(goal: LatencyGoal, ranked: Ranked) -> float | None:
     """The score that a cut to the budget loses; None: no cut reaches it."""
+    if goal.leaves_nothing:
+        # A poor table may predict less than nothing for the narrowest network.
+        return None
     cost = goal.model(ranked.graph, ranked.slots)
     problem = Problem(slots=ranked.slots, cost=cost, target=goal.infer_ms, round_to=ranked.terms.round_to)
     try:

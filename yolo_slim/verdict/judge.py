@@ -77,7 +77,7 @@ def judge(
         verdict=gates.verdict(found, proven=on_target),
         speedups=speedups(builds),
         notes=(
-            *([] if on_target else [unproven]),
+            *([] if on_target or winner is None else [unproven]),
             *emulation_note(emulated, profile, on_target=on_target, device_name=device_name),
             *(f"{build} can't win: it failed on the emulated processor" for build in failed_builds(emulated)),
             *remarks(measured, ladder, bad_layer),
