@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.cli import edit, run_cli
 from yolo_slim import api
-from yolo_slim.config.strict import CORRECT_YAML
+from yolo_slim.config.strict import CORRECT_YAML, WRITE_QUOTES
 from yolo_slim.datasets import quickstart
 from yolo_slim.errors import CHECK_PATH, SlimError
 
@@ -337,7 +337,7 @@ def test_values_that_are_impossible(value: str, problem: str, tmp_path: Path, mo
         assert lines[0] == f"error: Not a YAML file: {name}"
         assert lines[1] == f"  - {problem}"
         assert lines[2].endswith("line 2, column 6:")
-        assert lines[-1] == CORRECT_YAML
+        assert lines[-1] == WRITE_QUOTES
     devices.unlink()
     for option in ("--set", "--train"):
         text = f"prune.steps={value}"
@@ -350,7 +350,8 @@ def test_values_that_are_impossible(value: str, problem: str, tmp_path: Path, mo
 def test_brackets_without_end(tmp_path: Path) -> None:
     """A file that would exhaust the stack is refused too; a good date is read (negative control)."""
     (tmp_path / "deep.yaml").write_text("a: " + "[" * 3000)
-    assert printed("targets", "deep.yaml")[1] == "  - too many brackets inside each other"
+    lines = printed("targets", "deep.yaml")
+    assert (lines[1], lines[-1]) == ("  - too many brackets inside each other", CORRECT_YAML)
     (tmp_path / "good.yaml").write_text("a: 2024-02-29\n")
     assert "  - a: unknown key." in printed("targets", "good.yaml")
 
