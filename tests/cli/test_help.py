@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tests.helpers.results import complete_result
 from yolo_slim import cli
 from yolo_slim.config import options
 from yolo_slim.files import read_json
+from yolo_slim.workspace.folder import locked
 
 COMMANDS = ("run", "compare", "prune", "block-costs", "recover", "export", "quantize", "build", "validate", "plan")
 COMMANDS += ("nightly", "show", "targets", "estimate", "doctor")
@@ -166,7 +168,30 @@ def test_show_says_when_a_run_went_on(tmp_path: Path) -> None:
     assert "earlier state" not in run_cli("show", str(tmp_path))[2]
     (tmp_path / "prune" / "manifest.json").unlink()
     code, _, err = run_cli("show", str(tmp_path))
-    assert (code, "Unfinished, or to be measured again: prune." in err) == (0, True)
+    assert (code, "earlier state of the run: prune began again since." in err) == (0, True)
+
+
+def test_show_of_a_result_whose_timings_do_not_count(tmp_path: Path) -> None:
+    """Such a result has no manifest, because the next call measures again; it isn't called an earlier state."""
+    (tmp_path / "validate").mkdir()
+    complete_result().save(tmp_path / "validate" / "result.json")
+    code, _, err = run_cli("show", str(tmp_path))
+    assert (code, "its timings don't count, or validate was interrupted" in err) == (0, True)
+    assert "earlier state" not in err
+
+
+def test_show_of_a_run_that_is_being_made(tmp_path: Path) -> None:
+    """Its user isn't told to give the command again; when the lock is free, that is the advice (control)."""
+    run = tmp_path / "going"
+    (run / "prune").mkdir(parents=True)
+    (run / "folder.json").write_text("{}")
+    with locked(run):
+        shown = [run_cli("show", str(path))[1] for path in (run, tmp_path)]
+    assert f"being made now (pid {os.getpid()})" in shown[0]
+    assert "being made now; finished stages: none yet" in shown[1]
+    free = [run_cli("show", str(path))[1] for path in (run, tmp_path)]
+    assert "give the command of this run again" in free[0]
+    assert "not finished; finished stages: none yet" in free[1]
 
 
 def test_plans_tell_edits(trained: Path, signs: Path, tmp_path: Path) -> None:

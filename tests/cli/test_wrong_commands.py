@@ -41,6 +41,16 @@ def printed(*words: str) -> list[str]:
         ("run --onyl 3", "No such option '--onyl'."),
         ("run --arms x", "No such option '--arms'."),
         ("run --seeds 3", "No such option '--seeds'. It is an option of `yolo-slim compare`."),
+        (
+            "latency --target-fps 20",
+            "No such option '--target-fps'. It is an option of `yolo-slim run`, `yolo-slim compare`, "
+            "`yolo-slim prune`.",
+        ),
+        (
+            "run --set prune={steps:1} --set prune.steps=2",
+            "Invalid value for '--set': 'prune' is given as a whole, and 'prune.steps' beside it; write prune.steps "
+            "into one of them",
+        ),
         ("run --host", "Option '--host' requires an argument."),
         ("run --prune 50%", "Invalid value for '--prune': '50%' is not a number (a fraction: 50 % is 0.5)."),
         ("run --epochs 1.5", "Invalid value for '--epochs': '1.5' is not a whole number."),

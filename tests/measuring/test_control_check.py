@@ -71,6 +71,16 @@ def test_right_data_and_weights(recorded: Path, signs: Path) -> None:
     assert told(recorded, signs) == ""
 
 
+@pytest.mark.parametrize("imgsz", [64, IMGSZ])
+def test_side_far_from_the_trainings(imgsz: int, recorded: Path, signs: Path, tmp_path: Path) -> None:
+    """A model that scores less than half of its record is told at once; at the side of its training nothing is."""
+    listener = Remembers()
+    context = Context.load(signs, "host", imgsz=imgsz, progress=listener)
+    control.run(recorded, ValidateConfig(split="val"), tmp_path, context)
+    told_it = "control: WARNING: the model scores mAP50-95" in listener.said
+    assert told_it == (imgsz != IMGSZ), listener.said
+
+
 def test_difference_on_purpose_is_said() -> None:
     """The line says why the two figures differ, and nothing where they don't."""
     same = ControlCheck(split="val", images=48, map50_95=0.5, ultralytics_map50_95=0.5, trained_map50_95=None)

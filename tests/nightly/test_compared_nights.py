@@ -28,10 +28,11 @@ from tests.helpers.nights import (
     write_matrix,
 )
 from yolo_slim.history.store import History
+from yolo_slim.nightly.matrix import Matrix
 from yolo_slim.nightly.webhook import post
 
 
-def test_against_a_branch(matrix: Path, device: NightDevice) -> None:
+def test_against_a_branch(matrix: Path, device: NightDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slower branch is worse than main's last night; the trial becomes nobody's baseline, nor part of a trend."""
     if shutil.which("git") is None:
         pytest.skip("needs git")
@@ -49,8 +50,11 @@ def test_against_a_branch(matrix: Path, device: NightDevice) -> None:
         assert (first.source.branch, first.source.dirty, first.source.subject) == ("main", False, "first weights")
         assert (second.kind, second.source.branch, second.source.dirty) == ("trial", "wider", True)
         assert {one.night for one in history.baselines()} == {1}
+    # A wrong branch is refused before anything is drawn, which takes a minute.
+    drawn: list[object] = []
+    monkeypatch.setattr(Matrix, "draw_quickstart", lambda _, progress: drawn.append(progress))
     code, _, err = run_night(matrix, device, "--against", "mian")
-    assert (code, "nights of: main" in err) == (2, True)
+    assert (code, "nights of: main" in err, drawn) == (2, True, [])
 
 
 def test_a_cell_that_is_new_on_a_branch(matrix: Path, device: NightDevice) -> None:

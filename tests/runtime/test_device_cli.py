@@ -418,3 +418,14 @@ def test_a_number_that_is_none(text: str, capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit, match="2"):
         main(["bench", "bundle", "--queries", text])
     assert f"error: --queries: got {text}, expected a positive integer" in capsys.readouterr().err
+
+
+def test_answer_in_the_folder_of_the_pictures(
+    tiny_bundle: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command makes that folder itself, so it need not be there; another missing folder is refused (control)."""
+    out = tmp_path / "out"
+    given = ["detect", str(tiny_bundle), str(photo), "--out", str(out), "--json"]
+    assert device.main([*given, str(tmp_path / "other" / "found.json")]) == 2
+    assert device.main([*given, str(out / "found.json")]) == 0, capsys.readouterr().err
+    assert json.loads((out / "found.json").read_text())

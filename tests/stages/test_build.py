@@ -12,8 +12,9 @@ from yolo_slim.config import targets
 from yolo_slim.config.profile import RuntimeChoice
 from yolo_slim.datasets.description import load_dataset
 from yolo_slim.errors import SlimError
-from yolo_slim.stages import build
+from yolo_slim.stages import build, quantize
 from yolo_slim.stages.context import Context
+from yolo_slim.workspace.job import Job, Made, content
 
 
 def test_quantized_graphs_of_another_export(signs: Path, tmp_path: Path) -> None:
@@ -31,3 +32,17 @@ def test_quantized_graphs_of_another_export(signs: Path, tmp_path: Path) -> None
     assert error.value.culprits == (f"{other} (int8): 128x128, classes red, blue",)
     alone = profile.model_copy(update={"runtimes": [RuntimeChoice(runtime="onnxruntime", precisions=["fp32"])]})
     assert build.run(inputs, tmp_path / "out", replace(context, profile=alone), name="t").bundles
+
+
+def test_quantized_folder_of_other_weights(tmp_path: Path) -> None:
+    """Graphs of an earlier training look alike; the folder says what they were made from. Its own export passes."""
+    own, other = write_described(tmp_path / "own.onnx"), write_described(tmp_path / "other.onnx", imgsz=(128, 128))
+    folder = tmp_path / "quantize"
+    job = Job(stage="quantize", folder=folder, settings={}, inputs={"onnx": content(own)}, revision=1, packages=())
+    job.begin()
+    graph = folder / "model-fp16.onnx"
+    graph.write_bytes(own.read_bytes())
+    job.finish(Made(outputs=[graph]), seconds=1.0)
+    assert quantize.finished_in(folder, own).graphs == quantize.finished_in(folder).graphs == {"fp16": graph}
+    with pytest.raises(SlimError, match=r"weren't made from .*other\.onnx: they have other weights"):
+        quantize.finished_in(folder, other)

@@ -311,8 +311,12 @@ def test_budget_below_what_surrounds_the_inference(
     poor = table.model_copy(update={"fit": Fit(**{**table.fit.model_dump(), "constant_ms": -2 * table.control_ms})})
     poor.save(tmp_path / "table.json")
     given = replace(tables, tables={BUILD: tmp_path / "table.json"})
-    budget = 0.5 * table.overhead_ms
-    refusal(small, context_of(signs, Board()), given, tmp_path / "prune", latency_ms=budget)
+    error = refusal(small, context_of(signs, Board()), given, tmp_path / "prune", latency_ms=0.5 * table.overhead_ms)
+    assert f"{table.overhead_ms:.2f} ms of them before and after inference" in str(error)
+    # Control: the measured table refuses it too, and a budget that leaves something is met with it.
+    refusal(small, context_of(signs, Board()), tables, tmp_path / "same", latency_ms=0.5 * table.overhead_ms)
+    budget = table.overhead_ms + 0.7 * table.control_ms
+    assert cut(small, context_of(signs, Board()), tables, tmp_path / "met", latency_ms=budget).measured_ms <= budget
 
 
 def test_cut_at_another_speed(small: Path, signs: Path, tables: LatencyOutputs, tmp_path: Path) -> None:

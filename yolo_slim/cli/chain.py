@@ -112,7 +112,7 @@ def _quickstart(options: RunOptions, listener: Progress) -> tuple[Path, Path, st
         if options.get("imgsz") == "auto":
             frame_ms_of(config)
         require_good_settings(config)
-        listener.say("Built-in example: drawing the traffic signs (about a minute, once)")
+        listener.say(quickstart.IS_DRAWING)
     return model, quickstart.default_data(root), config.target
 
 

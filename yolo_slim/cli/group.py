@@ -104,6 +104,8 @@ class Command(click.Command):
         short = [flag for one in keys if (flag := _FLAGS.get(one, "")) in self._options]
         if short:
             return meant(short)
+        if any(one in _FLAGS for one in keys):
+            return ""  # an option of other commands, which _elsewhere() names
         if keys and "--set" in self._options:
             return f" It is a setting without an option: {' or '.join(f'--set {one}=VALUE' for one in keys)}"
         if "--train" in self._options and key in ultralytics_names():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -202,7 +202,23 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
         except yaml.YAMLError:
             quoted = f"""'{text}': the value isn't YAML; in quotes it is text: '{key}="{value}"'"""
             raise click.BadParameter(quoted, param=option) from None
+    _require_apart(option, parsed)
     return parsed or None
+
+
+def _require_apart(option: click.Parameter, parsed: Mapping[str, object]) -> None:
+    """Refuse a section beside one of its own keys: one of them would replace the other.
+
+    Raises:
+        click.BadParameter: both are given.
+    """
+    for key, value in parsed.items():
+        inside = [other for other in parsed if other.startswith(f"{key}.")]
+        if isinstance(value, dict) and inside:
+            raise click.BadParameter(
+                f"'{key}' is given as a whole, and '{inside[0]}' beside it; write {inside[0]} into one of them",
+                param=option,
+            )
 
 
 def _all(decorators: list[Callable[[Any], Any]]) -> Decorator:

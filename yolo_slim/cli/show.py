@@ -13,7 +13,7 @@ from yolo_slim.cli.inputs import InputPath
 from yolo_slim.cli.options import as_json, complete_target
 from yolo_slim.errors import SlimError
 from yolo_slim.files import read_json
-from yolo_slim.workspace.folder import FOLDER_JSON, STAGES
+from yolo_slim.workspace.folder import FOLDER_JSON, STAGES, writer_of
 from yolo_slim.workspace.job import MANIFEST
 
 GIVE = "Give a run's folder, a result.json, a bundle or a checkpoint."
@@ -33,16 +33,17 @@ def show(path: Path, as_json: bool) -> None:
         _show_checkpoint(path, as_json=as_json)
     elif result is not None:
         _show_result(result, as_json=as_json)
-        if unfinished := _unfinished(path):
+        if note := _note(path):
             # To standard error: with --json, standard output must stay JSON alone.
-            state = "Note: this result is of an earlier state of the run."
-            click.echo(f"{state} Unfinished, or to be measured again: {unfinished}.", err=True)
+            click.echo(f"Note: {note}", err=True)
     elif (path / "run.json").is_file():
         raise SlimError(
             f"{path} was made by an earlier version of yolo_slim.", remedy="Show its result.json, or a bundle."
         )
     elif (path / FOLDER_JSON).is_file():
-        next_step = "give the command of this run again: it goes on after the finished stages"
+        writer = writer_of(path)
+        again = "give the command of this run again: it goes on after the finished stages"
+        next_step = f"wait: it is being made now ({writer})" if writer else again
         answer({"run": path, "finished stages": _finished(path), "next": next_step}, as_json=as_json)
     elif runs := sorted(one.parent for one in path.glob(f"*/{FOLDER_JSON}")):
         known = {run.name: _state(run) for run in runs}
@@ -63,15 +64,26 @@ def _state(run: Path) -> str:
     """The verdict of a run; without one, its finished stages."""
     result = run / "validate/result.json"
     if not result.is_file():
-        return f"not finished; finished stages: {_finished(run)}"
+        state = "being made now" if writer_of(run) else "not finished"
+        return f"{state}; finished stages: {_finished(run)}"
     try:
         return str(read_json(result)["verdict"]["status"])
     except (ValueError, KeyError, TypeError):
         return "its result.json is damaged"
 
 
+def _note(run: Path) -> str:
+    """Why a result isn't the last word; empty: it is."""
+    if writer := writer_of(run):
+        return f"the run is being made again now ({writer}); this is its last result."
+    unfinished = _unfinished(run)
+    if unfinished == "validate":
+        return "its timings don't count, or validate was interrupted. The same command measures again."
+    return f"this result is of an earlier state of the run: {unfinished} began again since." if unfinished else ""
+
+
 def _unfinished(run: Path) -> str:
-    """Name the stages of a run whose manifest was withdrawn: they began again after the result was written."""
+    """Name the stages of a run without a manifest: they began again, or their timings don't count."""
     stages = [stage for stage in STAGES if (run / stage).is_dir() and stage in ("prune", "recover", "validate")]
     return ", ".join(stage for stage in stages if not (run / stage / MANIFEST).is_file())
 

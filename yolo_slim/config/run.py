@@ -68,7 +68,8 @@ class PruneConfig(Frozen):
     protect: list[str] = []
     """Layers that keep all their output channels: names, blocks or patterns (``model.2``, ``model.*.cv1.conv``)."""
     round_to: Positive | None = None
-    """Widths stay multiples of this; none: the target's ``channel_multiple``, which its runtimes compute fastest."""
+    """Widths stay multiples of this; none: the target's ``channel_multiple``, which its runtimes compute fastest, or 8
+    with a frame rate, because the latency table shows which widths are fast."""
     min_width: Positive = 8
     """Every layer keeps at least this many channels."""
     min_share: Annotated[float, Field(ge=0, lt=1)] = 0.0

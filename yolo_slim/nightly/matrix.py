@@ -18,6 +18,7 @@ from yolo_slim.datasets import quickstart
 from yolo_slim.errors import SlimError
 from yolo_slim.files import DESCRIPTIONS, sha256_json
 from yolo_slim.history.rows import Cell
+from yolo_slim.progress import Progress
 from yolo_slim.sweep.grid import product
 
 HISTORY = "history.sqlite"
@@ -93,10 +94,13 @@ class Matrix:
         """SHA-256 of what decides the cells and how they are measured."""
         return sha256_json(self.config.model_dump(exclude={"webhook", "mlflow", "keep_nights"}))
 
-    def draw_quickstart(self) -> None:
+    def draw_quickstart(self, progress: Progress) -> None:
         """Draw the built-in example's images where the matrix uses them."""
-        if QUICKSTART in self.config.data.values():
-            quickstart.default_data(self.folder / QUICKSTART_FOLDER)
+        if QUICKSTART not in self.config.data.values():
+            return
+        if not quickstart.is_drawn(self.folder / QUICKSTART_FOLDER):
+            progress.say(quickstart.IS_DRAWING)
+        quickstart.default_data(self.folder / QUICKSTART_FOLDER)
 
 
 def load(path: Path) -> Matrix:

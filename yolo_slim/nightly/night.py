@@ -52,8 +52,10 @@ def run(request: NightRequest, progress: Progress | None = None) -> NightOutcome
     if matrix.config.mlflow:
         require_mlflow()
     with opened(matrix, request.command) as history:
+        if request.against:
+            require_a_reference(history, [cell.name for cell in matrix.cells], request.against)
         # Before the data is read.
-        matrix.draw_quickstart()
+        matrix.draw_quickstart(progress)
         night = _begin(request, history, progress)
         bundles = KeptBundles(folder=matrix.bundles)
         cells = Cells(
@@ -70,8 +72,6 @@ def _begin(request: NightRequest, history: History, progress: Progress) -> Night
     kind = TRIAL if request.against else NIGHT
     # An imported night may have begun later than an interrupted one of this machine.
     nights = [night for night in history.nights() if not night.imported]
-    if request.against:
-        require_a_reference(history, [cell.name for cell in request.matrix.cells], request.against)
     source, digest = source_of(request.matrix.folder), request.digest
     if nights and not request.is_new and _is_resumable(nights[-1], kind, digest, source):
         recorded = len(history.runs(night=nights[-1].number))

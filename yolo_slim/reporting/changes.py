@@ -92,7 +92,7 @@ def _file(result: Result) -> Change:
     """Size of the winner's model files against its control's."""
     best, control = result.best, result.partner(result.best)
     if best is None:
-        return Change(name="model file", before=facts.NOT_MEASURED, after=UNPROVEN, change="", note="no build won")
+        return Change(name="model file", before="", after=UNPROVEN, change="", note="no build won")
     note = f"{best.key.build.runtime} {best.key.build.precision}"
     return _ratio("model file", control.size_mb if control else None, best.size_mb, MB, note)
 

@@ -20,7 +20,7 @@ PROOFS = {
 
 def closing(result: Result) -> list[tuple[str, str]]:
     """Three names and a plain sentence each."""
-    return [("Won", _won(result)), ("Proven", _proven(result)), ("Next", _next(result))]
+    return [("Won" if result.best else "Result", _won(result)), ("Proven", _proven(result)), ("Next", _next(result))]
 
 
 def _won(result: Result) -> str:

@@ -117,9 +117,10 @@ def require_answer(args: argparse.Namespace) -> None:
     Raises:
         SlimError: nothing can be written there.
     """
-    file = getattr(args, "json", None)
-    if file not in (None, "-"):
-        require_place(Path(file), "--json")
+    file, folder = getattr(args, "json", None), getattr(args, "out", None)
+    if file in (None, "-") or (folder is not None and Path(file).parent == folder and not folder.exists()):
+        return  # to standard output, or into the folder that the command makes
+    require_place(Path(file), "--json")
 
 
 def has_command(name: str) -> bool:

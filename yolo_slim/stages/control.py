@@ -7,11 +7,14 @@ from pathlib import Path
 from yolo_slim.config.run import ValidateConfig
 from yolo_slim.files import write_json
 from yolo_slim.stages.context import Context
+from yolo_slim.verdict.control import far_from_training
 from yolo_slim.workspace.job import Job, Made, content
 from yolo_slim.workspace.up_to_date import run_once
 
 REVISION = 2
 """Raised when equal inputs are checked otherwise."""
+VERY_FAR = 0.5
+"""Share of the mAP that training recorded. Few images alone make a smaller difference."""
 PACKAGES = ("torch", "ultralytics", "numpy", "opencv-python")
 """Packages that run the network and compute its mAP."""
 
@@ -42,7 +45,8 @@ def run(model: Path, config: ValidateConfig, folder: Path, context: Context) -> 
             control=checkpoint.load(model), dataset=context.dataset, config=config,
             imgsz=context.imgsz, end2end=context.end2end, progress=context.progress,
         ).check()  # fmt: skip
-        for line in (found.as_text(), *(f"control: WARNING: {doubt}" for doubt in found.doubts)):
+        far = far_from_training("the model", found.map50_95, found.trained_map50_95, VERY_FAR)
+        for line in (found.as_text(), *(f"control: WARNING: {doubt}" for doubt in (*far, *found.doubts))):
             context.progress.say(line)
         write_json(path, found.to_json())
         return Made(outputs=[path])

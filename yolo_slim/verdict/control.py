@@ -47,10 +47,17 @@ def classes_gate(unlabelled: Mapping[int, str]) -> Gate:
     )  # fmt: skip
 
 
-def far_from_training(label: str, map50_95: float, trained: float | None) -> list[str]:
-    """Say where a checkpoint scores far from what it records of its own training; nothing without a record."""
+def far_from_training(label: str, map50_95: float, trained: float | None, far: float = FAR) -> list[str]:
+    """Say where a checkpoint scores far from what it records of its own training; nothing without a record.
+
+    Args:
+        label: what people call the checkpoint.
+        map50_95: on the images of this data set.
+        trained: what its training recorded.
+        far: difference that is said, in units of the recorded one.
+    """
     # Not `>`: NaN is far from everything.
-    if trained is None or abs(map50_95 - trained) <= FAR * trained:
+    if trained is None or abs(map50_95 - trained) <= far * trained:
         return []
     return [
         f"{label} scores mAP50-95 {map50_95:.4f} here, but its training recorded {trained:.4f}: check that images, "

@@ -176,6 +176,18 @@ def claimed(
             raise
 
 
+def writer_of(folder: Path) -> str | None:
+    """Which process has a folder's lock now, such as ``pid 12``; None: none has, or the system doesn't say.
+
+    It is looked up, not tried: a lock that is held for a moment would refuse a run that is just beginning.
+    """
+    lock, known = folder / LOCK, Path("/proc/locks")
+    if not (lock.is_file() and known.is_file()):
+        return None
+    held = {line.split()[5].rpartition(":")[2] for line in known.read_text().splitlines() if " FLOCK " in line}
+    return lock.read_text().strip() or "unknown" if str(lock.stat().st_ino) in held else None
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock an existing folder of ours.

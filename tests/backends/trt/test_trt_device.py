@@ -22,7 +22,7 @@ Cli = Callable[..., Any]
 VERSIONS = ("8.6.1", "10.3.0", "10.16.1", "11.4.0")
 
 
-def refused(done: Any, *parts: str) -> None:
+def assert_refused(done: Any, *parts: str) -> None:
     """Assert exit code 2 and one message with these parts."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("error: ")
@@ -86,7 +86,9 @@ def test_engine_is_the_plan_alone(make_bundle: Callable[..., Path], device: Cli)
 
 def test_no_engine_yet(make_bundle: Callable[..., Path], device: Cli) -> None:
     """Running before building says which command builds."""
-    refused(device("check", make_bundle()), "no engine for this machine yet", "python -m yolo_slim.runtime build")
+    assert_refused(
+        device("check", make_bundle()), "no engine for this machine yet", "python -m yolo_slim.runtime build"
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_engine_of_another_device(
     bundle = make_bundle()
     device("build", bundle)
     assert device("check", bundle).returncode == 0
-    refused(device("check", bundle, **{variable: value}), difference, "runtime build")
+    assert_refused(device("check", bundle, **{variable: value}), difference, "runtime build")
     assert "built in" in device("build", bundle, **{variable: value}).stdout
     assert device("check", bundle, **{variable: value}).returncode == 0
 
@@ -115,7 +117,9 @@ def test_truncated_engine(make_bundle: Callable[..., Path], device: Cli) -> None
     engine = bundle / "engine/model.engine"
     content = engine.read_bytes()
     engine.write_bytes(content[:-7])
-    refused(device("check", bundle), f"{len(content) - 7} bytes, {len(content)} when built", "engine_sha256 differs")
+    assert_refused(
+        device("check", bundle), f"{len(content) - 7} bytes, {len(content)} when built", "engine_sha256 differs"
+    )
     assert "built in" in device("build", bundle).stdout
     assert engine.read_bytes() == content
 
@@ -139,7 +143,7 @@ def test_unsupported_op_is_named(
     onnx.save(model, bundle / "model.onnx")
     (bundle / "bundle.json").write_text(_with_hash(bundle))
     named = "node 5: Plugin" if version == "8.6.1" else "node 5 /model.22/Magic (Magic): Plugin"
-    refused(device("build", bundle, FAKE_TENSORRT=version), f"TensorRT {version} can't read model.onnx", named)
+    assert_refused(device("build", bundle, FAKE_TENSORRT=version), f"TensorRT {version} can't read model.onnx", named)
 
 
 def _with_hash(bundle: Path) -> str:
@@ -155,20 +159,20 @@ def _with_hash(bundle: Path) -> str:
 def test_out_of_memory_while_building(make_bundle: Callable[..., Path], device: Cli) -> None:
     """Memory that runs out names the workspace and what to lower; the log stays and there is no engine."""
     bundle = make_bundle(workspace_mb=512)
-    refused(
+    assert_refused(
         device("build", bundle, FAKE_FAIL="build-oom"),
         "ran out of memory while building model.onnx (workspace 512 MB",
         "lower tensorrt.workspace_mb",
     )
     assert [path.name for path in (bundle / "engine").iterdir()] == ["build.log"]
-    refused(device("build", bundle, FAKE_FAIL="build"), "built no engine", "/model.22/Conv")
+    assert_refused(device("build", bundle, FAKE_FAIL="build"), "built no engine", "/model.22/Conv")
 
 
 def test_out_of_memory_while_running(make_bundle: Callable[..., Path], device: Cli) -> None:
     """GPU memory that runs out while loading is explained, not a traceback."""
     bundle = make_bundle()
     device("build", bundle)
-    refused(device("check", bundle, FAKE_CUDA="oom"), "too little memory to run tiny", "workspace_mb")
+    assert_refused(device("check", bundle, FAKE_CUDA="oom"), "too little memory to run tiny", "workspace_mb")
 
 
 @pytest.mark.parametrize("how", ["no-gpu", "no-devices"])
@@ -176,7 +180,7 @@ def test_tensorrt_without_gpu(make_bundle: Callable[..., Path], device: Cli, how
     """TensorRT on a machine without a usable GPU says so, for build, check and doctor."""
     bundle = make_bundle()
     for command in ("build", "check"):
-        refused(device(command, bundle, FAKE_CUDA=how), "TensorRT needs an NVIDIA GPU", "--runtime nvidia")
+        assert_refused(device(command, bundle, FAKE_CUDA=how), "TensorRT needs an NVIDIA GPU", "--runtime nvidia")
     report = device("doctor", bundle, FAKE_CUDA=how)
     assert report.returncode == 1
     assert "gpu          TensorRT needs an NVIDIA GPU" in report.stdout
@@ -195,7 +199,9 @@ def test_doctor(make_bundle: Callable[..., Path], device: Cli) -> None:
 def test_dla(make_bundle: Callable[..., Path], device: Cli) -> None:
     """A DLA is refused on a chip without one, and used with GPU fallback where there is one."""
     bundle = make_bundle(dla_core=0)
-    refused(device("build", bundle), "DLA core 0 was asked for", "finds 0 here", "Orin Nano and Thor have no DLA")
+    assert_refused(
+        device("build", bundle), "DLA core 0 was asked for", "finds 0 here", "Orin Nano and Thor have no DLA"
+    )
     done = device("build", bundle, FAKE_DLA_CORES="2")
     assert done.returncode == 0, done.stderr
     sidecar = json.loads((bundle / "engine/model.engine.json").read_text())
@@ -218,7 +224,7 @@ def test_dla(make_bundle: Callable[..., Path], device: Cli) -> None:
 def test_dla_without_fallback(make_bundle: Callable[..., Path], device: Cli) -> None:
     """Where the fallback is off, TensorRT's own reason is shown."""
     bundle = make_bundle(dla_core=0, gpu_fallback=False)
-    refused(device("build", bundle, FAKE_DLA_CORES="2"), "GPU fallback is off", "allow gpu_fallback")
+    assert_refused(device("build", bundle, FAKE_DLA_CORES="2"), "GPU fallback is off", "allow gpu_fallback")
 
 
 def test_other_runtimes_need_no_engine(device: Cli, graphs: dict[str, Path], tmp_path: Path) -> None:
@@ -237,7 +243,7 @@ def test_tensorrt_refuses(make_bundle: Callable[..., Path], device: Cli, failure
     if failure != "builder":
         device("build", bundle)
     command = "build" if failure == "builder" else "check"
-    refused(device(command, bundle, FAKE_FAIL=failure), "TensorRT 10.3.0 can't")
+    assert_refused(device(command, bundle, FAKE_FAIL=failure), "TensorRT 10.3.0 can't")
 
 
 def test_as_on_a_device(make_bundle: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Generate a set with ``python -m yolo_slim.datasets.quickstart OUT``.
 
 from yolo_slim.datasets.quickstart.folder import (
     GENERATOR_VERSION,
+    IS_DRAWING,
     MODEL,
     default_data,
     default_model,
@@ -14,4 +15,13 @@ from yolo_slim.datasets.quickstart.folder import (
     is_drawn,
 )
 
-__all__ = ["GENERATOR_VERSION", "MODEL", "default_data", "default_model", "default_place", "generate", "is_drawn"]
+__all__ = [
+    "GENERATOR_VERSION",
+    "IS_DRAWING",
+    "MODEL",
+    "default_data",
+    "default_model",
+    "default_place",
+    "generate",
+    "is_drawn",
+]

@@ -17,6 +17,8 @@ from yolo_slim.files import JsonObject
 GENERATOR_VERSION = 1
 """Raised whenever the same seed draws other pixels or labels."""
 SEED, IMGSZ = 0, 320
+IS_DRAWING = "Built-in example: drawing the traffic signs (about a minute, once)"
+"""Said before the images are drawn."""
 DEFAULT_COUNTS = {"train": 560, "val": 120, "test": 120}
 MODEL = Path(__file__).parents[2] / "assets" / "quickstart-yolo11n.pt"
 # Ultralytics leaves .npy files beside images and .cache files beside labels; they don't make a folder the user's.

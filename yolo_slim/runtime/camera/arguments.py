@@ -10,6 +10,9 @@ from yolo_slim.errors import SlimError, did_you_mean
 from yolo_slim.runtime.camera.hang import MAX_STALL_S
 from yolo_slim.runtime.camera.passwords import BROKER, SOURCE, TOKEN
 
+HERE = "127.0.0.1"
+"""Where the page listens by default: this machine alone can open it."""
+
 
 def add_camera_options(parser: argparse.ArgumentParser) -> None:
     """Add everything but ``--quiet``."""
@@ -48,8 +51,8 @@ def _add_detection(group: argparse._ArgumentGroup) -> None:
 def _add_page(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--display", action="store_true", help="show a window on this machine's screen")
     group.add_argument("--no-page", action="store_true", help="serve no page")
-    listen = "address that the page listens at; 0.0.0.0: all of this machine's, with a token (default: 127.0.0.1)"
-    group.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help=listen)
+    listen = f"address that the page listens at; 0.0.0.0: all of this machine's, with a token (default: {HERE})"
+    group.add_argument("--listen", default=HERE, metavar="ADDRESS", help=listen)
     group.add_argument("--port", type=int, default=8080, help="port of the page; 0: any free one (default: 8080)")
     group.add_argument("--token", default="", help=f"token of the page's link (default: ${TOKEN}, or a new one)")
 
@@ -91,6 +94,8 @@ def require_possible(args: argparse.Namespace) -> None:
     wrong = [f"{_typed(name)}: got {value}; expected more than 0" for name, value in given.items() if not value > 0]
     if args.conf is not None and not 0 <= args.conf <= 1:
         wrong.append(f"--conf: got {args.conf}; expected 0 to 1")
+    if args.no_page and args.listen != HERE:
+        wrong.append("--listen needs the page; --no-page serves none")
     if not 0 <= args.port <= 65535:
         wrong.append(f"--port: got {args.port}; expected 0 to 65535")
     needs = (("clip_on", "clips"), ("clip_zone", "clip_on"), ("clip_zone", "zones"))

@@ -106,6 +106,9 @@ def _run(args: argparse.Namespace, detectors: Mapping[str, Detector], stack: Exi
     )  # fmt: skip
     live = Live(partial(open_source, spec), detectors, settings, track=outputs.track)
     outputs.attach(live)
+    if args.max_frames:
+        # Behind the outputs, which get the last frame too.
+        live.on_shown(lambda shown: live.stop() if shown.sequence + 1 >= args.max_frames else None)
     live.on_message(say)
     view = stack.enter_context(View(args, live, outputs, bundles)) if not args.no_page else None
     watchdog = Watchdog(lambda: health(live.stats().to_json()))
@@ -142,12 +145,8 @@ def _until_the_end(
         run_window(live)
         return
     ends_s = time.monotonic() + args.duration if args.duration else float("inf")
-    most = args.max_frames or float("inf")
     while not live.wait(LOOK_S) and not is_asked() and time.monotonic() < ends_s:
-        stats = live.stats()
-        if stats.totals.shown >= most:
-            return
-        say.line(stats.as_line())
+        say.line(live.stats().as_line())
 
 
 def _invite(live: Live, say: _Terminal, invitation: str) -> None:
